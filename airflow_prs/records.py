@@ -1,0 +1,392 @@
+"""
+The nouns that travel between plan, nodes, gatekeeper and merge.
+
+Plain frozen values without behaviour beyond reading themselves: what is stored where is `run_folder`'s business, what
+follows from counts is `thresholds`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum, IntEnum
+from typing import Any
+
+SCHEMA = 1
+"""Number of the run folder's layout; readers refuse a higher one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """
+    A part of one file.
+
+    :param path: the file.
+    :param begin: first byte of a delimited file, or first row inside ``row_group``; None: the whole file.
+    :param end: one past the last byte or row; None: the whole file.
+    :param row_group: the Parquet row group that ``begin`` and ``end`` count in; None: not Parquet.
+    """
+
+    path: str
+    begin: int | None = None
+    end: int | None = None
+    row_group: int | None = None
+
+    def __str__(self) -> str:
+        if self.row_group is not None:
+            return f"{self.path}, row group {self.row_group}, rows {self.begin} to {self.end}"
+        return self.path if self.begin is None else f"{self.path}, bytes {self.begin} to {self.end}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiniBatch:
+    """
+    What one call of run() gets.
+
+    :param index: position in the whole input, from 0; the order of the result.
+    :param input: name of the input that it was cut from.
+    :param items: number of files, or of rows.
+    :param size_bytes: size of its data in the files.
+    :param partition: key to value where the input is cut by partition, else None.
+    :param pieces: where its data is.
+    """
+
+    index: int
+    input: str
+    items: int
+    size_bytes: int
+    partition: Mapping[str, Any] | None = None
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """
+    A run of consecutive mini-batches: the work of one mapped task instance.
+
+    :param number: from 0, also the map index.
+    :param first: index of its first mini-batch.
+    :param count: number of its mini-batches.
+    :param items: number of their items.
+    :param size_bytes: size of their data.
+    """
+
+    number: int
+    first: int
+    count: int
+    items: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        """One past the index of its last mini-batch."""
+        return self.first + self.count
+
+    @property
+    def label(self) -> str:
+        """As the map index is shown in the UI."""
+        return f"shard {self.number} · mini-batches {self.first}\N{EN DASH}{self.end - 1}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The totals of a plan and its shards; the mini-batches themselves are read shard by shard."""
+
+    mini_batches: int
+    items: int
+    size_bytes: int
+    shards: tuple[Shard, ...]
+
+
+class InputKind(str, Enum):
+    """How a mini-batch's pieces become the argument of run()."""
+
+    FILES = "files"
+    DELIMITED = "delimited"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """
+    What a worker process needs to know to read one input.
+
+    :param name: the input's name.
+    :param kind: files, delimited or parquet.
+    :param options: for delimited: separator, header, encoding, columns (names in the file's order).
+    :param partition_keys: the keys of partition_format, whose columns follow the others.
+    """
+
+    name: str
+    kind: InputKind
+    options: Mapping[str, Any] = field(default_factory=dict)
+    partition_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunIdentity:
+    """Which execution of plan a run folder belongs to; ``plan`` is the id of plan's task instance."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    plan: str
+
+
+class Status(IntEnum):
+    """How the last try of a mini-batch ended, as processed_mini-batches.csv names it."""
+
+    RUN_DONE = 0
+    RUN_EXCEPTION = 1
+    RUN_TIMEOUT = 2
+    RUN_BAD_RESULT = 3
+    LOAD_EXCEPTION = 4
+    LOAD_TIMEOUT = 5
+    PROCESS_DIED = 6
+    NODE_DIED = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """
+    How a mini-batch ended for good.
+
+    :param index: the mini-batch.
+    :param status: RUN_DONE, or how its last try failed.
+    :param tries: tries used, the last one included.
+    :param items: its items.
+    :param succeeded: items that succeeded, at most ``items``; 0 if it failed.
+    :param returned: elements that run() returned; more than ``items`` are counted in the report.
+    :param process: number of the worker process (of this attempt) whose rows file holds the rows.
+    :param offset: first byte of its rows in that file.
+    :param length: bytes of its rows.
+    :param crc: CRC-32 of these bytes.
+    :param started: moment at which its last try began, seconds since the epoch (UTC).
+    :param duration_s: from hand-out to answer of the last try.
+    :param run_s: inside run().
+    :param cpu_s: CPU time of the worker process meanwhile.
+    """
+
+    index: int
+    status: Status
+    tries: int
+    items: int
+    succeeded: int = 0
+    returned: int = 0
+    process: int = 0
+    offset: int = 0
+    length: int = 0
+    crc: int = 0
+    started: float = 0.0
+    duration_s: float = 0.0
+    run_s: float = 0.0
+    cpu_s: float = 0.0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether no try succeeded."""
+        return self.status is not Status.RUN_DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTry:
+    """
+    One try that failed.
+
+    :param index: the mini-batch.
+    :param try_number: from 1.
+    :param final: whether the mini-batch failed for good with it.
+    :param status: how it failed.
+    :param error: one line, such as ``ValueError: bad pixel``.
+    :param traceback: the user's own traceback, '' where there is none.
+    :param items: what it was given: paths, or the pieces of a table in words; at most ten of them.
+    :param node: ``<host>-<shard>-<try>``.
+    :param process: name of the worker process, ``process000``.
+    :param started: moment at which it began, seconds since the epoch (UTC).
+    :param duration_s: how long it took.
+    :param log: path of the process's log inside the run folder.
+    """
+
+    index: int
+    try_number: int
+    final: bool
+    status: Status
+    error: str
+    traceback: str = ""
+    items: tuple[str, ...] = ()
+    node: str = ""
+    process: str = ""
+    started: float = 0.0
+    duration_s: float = 0.0
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """
+    How far a shard or a run is. Adds up: ``sum(parts, Progress())``.
+
+    :param total: mini-batches.
+    :param handed_out: mini-batches whose first try began.
+    :param succeeded: mini-batches that succeeded.
+    :param failed: mini-batches that used up their tries.
+    :param failing: mini-batches whose last try failed and that will be tried again.
+    :param items_total: items of all mini-batches.
+    :param items_succeeded: items that succeeded.
+    :param items_failed: items of failed mini-batches, and those missing from what run() returned.
+    :param elements: elements that run() returned in mini-batches that succeeded.
+    :param output_bytes: size of the committed rows.
+    """
+
+    total: int = 0
+    handed_out: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    failing: int = 0
+    items_total: int = 0
+    items_succeeded: int = 0
+    items_failed: int = 0
+    elements: int = 0
+    output_bytes: int = 0
+
+    def __add__(self, other: Progress) -> Progress:
+        return Progress(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    @property
+    def done(self) -> int:
+        """Mini-batches with an outcome."""
+        return self.succeeded + self.failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    The thresholds of a run, as REFERENCE names them; -1 (percent: 100) tolerates everything, None is not checked.
+
+    :param error_threshold: failed items over the entire input.
+    :param allowed_failed_count: failed mini-batches.
+    :param allowed_failed_percent: failed mini-batches in percent of all.
+    :param count_failed_tries: a mini-batch that failed a try and waits for the next counts as failed meanwhile.
+    """
+
+    error_threshold: int = -1
+    allowed_failed_count: int | None = None
+    allowed_failed_percent: float | None = None
+    count_failed_tries: bool = False
+
+
+class Ruling(str, Enum):
+    """What follows from a run's progress."""
+
+    GO_ON = "go on"
+    COMPLETE = "complete"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """
+    A ruling and its reason.
+
+    :param ruling: go on, complete or abort.
+    :param threshold: name of the threshold that was exceeded, '' without one.
+    :param limit: its limit, 0 without one.
+    :param count: what was counted against it (percent for allowed_failed_percent).
+    :param reason: one sentence.
+    """
+
+    ruling: Ruling
+    threshold: str = ""
+    limit: float = 0
+    count: float = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """An earlier attempt, and how many bytes of its commit log count."""
+
+    attempt: str
+    committed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    How an attempt at a shard opens; the newest one says what of all attempts counts.
+
+    :param attempt: ``<try number, six digits>-<task instance id>``.
+    :param try_number: Airflow's; the highest is the newest.
+    :param max_tries: Airflow's; another number than the predecessor's means that the shard was cleared.
+    :param node: ``<host>-<shard>-<try>``.
+    :param predecessors: the attempts before it, oldest first.
+    :param reopened: how many of the predecessors' failed mini-batches were reopened by a clear: those of the first
+        ``reopened`` predecessors.
+    :param set_aside: names of the verdicts that do not bind it.
+    :param granted: index below which mini-batches may be handed out before the first commit.
+    :param progress: the shard's counts when it opened.
+    :param started: moment, seconds since the epoch (UTC).
+    """
+
+    attempt: str
+    try_number: int
+    max_tries: int
+    node: str
+    predecessors: tuple[Predecessor, ...] = ()
+    reopened: int = 0
+    set_aside: tuple[str, ...] = ()
+    granted: int = 0
+    progress: Progress = Progress()
+    started: float = 0.0
+
+
+class Closing(str, Enum):
+    """How an attempt ended, in its last commit; without one it died."""
+
+    DONE = "done"
+    ABORTED = "aborted"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """
+    A line of an attempt's commit log; it comes last and vouches for the lengths that it names.
+
+    :param outcomes: records in the attempt's outcomes file.
+    :param tries_bytes: bytes of the attempt's failed tries file.
+    :param crc: CRC-32 of the outcome records that this commit added.
+    :param progress: the shard's counts, those of its predecessors included.
+    :param granted: index below which mini-batches may be handed out.
+    :param trying: the mini-batch that is about to be tried alone, and the number of that try; None otherwise.
+    :param closing: how the attempt ended; None while it goes on.
+    :param at: moment, seconds since the epoch (UTC).
+    """
+
+    outcomes: int
+    tries_bytes: int
+    crc: int
+    progress: Progress
+    granted: int
+    trying: tuple[int, int] | None = None
+    closing: Closing | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVerdict:
+    """
+    A verdict as the run folder holds it.
+
+    :param name: its file's name without suffix.
+    :param verdict: what was ruled.
+    :param counted: shard number to the attempt and committed bytes that were counted.
+    :param author: who wrote it: ``gatekeeper`` or a node's name.
+    :param at: moment, seconds since the epoch (UTC).
+    """
+
+    name: str
+    verdict: Verdict
+    counted: Mapping[int, Predecessor]
+    author: str
+    at: float
