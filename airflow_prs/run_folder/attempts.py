@@ -1,0 +1,253 @@
+"""
+Writing one attempt at a shard.
+
+An attempt opens with a claim that takes over what its predecessors committed. A commit is three appends, each made
+durable before the next: the workers' rows, the outcomes and failed tries, and last the line of the commit log that
+vouches for both. Each file is written by one attempt alone, so a zombie can only write what nobody reads.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.errors import SupersededError
+from airflow_prs.records import Claim, Closing, Commit, FailedTry, Outcome, Progress, Shard, Status
+from airflow_prs.run_folder import files, ledger
+from airflow_prs.run_folder.names import AttemptNames, attempt_name
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inheritance:
+    """
+    What an attempt takes over.
+
+    :param done: whether each of the shard's mini-batches has an outcome, by its position in the shard.
+    :param progress: the shard's counts.
+    :param tries: failed tries so far of mini-batches that will be tried again, by index.
+    :param suspects: indices that a predecessor may have had in hand when it died; they are tried first, alone.
+    :param charged: the mini-batch that was being tried alone when the predecessor died, and the number of that try.
+    """
+
+    done: npt.NDArray[Any]
+    progress: Progress
+    tries: dict[int, int] = field(default_factory=dict)
+    suspects: tuple[int, ...] = ()
+    charged: tuple[int, int] | None = None
+
+
+class Attempt:
+    """
+    One attempt at a shard, and the only writer of its files.
+
+    :param shard: what it works on.
+    :param names: its folder.
+    :param claim: how it opened.
+    :param inheritance: what it took over.
+    """
+
+    def __init__(self, shard: Shard, names: AttemptNames, claim: Claim, inheritance: Inheritance) -> None:
+        self.names = names
+        self.claim = claim
+        self.inheritance = inheritance
+        self._shard = shard
+        self._last_commit: Commit | None = None
+        self._outcome_type = ledger.outcome_type()
+        self._outcomes = files.Appender(names.outcomes)
+        self._tries = files.Appender(names.tries)
+        self._commits = files.Appender(names.commits)
+        files.sync_folder(names.path)
+
+    def commit(
+        self,
+        outcomes: Iterable[Outcome],
+        failed_tries: Iterable[FailedTry],
+        *,
+        progress: Progress,
+        granted: int,
+        processes: Iterable[int] = (),
+        trying: tuple[int, int] | None = None,
+        closing: Closing | None = None,
+    ) -> None:
+        """
+        Make outcomes, and the rows that they name, durable and count them.
+
+        :param progress: the shard's counts, these outcomes included.
+        :param granted: index below which mini-batches may be handed out from now on.
+        :param processes: worker processes whose rows files hold rows of these outcomes.
+        :param trying: the mini-batch that is about to be tried alone, and the number of that try.
+        :param closing: how the attempt ends; no commit follows.
+        """
+        for process in processes:
+            files.sync_file(self.names.rows(process))
+        records = self._records(outcomes)
+        if records:
+            self._outcomes.append(records)
+        tries = b"".join(ledger.FAILED_TRY.dump_json(failed) + b"\n" for failed in failed_tries)
+        if tries:
+            self._tries.append(tries)
+        commit = Commit(
+            outcomes=self._outcomes.size // self._outcome_type.itemsize,
+            tries_bytes=self._tries.size,
+            crc=zlib.crc32(records),
+            progress=progress,
+            granted=granted,
+            trying=trying,
+            closing=closing,
+            at=time.time(),
+        )
+        self._commits.append(ledger.COMMIT.dump_json(commit) + b"\n")
+        self._last_commit = commit
+
+    def is_newest(self) -> bool:
+        """Whether no later attempt has begun."""
+        return max(ledger.attempt_names(self.names.path.parent)) == self.names.path.name
+
+    @property
+    def state(self) -> ledger.ShardState:
+        """The shard as this attempt's last commit tells it."""
+        return ledger.ShardState(
+            shard=self._shard, claim=self.claim, commit=self._last_commit, committed_bytes=self._commits.size
+        )
+
+    def close(self) -> None:
+        """Close the files; without a closing commit before, the attempt counts as died."""
+        for appender in (self._outcomes, self._tries, self._commits):
+            appender.close()
+
+    def _records(self, outcomes: Iterable[Outcome]) -> bytes:
+        import numpy as np
+
+        names = self._outcome_type.names or ()
+        rows = sorted(tuple(getattr(outcome, name) for name in names) for outcome in outcomes)
+        return np.array(rows, self._outcome_type).tobytes()
+
+
+def open_attempt(
+    shard: Shard,
+    shard_folder: Path,
+    *,
+    try_number: int,
+    task_instance_id: str,
+    max_tries: int,
+    node: str,
+    window: int,
+    verdicts: Sequence[str],
+) -> Attempt:
+    """
+    Claim a shard.
+
+    :param try_number: Airflow's number of this try.
+    :param max_tries: Airflow's; another number than in the claim before means that the shard was cleared.
+    :param node: ``<host>-<shard>-<try>``.
+    :param window: how many mini-batches may be handed out before the first commit.
+    :param verdicts: names of all verdicts so far; a clear sets them aside.
+    :raises SupersededError: if a later attempt has begun, or another process runs this very attempt.
+    """
+    name = attempt_name(try_number, task_instance_id)
+    state = ledger.read_shard(shard, shard_folder)
+    before = state.claim
+    is_cleared = before is not None and before.max_tries != max_tries
+    claim = Claim(
+        attempt=name,
+        try_number=try_number,
+        max_tries=max_tries,
+        node=node,
+        predecessors=state.chain,
+        reopened=_reopened(state, is_cleared=is_cleared),
+        set_aside=_set_aside(before, verdicts, is_cleared=is_cleared),
+        started=time.time(),
+    )
+    inheritance = _inherit(state, replace(claim, granted=state.granted), shard_folder)
+    claim = replace(claim, granted=_first_grant(state, inheritance, window), progress=inheritance.progress)
+    names = AttemptNames(shard_folder / name)
+    _write_claim(names, claim)
+    attempt = Attempt(shard, names, claim, inheritance)
+    if not attempt.is_newest():
+        attempt.close()
+        raise SupersededError(f"a later attempt at shard {shard.number} has begun; this one ({name}) stops.")
+    return attempt
+
+
+def _reopened(state: ledger.ShardState, *, is_cleared: bool) -> int:
+    if is_cleared:
+        return len(state.chain)
+    return state.claim.reopened if state.claim is not None else 0
+
+
+def _set_aside(before: Claim | None, verdicts: Sequence[str], *, is_cleared: bool) -> tuple[str, ...]:
+    inherited = before.set_aside if before is not None else ()
+    return tuple(sorted({*inherited, *verdicts})) if is_cleared else inherited
+
+
+def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inheritance:
+    """Work out what the claim's attempt takes over, read as the new claim will have it read."""
+    import numpy as np
+
+    shard = state.shard
+    # An attempt without commits of its own whose predecessors are the chain so far reads as exactly that chain.
+    inherited = ledger.ShardState(shard=shard, claim=claim)
+    outcomes = ledger.read_outcomes(inherited, shard_folder)
+    done = np.zeros(shard.count, bool)
+    done[outcomes["index"] - shard.first] = True
+    failed_tries = Counter(failed.index for failed in ledger.read_failed_tries(inherited, shard_folder))
+    tries = {index: count for index, count in failed_tries.items() if not done[index - shard.first]}
+    is_dead = state.claim is not None and (state.commit is None or state.commit.closing is None)
+    pending = np.flatnonzero(~done) + shard.first
+    suspects = tuple(pending[pending < state.granted].tolist()) if is_dead else ()
+    charged = state.commit.trying if is_dead and state.commit is not None else None
+    return Inheritance(
+        done=done,
+        progress=_progress(shard, outcomes, tries),
+        tries=tries,
+        suspects=suspects,
+        charged=charged if charged is not None and charged[0] in suspects else None,
+    )
+
+
+def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -> Progress:
+    succeeded = outcomes[outcomes["status"] == Status.RUN_DONE]
+    return Progress(
+        total=shard.count,
+        handed_out=len(outcomes) + len(tries),
+        succeeded=len(succeeded),
+        failed=len(outcomes) - len(succeeded),
+        failing=len(tries),
+        items_total=shard.items,
+        items_succeeded=int(outcomes["succeeded"].sum()),
+        items_failed=int((outcomes["items"] - outcomes["succeeded"]).sum()),
+        elements=int(succeeded["returned"].sum()),
+        output_bytes=int(succeeded["length"].sum()),
+    )
+
+
+def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int) -> int:
+    """While suspects are left no further mini-batch is handed out, so the old grant stays."""
+    if inheritance.suspects:
+        return state.granted
+    import numpy as np
+
+    pending = np.flatnonzero(~inheritance.done)
+    return state.shard.end if len(pending) <= window else int(pending[window]) + state.shard.first
+
+
+
+
+def _write_claim(names: AttemptNames, claim: Claim) -> None:
+    files.make_folder(names.path.parent)
+    try:
+        names.path.mkdir()
+    except FileExistsError:
+        raise SupersededError(
+            f"another process already runs this attempt ({names.path.name}) of the shard; this one stops."
+        ) from None
+    files.sync_folder(names.path.parent)
+    files.write_whole(names.claim, ledger.CLAIM.dump_json(claim))

@@ -1,0 +1,169 @@
+"""RunFolder: one execution of plan and all that came of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import (
+    Claim,
+    FailedTry,
+    Manifest,
+    MiniBatch,
+    Predecessor,
+    RunIdentity,
+    Shard,
+    StoredVerdict,
+    Verdict,
+)
+from airflow_prs.run_folder import attempts, files, ledger, verdicts
+from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.run_folder.names import AttemptNames, Names, run_path, task_pattern
+from airflow_prs.settings import RunSettings
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+
+class RunFolder:
+    """
+    The run folder of one execution of plan.
+
+    :param path: where it is; need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.names = Names(self.path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    # What plan writes
+
+    def write_settings(self, settings: RunSettings) -> None:
+        """Write what plan resolved."""
+        files.make_folder(self.path)
+        files.write_whole(self.names.settings, settings.to_json())
+
+    def read_settings(self) -> RunSettings:
+        """
+        Read what plan resolved.
+
+        :raises RunFolderError: if the run folder cannot be seen here, or was written by a newer version.
+        """
+        try:
+            return RunSettings.from_json(self.names.settings.read_bytes())
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.names.settings} cannot be seen from this machine. Run folders must lie on storage that all "
+                "nodes share: mount it at the same path everywhere, or let all tasks of the group run on one machine."
+            ) from None
+
+    def write_manifest(self, mini_batches: Iterable[MiniBatch], shards: Sequence[Shard]) -> Manifest:
+        """Write the manifest, the last file of a plan."""
+        files.make_folder(self.path)
+        return manifests.write_manifest(self.names.manifest, mini_batches, shards)
+
+    def read_manifest(self) -> Manifest:
+        """Read the totals and the shards: one footer."""
+        return manifests.read_manifest(self.names.manifest)
+
+    def read_mini_batches(self, first: int, end: int) -> Iterator[MiniBatch]:
+        """Read mini-batches in index order, in bounded memory."""
+        return manifests.read_mini_batches(self.names.manifest, first, end)
+
+    # What nodes write
+
+    def open_attempt(
+        self, shard: Shard, *, try_number: int, task_instance_id: str, max_tries: int, node: str, window: int
+    ) -> attempts.Attempt:
+        """Claim a shard; see attempts.open_attempt."""
+        return attempts.open_attempt(
+            shard,
+            self.names.shard(shard),
+            try_number=try_number,
+            task_instance_id=task_instance_id,
+            max_tries=max_tries,
+            node=node,
+            window=window,
+            verdicts=verdicts.verdict_names(self.names.verdicts),
+        )
+
+    def read_shard(self, shard: Shard) -> ledger.ShardState:
+        """Read a shard's counts: two small reads whatever its size."""
+        return ledger.read_shard(shard, self.names.shard(shard))
+
+    def read_outcomes(self, shard: Shard) -> npt.NDArray[Any]:
+        """Read the outcomes that count, one per mini-batch that has one, sorted by index; see ledger.read_outcomes."""
+        return ledger.read_outcomes(self.read_shard(shard), self.names.shard(shard))
+
+    def read_failed_tries(self, shard: Shard) -> Iterator[FailedTry]:
+        """Read the failed tries that count."""
+        return ledger.read_failed_tries(self.read_shard(shard), self.names.shard(shard))
+
+    def attempts(self, shard: Shard) -> list[AttemptNames]:
+        """List the attempts that count, oldest first; ``attempt`` of an outcome is a position in it."""
+        return [AttemptNames(self.names.shard(shard) / link.attempt) for link in self.read_shard(shard).chain]
+
+    def claims(self, shard: Shard) -> list[Claim]:
+        """Read the claims of the attempts that count, oldest first."""
+        found = [ledger.read_claim(names) for names in self.attempts(shard)]
+        return [claim for claim in found if claim is not None]
+
+    # What was ruled
+
+    def open_gatekeeper(self, *, try_number: int, task_instance_id: str, max_tries: int) -> verdicts.GatekeeperClaim:
+        """Claim for a try of the gatekeeper; see verdicts.open_gatekeeper."""
+        return verdicts.open_gatekeeper(
+            self.names.gatekeeper,
+            self.names.verdicts,
+            try_number=try_number,
+            task_instance_id=task_instance_id,
+            max_tries=max_tries,
+        )
+
+    def note_without_trigger(self, attempt: str) -> None:
+        """Remember that an attempt of the gatekeeper waits without a trigger from now on."""
+        files.write_once(self.names.without_trigger(attempt), b"")
+
+    def is_without_trigger(self, attempt: str) -> bool:
+        """Whether an attempt of the gatekeeper waits without a trigger."""
+        return self.names.without_trigger(attempt).exists()
+
+    def write_verdict(
+        self, verdict: Verdict, *, author: str, attempt: str, counted: Mapping[int, Predecessor]
+    ) -> StoredVerdict:
+        """Write a verdict; the first one of an author and attempt stands."""
+        return verdicts.write_verdict(self.names.verdicts, verdict, author=author, attempt=attempt, counted=counted)
+
+    def standing_verdict(self, manifest: Manifest, set_aside: Collection[str]) -> StoredVerdict | None:
+        """
+        Find the oldest verdict that binds whoever has set aside the given ones.
+
+        One that counted a commit which no longer counts binds nobody.
+        """
+        for stored in verdicts.read_verdicts(self.names.verdicts, set_aside):
+            states = {s.number: self.read_shard(s) for s in manifest.shards if s.number in stored.counted}
+            if not verdicts.has_counted_void(stored, states):
+                return stored
+        return None
+
+
+def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:
+    """Name the run folder of one execution of plan: ``<output>/_parallel_run/<dag>/<run>/<task>/<plan>``."""
+    return RunFolder(run_path(output, identity))
+
+
+def sibling_plans(folder: RunFolder) -> list[RunFolder]:
+    """List the other plan folders of the same run and task, oldest first: task instance ids are in order of time."""
+    return [RunFolder(path) for path in sorted(folder.path.parent.iterdir()) if path != folder.path]
+
+
+def earlier_runs(output: str, dag_id: str, task_id: str) -> list[RunFolder]:
+    """List the run folders of all runs of a task under an output, newest first."""
+    found = Path(output).glob(task_pattern(dag_id, task_id))
+    return [RunFolder(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]

@@ -1,0 +1,224 @@
+"""
+Reading what the attempts at a shard have committed.
+
+The newest claim of a shard says what counts: the committed lengths of its predecessors that it took over, and whatever
+its own attempt has committed. Anything else in the shard's folder is void, so readers never look at it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import Claim, Commit, FailedTry, Predecessor, Progress, Shard, Status
+from airflow_prs.run_folder import files
+from airflow_prs.run_folder.names import AttemptNames
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CLAIM: TypeAdapter[Claim] = TypeAdapter(Claim)
+COMMIT: TypeAdapter[Commit] = TypeAdapter(Commit)
+FAILED_TRY: TypeAdapter[FailedTry] = TypeAdapter(FailedTry)
+
+_FIELDS = [
+    ("index", "<i8"),
+    ("items", "<i8"),
+    ("succeeded", "<i8"),
+    ("returned", "<i8"),
+    ("offset", "<i8"),
+    ("length", "<i8"),
+    ("started", "<f8"),
+    ("duration_s", "<f4"),
+    ("run_s", "<f4"),
+    ("cpu_s", "<f4"),
+    ("crc", "<u4"),
+    ("process", "<u4"),
+    ("tries", "<u2"),
+    ("status", "<u2"),
+]
+_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardState:
+    """
+    What counts of a shard now.
+
+    :param claim: the newest; None: no attempt has begun.
+    :param commit: the last one of its attempt; None: it has committed nothing yet.
+    :param committed_bytes: length of its commit log up to there.
+    """
+
+    shard: Shard
+    claim: Claim | None = None
+    commit: Commit | None = None
+    committed_bytes: int = 0
+
+    @property
+    def progress(self) -> Progress:
+        """The shard's counts, all of its attempts together."""
+        if self.commit is not None:
+            return self.commit.progress
+        if self.claim is not None:
+            return self.claim.progress
+        return Progress(total=self.shard.count, items_total=self.shard.items)
+
+    @property
+    def granted(self) -> int:
+        """Index below which mini-batches may have been handed out."""
+        if self.commit is not None:
+            return self.commit.granted
+        return self.claim.granted if self.claim is not None else self.shard.first
+
+    @property
+    def chain(self) -> tuple[Predecessor, ...]:
+        """The attempts that count, oldest first, and how much of each."""
+        if self.claim is None:
+            return ()
+        return (*self.claim.predecessors, Predecessor(attempt=self.claim.attempt, committed_bytes=self.committed_bytes))
+
+
+def outcome_type() -> np.dtype[Any]:
+    """Record of one outcome in an attempt's file, little-endian, without gaps; fields as in records.Outcome."""
+    import numpy as np
+
+    return np.dtype(_FIELDS)
+
+
+def newest_claim(shard_folder: Path) -> Claim | None:
+    """Find the claim with the highest try number."""
+    for name in sorted(attempt_names(shard_folder), reverse=True):
+        claim = read_claim(AttemptNames(shard_folder / name))
+        if claim is not None:
+            return claim
+    return None
+
+
+def attempt_names(shard_folder: Path) -> list[str]:
+    """List the attempts at a shard, claimed or about to be."""
+    try:
+        return [entry.name for entry in shard_folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def read_claim(names: AttemptNames) -> Claim | None:
+    """Read an attempt's claim; None while it is about to be made."""
+    try:
+        return CLAIM.validate_json(names.claim.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def read_shard(shard: Shard, shard_folder: Path) -> ShardState:
+    """Read a shard's state: two small reads whatever its size."""
+    claim = newest_claim(shard_folder)
+    if claim is None:
+        return ShardState(shard=shard)
+    commit, committed_bytes = last_commit(AttemptNames(shard_folder / claim.attempt).commits, None)
+    return ShardState(shard=shard, claim=claim, commit=commit, committed_bytes=committed_bytes)
+
+
+def last_commit(path: Path, end: int | None) -> tuple[Commit | None, int]:
+    """
+    Read the last whole line of a commit log; a torn tail is ignored.
+
+    :param end: how much of the log counts; None: all of it.
+    :return: the commit and the position where its line ends; ``(None, 0)`` without one.
+    """
+    size = _TAIL_BYTES
+    while True:
+        tail, start = files.read_tail(path, end, size)
+        stop = len(tail)
+        while (line_end := tail.rfind(b"\n", 0, stop)) >= 0:
+            line_start = tail.rfind(b"\n", 0, line_end) + 1
+            if line_start == 0 and start > 0:
+                break
+            commit = _parse_commit(tail[line_start:line_end])
+            if commit is not None:
+                return commit, start + line_end + 1
+            stop = line_start
+        if start == 0:
+            return None, 0
+        size *= 4
+
+
+def _parse_commit(line: bytes) -> Commit | None:
+    try:
+        return COMMIT.validate_json(line)
+    except ValidationError:
+        return None
+
+
+def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
+    """
+    Read the outcomes that count, one per mini-batch that has one, sorted by index.
+
+    :return: a structured array with the fields of records.Outcome, and ``attempt``: position in the chain.
+    :raises RunFolderError: if committed outcomes are damaged.
+    """
+    import numpy as np
+
+    parts = [np.empty(0, np.dtype([*_FIELDS, ("attempt", "<u4")]))]
+    for position, link in enumerate(state.chain):
+        part = _read_attempt(AttemptNames(shard_folder / link.attempt), link.committed_bytes)
+        if state.claim is not None and position < state.claim.reopened:
+            part = part[part["status"] == Status.RUN_DONE]
+        numbered = np.empty(len(part), parts[0].dtype)
+        for name, _ in _FIELDS:
+            numbered[name] = part[name]
+        numbered["attempt"] = position
+        parts.append(numbered)
+    # The later attempt's outcome counts: reversed, because unique() keeps the first one that it meets.
+    newest_first = np.concatenate(parts)[::-1]
+    _, positions = np.unique(newest_first["index"], return_index=True)
+    return newest_first[positions]
+
+
+def _read_attempt(names: AttemptNames, committed_bytes: int) -> npt.NDArray[Any]:
+    import numpy as np
+
+    kind = outcome_type()
+    if committed_bytes == 0:
+        return np.empty(0, kind)
+    raw = names.outcomes.read_bytes()
+    start = 0
+    for commit in read_commits(names, committed_bytes):
+        end = commit.outcomes * kind.itemsize
+        if len(raw) < end or zlib.crc32(memoryview(raw)[start:end]) != commit.crc:
+            raise RunFolderError(
+                f"{names.outcomes} is damaged: bytes {start} to {end} are not what was committed. "
+                "Clear the plan task to start over."
+            )
+        start = end
+    return np.frombuffer(raw, kind, start // kind.itemsize)
+
+
+def read_commits(names: AttemptNames, committed_bytes: int) -> Iterator[Commit]:
+    """Read an attempt's commits, oldest first, as far as they count."""
+    with names.commits.open("rb") as file:
+        while file.tell() < committed_bytes and (line := file.readline()):
+            commit = _parse_commit(line)
+            if commit is None:
+                raise RunFolderError(f"{names.commits} is damaged before byte {file.tell()}: clear plan to start over.")
+            yield commit
+
+
+def read_failed_tries(state: ShardState, shard_folder: Path) -> Iterator[FailedTry]:
+    """Read the failed tries that count: not those before a clear that reopened their mini-batches."""
+    reopened = state.claim.reopened if state.claim is not None else 0
+    for link in state.chain[reopened:]:
+        names = AttemptNames(shard_folder / link.attempt)
+        commit, _ = last_commit(names.commits, link.committed_bytes)
+        if commit is not None and commit.tries_bytes:
+            with names.tries.open("rb") as file:
+                while file.tell() < commit.tries_bytes:
+                    yield FAILED_TRY.validate_json(file.readline())

@@ -1,0 +1,103 @@
+"""Where everything of a run lies: the only module that knows a file name."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import quote
+
+from airflow_prs.records import RunIdentity, Shard
+
+RUNS = "_parallel_run"
+"""The folder under an output that holds run folders; listings of input leave it out."""
+
+_LONGEST_BYTES = 120
+
+
+def encode(name: str) -> str:
+    """
+    Name a folder after a DAG, run or task, so that two names never share a folder.
+
+    Percent-encoded; over 120 bytes it is cut and ends with ``!`` and a hash (an encoded name holds no ``!`` otherwise).
+    """
+    encoded = quote(name, safe="")
+    if encoded.startswith("."):
+        encoded = "%2E" + encoded[1:]
+    if len(encoded) <= _LONGEST_BYTES:
+        return encoded
+    ending = "!" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return encoded[: _LONGEST_BYTES - len(ending)] + ending
+
+
+def task_pattern(dag_id: str, task_id: str) -> str:
+    """Glob of the run folders of all runs of a task, relative to the output."""
+    return f"{RUNS}/{encode(dag_id)}/*/{encode(task_id)}/*"
+
+
+def run_path(output: str, identity: RunIdentity) -> Path:
+    """Path of the run folder of one execution of plan."""
+    names = (identity.dag_id, identity.run_id, identity.task_id, identity.plan)
+    return Path(output, RUNS, *map(encode, names))
+
+
+class Names:
+    """
+    The paths inside a run folder.
+
+    :param path: the run folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "config.json"
+        self.manifest = path / "manifest.parquet"
+        self.source_zip = path / "source.zip"
+        self.verdicts = path / "verdicts"
+        self.gatekeeper = path / "gatekeeper"
+        self.report = path / "report.json"
+        self.processed = path / "processed_mini-batches.csv"
+        self.failed_items = path / "failed_items.jsonl"
+        self.script_output = path / "output"
+        self.logs = path / "logs" / "user"
+
+    def without_trigger(self, attempt: str) -> Path:
+        """Marker of a gatekeeper's attempt that waits without a trigger."""
+        return self.gatekeeper / f"{attempt}.without-trigger"
+
+    def shard(self, shard: Shard) -> Path:
+        """Folder of a shard's attempts."""
+        return self.path / "nodes" / f"{shard.number:05d}"
+
+    def log(self, kind: str, node: str, process: str) -> Path:
+        """
+        Log file of a worker process.
+
+        :param kind: ``stdout``, ``stderr`` or ``entry_script_log``.
+        """
+        if kind == "entry_script_log":
+            return self.logs / kind / node / f"{process}.log.txt"
+        return self.logs / kind / node / f"{process}.{kind}.txt"
+
+
+class AttemptNames:
+    """
+    The paths inside one attempt's folder.
+
+    :param path: the attempt's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.claim = path / "claim.json"
+        self.commits = path / "commits.jsonl"
+        self.outcomes = path / "outcomes.bin"
+        self.tries = path / "tries.jsonl"
+
+    def rows(self, process: int) -> Path:
+        """Rows that one worker process appended."""
+        return self.path / f"rows-{process:03d}.bin"
+
+
+def attempt_name(try_number: int, task_instance_id: str) -> str:
+    """Name of an attempt; sorts by try number."""
+    return f"{try_number:06d}-{encode(task_instance_id)}"

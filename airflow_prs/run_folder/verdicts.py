@@ -1,0 +1,99 @@
+"""Verdicts and the gatekeeper's claims: who was bound by what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from airflow_prs.records import Predecessor, StoredVerdict, Verdict
+from airflow_prs.run_folder import files
+from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.run_folder.names import attempt_name
+
+_VERDICT: TypeAdapter[StoredVerdict] = TypeAdapter(StoredVerdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatekeeperClaim:
+    """
+    How a try of the gatekeeper opens; see records.Claim.
+
+    :param attempt: ``<try number, six digits>-<task instance id>``.
+    :param set_aside: names of the verdicts that do not bind it.
+    """
+
+    attempt: str
+    max_tries: int
+    set_aside: tuple[str, ...] = ()
+
+
+_CLAIM: TypeAdapter[GatekeeperClaim] = TypeAdapter(GatekeeperClaim)
+
+
+def verdict_names(folder: Path) -> list[str]:
+    """List all verdicts, those that bind nobody too."""
+    return sorted(path.stem for path in folder.glob("*.json")) if folder.exists() else []
+
+
+def write_verdict(
+    folder: Path, verdict: Verdict, *, author: str, attempt: str, counted: Mapping[int, Predecessor]
+) -> StoredVerdict:
+    """
+    Write a verdict, once per author and attempt.
+
+    :return: the verdict of this author and attempt that stands: the one that was written first.
+    """
+    stored = StoredVerdict(name=f"{author}-{attempt}", verdict=verdict, counted=counted, author=author, at=time.time())
+    files.make_folder(folder)
+    path = folder / f"{stored.name}.json"
+    if files.write_once(path, _VERDICT.dump_json(stored)):
+        return stored
+    return _VERDICT.validate_json(path.read_bytes())
+
+
+def read_verdicts(folder: Path, set_aside: Collection[str]) -> list[StoredVerdict]:
+    """Read the verdicts that were not set aside, the oldest first."""
+    names = [name for name in verdict_names(folder) if name not in set_aside]
+    stored = [_VERDICT.validate_json((folder / f"{name}.json").read_bytes()) for name in names]
+    return sorted(stored, key=lambda verdict: verdict.at)
+
+
+def has_counted_void(stored: StoredVerdict, states: Mapping[int, ShardState]) -> bool:
+    """Whether a verdict counted a commit that no longer counts, and so binds nobody."""
+    return any(not _counts(link, states[number]) for number, link in stored.counted.items() if number in states)
+
+
+def _counts(link: Predecessor, state: ShardState) -> bool:
+    for counting in state.chain:
+        if counting.attempt == link.attempt:
+            return link.committed_bytes <= counting.committed_bytes
+    return False
+
+
+def open_gatekeeper(
+    folder: Path, verdicts: Path, *, try_number: int, task_instance_id: str, max_tries: int
+) -> GatekeeperClaim:
+    """
+    Claim for a try of the gatekeeper; the same try, executed again after a wait, gets its first claim back.
+
+    :param max_tries: Airflow's; another number than in the claim before means that the gatekeeper was cleared, which
+        sets aside the verdicts that stand.
+    """
+    files.make_folder(folder)
+    name = attempt_name(try_number, task_instance_id)
+    claims = {path.stem: path for path in folder.glob("*.json")}
+    if name in claims:
+        return _CLAIM.validate_json(claims[name].read_bytes())
+    set_aside: set[str] = set()
+    if claims:
+        before = _CLAIM.validate_json(claims[max(claims)].read_bytes())
+        set_aside |= set(before.set_aside)
+        if before.max_tries != max_tries:
+            set_aside |= set(verdict_names(verdicts))
+    claim = GatekeeperClaim(attempt=name, max_tries=max_tries, set_aside=tuple(sorted(set_aside)))
+    files.write_once(folder / f"{name}.json", _CLAIM.dump_json(claim))
+    return claim

@@ -1,0 +1,86 @@
+"""RunSettings: what plan resolved, as every other task reads it from the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """
+    Everything about a run that no longer changes once plan is through.
+
+    :param config: the configuration with the run's values in place of parameters.
+    :param arguments: the arguments of the entry script, rendered.
+    :param inputs: how the inputs are read.
+    :param side_inputs: name to local path: a folder, or the file where it is a single one.
+    :param output: folder of the result; None: summary_only without output.
+    :param identity: which run this is.
+    :param fingerprint: equal for runs whose results are the same; '' where reuse is off.
+    :param variable_names: names of the environment variables; their values are never written.
+    :param reused_from: run folder whose rows are the result of this run; None: it does its own work.
+    :param load_timeout_s: seconds allowed for loading a mini-batch; None: run_invocation_timeout.
+    """
+
+    config: ParallelRunConfig
+    identity: RunIdentity
+    arguments: tuple[str, ...] = ()
+    inputs: tuple[InputSpec, ...] = ()
+    side_inputs: Mapping[str, str] = field(default_factory=dict)
+    output: str | None = None
+    fingerprint: str = ""
+    variable_names: tuple[str, ...] = ()
+    reused_from: str | None = None
+    load_timeout_s: float | None = None
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether run() gets DataFrames; inputs are all of one sort."""
+        return any(spec.kind is not InputKind.FILES for spec in self.inputs)
+
+    def to_json(self) -> bytes:
+        """Write as JSON, readable for people."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        plain |= {
+            "schema": SCHEMA,
+            "config": self.config.to_json(),
+            "identity": asdict(self.identity),
+            "inputs": [asdict(spec) for spec in self.inputs],
+        }
+        return json.dumps(plain, indent=2, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> RunSettings:
+        """
+        Read what to_json wrote.
+
+        :raises RunFolderError: if a newer version of airflow_prs wrote it.
+        """
+        plain: dict[str, Any] = json.loads(data)
+        if (schema := plain.pop("schema")) > SCHEMA:
+            raise RunFolderError(
+                f"config.json was written by a newer version of airflow_prs (layout {schema}, this version reads "
+                f"{SCHEMA}); install the same version on all machines."
+            )
+        plain["config"] = ParallelRunConfig.from_json(plain["config"])
+        plain["identity"] = RunIdentity(**plain["identity"])
+        plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
+        plain["arguments"] = tuple(plain["arguments"])
+        plain["variable_names"] = tuple(plain["variable_names"])
+        return cls(**plain)
+
+
+def _input_spec(plain: dict[str, Any]) -> InputSpec:
+    return InputSpec(
+        name=plain["name"],
+        kind=InputKind(plain["kind"]),
+        options=plain["options"],
+        partition_keys=tuple(plain["partition_keys"]),
+    )
