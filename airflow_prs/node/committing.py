@@ -1,0 +1,105 @@
+"""Making outcomes durable in groups, and granting how far mini-batches may be handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from airflow_prs.node.queue import WorkQueue
+from airflow_prs.node.tally import Tally
+from airflow_prs.records import Closing, FailedTry, Outcome
+from airflow_prs.run_folder.attempts import Attempt
+
+GROUP_S = 0.5
+GROUP_BYTES = 64 * 1024 * 1024
+SMALLEST_WINDOW = 64
+
+
+class Committer:
+    """
+    Collects outcomes and commits them: half a second or 64 MiB apart, at once where it was asked for.
+
+    :param attempt: writes the commits.
+    :param tally: the shard's counts.
+    :param queue: what was handed out; its grant is extended by each commit.
+    :param on_commit: called in the event loop after each one.
+    """
+
+    def __init__(self, attempt: Attempt, tally: Tally, queue: WorkQueue, on_commit: Callable[[], None]) -> None:
+        self._attempt = attempt
+        self._tally = tally
+        self._queue = queue
+        self._on_commit = on_commit
+        self._outcomes: list[Outcome] = []
+        self._tries: list[FailedTry] = []
+        self._bytes = 0
+        self._window = SMALLEST_WINDOW
+        self._last = time.monotonic()
+        self._urgent = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self.is_granting = True
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome."""
+        self._outcomes.append(outcome)
+        self._bytes += outcome.length
+        if self._bytes > GROUP_BYTES:
+            self._urgent.set()
+
+    def add_try(self, failed: FailedTry) -> None:
+        """Take a failed try."""
+        self._tries.append(failed)
+
+    def hurry(self) -> None:
+        """Ask for a commit now."""
+        self._urgent.set()
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._urgent.wait(), GROUP_S)
+            except asyncio.TimeoutError:
+                if not self._outcomes and not self._tries:
+                    continue
+            await self.commit()
+
+    async def commit(self, *, trying: tuple[int, int] | None = None, closing: Closing | None = None) -> None:
+        """
+        Commit what has come so far.
+
+        A commit that has begun goes through even if whoever waits for it is cancelled.
+
+        :param trying: see Attempt.commit.
+        :param closing: see Attempt.commit.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._commit(trying, closing)))
+
+    async def _commit(self, trying: tuple[int, int] | None, closing: Closing | None) -> None:
+        async with self._lock:
+            self._urgent.clear()
+            outcomes, tries = self._outcomes, self._tries
+            self._outcomes, self._tries, self._bytes = [], [], 0
+            granted = self._queue.granted
+            if self.is_granting and closing is None:
+                granted = self._queue.extend_grant(self._widen(len(outcomes)))
+            await asyncio.to_thread(
+                self._attempt.commit,
+                outcomes,
+                tries,
+                progress=self._tally.progress(),
+                granted=granted,
+                processes={outcome.process for outcome in outcomes if outcome.length},
+                trying=trying,
+                closing=closing,
+            )
+            self._queue.granted = granted
+        self._on_commit()
+
+    def _widen(self, outcomes: int) -> int:
+        """Grant what half a second takes: enough to keep going, little to suspect if the node dies."""
+        now = time.monotonic()
+        elapsed, self._last = max(now - self._last, 1e-3), now
+        self._window = max(SMALLEST_WINDOW, min(2 * self._window, int(2 * GROUP_S * outcomes / elapsed)))
+        return self._window

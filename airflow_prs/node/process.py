@@ -1,0 +1,192 @@
+"""One worker process: started under a guard, talked to through a private channel, ended with all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.node.output import LogFile, OutputPump, TaskLog
+from airflow_prs.run_folder.manifest import encode_moment
+
+_RUNTIME = Path(__file__).parent.parent / "worker"
+_LENGTH = struct.Struct(">I")
+_DRAIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPlan:
+    """
+    How a worker process is started.
+
+    :param number: unique within the node; a replacement has another one.
+    :param name: ``process000``.
+    :param interpreter: the Python that runs the entry script.
+    :param directory: its working directory.
+    :param node_directory: the node's folder, which the guard removes if the supervisor dies.
+    :param environment: its environment variables.
+    :param setup: the first message, what it has to know.
+    """
+
+    number: int
+    name: str
+    interpreter: str
+    directory: Path
+    node_directory: Path
+    environment: Mapping[str, str]
+    setup: Mapping[str, Any]
+
+
+class _Frames(asyncio.Protocol):
+    """Cuts the bytes of the channel into messages."""
+
+    def __init__(self, on_message: Callable[[dict[str, Any]], None]) -> None:
+        self.closed = asyncio.Event()
+        self._on_message = on_message
+        self._buffer = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            end = start + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            self._on_message(json.loads(buffer[start + _LENGTH.size : end]))
+            start = end
+        del buffer[:start]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.closed.set()
+
+
+class _Control(asyncio.Protocol):
+    """Hears from the guard how the process ended."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self.exit_code: int | None = None
+        self._data = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if b"\n" in self._data:
+            self.exit_code = json.loads(self._data)["exit"]
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.closed.set()
+
+
+class WorkerProcess:
+    """
+    A worker process and its guard.
+
+    :param plan: how it was started.
+    """
+
+    def __init__(
+        self,
+        plan: ProcessPlan,
+        *,
+        guard: subprocess.Popen[bytes],
+        channel: asyncio.Transport,
+        frames: _Frames,
+        control: tuple[asyncio.Transport, _Control],
+        pumps: list[OutputPump],
+    ) -> None:
+        self.plan = plan
+        self._guard = guard
+        self._channel = channel
+        self._frames = frames
+        self._control_transport, self._control = control
+        self._pumps = pumps
+
+    def send(self, *messages: Mapping[str, Any]) -> None:
+        """Send messages; nothing happens if the process is gone."""
+        encoded = [json.dumps(message, separators=(",", ":"), default=encode_moment).encode() for message in messages]
+        self._channel.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
+
+    def kill(self) -> None:
+        """Kill it with everything that it has started."""
+        if not self._control_transport.is_closing():
+            self._control_transport.write(b"k")
+
+    async def wait(self) -> None:
+        """Wait until it and its descendants are gone and everything that they wrote was read."""
+        await self._control.closed.wait()
+        await asyncio.to_thread(self._guard.wait)
+        ends = [self._frames.closed.wait(), *(pump.ended.wait() for pump in self._pumps)]
+        # Only a descendant that outlived its guard could hold these open.
+        await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=_DRAIN_S)
+        self._channel.close()
+
+    @property
+    def death(self) -> str:
+        """How it ended, in words."""
+        code = self._control.exit_code
+        if code is None:
+            return "its guard was killed"
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            return f"killed by {name}"
+        return f"exited with code {code}"
+
+
+async def start_process(
+    plan: ProcessPlan,
+    *,
+    on_message: Callable[[dict[str, Any]], None],
+    log_files: Mapping[str, Path],
+    task_log: TaskLog,
+    redact: Callable[[str], str],
+) -> WorkerProcess:
+    """
+    Start a worker process.
+
+    :param on_message: called with each message of the process, in the event loop.
+    :param log_files: where ``stdout`` and ``stderr`` go.
+    """
+    loop = asyncio.get_running_loop()
+    channel_here, channel_there = socket.socketpair()
+    control_here, control_there = socket.socketpair()
+    with channel_there, control_there:
+        guard = _spawn(plan, control_there.fileno(), channel_there.fileno())
+    channel, frames = await loop.create_connection(lambda: _Frames(on_message), sock=channel_here)
+    control = await loop.create_connection(_Control, sock=control_here)
+    pumps = []
+    for name, pipe in (("stdout", guard.stdout), ("stderr", guard.stderr)):
+        pump = OutputPump(LogFile(log_files[name]), task_log, redact)
+        await loop.connect_read_pipe(lambda pump=pump: pump, pipe)  # type: ignore[misc]
+        pumps.append(pump)
+    process = WorkerProcess(plan, guard=guard, channel=channel, frames=frames, control=control, pumps=pumps)
+    process.send({"setup": plan.setup})
+    return process
+
+
+def _spawn(plan: ProcessPlan, control: int, channel: int) -> subprocess.Popen[bytes]:
+    guard = [sys.executable, "-I", "-S", str(_RUNTIME / "guard.py"), str(control), str(channel)]
+    worker = [plan.interpreter, "-u", str(_RUNTIME / "process.py"), str(channel)]
+    return subprocess.Popen(
+        [*guard, str(plan.directory), str(plan.node_directory), "--", *worker],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=plan.directory,
+        env=dict(plan.environment),
+        pass_fds=(control, channel),
+        # A Ctrl-C at the terminal is the supervisor's to handle.
+        start_new_session=True,
+    )

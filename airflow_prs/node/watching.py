@@ -1,0 +1,89 @@
+"""Reasons for a node to stop, looked for on a timer, also while every process is inside run()."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from airflow_prs.errors import SupersededError
+from airflow_prs.judging import Judgement, judge_run, judge_states, uphold
+from airflow_prs.records import Limits, Manifest, Shard, StoredVerdict
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
+
+LOOK_S = 0.5
+_OTHERS_PER_LOOK = 4
+
+
+class OrphanedError(SupersededError):
+    """Airflow's supervisor of this task is gone."""
+
+
+class Watcher:
+    """
+    Looks whether a node should stop.
+
+    At each look it reads the verdicts and a few of the other shards, in turn, so the cost of all nodes together is
+    linear in the number of shards.
+
+    :param is_orphaned: whether Airflow's supervisor of this task is gone.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        manifest: Manifest,
+        attempt: Attempt,
+        *,
+        shard: Shard,
+        limits: Limits,
+        is_orphaned: Callable[[], bool],
+    ) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._attempt = attempt
+        self._shard = shard
+        self._limits = limits
+        self._is_orphaned = is_orphaned
+        self._set_aside = frozenset(attempt.claim.set_aside)
+        self._states = {shard.number: folder.read_shard(shard) for shard in manifest.shards}
+        self._others = self._in_turn()
+
+    def look(self) -> StoredVerdict | None:
+        """
+        Look once.
+
+        :return: the verdict that binds this node, written now if its own or the others' counts call for it.
+        :raises SupersededError: if a later attempt has begun.
+        :raises OrphanedError: if Airflow's supervisor of this task is gone.
+        """
+        if self._is_orphaned():
+            raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
+        if not self._attempt.is_newest():
+            raise SupersededError(
+                f"a later try of shard {self._shard.number} has begun; this one stops and what it had not committed "
+                "is left to it."
+            )
+        for other in itertools.islice(self._others, min(_OTHERS_PER_LOOK, len(self._states) - 1)):
+            self._states[other.number] = self._folder.read_shard(other)
+        return self._folder.standing_verdict(self._manifest, self._set_aside) or self._judge()
+
+    def _judge(self) -> StoredVerdict | None:
+        self._states[self._shard.number] = self._attempt.state
+        states = list(self._states.values())
+        if not judge_states(states, self._limits, set_aside=self._set_aside, is_final=False).is_abort:
+            return None
+        judgement = self._judge_afresh()
+        if not judgement.is_abort:
+            return None
+        return uphold(
+            self._folder, judgement, author=f"shard-{self._shard.number:05d}", attempt=self._attempt.claim.attempt
+        )
+
+    def _judge_afresh(self) -> Judgement:
+        """Judge what is stored now: another shard may have been cleared since it was last read."""
+        return judge_run(self._folder, self._manifest, self._limits, set_aside=self._set_aside, is_final=False)
+
+    def _in_turn(self) -> Iterator[Shard]:
+        others = [shard for shard in self._manifest.shards if shard.number != self._shard.number]
+        return itertools.cycle(others)

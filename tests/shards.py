@@ -1,0 +1,108 @@
+"""A plan made by hand and nodes that run it: what tests of nodes, fault rounds and benchmarks start from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.environment import Environment
+from airflow_prs.node.running import NodeRequest, run_node
+from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.settings import RunSettings
+
+
+def make_config(**changes) -> ParallelRunConfig:
+    values = {
+        "environment": Environment.current(),
+        "entry_script": "script.py",
+        "error_threshold": -1,
+        "output_action": "append_row",
+        "compute_target": "local",
+        "node_count": 1,
+        "process_count_per_node": 2,
+        "run_invocation_timeout": 10,
+    }
+    return ParallelRunConfig(**(values | changes))
+
+
+def make_plan(path: Path, script: str, *, mini_batches: int = 6, items: int = 2, shards: int = 1, **config) -> RunFolder:
+    """Plan mini-batches of paths ``item-<number>`` that need not exist."""
+    folder = RunFolder(path / "run")
+    settings = RunSettings(
+        config=make_config(**config),
+        identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
+        inputs=(InputSpec(name="input", kind=InputKind.FILES),),
+        output=str(path / "out"),
+    )
+    folder.write_settings(settings)
+    with zipfile.ZipFile(folder.names.source_zip, "w") as archive:
+        archive.writestr("script.py", script)
+    size = -(-mini_batches // shards)
+    dealt = [
+        Shard(number=n, first=first, count=count, items=count * items, size_bytes=count)
+        for n, first in enumerate(range(0, mini_batches, size))
+        for count in [min(size, mini_batches - first)]
+    ]
+    cut = (
+        MiniBatch(
+            index=i,
+            input="input",
+            items=items,
+            size_bytes=1,
+            pieces=tuple(Piece(f"item-{i * items + k}") for k in range(items)),
+        )
+        for i in range(mini_batches)
+    )
+    folder.write_manifest(cut, dealt)
+    return folder
+
+
+@dataclass
+class Tries:
+    """Runs shards as Airflow would: each call of run() is another try."""
+
+    folder: RunFolder
+    max_tries: int = 4
+    is_orphaned: Callable[[], bool] = lambda: False
+    variables: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+    def run(self, shard: int = 0) -> dict:
+        self.count += 1
+        return run_node(
+            NodeRequest(
+                folder=self.folder,
+                shard_number=shard,
+                try_number=self.count,
+                task_instance_id=str(uuid4()),
+                max_tries=self.max_tries,
+                environ=dict(os.environ),
+                variables=self.variables,
+                is_orphaned=self.is_orphaned,
+                logger=logging.getLogger("tests.node"),
+            )
+        )
+
+    def clear(self) -> None:
+        """Clear the shard, as a user does in the UI: the next try finds another max_tries."""
+        self.max_tries = self.count + 4
+
+
+def read_rows(folder: RunFolder) -> list[str]:
+    """Read the committed rows of all shards in input order."""
+    rows: list[str] = []
+    for shard in folder.read_manifest().shards:
+        attempts = folder.attempts(shard)
+        for outcome in folder.read_outcomes(shard):
+            if outcome["length"]:
+                data = attempts[outcome["attempt"]].rows(outcome["process"]).read_bytes()
+                start = int(outcome["offset"])
+                rows += data[start : start + int(outcome["length"])].decode().splitlines()
+    return rows
