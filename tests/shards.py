@@ -32,13 +32,22 @@ def make_config(**changes) -> ParallelRunConfig:
     return ParallelRunConfig(**(values | changes))
 
 
-def make_plan(path: Path, script: str, *, mini_batches: int = 6, items: int = 2, shards: int = 1, **config) -> RunFolder:
+def make_plan(
+    path: Path,
+    script: str,
+    *,
+    mini_batches: int = 6,
+    items: int = 2,
+    shards: int = 1,
+    kind: InputKind = InputKind.FILES,
+    **config,
+) -> RunFolder:
     """Plan mini-batches of paths ``item-<number>`` that need not exist."""
     folder = RunFolder(path / "run")
     settings = RunSettings(
         config=make_config(**config),
         identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
-        inputs=(InputSpec(name="input", kind=InputKind.FILES),),
+        inputs=(InputSpec(name="input", kind=kind),),
         output=str(path / "out"),
     )
     folder.write_settings(settings)

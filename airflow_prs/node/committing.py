@@ -38,6 +38,7 @@ class Committer:
         self._last = time.monotonic()
         self._urgent = asyncio.Event()
         self._lock = asyncio.Lock()
+        self._is_over = False
         self.is_granting = True
 
     def add(self, outcome: Outcome) -> None:
@@ -55,9 +56,15 @@ class Committer:
         """Ask for a commit now."""
         self._urgent.set()
 
+    def end(self) -> None:
+        """Let run() come to its end."""
+        # Not by cancelling: before Python 3.12 wait_for() can lose a cancellation.
+        self._is_over = True
+        self._urgent.set()
+
     async def run(self) -> None:
-        """Commit until cancelled."""
-        while True:
+        """Commit whenever it is time, until end() is called."""
+        while not self._is_over:
             try:
                 await asyncio.wait_for(self._urgent.wait(), GROUP_S)
             except asyncio.TimeoutError:

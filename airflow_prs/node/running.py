@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import RunAbortedError
@@ -166,6 +167,7 @@ class _Starter:
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = int(settings.config.process_count_per_node or default_process_count(self._devices))
         self._numbers = iter(range(1_000_000))
+        Path(self._output_folder).mkdir(parents=True, exist_ok=True)
 
     def log_of(self, process: str) -> str:
         """Path of a process's log inside the run folder."""

@@ -120,6 +120,7 @@ class Slot:
         self._limits = limits
         self._has_tables = has_tables
         self._life: _Life | None = None
+        self._is_over = False
         self._seconds_each = 1.0
 
     @property
@@ -137,6 +138,8 @@ class Slot:
         early: list[dict[str, Any]] = []
         process = await self._desk.start(self, lambda message: self._hear(message, early))
         self._life = _Life(process=process, began=time.monotonic())
+        if self._is_over:
+            process.kill()
         for message in early:
             self._hear(message, early)
         await process.wait()
@@ -160,6 +163,7 @@ class Slot:
 
     def leave(self) -> None:
         """Let a process that has nothing in hand end in the normal way; one that is not ready is killed."""
+        self._is_over = True
         life = self._life
         if life is None or life.is_leaving:
             return
@@ -171,7 +175,8 @@ class Slot:
         life.process.send({"close": True})
 
     def kill(self) -> None:
-        """Kill the process with everything that it has started."""
+        """Kill the process with everything that it has started, one that is about to start too."""
+        self._is_over = True
         if self._life is not None:
             self._life.process.kill()
 
@@ -277,7 +282,9 @@ class Slot:
         if not life.is_ready:
             error = f"the worker process {life.process.death} before init() was through"
             self._desk.take_start_failure(life.start_failure or StartFailure(stage="init", error=error))
-        head = life.held.popleft() if life.held else None
+        # What the node itself killed on its way out has not failed.
+        is_charged = life.held and not (self._is_over and life.killed_for is None)
+        head = life.held.popleft() if is_charged else None
         self._desk.give_back(list(life.held))
         if head is not None:
             status = life.killed_for or Status.PROCESS_DIED

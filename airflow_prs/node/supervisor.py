@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ _CLOCK_S = 0.05
 _PROGRESS_S = 30.0
 _ITEMS_SHOWN = 10
 _START_FAILURES_PER_SLOT = 3
+INIT_GRACE_S = 30
 
 StartProcess = Callable[[Slot, Callable[[dict[str, Any]], None]], "Awaitable[WorkerProcess]"]
 
@@ -95,6 +96,7 @@ class Supervisor:
         self._alone: Hand | None = None
         self._is_alone = bool(inherited.suspects)
         self._answer: asyncio.Future[Hand | None] | None = None
+        self._is_over = False
         self._start_failures = 0
         self._was_ready = False
         self._look_now = asyncio.Event()
@@ -116,13 +118,19 @@ class Supervisor:
         :raises EntryScriptError: if the entry script cannot be imported.
         :raises EnvironmentBrokenError: if the environment lacks a package.
         """
+        if self._slots:
+            await self._run_processes()
+        else:
+            await self._close(Closing.DONE)
+        if (stored := await asyncio.to_thread(self._work.watcher.look)) is not None:
+            raise VerdictError(stored)
+
+    async def _run_processes(self) -> None:
         asyncio.get_running_loop().set_exception_handler(self._fail_on_error)
         background = [asyncio.ensure_future(self._guarded(part)) for part in self._parts()]
         keepers = [asyncio.ensure_future(self._guarded(self._keep(slot))) for slot in self._slots]
         closing = Closing.STOPPED
         try:
-            if not self._slots:
-                self._finish()
             await self._end
             closing = Closing.DONE
         except VerdictError:
@@ -133,9 +141,10 @@ class Supervisor:
                 slot.leave() if closing is Closing.DONE else slot.kill()
             self._stir.set()
             await asyncio.gather(*keepers, return_exceptions=True)
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            self._is_over = True
+            self._committer.end()
+            self._look_now.set()
+            await _end_all(background)
             await self._close(closing)
 
     def stop(self, error: BaseException) -> None:
@@ -307,7 +316,8 @@ class Supervisor:
         return len(self._queue) > 0
 
     async def _watch(self) -> None:
-        while True:
+        # Not ended by cancelling alone: before Python 3.12 wait_for() can lose a cancellation.
+        while not self._is_over:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), LOOK_S)
             self._look_now.clear()
@@ -381,7 +391,7 @@ class Supervisor:
         config = self._work.settings.config
         run_s = float(config.run_invocation_timeout)
         load_s = self._work.settings.load_timeout_s or run_s
-        limits = TimeLimits(run_s=run_s, load_s=load_s, init_s=3 * run_s + 30, shutdown_s=run_s)
+        limits = TimeLimits(run_s=run_s, load_s=load_s, init_s=3 * run_s + INIT_GRACE_S, shutdown_s=run_s)
         return Slot(number, self, limits, has_tables=self._work.settings.has_tables)
 
     def _give_up(self, hand: Hand, failure: Failure) -> None:
@@ -431,3 +441,13 @@ class Supervisor:
         self._look_now.set()
         if not self._is_alone:
             self._wake()
+
+
+async def _end_all(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Cancel until it is heard: before Python 3.12, wait_for swallows a cancellation that comes with its result."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CLOCK_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
