@@ -1,0 +1,284 @@
+"""FileDataset and TabularDataset: what is to be processed."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from airflow_prs.errors import ConfigError
+from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
+from airflow_prs.records import InputKind
+from airflow_prs.wording import shown, wrong
+
+PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
+NAME_ALLOWED = "letters, digits and underscores, no digit first"
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FileDataset:
+    """
+    Files, each of which is one item.
+
+    :param path: a file, a folder (with all that is below it), a pattern (``**`` too), or a list of them; what another
+        task returned or a PipelineParameter may stand in place of each. Relative paths begin at the DAG file's folder.
+    :param partition_format: how the end of each path is to be read, such as ``/{user}/{day:yyyy/MM/dd}/data.json``.
+    :param name: given by ``as_named_input``.
+    """
+
+    path: Any
+    partition_format: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", _settle(self.path, _common_problems(self)))
+
+    def as_named_input(self, name: str) -> FileDataset:
+        """Make the same dataset, known by a name."""
+        return replace(self, name=_require_name(name))
+
+    def to_spec(self) -> dict[str, Any]:
+        """
+        Write as plain values; what another task returns and PipelineParameters stay as they are.
+
+        Airflow finds them there, and renders templates.
+        """
+        return {"kind": InputKind.FILES.value, **_plain(self)}
+
+    def promoted(self) -> list[Promotion]:
+        """The PipelineParameters in its path."""
+        return _promote_path(self)
+
+    def __repr__(self) -> str:
+        return _represent(type(self).__name__, self)
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class TabularDataset:
+    """
+    Tables, each of whose rows is one item; made by ``from_delimited_files`` and ``from_parquet_files``.
+
+    :param kind: how the files hold the rows.
+    :param path: as for FileDataset.
+    :param separator: character between two values; None: not delimited.
+    :param header: whether the first record of each file names the columns; None: not delimited.
+    :param encoding: encoding of the files; None: not delimited.
+    :param partition_format: how the end of each path is to be read.
+    :param name: given by ``as_named_input``.
+    """
+
+    kind: InputKind
+    path: Any
+    separator: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    partition_format: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self)
+        if self.kind is InputKind.DELIMITED:
+            problems += _delimited_problems(self)
+        elif self.kind is not InputKind.PARQUET:
+            problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
+        object.__setattr__(self, "path", _settle(self.path, problems))
+
+    @classmethod
+    def from_delimited_files(
+        cls,
+        path: Any,
+        separator: str = ",",
+        header: bool = True,  # noqa: FBT001, FBT002  (the original's order)
+        encoding: str = "utf-8",
+        partition_format: str | None = None,
+    ) -> TabularDataset:
+        """
+        Describe files of delimited text, such as CSV.
+
+        :param path: as for FileDataset.
+        :param separator: one character.
+        :param header: whether the first record of each file names the columns.
+        :param encoding: any that Python knows.
+        :param partition_format: as for FileDataset.
+        """
+        return cls(
+            kind=InputKind.DELIMITED,
+            path=path,
+            separator=separator,
+            header=header,
+            encoding=encoding,
+            partition_format=partition_format,
+        )
+
+    @classmethod
+    def from_parquet_files(cls, path: Any, partition_format: str | None = None) -> TabularDataset:
+        """
+        Describe Parquet files.
+
+        :param path: as for FileDataset.
+        :param partition_format: as for FileDataset.
+        """
+        return cls(kind=InputKind.PARQUET, path=path, partition_format=partition_format)
+
+    def as_named_input(self, name: str) -> TabularDataset:
+        """Make the same dataset, known by a name."""
+        return replace(self, name=_require_name(name))
+
+    def to_spec(self) -> dict[str, Any]:
+        """Write as plain values, as FileDataset does."""
+        return {"kind": self.kind.value, **_plain(self)}
+
+    def promoted(self) -> list[Promotion]:
+        """The PipelineParameters in its path."""
+        return _promote_path(self)
+
+    def __repr__(self) -> str:
+        return _represent(f"TabularDataset.from_{self.kind.value}_files", self)
+
+
+def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
+    """
+    Make a dataset of what ``to_spec`` wrote, once Airflow has rendered it.
+
+    :raises ConfigError: if a path was rendered to something that is none.
+    """
+    options = {name: value for name, value in spec.items() if name != "kind"}
+    kind = InputKind(spec["kind"])
+    return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)
+
+
+def remote_scheme(path: str) -> str | None:
+    """Find the scheme of a URI that is not a local file, such as ``s3``."""
+    found = _SCHEME.match(path)
+    return found[1] if found and found[1].lower() != "file" else None
+
+
+def _settle(path: Any, problems: list[str]) -> Any:
+    settled = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
+    problems += _path_problems(settled)
+    if problems:
+        raise ConfigError(problems)
+    return settled
+
+
+def _each_path(value: Any) -> Iterator[Any]:
+    """Lists may hold lists, as when a task that returns a list stands in one."""
+    if _is_list(value):
+        for inner in value:
+            yield from _each_path(inner)
+    elif isinstance(value, str):
+        yield value.removeprefix("file://")
+    elif hasattr(value, "iter_references"):
+        yield value
+    elif isinstance(value, os.PathLike) or hasattr(value, "protocol"):
+        # the text of a universal path is its URI, of which fspath would keep the path alone
+        yield (str(value) if hasattr(value, "protocol") else os.fsdecode(value)).removeprefix("file://")
+    else:
+        yield value
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _path_problems(settled: Any) -> list[str]:
+    paths = settled if isinstance(settled, tuple) else (settled,)
+    if not paths:
+        return [f"path is an empty list; allowed: {PATH_ALLOWED}"]
+    return [problem for path in paths for problem in _problems_of_one(path)]
+
+
+def _problems_of_one(path: Any) -> list[str]:
+    if hasattr(path, "iter_references"):
+        return []
+    if isinstance(path, PipelineParameter):
+        default = path.default_value
+        values = default if isinstance(default, list) and default else [default]
+        return [f"path, the default of PipelineParameter {path.name!r}: {p}" for v in values for p in _text_problems(v)]
+    return [f"path {problem}" for problem in _text_problems(path)]
+
+
+def _text_problems(path: Any) -> list[str]:
+    if not isinstance(path, str) or not path.strip():
+        return [f"is {shown(path)}; allowed: {PATH_ALLOWED}"]
+    if scheme := remote_scheme(path):
+        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: local paths and mounted shares"]
+    return []
+
+
+def _common_problems(dataset: FileDataset | TabularDataset) -> list[str]:
+    problems = []
+    if dataset.name is not None and not _is_name(dataset.name):
+        problems.append(wrong("name", dataset.name, NAME_ALLOWED))
+    form = dataset.partition_format
+    if form is not None and not _is_partition_format(form):
+        allowed = "the end of a path with at least one {key} or {key:yyyy/MM/dd}, each key once"
+        problems.append(wrong("partition_format", form, allowed))
+    return problems
+
+
+def _is_partition_format(form: Any) -> bool:
+    if not isinstance(form, str):
+        return False
+    keys, rest = _KEY.findall(form), _KEY.sub("", form)
+    return bool(keys) and "" not in keys and len(set(keys)) == len(keys) and not set(rest) & set("{}")
+
+
+def _delimited_problems(dataset: TabularDataset) -> list[str]:
+    problems = []
+    separator, encoding = dataset.separator, dataset.encoding
+    if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n\0':
+        problems.append(wrong("separator", separator, "one character, no quote and no line break"))
+    if not isinstance(dataset.header, bool):
+        problems.append(wrong("header", dataset.header, "True or False"))
+    if not isinstance(encoding, str) or not _is_encoding(encoding):
+        problems.append(wrong("encoding", encoding, "an encoding that Python knows, such as 'utf-8' or 'cp1252'"))
+    return problems
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isidentifier()
+
+
+def _require_name(name: str) -> str:
+    if not _is_name(name):
+        raise ConfigError([wrong("name", name, NAME_ALLOWED)])
+    return name
+
+
+def _promote_path(dataset: FileDataset | TabularDataset) -> list[Promotion]:
+    place = f"path of {dataset.name or 'a dataset'}"
+    schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
+    return [promote(parameter, place, schema, allowed=PATH_ALLOWED) for parameter in find_parameters(dataset.path)]
+
+
+def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
+    plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
+    if isinstance(dataset.path, tuple):
+        plain["path"] = list(dataset.path)
+    if plain.get("separator", "") is None:  # not delimited
+        plain = {name: value for name, value in plain.items() if name not in {"separator", "header", "encoding"}}
+    return plain
+
+
+def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
+    plain = _plain(dataset)
+    path, name = plain.pop("path"), plain.pop("name")
+    defaults = {"separator": ",", "header": True, "encoding": "utf-8", "partition_format": None}
+    listed = [f"{key}={value!r}" for key, value in plain.items() if value != defaults[key]]
+    named = f".as_named_input({name!r})" if name else ""
+    return f"{maker}({', '.join([repr(path), *listed])}){named}"

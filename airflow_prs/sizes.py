@@ -1,0 +1,68 @@
+"""How much a mini-batch holds, as users write it: ``10``, ``"10KB"``, ``"5000 rows"``."""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_prs.errors import ConfigError
+from airflow_prs.wording import wrong
+
+SIZE_ALLOWED = "an int of at least 1, or a str such as '10', '10KB', '1MB', '1GB', '5000 rows'"
+SIZE_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
+"""The same for the JSON schema of a run's form, which knows no flags."""
+
+_SIZE = re.compile(r"(0*[1-9][0-9]*)(?:([kmg]b)| *(rows?))?", re.IGNORECASE | re.ASCII)
+_UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
+
+
+@dataclass(frozen=True, slots=True)
+class MiniBatchSize:
+    """
+    How much a mini-batch holds.
+
+    :param count: how many of the unit.
+    :param unit: ``items`` where no unit was given: files of a FileDataset, bytes of a TabularDataset.
+    """
+
+    count: int
+    unit: Literal["items", "bytes", "rows"]
+
+
+def parse_size(value: Any) -> MiniBatchSize:
+    """
+    Read a mini_batch_size.
+
+    :raises ConfigError: if it is no size.
+    """
+    try:
+        return _parse(value)
+    except (TypeError, ValueError):
+        raise ConfigError([wrong("mini_batch_size", value, SIZE_ALLOWED)]) from None
+
+
+def settle_size(value: Any) -> int | str:
+    """
+    Give a size as it is kept: the same for the same size, whether a YAML file or a form wrote a number or its digits.
+
+    :raises ValueError: if it is no size; so TypeError.
+    """
+    size = _parse(value)
+    return size.count if size.unit == "items" else str(value).strip()
+
+
+def _parse(value: Any) -> MiniBatchSize:
+    if not isinstance(value, str):
+        count = operator.index(value)
+        if isinstance(value, bool) or count < 1:
+            raise ValueError
+        return MiniBatchSize(int(count), "items")
+    found = _SIZE.fullmatch(value.strip())
+    if not found:
+        raise ValueError
+    count, unit_bytes, rows = int(found[1]), found[2], found[3]
+    if unit_bytes:
+        return MiniBatchSize(count * _UNIT_BYTES[unit_bytes.lower()], "bytes")
+    return MiniBatchSize(count, "rows" if rows else "items")

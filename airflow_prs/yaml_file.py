@@ -1,0 +1,34 @@
+"""YAML files of the user: read and written, with errors that name the file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.errors import ConfigError
+
+
+def read_yaml(path: str | os.PathLike[str], *, what: str) -> Any:
+    """
+    Read a YAML (or JSON) file; only plain values are made of it.
+
+    :param what: what the file holds, for errors.
+    :raises ConfigError: if it cannot be read or is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError([f"{what}: cannot read {path}: {error.strerror}; give the path of a YAML file"]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError([f"{what}: {path} is no YAML: {' '.join(str(error).split())}"]) from error
+
+
+def write_yaml(path: str | os.PathLike[str], content: Any) -> None:
+    """Write plain values, in the order that they have."""
+    import yaml
+
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
