@@ -1,0 +1,48 @@
+"""Looking at the entry script before anything is started: whether it can be parsed and defines run()."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from airflow_prs.errors import EntryScriptError
+
+
+def check_entry_script(source: bytes, name: str, *, is_same_python: bool = True) -> None:
+    """
+    Check what can be known without running the script.
+
+    :param name: as it is shown in errors.
+    :param is_same_python: whether the script will run under this very Python; another one may know more syntax, so its
+        worker processes have the last word on that.
+    :raises EntryScriptError: if the script is not Python, or no name ``run`` is defined at its top level.
+    """
+    try:
+        tree = ast.parse(source, name)
+    except SyntaxError as error:
+        if not is_same_python:
+            return
+        raise EntryScriptError(f"{name}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:  # null bytes
+        raise EntryScriptError(f"{name} is not a Python script: {error}") from error
+    if not any(found in {"run", "*"} for found in _top_level_names(tree.body)):
+        raise EntryScriptError(
+            f"{name} defines no run(); an entry script needs 'def run(mini_batch):', which returns one element for "
+            "each item that succeeded."
+        )
+
+
+def _top_level_names(body: list[ast.stmt]) -> Iterator[str]:
+    """Yield the names that statements bind, those inside if, try, with and loops too, but not inside functions."""
+    pending: list[ast.AST] = list(body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+            continue
+        if isinstance(node, ast.alias):
+            yield node.asname or node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        if not isinstance(node, ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))

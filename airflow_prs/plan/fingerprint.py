@@ -1,0 +1,113 @@
+"""The fingerprint: equal for two runs whose rows must be equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from airflow_prs.plan.listing import Listing
+
+_NO_INFLUENCE = frozenset(
+    {
+        "compute_target",
+        "description",
+        "environment",  # its versions are held on their own
+        "environment_variables",  # their names and a keyed hash are held instead
+        "entry_script",  # the name inside the snapshot is held instead
+        "logging_level",
+        "mini_batches_per_task",
+        "node_count",
+        "process_count_per_node",
+        "source_directory",  # the snapshot's digest is held instead
+    }
+)
+"""Settings that change where, when or how loudly a run does its work, but not its rows."""
+
+_PACKAGES = ("pandas", "pyarrow")
+_ASK_VERSIONS = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {"python": sys.version}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        found[name] = None
+print(json.dumps(found))
+"""
+_ASK_TIMEOUT_S = 60
+
+
+def fingerprint_of(
+    *,
+    config: Mapping[str, Any],
+    arguments: Sequence[str],
+    snapshot: Sequence[str],
+    inputs: Sequence[tuple[Mapping[str, Any], Listing]],
+    side_inputs: Sequence[tuple[str, Listing]],
+    versions: Mapping[str, str | None],
+    variable_names: Sequence[str],
+    variables_hash: str | None,
+    output: str | None,
+) -> str:
+    """
+    Hash everything that the rows of a run depend on.
+
+    :param config: the resolved configuration as JSON.
+    :param snapshot: digest of the code and the entry script's name in it.
+    :param inputs: how each input is read, and its files.
+    :param side_inputs: names and files.
+    :param versions: of what the worker processes run under.
+    :param output: where the script writes by itself; None where rows are all that comes of a run.
+    """
+    content = {
+        "config": {name: value for name, value in config.items() if name not in _NO_INFLUENCE},
+        "arguments": list(arguments),
+        "snapshot": list(snapshot),
+        "inputs": [[dict(described), _digest(listing)] for described, listing in inputs],
+        "side_inputs": [[name, _digest(listing)] for name, listing in side_inputs],
+        "versions": dict(versions),
+        "variables": [sorted(variable_names), variables_hash],
+        "output": output,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def versions_of(interpreter: str) -> dict[str, str | None]:
+    """
+    Say what worker processes would run under: the interpreter and the versions of what reads and writes rows.
+
+    An interpreter that cannot be asked on this machine has no versions; its worker processes say what is wrong.
+    """
+    if interpreter == sys.executable:
+        return {"interpreter": interpreter, "python": sys.version, **{name: _version(name) for name in _PACKAGES}}
+    try:
+        answer = subprocess.run(
+            [interpreter, "-I", "-c", _ASK_VERSIONS, *_PACKAGES],
+            capture_output=True,
+            check=True,
+            timeout=_ASK_TIMEOUT_S,
+        )
+        return {"interpreter": interpreter, **json.loads(answer.stdout)}
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return {"interpreter": interpreter}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _digest(listing: Listing) -> str:
+    """Hash a listing file by file: a million of them would make a JSON of a hundred megabytes."""
+    digest = hashlib.sha256()
+    for path, size, modified_ns in zip(listing.paths, listing.sizes, listing.modified_ns, strict=True):
+        digest.update(json.dumps([path, size, modified_ns]).encode())
+    return digest.hexdigest()

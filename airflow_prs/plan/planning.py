@@ -1,0 +1,228 @@
+"""make_plan: the door to this room."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from airflow_prs.arguments import driver_options
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.errors import EmptyInputError
+from airflow_prs.plan.cutting import Cut
+from airflow_prs.plan.entry_check import check_entry_script
+from airflow_prs.plan.fingerprint import fingerprint_of, versions_of
+from airflow_prs.plan.inputs import Dataset, cut_input, describe, local_path
+from airflow_prs.plan.listing import Listing, list_files
+from airflow_prs.plan.reuse import find_reusable
+from airflow_prs.plan.shards import deal
+from airflow_prs.plan.snapshot import Snapshot, take_snapshot
+from airflow_prs.records import InputKind, InputSpec, Manifest, MiniBatch, RunIdentity
+from airflow_prs.run_folder.folder import RunFolder, run_folder_of
+from airflow_prs.settings import RunSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """
+    What plan is asked to do.
+
+    :param config: the resolved configuration.
+    :param datasets: the inputs, named.
+    :param side_inputs: the side inputs, named.
+    :param arguments: the arguments of the entry script, rendered.
+    :param output: folder of the result; None: summary_only without output.
+    :param run_root: folder that holds run folders where there is no output.
+    :param dag_folder: folder that relative paths start from.
+    :param identity: which run this is.
+    :param allow_reuse: whether the rows of an earlier run may be taken.
+    :param on_empty: whether an input without items is an error or skips the group.
+    :param variables_hash: keyed hash of the environment variables, '' without any; None: it cannot be made, so nothing
+        is reused.
+    :param earlier: run folder of the last completed run, where it is known.
+    :param published_name: name of the result file under ``output``, which is no input.
+    :param max_shards: how many shards Airflow allows.
+    """
+
+    config: ParallelRunConfig
+    datasets: tuple[Dataset, ...]
+    side_inputs: tuple[Dataset, ...] = ()
+    arguments: tuple[str, ...] = ()
+    output: str | None
+    run_root: str
+    dag_folder: str
+    identity: RunIdentity
+    allow_reuse: bool = True
+    on_empty: Literal["fail", "skip"] = "fail"
+    variables_hash: str | None = ""
+    earlier: str | None = None
+    published_name: str | None = None
+    max_shards: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanResult:
+    """
+    What plan came to.
+
+    :param folder: the run folder.
+    :param manifest: the totals and shards; without shards where there is nothing to do.
+    :param reused_from: run folder whose rows are the result; None: the shards do the work.
+    :param is_empty: whether the input is empty and the group is to be skipped; then nothing was written.
+    """
+
+    folder: RunFolder
+    manifest: Manifest
+    reused_from: str | None = None
+    is_empty: bool = False
+
+
+def make_plan(request: PlanRequest) -> PlanResult:
+    """
+    List and cut the input, deal it into shards, and write all of it to the run folder, the manifest last.
+
+    :raises ConfigError: if the configuration does not fit the input.
+    :raises InputError: if the input cannot be listed, read or cut.
+    :raises EmptyInputError: if there is no item, unless ``on_empty`` is skip.
+    :raises EntryScriptError: if the entry script is missing or cannot be used.
+    """
+    config = request.config
+    folder = run_folder_of(request.output or request.run_root, request.identity)
+    with take_snapshot(config.source_directory, config.entry_script, base=request.dag_folder) as snapshot:
+        config = config.model_copy(
+            update={
+                "entry_script": snapshot.entry_script,
+                "environment": config.environment.relative_to(request.dag_folder),
+            }
+        )
+        interpreter = config.environment.interpreter
+        check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=interpreter == sys.executable)
+        listings = _list_inputs(request)
+        if not any(map(len, listings)):
+            return _nothing_to_do(folder)
+        settings = _settle(request, config, snapshot, listings)
+        if reusable := _find_reusable(request, settings.fingerprint):
+            return _reuse(folder, reusable, settings)
+        return _write(request, folder, settings, snapshot, listings)
+
+
+def _list_inputs(request: PlanRequest) -> list[Listing]:
+    published = None
+    if request.output is not None and request.published_name is not None:
+        published = str(Path(request.output, request.published_name))
+    listings = []
+    for dataset in request.datasets:
+        listing = list_files(dataset.path, base=request.dag_folder, published=published)
+        if listing.unmatched:
+            _report_empty(request, f"input {dataset.name!r}: {'; '.join(listing.unmatched)}")
+        listings.append(listing)
+    return listings
+
+
+def _report_empty(request: PlanRequest, problem: str) -> None:
+    if request.on_empty == "fail":
+        raise EmptyInputError(f'{problem}. on_empty="skip" skips the tasks instead.')
+    logger.warning("%s.", problem)
+
+
+def _settle(
+    request: PlanRequest, config: ParallelRunConfig, snapshot: Snapshot, listings: Sequence[Listing]
+) -> RunSettings:
+    """Gather what is known before the input is cut."""
+    side_inputs = {str(dataset.name): local_path(dataset, request.dag_folder) for dataset in request.side_inputs}
+    variable_names = tuple(sorted(config.environment_variables or {}))
+    fingerprint = ""
+    if request.variables_hash is not None:
+        fingerprint = fingerprint_of(
+            config=config.to_json(),
+            arguments=request.arguments,
+            snapshot=(snapshot.digest, snapshot.entry_script),
+            inputs=[(describe(dataset), listing) for dataset, listing in zip(request.datasets, listings, strict=True)],
+            side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
+            versions=versions_of(config.environment.interpreter),
+            variable_names=variable_names,
+            variables_hash=request.variables_hash,
+            output=request.output if config.output_action == "summary_only" else None,
+        )
+    return RunSettings(
+        config=config,
+        identity=request.identity,
+        arguments=request.arguments,
+        side_inputs={name: path for name, (path, _) in side_inputs.items()},
+        output=request.output,
+        fingerprint=fingerprint,
+        variable_names=variable_names,
+        load_timeout_s=driver_options(request.arguments).task_overhead_timeout_s,
+    )
+
+
+def _find_reusable(request: PlanRequest, fingerprint: str) -> RunFolder | None:
+    if not request.allow_reuse or not fingerprint:
+        return None
+    root = request.output or request.run_root
+    return find_reusable(fingerprint, request.identity, root=root, earlier=request.earlier)
+
+
+def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> PlanResult:
+    reused_from = str(reusable.path)
+    logger.info("Nothing has changed since an earlier run: its rows are the result (%s).", reused_from)
+    folder.write_settings(replace(settings, inputs=reusable.read_settings().inputs, reused_from=reused_from))
+    return PlanResult(folder=folder, manifest=folder.write_manifest((), ()), reused_from=reused_from)
+
+
+def _write(
+    request: PlanRequest, folder: RunFolder, settings: RunSettings, snapshot: Snapshot, listings: Sequence[Listing]
+) -> PlanResult:
+    cuts: list[Cut] = []
+    specs: list[InputSpec] = []
+    for dataset, listing in zip(request.datasets, listings, strict=True):
+        cut, spec = cut_input(dataset, listing, settings.config)
+        if len(listing) and not len(cut):
+            _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
+        _warn_of_tiny(cut, spec)
+        cuts.append(cut)
+        specs.append(spec)
+    if not any(map(len, cuts)):
+        return _nothing_to_do(folder)
+    shards = deal(
+        list(itertools.chain.from_iterable(cut.items for cut in cuts)),
+        list(itertools.chain.from_iterable(cut.sizes for cut in cuts)),
+        node_count=settings.config.node_count,
+        mini_batches_per_task=settings.config.mini_batches_per_task,
+        max_shards=request.max_shards,
+    )
+    folder.write_settings(replace(settings, inputs=tuple(specs)))
+    snapshot.write(folder.names.source_zip)
+    manifest = folder.write_manifest(_all_mini_batches(cuts), shards)
+    logger.info(
+        "%d mini-batches of %d items in %d shards.", manifest.mini_batches, manifest.items, len(manifest.shards)
+    )
+    return PlanResult(folder=folder, manifest=manifest)
+
+
+def _nothing_to_do(folder: RunFolder) -> PlanResult:
+    return PlanResult(folder=folder, manifest=Manifest(mini_batches=0, items=0, size_bytes=0, shards=()), is_empty=True)
+
+
+def _all_mini_batches(cuts: Sequence[Cut]) -> Iterator[MiniBatch]:
+    first = 0
+    for cut in cuts:
+        yield from cut.mini_batches(first)
+        first += len(cut)
+
+
+def _warn_of_tiny(cut: Cut, spec: InputSpec) -> None:
+    """A plain number means bytes for a table; rows were meant where hardly one row fits."""
+    if spec.kind is not InputKind.FILES and len(cut) > 1 and sum(cut.items) < 2 * len(cut):
+        logger.warning(
+            "The %d mini-batches of input %r hold hardly one row each. mini_batch_size of a table is in bytes; "
+            'write "20 rows" if rows are meant.',
+            len(cut),
+            spec.name,
+        )

@@ -1,0 +1,52 @@
+"""Finding an earlier run whose result is the result of this one."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import RunIdentity
+from airflow_prs.run_folder.folder import RunFolder, earlier_runs
+from airflow_prs.settings import RunSettings
+
+
+def find_reusable(fingerprint: str, identity: RunIdentity, *, root: str, earlier: str | None) -> RunFolder | None:
+    """
+    Find the newest completed run folder with the same fingerprint.
+
+    Where that one reused another, the other is given: the one that holds the rows. A run never reuses itself.
+
+    :param root: folder under which run folders are looked for.
+    :param earlier: run folder of the last completed run that is known otherwise.
+    """
+    candidates = earlier_runs(root, identity.dag_id, identity.task_id)
+    for candidate in [*candidates, *([RunFolder(earlier)] if earlier else [])]:
+        settings = _read_completed(candidate)
+        if settings is None or settings.fingerprint != fingerprint or _is_same_run(settings, identity):
+            continue
+        if settings.reused_from is None:
+            return candidate
+        origin = RunFolder(settings.reused_from)
+        original = _read_completed(origin)
+        if original is not None and not _is_same_run(original, identity):
+            return origin
+    return None
+
+
+def is_completed(folder: RunFolder) -> bool:
+    """Whether a run folder holds a completed run."""
+    return _read_completed(folder) is not None
+
+
+def _is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:
+    earlier = settings.identity
+    return (earlier.dag_id, earlier.run_id, earlier.task_id) == (identity.dag_id, identity.run_id, identity.task_id)
+
+
+def _read_completed(folder: RunFolder) -> RunSettings | None:
+    """Read the settings of a completed run; folders that are gone, damaged or of another version are no candidates."""
+    try:
+        report = json.loads(folder.names.report.read_bytes())
+        return folder.read_settings() if report["status"] == "completed" else None
+    except (OSError, ValueError, KeyError, TypeError, RunFolderError):
+        return None

@@ -1,0 +1,153 @@
+"""
+Finding the records of delimited text, block by block.
+
+The rules are those of pandas' C parser, which reads the records later: a quote opens a quoted field only at the start
+of a field, a doubled quote stays inside it, line breaks inside belong to the field; a record ends at LF, CR LF or CR;
+a line of nothing but white space is no record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+BLOCK_BYTES = 8 * 1024 * 1024
+
+_QUOTE, _LF, _CR, _SPACE, _TAB = b'"\n\r \t'
+_NOWHERE = -2
+
+
+class UnclosedQuoteError(ValueError):
+    """A quoted field is still open at the end of a file."""
+
+
+def record_starts(
+    file: IO[bytes], separator: int, *, block_bytes: int = BLOCK_BYTES
+) -> Iterator[npt.NDArray[np.int64]]:
+    """
+    Yield the first bytes of a file's records, from its position on, one array a block.
+
+    :param separator: byte between two fields.
+    :raises UnclosedQuoteError: at the end of the file, if a quoted field is not closed.
+    """
+    scanner = _Scanner(separator, file.tell())
+    while block := file.read(block_bytes):
+        yield scanner.scan(block)
+    if scanner.is_quoted:
+        raise UnclosedQuoteError
+
+
+class _Scanner:
+    """
+    What has to be known at the end of one block to read the next.
+
+    :param separator: byte between two fields.
+    :param position: first byte of the next block.
+    :ivar is_quoted: whether the block ended inside a quoted field.
+    """
+
+    def __init__(self, separator: int, position: int) -> None:
+        self._breaks = (separator, _LF, _CR)
+        self._blanks = tuple({_SPACE, _TAB} - {separator})
+        self._position = position
+        self.is_quoted = False
+        self._last_byte = _LF
+        self._has_just_closed = False
+        self._line_start = position
+        self._is_line_counted = False
+
+    def scan(self, block: bytes) -> npt.NDArray[np.int64]:
+        """Give the first bytes of the records that show in a block."""
+        import numpy as np
+
+        text = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero((text == _LF) | (text == _CR))
+        quotes = np.flatnonzero(text == _QUOTE)
+        if len(quotes) or self.is_quoted:
+            quotes = self._structural(text, quotes)
+            is_inside = (quotes.searchsorted(ends) + self.is_quoted) & 1
+            ends = ends[is_inside == 0]
+            self.is_quoted = bool((len(quotes) + self.is_quoted) & 1)
+        self._has_just_closed = not self.is_quoted and len(quotes) > 0 and quotes[-1] == len(text) - 1
+        self._last_byte = int(text[-1])
+        return self._records(text, ends)
+
+    def _records(self, text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Give the starts of the lines that hold something; the last line may go on in the next block."""
+        import numpy as np
+
+        begins = np.concatenate(([0], ends + 1))
+        is_record = self._holds_something(text, begins, np.append(ends, len(text)))
+        starts = begins + self._position
+        starts[0] = self._line_start
+        is_open_counted = bool(is_record[-1]) or (len(ends) == 0 and self._is_line_counted)
+        if self._is_line_counted:
+            is_record[0] = False
+        self._line_start = int(starts[-1])
+        self._is_line_counted = is_open_counted
+        self._position += len(text)
+        return starts[is_record]
+
+    def _holds_something(
+        self, text: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each line holds more than white space; only those that begin with some are looked through."""
+        import numpy as np
+
+        is_record = ends > begins
+        doubtful = np.flatnonzero(is_record)
+        doubtful = doubtful[_is_one_of(text[begins[doubtful]], self._blanks)]
+        if len(doubtful):
+            solid = np.flatnonzero(~_is_one_of(text, self._blanks))
+            solid = np.append(solid, len(text))
+            is_record[doubtful] = solid[solid.searchsorted(begins[doubtful])] < ends[doubtful]
+        return is_record
+
+    def _structural(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """
+        Leave out the quotes that are mere text, such as the one in ``5" pipe``.
+
+        If every second quote stands where one may open a field, or doubles the one before, none is mere text.
+        """
+        import numpy as np
+
+        if not len(quotes):
+            return quotes
+        before = text[quotes - 1]
+        if quotes[0] == 0:
+            before[0] = self._last_byte
+        may_open = _is_one_of(before, self._breaks)
+        previous = np.concatenate(([-1 if self._has_just_closed else _NOWHERE], quotes[:-1]))
+        doubles = quotes - previous == 1
+        opening = slice(int(self.is_quoted), None, 2)
+        if np.all(may_open[opening] | doubles[opening]):
+            return quotes
+        return np.array(self._follow(quotes.tolist(), may_open.tolist()), np.int64)
+
+    def _follow(self, quotes: list[int], may_open: list[bool]) -> list[int]:
+        """Go from quote to quote: slower, but right for any text."""
+        structural = []
+        is_quoted = self.is_quoted
+        closed_at = -1 if self._has_just_closed else _NOWHERE
+        for position, opens in zip(quotes, may_open, strict=True):
+            if is_quoted:
+                is_quoted, closed_at = False, position
+            elif opens or position == closed_at + 1:
+                is_quoted = True
+            else:
+                continue
+            structural.append(position)
+        return structural
+
+
+def _is_one_of(text: npt.NDArray[np.uint8], allowed: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    import numpy as np
+
+    found = np.zeros(len(text), np.bool_)
+    for byte in allowed:
+        found |= text == byte
+    return found

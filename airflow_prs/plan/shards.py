@@ -1,0 +1,69 @@
+"""Dealing mini-batches into shards of even weight."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+from airflow_prs.errors import ConfigError
+from airflow_prs.records import Shard
+
+
+def deal(
+    items: Sequence[int],
+    sizes: Sequence[int],
+    *,
+    node_count: int,
+    mini_batches_per_task: int | None,
+    max_shards: int,
+) -> tuple[Shard, ...]:
+    """
+    Deal all mini-batches, in their order, into shards without gaps.
+
+    :param items: items of each mini-batch.
+    :param sizes: bytes of each mini-batch.
+    :param mini_batches_per_task: so many a shard; None: one shard a node, of even weight.
+    :param max_shards: what Airflow allows.
+    :raises ConfigError: if that makes more shards than Airflow allows.
+    """
+    total = len(items)
+    if mini_batches_per_task is None:
+        starts = even_starts([size or count for size, count in zip(sizes, items, strict=True)], node_count)
+    else:
+        starts = list(range(0, total, mini_batches_per_task))
+    if len(starts) > max_shards:
+        raise ConfigError([_too_many(len(starts), total, mini_batches_per_task, node_count, max_shards)])
+    return tuple(
+        Shard(
+            number=number, first=first, count=end - first, items=sum(items[first:end]), size_bytes=sum(sizes[first:end])
+        )
+        for number, (first, end) in enumerate(pairwise([*starts, total]))
+    )
+
+
+def even_starts(weights: Sequence[int], count: int) -> list[int]:
+    """
+    Say where to begin each of ``count`` runs of nearly even weight; fewer where there are fewer weights.
+
+    Every run ends at the mini-batch nearest to its share, so none is heavier than an even share and one mini-batch.
+    """
+    total = len(weights)
+    count = min(count, total)
+    sums = list(accumulate(weights, initial=0))
+    starts = [0] if count else []
+    for number in range(1, count):
+        share = sums[-1] * number / count
+        nearest = bisect_left(sums, share)
+        if nearest and share - sums[nearest - 1] < sums[nearest] - share:
+            nearest -= 1
+        starts.append(min(max(nearest, starts[-1] + 1), total - (count - number)))
+    return starts
+
+
+def _too_many(shards: int, total: int, per_task: int | None, node_count: int, allowed: int) -> str:
+    cause = f"node_count={node_count}" if per_task is None else f"mini_batches_per_task={per_task}"
+    return (
+        f"{cause} makes {shards} shards of {total} mini-batches, but Airflow maps a task at most {allowed} times "
+        f"([core] max_map_length); give mini_batches_per_task={-(-total // allowed)} or more."
+    )

@@ -1,0 +1,136 @@
+"""source.zip: the code of a run, the same bytes for the same files."""
+
+# ruff: noqa: PTH112, PTH113, PTH115, PTH118, PTH119, PTH123
+# Paths are text here: Path objects for many files would cost too much.
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NoReturn
+
+from airflow_prs.errors import ConfigError, EntryScriptError
+from airflow_prs.plan.listing import absolute_path
+from airflow_prs.plan.walking import walk
+from airflow_prs.run_folder.files import make_folder, publish
+from airflow_prs.run_folder.names import RUNS
+
+_LEFT_OUT = frozenset({"__pycache__", ".git", RUNS})
+_FIRST_MOMENT = (1980, 1, 1, 0, 0, 0)
+_CHUNK_BYTES = 1024 * 1024
+_UNIX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    The code of a run, packed but not yet in its place.
+
+    :param digest: changes whenever a name, a content or an executable bit does.
+    :param entry_script: where the entry script is inside.
+    :param source: content of the entry script.
+    :param archive: the packed files.
+    """
+
+    digest: str
+    entry_script: str
+    source: bytes
+    archive: IO[bytes]
+
+    def write(self, path: Path) -> None:
+        """Put the archive in its place, whole or not at all."""
+        make_folder(path.parent)
+        publish(path, self._copy)
+
+    def _copy(self, path: Path) -> None:
+        self.archive.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(self.archive, file, _CHUNK_BYTES)
+
+
+@contextmanager
+def take_snapshot(source_directory: str | None, entry_script: str, *, base: str) -> Iterator[Snapshot]:
+    """
+    Pack a folder, or the entry script alone, reading each file once.
+
+    :param source_directory: all in it but caches, ``.git`` and run folders; None: the entry script alone.
+    :param entry_script: path inside source_directory; without one, a path relative to ``base``.
+    :param base: folder that relative paths start from.
+    :raises ConfigError: if the folder cannot be packed.
+    :raises EntryScriptError: if the entry script is not in it.
+    """
+    files, name = (
+        _files_of_folder(source_directory, entry_script, base)
+        if source_directory
+        else _script_alone(entry_script, base)
+    )
+    if name not in files:
+        raise EntryScriptError(
+            f"entry_script={entry_script!r} is no file in {source_directory or base!r}; give its path relative to "
+            "source_directory, or without one to the folder of the DAG file."
+        )
+    with tempfile.TemporaryFile() as archive:
+        digest = _pack(files, archive)
+        archive.seek(0)
+        with zipfile.ZipFile(archive) as packed:
+            source = packed.read(name)
+        yield Snapshot(digest, name, source, archive)
+
+
+def _files_of_folder(source_directory: str, entry_script: str, base: str) -> tuple[dict[str, str], str]:
+    root = absolute_path(source_directory, base)
+    if not os.path.isdir(root):
+        raise ConfigError([f"source_directory={source_directory!r}: {root!r} is not a folder"])
+    entries = walk(root, 0, lambda name, state, _: None if name in _LEFT_OUT else state, on_loop=_refuse_loop)
+    files = {os.path.relpath(entry.path, root): entry.path for entry in entries}
+    return files, os.path.relpath(os.path.join(root, entry_script), root)
+
+
+def _script_alone(entry_script: str, base: str) -> tuple[dict[str, str], str]:
+    """A path inside the DAG file's folder stays as it is; others are known by their last name alone."""
+    path = absolute_path(entry_script, base)
+    inside = os.path.relpath(path, base)
+    name = os.path.basename(path) if inside.startswith("..") else inside
+    return ({name: path} if os.path.isfile(path) else {}), name
+
+
+def _refuse_loop(link: str) -> NoReturn:
+    target = os.readlink(link)
+    problem = f"source_directory: the link {link!r} leads back to {target!r}, a folder that it lies in; remove it."
+    raise ConfigError([problem])
+
+
+def _pack(files: dict[str, str], archive: IO[bytes]) -> str:
+    """Pack files in the order of their names; returns the digest of all."""
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in sorted(files):
+            try:
+                line = _pack_file(name, files[name], packed)
+            except (OSError, UnicodeEncodeError) as error:
+                raise ConfigError([f"source_directory: {files[name]!r} cannot be packed: {error}"]) from error
+            digest.update(line)
+    return digest.hexdigest()
+
+
+def _pack_file(name: str, path: str, packed: zipfile.ZipFile) -> bytes:
+    """Pack one file; returns what the digest takes in for it."""
+    content = hashlib.sha256()
+    with open(path, "rb") as file:
+        is_executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
+        info = zipfile.ZipInfo(name, _FIRST_MOMENT)
+        info.create_system = _UNIX
+        info.external_attr = (0o100755 if is_executable else 0o100644) << 16
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with packed.open(info, "w", force_zip64=True) as target:
+            while chunk := file.read(_CHUNK_BYTES):
+                content.update(chunk)
+                target.write(chunk)
+    return json.dumps([name, is_executable, content.hexdigest()]).encode() + b"\n"

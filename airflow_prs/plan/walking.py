@@ -1,0 +1,87 @@
+"""Walking through folders, links included, without ever going in circles."""
+
+# ruff: noqa: PTH110, PTH113, PTH115
+# Paths are text here: Path objects for a million files would cost too much.
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from airflow_prs.errors import InputError
+
+State = TypeVar("State")
+
+
+def walk(
+    root: str,
+    start: State,
+    advance: Callable[[str, State, bool], State | None],
+    on_loop: Callable[[str], None],
+) -> Iterator[os.DirEntry[str]]:
+    """
+    Yield the files below a folder, in no particular order.
+
+    :param start: what ``advance`` is told about the entries of the root.
+    :param advance: asked with an entry's name, its folder's state and whether it is a folder; gives the entry's state,
+        or None to leave it out.
+    :param on_loop: told the path of a link that leads back to a folder it lies in; such links are not followed.
+    :raises InputError: if a folder cannot be listed, or a link leads nowhere.
+    """
+    folders: list[tuple[str, State, tuple[str, ...]]] = [(root, start, ())]
+    while folders:
+        folder, state, crossed = folders.pop()
+        for entry in _entries(folder):
+            is_folder = _is_folder(entry)
+            ahead = advance(entry.name, state, is_folder)
+            if ahead is None:
+                continue
+            if not is_folder:
+                if _is_file(entry):
+                    yield entry
+            elif not entry.is_symlink():
+                folders.append((entry.path, ahead, crossed))
+            elif _leads_back(entry.path, way := (*crossed, os.path.realpath(folder))):
+                on_loop(entry.path)
+            else:
+                folders.append((entry.path, ahead, way))
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        raise InputError(f"the folder {folder!r} cannot be listed: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; _is_file reports it
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Sockets, pipes and devices are none; a link that leads nowhere is not left out in silence."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    if os.path.isfile(entry.path):
+        return True
+    if not os.path.exists(entry.path):
+        raise InputError(
+            f"the link {entry.path!r} leads to {os.readlink(entry.path)!r}, which does not exist; "
+            "remove the link or bring back what it led to."
+        )
+    return False
+
+
+def _leads_back(link: str, way: tuple[str, ...]) -> bool:
+    """
+    Whether a link to a folder leads to one of those that were passed on the way to it.
+
+    :param way: the real folders that hold the links on the way, the last one holding ``link``.
+    """
+    target = os.path.realpath(link)
+    inside = target.rstrip("/") + "/"
+    return any(folder == target or folder.startswith(inside) for folder in way)

@@ -1,0 +1,317 @@
+"""Plan as a whole: from a request to a run folder."""
+
+import json
+import logging
+import os
+from dataclasses import replace
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.environment import Environment
+from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError
+from airflow_prs.plan.planning import PlanRequest, make_plan
+from airflow_prs.records import InputKind, Piece, RunIdentity
+
+
+@pytest.fixture
+def dags(tmp_path):
+    """A folder with a DAG file's scripts and data."""
+    for name in ("scripts/score.py", "data/b.txt", "data/a.txt", "data/sub/c.txt"):
+        path = tmp_path / "dags" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def run(mini_batch):\n    return mini_batch\n")
+    return tmp_path / "dags"
+
+
+@pytest.fixture
+def request_plan(dags, tmp_path):
+    """Make a request; each has a run of its own."""
+    runs = iter(range(100))
+
+    def make(*datasets, settings=None, **changes):
+        values = {
+            "environment": Environment.current(),
+            "entry_script": "score.py",
+            "source_directory": "scripts",
+            "error_threshold": 0,
+            "output_action": "append_row",
+            "compute_target": "local",
+            "node_count": 2,
+            **(settings or {}),
+        }
+        number = next(runs)
+        given = {
+            "config": ParallelRunConfig(**values),
+            "datasets": datasets or (FileDataset("data").as_named_input("texts"),),
+            "output": str(tmp_path / "out"),
+            "run_root": str(tmp_path / "root"),
+            "dag_folder": str(dags),
+            "identity": RunIdentity(dag_id="dag", run_id=f"run{number}", task_id="step", plan=f"plan{number:02}"),
+        }
+        return PlanRequest(**{**given, **changes})
+
+    return make
+
+
+def mini_batches(result):
+    return list(result.folder.read_mini_batches(0, result.manifest.mini_batches))
+
+
+def complete(result, status="completed"):
+    result.folder.names.report.write_text(json.dumps({"status": status}))
+    return result
+
+
+def test_files_become_mini_batches_and_shards(request_plan, dags):
+    result = make_plan(request_plan(settings={"mini_batch_size": 1}))
+    assert [[piece.path for piece in m.pieces] for m in mini_batches(result)] == [
+        [f"{dags}/data/{name}"] for name in ("a.txt", "b.txt", "sub/c.txt")
+    ]
+    assert (result.manifest.mini_batches, result.manifest.items) == (3, 3)
+    assert [(shard.first, shard.count) for shard in result.manifest.shards] in ([(0, 1), (1, 2)], [(0, 2), (2, 1)])
+    assert result.folder.read_manifest() == result.manifest
+    assert result.folder.names.source_zip.exists()
+
+
+def test_settings_say_what_was_resolved(request_plan, dags):
+    side = FileDataset("data/sub").as_named_input("labels")
+    result = make_plan(
+        request_plan(settings={"entry_script": "./score.py"}, side_inputs=(side,), arguments=("--x", "1"))
+    )
+    settings = result.folder.read_settings()
+    assert settings.config.entry_script == "score.py"
+    assert settings.arguments == ("--x", "1")
+    assert settings.side_inputs == {"labels": f"{dags}/data/sub"}
+    assert [spec.kind for spec in settings.inputs] == [InputKind.FILES]
+    assert settings.reused_from is None
+
+
+def test_inputs_are_cut_one_after_the_other_with_indices_through_all(request_plan):
+    first, second = FileDataset("data/*.txt").as_named_input("one"), FileDataset("data/sub").as_named_input("two")
+    result = make_plan(request_plan(first, second, settings={"mini_batch_size": 1}))
+    assert [(m.index, m.input) for m in mini_batches(result)] == [(0, "one"), (1, "one"), (2, "two")]
+
+
+def test_ten_files_are_a_mini_batch_by_default(request_plan, dags):
+    for number in range(18):
+        (dags / f"data/{number}.txt").touch()
+    assert [m.items for m in mini_batches(make_plan(request_plan()))] == [10, 10, 1]
+
+
+def test_delimited_files_are_cut_in_rows_and_their_columns_recorded(request_plan, dags):
+    (dags / "t.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+    table = TabularDataset.from_delimited_files("t.csv").as_named_input("table")
+    result = make_plan(request_plan(table, settings={"mini_batch_size": "2 rows"}))
+    (spec,) = result.folder.read_settings().inputs
+    assert spec.options == {
+        "separator": ",",
+        "header": True,
+        "encoding": "utf-8",
+        "columns": ["a", "b"],
+        "dtypes": None,
+    }
+    assert [(m.items, m.pieces) for m in mini_batches(result)] == [
+        (2, (Piece(f"{dags}/t.csv", 4, 12),)),
+        (1, (Piece(f"{dags}/t.csv", 12, 16),)),
+    ]
+
+
+def test_parquet_files_are_cut(request_plan, dags):
+    pq.write_table(pa.table({"a": [1, 2, 3]}), dags / "t.parquet")
+    table = TabularDataset.from_parquet_files("t.parquet").as_named_input("table")
+    result = make_plan(request_plan(table))
+    assert [m.pieces for m in mini_batches(result)] == [(Piece(f"{dags}/t.parquet", 0, 3, 0),)]
+
+
+def test_a_size_in_bytes_that_meant_rows_is_warned_of(request_plan, dags, caplog):
+    (dags / "t.csv").write_text("a\n" + "123456789\n" * 9)
+    table = TabularDataset.from_delimited_files("t.csv").as_named_input("table")
+    with caplog.at_level(logging.WARNING):
+        make_plan(request_plan(table, settings={"mini_batch_size": 10}))
+    assert any('"20 rows"' in message for message in caplog.messages)
+
+
+def test_each_combination_of_partition_keys_is_a_mini_batch(request_plan, dags):
+    for name in ("2024/01/ann/1.wav", "2024/01/bob/2.wav", "2024/02/ann/3.wav", "2024/02/ann/4.wav"):
+        path = dags / "music" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    music = FileDataset("music", partition_format="/{month:yyyy/MM}/{user}/{track}.wav").as_named_input("music")
+    result = make_plan(request_plan(music, settings={"partition_keys": ["user", "month"]}))
+    assert [(m.partition, m.items) for m in mini_batches(result)] == [
+        ({"user": "ann", "month": datetime.fromisoformat("2024-01-01")}, 1),
+        ({"user": "bob", "month": datetime.fromisoformat("2024-01-01")}, 1),
+        ({"user": "ann", "month": datetime.fromisoformat("2024-02-01")}, 2),
+    ]
+    assert result.folder.read_settings().inputs[0].partition_keys == ("month", "user", "track")
+
+
+def test_partition_format_alone_cuts_as_usual_but_every_file_must_match(request_plan, dags):
+    texts = FileDataset("data/*.txt", partition_format="/{name}.txt").as_named_input("texts")
+    assert [m.partition for m in mini_batches(make_plan(request_plan(texts)))] == [None]
+    (dags / "data/odd").write_text("x")
+    with pytest.raises(InputError, match=r"data/odd' does not match partition_format"):
+        make_plan(request_plan(replace(texts, path="data")))
+
+
+@pytest.mark.parametrize("partition_format", [None, "/{user}.txt"])
+def test_unknown_partition_keys_are_refused(request_plan, partition_format):
+    texts = FileDataset("data/*.txt", partition_format=partition_format).as_named_input("texts")
+    with pytest.raises(ConfigError, match=r"partition_keys is .*'day'"):
+        make_plan(request_plan(texts, settings={"partition_keys": ["day"]}))
+
+
+def test_partitions_of_tables_are_refused_for_now(request_plan, dags):
+    (dags / "t.csv").write_text("a\n1\n")
+    table = TabularDataset.from_delimited_files("t.csv").as_named_input("table")
+    with pytest.raises(ConfigError, match=r"partition_keys is .*not supported yet for tables"):
+        make_plan(request_plan(table, settings={"partition_keys": ["day"]}))
+    with pytest.raises(ConfigError, match=r"partition_format is .*not supported yet for tables"):
+        make_plan(request_plan(replace(table, partition_format="/{day}.csv")))
+
+
+@pytest.mark.parametrize("size", ["10KB", "5 rows"])
+def test_files_are_cut_in_files_only(request_plan, size):
+    with pytest.raises(ConfigError, match=r"mini_batch_size is .*a number of files"):
+        make_plan(request_plan(settings={"mini_batch_size": size}))
+
+
+def test_an_empty_input_names_the_pattern_and_writes_nothing(request_plan, tmp_path):
+    images = FileDataset("data/*.png").as_named_input("images")
+    with pytest.raises(EmptyInputError, match=r"input 'images': 'data/\*\.png' matched no file"):
+        make_plan(request_plan(images))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_input_may_skip(request_plan, tmp_path):
+    result = make_plan(request_plan(FileDataset("data/*.png").as_named_input("images"), on_empty="skip"))
+    assert result.is_empty
+    assert result.manifest.shards == ()
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_without_any_row_are_an_empty_input(request_plan, dags):
+    (dags / "t.csv").write_text("a,b\n")
+    request = request_plan(TabularDataset.from_delimited_files("*.csv").as_named_input("table"))
+    with pytest.raises(EmptyInputError, match="input 'table': its 1 files hold no data"):
+        make_plan(request)
+    assert make_plan(replace(request, on_empty="skip")).is_empty
+
+
+def test_one_empty_input_of_several_does_not_skip_the_others(request_plan):
+    texts, images = FileDataset("data").as_named_input("texts"), FileDataset("*.png").as_named_input("images")
+    result = make_plan(request_plan(texts, images, on_empty="skip"))
+    assert (result.is_empty, result.manifest.items) == (False, 3)
+
+
+def test_the_result_among_the_input_is_left_out(request_plan, dags):
+    (dags / "data/result.txt").write_text("old result")
+    result = make_plan(request_plan(output=str(dags / "data"), published_name="result.txt"))
+    assert result.manifest.items == 3
+
+
+def test_a_script_that_cannot_be_used_is_refused_before_anything_is_written(request_plan, dags, tmp_path):
+    (dags / "scripts/score.py").write_text("def runs(mini_batch): ...")
+    with pytest.raises(EntryScriptError, match=r"score\.py defines no run\(\)"):
+        make_plan(request_plan())
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_shards_than_airflow_allows_say_what_fits(request_plan):
+    request = request_plan(settings={"mini_batch_size": 1, "mini_batches_per_task": 1}, max_shards=2)
+    with pytest.raises(ConfigError, match="mini_batches_per_task=2 or more"):
+        make_plan(request)
+
+
+def test_without_output_the_run_folder_lies_under_the_run_root(request_plan, tmp_path):
+    result = make_plan(request_plan(settings={"output_action": "summary_only"}, output=None))
+    assert result.folder.path.is_relative_to(tmp_path / "root")
+
+
+@pytest.mark.parametrize("path", ["data/*.txt", ["data/a.txt", "data/b.txt"]])
+def test_a_side_input_is_one_file_or_folder(request_plan, path):
+    with pytest.raises(ConfigError, match="'labels' stands for 2 files"):
+        make_plan(request_plan(side_inputs=(FileDataset(path).as_named_input("labels"),)))
+
+
+def test_a_side_input_that_matches_one_file_is_that_file(request_plan, dags):
+    result = make_plan(request_plan(side_inputs=(FileDataset("data/a*").as_named_input("labels"),)))
+    assert result.folder.read_settings().side_inputs == {"labels": f"{dags}/data/a.txt"}
+
+
+class TestReuse:
+    """allow_reuse."""
+
+    def test_an_equal_completed_run_is_reused(self, request_plan):
+        earlier = complete(make_plan(request_plan()))
+        result = make_plan(request_plan())
+        assert result.reused_from == str(earlier.folder.path)
+        assert result.manifest.shards == ()
+        assert not result.is_empty
+        settings = result.folder.read_settings()
+        assert settings.reused_from == result.reused_from
+        assert settings.inputs == earlier.folder.read_settings().inputs
+
+    def test_the_newest_one_is(self, request_plan):
+        complete(make_plan(request_plan(allow_reuse=False)))
+        newest = complete(make_plan(request_plan(allow_reuse=False)))
+        make_plan(request_plan(allow_reuse=False))
+        assert make_plan(request_plan()).reused_from == str(newest.folder.path)
+
+    def test_a_run_that_itself_reused_another_leads_to_that(self, request_plan):
+        first = complete(make_plan(request_plan()))
+        complete(make_plan(request_plan()))
+        assert make_plan(request_plan()).reused_from == str(first.folder.path)
+
+    def test_the_run_known_by_its_xcom_is_found_under_another_output(self, request_plan, tmp_path):
+        earlier = complete(make_plan(request_plan()))
+        other = str(tmp_path / "elsewhere")
+        assert make_plan(request_plan(output=other)).reused_from is None
+        known = request_plan(output=other, earlier=str(earlier.folder.path))
+        assert make_plan(known).reused_from == str(earlier.folder.path)
+
+    def test_what_summary_only_wrote_is_reused_under_the_same_output_only(self, request_plan, tmp_path):
+        summary = {"output_action": "summary_only"}
+        earlier = complete(make_plan(request_plan(settings=summary)))
+        other = {"output": str(tmp_path / "elsewhere"), "earlier": str(earlier.folder.path)}
+        assert make_plan(request_plan(settings=summary)).reused_from == str(earlier.folder.path)
+        assert make_plan(request_plan(settings=summary, **other)).reused_from is None
+
+    def test_a_run_never_reuses_itself(self, request_plan):
+        request = request_plan()
+        complete(make_plan(request))
+        again = replace(request, identity=replace(request.identity, plan="plan99"))
+        assert make_plan(again).reused_from is None
+
+    @pytest.mark.parametrize("report", ['{"status": "aborted"}', "torn", "[]", "{}", None])
+    def test_a_run_that_is_not_known_to_be_completed_is_not_reused(self, request_plan, report):
+        earlier = make_plan(request_plan())
+        if report is not None:
+            earlier.folder.names.report.write_text(report)
+        assert make_plan(request_plan()).reused_from is None
+
+    def test_a_damaged_earlier_run_is_passed_over(self, request_plan):
+        good = complete(make_plan(request_plan()))
+        damaged = complete(make_plan(request_plan(allow_reuse=False)))
+        damaged.folder.names.settings.write_text("{")
+        assert make_plan(request_plan()).reused_from == str(good.folder.path)
+
+    def test_changed_input_code_or_settings_are_not_reused(self, request_plan, dags):
+        complete(make_plan(request_plan()))
+        assert make_plan(request_plan(settings={"mini_batch_size": 2})).reused_from is None
+        assert make_plan(request_plan(arguments=("--x", "1"))).reused_from is None
+        os.utime(dags / "data/a.txt", (1, 1))
+        assert make_plan(request_plan()).reused_from is None
+        complete(make_plan(request_plan()))
+        (dags / "scripts/lib.py").write_text("")
+        assert make_plan(request_plan()).reused_from is None
+
+    def test_it_can_be_switched_off(self, request_plan):
+        complete(make_plan(request_plan()))
+        assert make_plan(request_plan(allow_reuse=False)).reused_from is None
+        assert make_plan(request_plan(variables_hash=None)).reused_from is None

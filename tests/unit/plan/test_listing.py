@@ -1,0 +1,169 @@
+"""Which files a dataset's path stands for."""
+
+import os
+import sys
+
+import pytest
+
+from airflow_prs.errors import InputError
+from airflow_prs.plan.listing import list_files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Make files below a folder; each holds its own name."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        return tmp_path
+
+    return make
+
+
+def names(listing, root):
+    return [os.path.relpath(path, root) for path in listing.paths]
+
+
+def test_a_single_file_is_one_item_with_its_size_and_time(folder):
+    root = folder("a.txt")
+    listing = list_files("a.txt", base=str(root))
+    status = (root / "a.txt").stat()
+    assert (listing.paths, [*listing.sizes], [*listing.modified_ns]) == (
+        [str(root / "a.txt")],
+        [5],
+        [status.st_mtime_ns],
+    )
+
+
+def test_a_folder_is_taken_with_all_below_it_in_sorted_order(folder):
+    root = folder("d/b.txt", "d/a/z.txt", "d/a.txt", "d/a-/y", "other.txt")
+    assert names(list_files("d", base=str(root)), root) == sorted(["d/a-/y", "d/a.txt", "d/a/z.txt", "d/b.txt"])
+
+
+def test_a_list_is_taken_in_sorted_order_and_each_file_once(folder):
+    root = folder("b", "a", "d/c")
+    assert names(list_files(["d", "b", "a", "*"], base=str(root)), root) == ["a", "b", "d/c"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.png", ["1.png"]),
+        ("**/*.png", ["1.png", "a/2.png", "a/b/3.png"]),
+        ("a/**", ["a/2.png", "a/b/3.png", "a/b/4.txt"]),
+        ("**/b/*", ["a/b/3.png", "a/b/4.txt", "b/5.txt"]),
+        ("a/**/b/**/3.png", ["a/b/3.png"]),
+        ("?/?.png", ["a/2.png"]),
+        ("a/[!0-1].png", ["a/2.png"]),
+        ("*/", ["a/2.png", "a/b/3.png", "a/b/4.txt", "b/5.txt"]),
+        ("**/**/4.txt", ["a/b/4.txt"]),
+    ],
+)
+def test_globs_match_segment_by_segment(folder, pattern, expected):
+    root = folder("1.png", "a/2.png", "a/b/3.png", "a/b/4.txt", "b/5.txt")
+    assert names(list_files(pattern, base=str(root)), root) == expected
+
+
+def test_hidden_names_and_run_folders_are_left_out(folder):
+    root = folder("d/.hidden", "d/.git/x", "d/_parallel_run/dag/x", "d/a")
+    assert names(list_files(["d", "d/**/*"], base=str(root)), root) == ["d/a"]
+
+
+def test_hidden_names_that_the_path_names_itself_are_taken(folder):
+    root = folder(".d/a", "x/.e/b", "x/.f")
+    assert names(list_files([".d", "*/.e/*", "x/.f"], base=str(root)), root) == [".d/a", "x/.e/b", "x/.f"]
+
+
+def test_the_published_file_is_left_out_and_others_of_its_name_are_not(folder):
+    root = folder("d/result.txt", "d/sub/result.txt")
+    listing = list_files("d", base=str(root), published=str(root / "d/result.txt"))
+    assert names(listing, root) == ["d/sub/result.txt"]
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "line\nbreak", "größe", "[1]*?", "100%", "a\\b"])
+def test_any_name_is_a_name(folder, name):
+    root = folder(f"d/{name}", "d/1")
+    assert names(list_files(f"d/{name}", base=str(root)), root) == [f"d/{name}"]
+    assert f"d/{name}" in names(list_files("d", base=str(root)), root)
+
+
+def test_folders_that_exist_are_no_globs_even_before_a_glob(folder):
+    root = folder("[ab]/x.png", "a/x.png")
+    assert names(list_files("[ab]/*.png", base=str(root)), root) == ["[ab]/x.png"]
+
+
+def test_absolute_paths_ignore_the_base(folder):
+    root = folder("a")
+    assert list_files(str(root / "a"), base="/nowhere").paths == [str(root / "a")]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"missing/a\.txt' does not exist"):
+        list_files(["missing/a.txt"], base=str(tmp_path))
+
+
+def test_a_pattern_that_matches_nothing_is_named_while_others_go_on(folder):
+    root = folder("a.png")
+    listing = list_files(["*.png", "*.jpg"], base=str(root))
+    assert names(listing, root) == ["a.png"]
+    assert listing.unmatched == ("'*.jpg' matched no file",)
+
+
+def test_a_pattern_below_a_missing_folder_says_so(tmp_path):
+    assert list_files("img/*.png", base=str(tmp_path)).unmatched == (
+        f"'img/*.png' matched no file: '{tmp_path}/img' does not exist",
+    )
+
+
+def test_a_pattern_that_matches_only_folders_says_how_to_take_what_is_in_them(folder):
+    root = folder("day1/x", "day2/x")
+    assert "'/**'" in list_files("day*", base=str(root)).unmatched[0]
+
+
+def test_an_empty_list_matches_nothing(tmp_path):
+    assert list_files([], base=str(tmp_path)).unmatched == ("the list of paths is empty",)
+
+
+def test_links_that_lead_back_end_the_walk_there(folder):
+    root = folder("a/1", "b/2")
+    (root / "a/to_b").symlink_to(root / "b")
+    (root / "b/to_a").symlink_to(root / "a")
+    (root / "a/up").symlink_to("..")
+    assert names(list_files("a", base=str(root)), root) == ["a/1", "a/to_b/2"]
+
+
+def test_links_to_files_and_folders_are_followed(folder):
+    root = folder("data/1", "d/2")
+    (root / "d/file").symlink_to(root / "data/1")
+    (root / "d/folder").symlink_to(root / "data")
+    assert names(list_files("d", base=str(root)), root) == ["d/2", "d/file", "d/folder/1"]
+
+
+@pytest.mark.parametrize("target", ["gone", "dead"])
+def test_a_link_that_leads_nowhere_is_named(folder, target):
+    root = folder("d/1")
+    (root / "d/dead").symlink_to(target)
+    with pytest.raises(InputError, match=f"d/dead' leads to '{target}'"):
+        list_files("d", base=str(root))
+
+
+def test_pipes_in_a_folder_are_no_items(folder):
+    root = folder("d/1")
+    os.mkfifo(root / "d/pipe")
+    assert names(list_files("d", base=str(root)), root) == ["d/1"]
+
+
+def test_a_pipe_as_a_path_is_an_error(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        list_files("pipe", base=str(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8_is_an_error_that_shows_it(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff")).touch()
+    with pytest.raises(InputError, match="not valid UTF-8"):
+        list_files(".", base=str(tmp_path))

@@ -1,0 +1,83 @@
+"""Records are found where pandas finds them."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_prs.plan.scanning import UnclosedQuoteError, record_starts
+
+# Quotes, breaks and blanks meet in every way. No CR alone: after an empty line that ends with one, pandas loses a
+# record that begins with a separator.
+texts = (
+    st.lists(st.sampled_from(['"', '"', ",", "\n", "\r\n", " ", "\t", "a"]), max_size=40).map("".join).map(str.encode)
+)
+blocks = st.integers(1, 70)
+
+
+def starts_of(data, block_bytes=7, separator=","):
+    found = list(record_starts(io.BytesIO(data), ord(separator), block_bytes=block_bytes))
+    return np.concatenate([np.array([], np.int64), *found]).tolist()
+
+
+def rows_of(data):
+    """Read as worker processes do; pandas gives None where a quote is not closed."""
+    try:
+        return pd.read_csv(
+            io.BytesIO(data), header=None, names=range(40), index_col=False, dtype=str, keep_default_na=False
+        ).to_numpy()
+    except pd.errors.EmptyDataError:
+        return np.empty((0, 40), object)
+    except pd.errors.ParserError as error:
+        return None if "EOF inside string" in str(error) else pytest.fail(str(error))
+
+
+@settings(deadline=None)
+@given(texts, blocks)
+def test_as_many_records_are_counted_as_pandas_reads(data, block_bytes):
+    rows = rows_of(data)
+    if rows is None:
+        with pytest.raises(UnclosedQuoteError):
+            starts_of(data, block_bytes)
+    else:
+        assert len(starts_of(data, block_bytes)) == len(rows)
+
+
+@settings(deadline=None)
+@given(texts, blocks)
+def test_reading_record_by_record_gives_what_reading_at_once_gives(data, block_bytes):
+    rows = rows_of(data)
+    if rows is None or not len(rows):
+        return
+    starts = starts_of(data, block_bytes)
+    pieces = [rows_of(data[begin:end]) for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)]
+    assert np.concatenate(pieces).tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"1,2\n3,4\n", [0, 4]),
+        (b"1,2\n3,4", [0, 4]),
+        (b"1,2\r\n3,4\r\n", [0, 5]),
+        (b"1,2\r3,4\r", [0, 4]),
+        (b"\n\n1\n\n \n\t\n2\n\n", [2, 9]),
+        (b'"a\nb"\nc\n', [0, 6]),
+        (b'"a""\nb"\nc\n', [0, 8]),
+        (b'5" pipe\n6" pipe\nx\n', [0, 8, 16]),
+        (b'"a"b"\nc\n', [0, 6]),
+        (b'x,"\n"\n,\n', [0, 6]),
+        (b"", []),
+        (b" \n\r\n", []),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 100])
+def test_records_start_at(data, expected, block_bytes):
+    assert starts_of(data, block_bytes) == expected
+
+
+def test_a_line_of_tabs_is_a_record_where_tabs_separate():
+    assert starts_of(b"\t\t\na\tb\n", separator="\t") == [0, 3]
