@@ -1,0 +1,61 @@
+"""Whether this Python can do the work: asked once, before anything of the user's is imported."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+OLDEST_PYTHON = (3, 9)
+
+LIBRARIES = {"files": (), "delimited": ("pandas",), "parquet": ("pandas", "pyarrow.parquet")}
+"""What it takes to read an input, by its kind; importing them takes longer than everything else at the start."""
+
+OLDEST = {"pandas": (1, 5)}
+
+
+class EnvironmentBrokenError(Exception):
+    """This Python cannot run the entry script."""
+
+
+def check_environment(kinds: Iterable[str]) -> None:
+    """
+    Import what the inputs take, and nothing more.
+
+    :param kinds: kinds of the inputs.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        raise EnvironmentBrokenError(
+            f"{sys.executable} is Python {sys.version.split()[0]}; worker processes need 3.9 or newer"
+        )
+    for name in dict.fromkeys(library for kind in kinds for library in LIBRARIES[kind]):
+        _check_library(name)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the libraries that are imported; None: not needed so far."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in ("pandas", "pyarrow"):
+        found[name] = getattr(sys.modules.get(name), "__version__", None)
+    return found
+
+
+def _check_library(name: str) -> None:
+    package = name.partition(".")[0]
+    advice = f'; install it there: {sys.executable} -m pip install "pandas>=1.5" pyarrow'
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # a broken installation raises anything
+        problem = "is missing" if isinstance(error, ModuleNotFoundError) and error.name == package else "is broken"
+        raise EnvironmentBrokenError(
+            f"{package} {problem} in {sys.executable} ({type(error).__name__}: {error}){advice}"
+        ) from error
+    version = sys.modules[package].__version__
+    if package in OLDEST and _numbers(version) < OLDEST[package]:
+        oldest = ".".join(map(str, OLDEST[package]))
+        raise EnvironmentBrokenError(f"{sys.executable} has {package} {version}, older than {oldest}{advice}")
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

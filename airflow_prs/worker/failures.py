@@ -1,0 +1,66 @@
+"""An exception in words for the supervisor: one line, and the traceback as the user would see it without us."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from types import TracebackType
+
+LONGEST_ERROR = 1_000
+"""In characters; the whole message stands at the end of the traceback."""
+
+LONGEST_TRACEBACK = 50_000
+
+OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+IMPORT_MACHINERY = "<frozen importlib"
+
+
+def describe(error: BaseException) -> dict[str, str]:
+    """Give the fields ``error`` and ``traceback`` of a message to the supervisor."""
+    return {"error": one_line(error), "traceback": shorten(format_traceback(error), LONGEST_TRACEBACK)}
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an exception, such as ``ValueError: bad pixel``."""
+    try:
+        message = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - str() runs the user's own code
+        message = "<its str() fails>"
+    name = type(error).__name__
+    return shorten(f"{name}: {message}" if message else name, LONGEST_ERROR)
+
+
+def format_traceback(error: BaseException) -> str:
+    """Format an exception and its causes, each from the first frame that is not ours."""
+    try:
+        for part in _chain(error):
+            part.__traceback__ = _from_users_frame(part.__traceback__)
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except BaseException as failure:  # noqa: BLE001 - an exception's own methods are the user's code, too
+        return f"{one_line(error)}\n(no traceback: {one_line(failure)})\n"
+
+
+def shorten(text: str, longest: int) -> str:
+    """Cut a long text in the middle: both ends of a traceback matter."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Collect the exception, its causes and its contexts, each once."""
+    found = [error]
+    seen = {id(error)}
+    for part in found:
+        for other in (part.__cause__, part.__context__):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                found.append(other)
+    return found
+
+
+def _from_users_frame(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith((OWN_FOLDER, IMPORT_MACHINERY)):
+        frames = frames.tb_next
+    return frames

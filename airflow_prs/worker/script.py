@@ -1,0 +1,153 @@
+"""The user's entry script: its module, and its init(), run() and shutdown()."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import Any, NamedTuple
+
+_log = logging.getLogger(__name__)
+
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class EntryScriptError(Exception):
+    """The entry script cannot be used as it is."""
+
+
+class MiniBatchDataset:
+    """
+    The part of an input that a mini-batch stands for.
+
+    :param name: the input's name.
+    :param mini_batch: what run() was given.
+    :param pieces: where it comes from: paths, or lists that begin with a path.
+    """
+
+    def __init__(self, name: str, mini_batch: Any, pieces: list[Any]) -> None:
+        self.name = name
+        self._mini_batch = mini_batch
+        self._pieces = pieces
+
+    def __repr__(self) -> str:
+        return f"MiniBatchDataset(name={self.name!r}, paths={self.to_path()!r})"
+
+    def to_path(self) -> list[str]:
+        """Local paths of the files that the mini-batch comes from, each once."""
+        return list(dict.fromkeys(piece if isinstance(piece, str) else piece[0] for piece in self._pieces))
+
+    def to_pandas_dataframe(self) -> Any:
+        """The rows of a table as a DataFrame of your own; for files use ``to_path()``."""
+        if isinstance(self._mini_batch, list):
+            raise TypeError(f"input {self.name!r} consists of files, not of rows: use to_path()")
+        return self._mini_batch.copy()
+
+
+class MiniBatchContext(NamedTuple):
+    """
+    The second argument of run().
+
+    :param partition_key_value: key to value where the input is cut by partition, else empty.
+    :param dataset: the part of the input that the mini-batch stands for.
+    :param minibatch_index: position of the mini-batch in the whole input, from 0.
+    :param try_number: from 1; higher if run() has been called for this mini-batch before.
+    """
+
+    partition_key_value: dict[str, Any]
+    dataset: MiniBatchDataset
+    minibatch_index: int
+    try_number: int
+
+
+class Script:
+    """
+    A loaded entry script.
+
+    :param module: its module.
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        name = os.path.basename(module.__file__ or module.__name__)
+        self._init = _function(module, "init", name)
+        self._shutdown = _function(module, "shutdown", name)
+        run = _function(module, "run", name)
+        if run is None:
+            raise EntryScriptError(f"{name} has no function run(mini_batch)")
+        self._run: Callable[..., Any] = run
+        self.takes_context = _takes_context(run, name)
+
+    def init(self) -> None:
+        """Let the script prepare what all its mini-batches need."""
+        if self._init is not None:
+            self._init()
+
+    def run(self, mini_batch: Any, context: MiniBatchContext | None) -> Any:
+        """Let the script work on a mini-batch; the context is for those that take one."""
+        return self._run(mini_batch, context) if self.takes_context else self._run(mini_batch)
+
+    def shutdown(self) -> None:
+        """Let the script tidy up; its results are safe by then, so a failure is only logged."""
+        if self._shutdown is None:
+            return
+        try:
+            self._shutdown()
+        except BaseException:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+            _log.exception("shutdown() of the entry script failed; the results are not affected")
+
+
+def load_script(source: str, entry_script: str, arguments: list[str]) -> Script:
+    """
+    Load the entry script as if it had been started with its arguments.
+
+    :param source: root folder of the snapshot.
+    :param entry_script: path of the script relative to ``source``.
+    :param arguments: what follows the script's path in ``sys.argv``.
+    """
+    path = os.path.join(source, entry_script)
+    folders = dict.fromkeys((os.path.dirname(path), source))
+    sys.path[:] = [*folders, *(entry for entry in sys.path if entry not in folders)]
+    sys.argv[:] = [path, *arguments]
+    return Script(_import_as_own_name(path))
+
+
+def _import_as_own_name(path: str) -> ModuleType:
+    """Import by path under the name that its neighbours and pickles of its classes know it by."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
+    if spec is None:
+        raise EntryScriptError(f"there is no entry script at {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    SourceFileLoader(name, path).exec_module(module)
+    return module
+
+
+def _function(module: ModuleType, name: str, script: str) -> Callable[..., Any] | None:
+    found: Callable[..., Any] | None = getattr(module, name, None)
+    if found is not None and not callable(found):
+        raise EntryScriptError(f"{name} in {script} is a {type(found).__name__}, it must be a function")
+    return found
+
+
+def _takes_context(run: Callable[..., Any], script: str) -> bool:
+    """Whether run() has a place for a second argument; an error if it cannot be called at all."""
+    try:
+        parameters = inspect.signature(run).parameters.values()
+    except ValueError:
+        return False  # compiled code may hide its signature
+    places = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
+    required = [p for p in parameters if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
+    is_callable = not any(p.kind is p.KEYWORD_ONLY for p in required) and len(required) <= 2  # noqa: PLR2004
+    if not is_callable or not (places or takes_any):
+        raise EntryScriptError(
+            f"run{inspect.signature(run)} in {script} cannot be called: "
+            "it must be run(mini_batch) or run(mini_batch, mini_batch_context)"
+        )
+    return takes_any or len(places) > 1

@@ -1,0 +1,92 @@
+import sys
+import types
+
+from airflow_prs.worker import failures
+from airflow_prs.worker.rows import as_text
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def caught(action):
+    try:
+        action()
+    except (ValueError, RecursionError) as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def bad_element():
+    class Broken:
+        def __str__(self):
+            raise ValueError("bad pixel")
+
+    as_text([Broken()])
+
+
+def test_an_error_is_one_line_with_its_type():
+    assert failures.one_line(ValueError("bad\n  pixel")) == "ValueError: bad pixel"
+
+
+def test_an_error_without_a_message_is_its_type():
+    assert failures.one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_very_long_error_is_cut():
+    assert len(failures.one_line(ValueError("x" * 10_000_000))) < 1_100
+
+
+def test_an_error_that_cannot_be_told_is_still_named():
+    assert failures.describe(MuteError()) == {
+        "error": "MuteError: <its str() fails>",
+        "traceback": f"{__name__}.MuteError: <exception str() failed>\n",
+    }
+
+
+def test_a_traceback_keeps_the_cause():
+    def fail():
+        try:
+            {}["key"]
+        except KeyError as error:
+            raise ValueError("no such key") from error
+
+    text = failures.describe(caught(fail))["traceback"]
+    assert "KeyError: 'key'" in text
+    assert "direct cause" in text
+    assert text.endswith("ValueError: no such key\n")
+
+
+def test_a_traceback_begins_with_the_users_frame(monkeypatch):
+    def run():
+        raise ValueError("bad pixel")
+
+    own = types.FunctionType(
+        compile("def call(run): run()", failures.OWN_FOLDER + "process.py", "exec").co_consts[0], {}, "call"
+    )
+    error = caught(lambda: own(run))
+    error.__traceback__ = error.__traceback__.tb_next.tb_next  # from our own code on
+    frames = [line.strip() for line in failures.describe(error)["traceback"].split("\n") if "File" in line]
+    assert len(frames) == 1
+    assert frames[0].endswith("in run")
+
+
+def test_a_users_frame_stays_where_it_was_called_from_ours():
+    assert "in bad_element" in failures.describe(caught(bad_element))["traceback"]
+    assert "in __str__" in failures.describe(caught(bad_element))["traceback"]
+
+
+def test_exceptions_that_are_each_others_cause_end():
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert failures.describe(one)["error"] == "ValueError: one"
+
+
+def test_a_deep_recursion_is_described():
+    def deeper():
+        deeper()
+
+    description = failures.describe(caught(deeper))
+    assert description["error"].startswith("RecursionError")
+    assert len(description["traceback"]) < failures.LONGEST_TRACEBACK + sys.getrecursionlimit()

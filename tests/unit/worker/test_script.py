@@ -1,0 +1,113 @@
+import pickle
+import sys
+
+import pytest
+
+from airflow_prs.worker.script import EntryScriptError, MiniBatchContext, MiniBatchDataset, load_script
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    path, argv, modules = sys.path[:], sys.argv[:], set(sys.modules)
+    yield
+    sys.path[:], sys.argv[:] = path, argv
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def load(tmp_path):
+    def write_and_load(text, name="score.py", arguments=()):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return load_script(str(tmp_path), name, list(arguments))
+
+    return write_and_load
+
+
+def test_a_script_without_init_and_shutdown_runs(load):
+    script = load("def run(mini_batch): return mini_batch")
+    script.init()
+    assert script.run(["a"], None) == ["a"]
+    script.shutdown()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "mini_batch, mini_batch_context",
+        "mini_batch, context=None",
+        "*arguments",
+        "mini_batch, *rest",
+        "mini_batch, context, *, x=1",
+    ],
+)
+def test_run_gets_the_context_where_it_has_a_place_for_it(load, parameters):
+    assert load(f"def run({parameters}): return 'run'").takes_context
+
+
+@pytest.mark.parametrize("parameters", ["mini_batch", "mini_batch, **options", "mini_batch, *, x=1"])
+def test_run_gets_the_mini_batch_alone_where_it_takes_no_more(load, parameters):
+    assert not load(f"def run({parameters}): return 'run'").takes_context
+
+
+@pytest.mark.parametrize("parameters", ["", "one, two, three", "mini_batch, *, needed", "**options"])
+def test_a_run_that_cannot_be_called_is_an_error_that_shows_how(load, parameters):
+    with pytest.raises(
+        EntryScriptError, match=r"it must be run\(mini_batch\) or run\(mini_batch, mini_batch_context\)"
+    ):
+        load(f"def run({parameters}): return 'run'")
+
+
+def test_a_script_without_run_is_an_error_that_names_it(load):
+    with pytest.raises(EntryScriptError, match=r"score.py has no function run\(mini_batch\)"):
+        load("def rum(mini_batch): return mini_batch")
+
+
+def test_a_run_that_is_no_function_is_an_error(load):
+    with pytest.raises(EntryScriptError, match=r"run in score\.py is a int"):
+        load("run = 3")
+
+
+def test_a_missing_script_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"score\.py"):
+        load_script(str(tmp_path), "score.py", [])
+
+
+def test_the_script_finds_its_arguments(load):
+    script = load("import sys\ndef run(mini_batch): return sys.argv", arguments=["--model", "mosaic"])
+    assert script.run([], None)[1:] == ["--model", "mosaic"]
+
+
+def test_the_script_finds_its_neighbours_before_those_at_the_root(load, tmp_path):
+    (tmp_path / "model.py").write_text("place = 'root'")
+    (tmp_path / "paths.py").write_text("place = 'root'")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "model.py").write_text("place = 'sub'")
+    script = load("import model, paths\ndef run(mini_batch): return model.place, paths.place", "sub/score.py")
+    assert script.run([], None) == ("sub", "root")
+
+
+def test_objects_of_the_scripts_own_classes_can_be_pickled(load):
+    script = load("class Model: pass\ndef run(mini_batch): return Model()")
+    model = script.run([], None)
+    assert type(pickle.loads(pickle.dumps(model))) is type(model)
+
+
+def test_a_failing_shutdown_is_no_failure(load):
+    load("def run(mini_batch): return mini_batch\ndef shutdown(): raise SystemExit(3)").shutdown()
+
+
+def test_the_dataset_of_a_table_knows_its_files_once():
+    dataset = MiniBatchDataset("table", None, [["/in/a.csv", 0, 9, None], ["/in/a.csv", 9, 12, None]])
+    assert dataset.to_path() == ["/in/a.csv"]
+
+
+def test_the_dataset_of_files_has_no_rows():
+    with pytest.raises(TypeError, match=r"use to_path\(\)"):
+        MiniBatchDataset("files", ["/in/a.png"], ["/in/a.png"]).to_pandas_dataframe()
+
+
+def test_the_context_has_the_names_of_the_original():
+    assert MiniBatchContext._fields == ("partition_key_value", "dataset", "minibatch_index", "try_number")
