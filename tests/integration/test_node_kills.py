@@ -1,0 +1,205 @@
+"""Whatever dies: no row is lost or doubled, what was committed does not run again, no process is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from airflow_prs.records import Status
+from airflow_prs.run_folder.folder import RunFolder
+from tests.node_process import start_node
+from tests.shards import make_plan, read_rows
+
+MINI_BATCHES = 2000
+COUNTING = """
+import os, time
+def run(mini_batch):
+    with open({path!r}, "a") as file: file.write(mini_batch[0] + "\\n")
+    time.sleep({seconds})
+    return mini_batch
+"""
+
+
+def counting(path: Path, seconds: float = 0.0005) -> str:
+    return COUNTING.format(path=str(path), seconds=seconds)
+
+
+def worker_processes(node: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The user's worker processes of a node: the children of its guards."""
+    try:
+        guards = psutil.Process(node.pid).children()
+        return [worker for guard in guards for worker in guard.children()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_until_gone(processes: list[psutil.Process], seconds: float = 5) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    assert alive == []
+
+
+def wait_for_commit(folder: RunFolder, node: subprocess.Popen[str], done: int = 1) -> None:
+    """Wait until a node has committed some outcomes."""
+    shard = folder.read_manifest().shards[0]
+    for _ in range(3000):
+        if folder.read_shard(shard).progress.done >= done:
+            return
+        assert node.poll() is None, node.stderr and node.stderr.read()
+        time.sleep(0.01)
+    raise AssertionError("the node committed nothing within 30 seconds")
+
+
+def finish(folder: RunFolder, try_number: int) -> None:
+    node = start_node(folder.path, try_number)
+    _, errors = node.communicate(timeout=120)
+    assert node.returncode == 0, errors
+
+
+def check_exactly_once(folder: RunFolder, mini_batches: int, items: int = 2) -> None:
+    assert read_rows(folder) == [f"item-{n}" for n in range(mini_batches * items)]
+    progress = folder.read_shard(folder.read_manifest().shards[0]).progress
+    assert (progress.total, progress.succeeded, progress.handed_out) == (mini_batches,) * 3
+
+
+def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
+    """Kill the node, or one of its processes, at random moments until it is through."""
+    chance = random.Random(seed)
+    counter = tmp_path / "runs"
+    folder = make_plan(tmp_path, counting(counter), mini_batches=MINI_BATCHES)
+    shard = folder.read_manifest().shards[0]
+    committed: set[int] = set()
+    for try_number in range(1, rounds + 1):
+        ran_before = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
+        node = start_node(folder.path, try_number)
+        time.sleep(chance.uniform(0.3, 1.2))
+        processes = worker_processes(node)
+        if processes and chance.random() < 0.3:
+            chance.choice(processes).kill()
+            time.sleep(chance.uniform(0, 0.2))
+        node.kill()
+        node.communicate()
+        wait_until_gone(processes)
+        ran = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
+        again = {name for name in ran if ran[name] > ran_before[name]}
+        assert not again & {f"item-{2 * index}" for index in committed}, "what was committed ran again"
+        committed = set(folder.read_outcomes(shard)["index"].tolist())
+    finish(folder, rounds + 1)
+    check_exactly_once(folder, MINI_BATCHES)
+
+
+def test_a_few_kills_at_random_moments_lose_and_double_nothing(tmp_path):
+    kill_rounds(tmp_path, rounds=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, seed):
+    kill_rounds(tmp_path, rounds=5, seed=100 + seed)
+
+
+def test_a_killed_worker_process_is_replaced(tmp_path):
+    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.02), mini_batches=200)
+    node = start_node(folder.path, 1)
+    wait_for_commit(folder, node)
+
+    worker_processes(node)[0].kill()
+
+    _, errors = node.communicate(timeout=60)
+    assert node.returncode == 0, errors
+    check_exactly_once(folder, 200)
+    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    assert failed.status is Status.PROCESS_DIED
+
+
+def test_a_zombie_that_lives_on_beside_the_next_attempt_doubles_nothing(tmp_path):
+    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.01), mini_batches=300)
+    zombie = start_node(folder.path, 1)
+    wait_for_commit(folder, zombie)
+    os.kill(zombie.pid, signal.SIGSTOP)
+    second = start_node(folder.path, 2)
+    wait_for_commit(folder, second, done=150)
+
+    os.kill(zombie.pid, signal.SIGCONT)
+
+    zombie.communicate(timeout=30)
+    assert zombie.returncode != 0
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+    check_exactly_once(folder, 300)
+
+
+def test_a_mini_batch_that_kills_its_node_is_charged_and_its_neighbours_are_not(tmp_path):
+    script = f"""
+import os, signal, time
+def run(mini_batch):
+    with open({str(tmp_path / "runs")!r}, "a") as file: file.write(mini_batch[0] + "\\n")
+    if "item-60" in mini_batch:
+        guard = os.getppid()
+        with open(f"/proc/{{guard}}/stat") as stat: node = int(stat.read().rpartition(")")[2].split()[1])
+        os.kill(node, signal.SIGKILL)
+        time.sleep(60)
+    return mini_batch
+"""
+    folder = make_plan(tmp_path, script, mini_batches=100, run_max_try=3)
+    tries = 0
+    while True:
+        tries += 1
+        node = start_node(folder.path, tries)
+        _, errors = node.communicate(timeout=60)
+        if node.returncode == 0:
+            break
+        assert tries < 6, errors
+
+    # The first death charges nobody, for many were in hand; the next three are its own.
+    assert tries == 5
+    shard = folder.read_manifest().shards[0]
+    outcomes = folder.read_outcomes(shard)
+    assert outcomes["index"][outcomes["status"] != Status.RUN_DONE].tolist() == [30]
+    failed = list(folder.read_failed_tries(shard))
+    assert [(t.index, t.try_number, t.status) for t in failed] == [(30, n, Status.NODE_DIED) for n in (1, 2, 3)]
+    assert read_rows(folder) == [f"item-{n}" for n in range(200) if n not in {60, 61}]
+    progress = folder.read_shard(shard).progress
+    assert (progress.handed_out, progress.failed, progress.failing) == (100, 1, 0)
+
+
+def test_an_interrupted_node_commits_what_is_done_and_leaves_no_process(tmp_path):
+    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.05), mini_batches=200)
+    node = start_node(folder.path, 1)
+    wait_for_commit(folder, node)
+    processes = worker_processes(node)
+
+    node.send_signal(signal.SIGINT)
+
+    node.communicate(timeout=10)
+    wait_until_gone(processes)
+    state = folder.read_shard(folder.read_manifest().shards[0])
+    assert state.commit is not None
+    assert state.commit.closing == "stopped"
+    ran = len((tmp_path / "runs").read_text().splitlines())
+    assert ran - 2 <= state.progress.done <= ran
+    finish(folder, 2)
+    check_exactly_once(folder, 200)
+
+
+def test_a_torn_tail_of_the_commit_log_is_ignored(tmp_path):
+    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.01), mini_batches=100)
+    node = start_node(folder.path, 1)
+    wait_for_commit(folder, node)
+    node.kill()
+    node.communicate()
+    shard = folder.read_manifest().shards[0]
+    done = folder.read_shard(shard).progress.done
+    with folder.attempts(shard)[0].commits.open("ab") as log:
+        log.write(b'{"outcomes": 99')
+
+    assert folder.read_shard(shard).progress.done == done
+    finish(folder, 2)
+    check_exactly_once(folder, 100)

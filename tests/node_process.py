@@ -1,0 +1,41 @@
+"""A node in a process of its own, to be killed: ``python -m tests.node_process <run folder> <shard> <try>``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+MAX_TRIES = 1000
+
+
+def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Popen[str]:
+    """Start a node as Airflow starts a shard's task; it can be killed."""
+    command = [sys.executable, "-m", "tests.node_process", str(folder), str(shard), str(try_number)]
+    root = Path(__file__).parent.parent
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def main() -> None:
+    from airflow_prs.node.running import NodeRequest, run_node
+    from airflow_prs.run_folder.folder import RunFolder
+
+    logging.basicConfig(level="WARNING")
+    folder, shard, try_number = sys.argv[1:]
+    run_node(
+        NodeRequest(
+            folder=RunFolder(folder),
+            shard_number=int(shard),
+            try_number=int(try_number),
+            task_instance_id=str(uuid4()),
+            max_tries=MAX_TRIES,
+            environ=dict(os.environ),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
