@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.errors import SupersededError
+from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import Claim, Closing, Commit, FailedTry, Outcome, Progress, Shard, Status
 from airflow_prs.run_folder import files, ledger
 from airflow_prs.run_folder.names import AttemptNames, attempt_name
@@ -60,6 +60,7 @@ class Attempt:
         self.inheritance = inheritance
         self._shard = shard
         self._last_commit: Commit | None = None
+        self._has_failed = False
         self._outcome_type = ledger.outcome_type()
         self._outcomes = files.Appender(names.outcomes)
         self._tries = files.Appender(names.tries)
@@ -85,7 +86,11 @@ class Attempt:
         :param processes: worker processes whose rows files hold rows of these outcomes.
         :param trying: the mini-batch that is about to be tried alone, and the number of that try.
         :param closing: how the attempt ends; no commit follows.
+        :raises RunFolderError: if a commit before failed; what it left half-written would void the next one.
         """
+        if self._has_failed:
+            raise RunFolderError(f"an earlier commit to {self.names.path} failed; this attempt commits no more.")
+        self._has_failed = True
         for process in processes:
             files.sync_file(self.names.rows(process))
         records = self._records(outcomes)
@@ -106,6 +111,7 @@ class Attempt:
         )
         self._commits.append(ledger.COMMIT.dump_json(commit) + b"\n")
         self._last_commit = commit
+        self._has_failed = False
 
     def is_newest(self) -> bool:
         """Whether no later attempt has begun."""
@@ -237,8 +243,6 @@ def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int
 
     pending = np.flatnonzero(~inheritance.done)
     return state.shard.end if len(pending) <= window else int(pending[window]) + state.shard.first
-
-
 
 
 def _write_claim(names: AttemptNames, claim: Claim) -> None:

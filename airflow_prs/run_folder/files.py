@@ -31,8 +31,8 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """Name beside a file that no other writer uses."""
-    return path.with_name(f".{path.name[:80]}.{uuid4().hex}.tmp")
+    """Name beside a file that no other writer uses; 50 characters are at most 200 of the 255 bytes of a name."""
+    return path.with_name(f".{path.name[:50]}.{uuid4().hex}.tmp")
 
 
 def publish(path: Path, write: Callable[[Path], None]) -> None:

@@ -76,6 +76,14 @@ class RunFolder:
         """Read mini-batches in index order, in bounded memory."""
         return manifests.read_mini_batches(self.names.manifest, first, end)
 
+    def select_mini_batches(self, indices: Sequence[int]) -> Iterator[MiniBatch]:
+        """Read some mini-batches, named in ascending order, in bounded memory."""
+        return manifests.select_mini_batches(self.names.manifest, indices)
+
+    def read_item_counts(self, first: int, end: int) -> list[int]:
+        """Read how many items each of some consecutive mini-batches has."""
+        return manifests.read_item_counts(self.names.manifest, first, end)
+
     # What nodes write
 
     def open_attempt(

@@ -213,12 +213,33 @@ def read_commits(names: AttemptNames, committed_bytes: int) -> Iterator[Commit]:
 
 
 def read_failed_tries(state: ShardState, shard_folder: Path) -> Iterator[FailedTry]:
-    """Read the failed tries that count: not those before a clear that reopened their mini-batches."""
+    """
+    Read the failed tries that count.
+
+    :raises RunFolderError: if one that was committed is damaged.
+    """
+    for path, end in committed_tries(state, shard_folder):
+        with path.open("rb") as file:
+            while file.tell() < end:
+                yield _parse_failed_try(path, file.readline())
+
+
+def committed_tries(state: ShardState, shard_folder: Path) -> Iterator[tuple[Path, int]]:
+    """
+    Find the files of failed tries that count: not those before a clear that reopened their mini-batches.
+
+    :return: files, and how many bytes of each count, oldest attempt first.
+    """
     reopened = state.claim.reopened if state.claim is not None else 0
     for link in state.chain[reopened:]:
         names = AttemptNames(shard_folder / link.attempt)
         commit, _ = last_commit(names.commits, link.committed_bytes)
         if commit is not None and commit.tries_bytes:
-            with names.tries.open("rb") as file:
-                while file.tell() < commit.tries_bytes:
-                    yield FAILED_TRY.validate_json(file.readline())
+            yield names.tries, commit.tries_bytes
+
+
+def _parse_failed_try(path: Path, line: bytes) -> FailedTry:
+    try:
+        return FAILED_TRY.validate_json(line)
+    except ValidationError:
+        raise RunFolderError(f"{path} is damaged: a committed line is broken. Clear plan to start over.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -71,13 +72,44 @@ def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
     :param end: one past the last one.
     """
     file = _open(path)
+    for group, start, stop in _row_groups(file):
+        if start < end and first < stop:
+            rows = file.read_row_group(group).slice(max(0, first - start), end - max(first, start))
+            yield from map(_mini_batch, rows.to_pylist())
+
+
+def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatch]:
+    """
+    Read some mini-batches, in bounded memory.
+
+    :param indices: in ascending order.
+    """
+    file = _open(path)
+    for group, start, stop in _row_groups(file):
+        wanted = indices[bisect.bisect_left(indices, start) : bisect.bisect_left(indices, stop)]
+        if wanted:
+            rows = file.read_row_group(group).take([index - start for index in wanted])
+            yield from map(_mini_batch, rows.to_pylist())
+
+
+def read_item_counts(path: Path, first: int, end: int) -> list[int]:
+    """Read how many items each of some consecutive mini-batches has."""
+    file = _open(path)
+    counts: list[int] = []
+    for group, start, stop in _row_groups(file):
+        if start < end and first < stop:
+            rows = file.read_row_group(group, columns=["items"])
+            counts += rows.slice(max(0, first - start), end - max(first, start))["items"].to_pylist()
+    return counts
+
+
+def _row_groups(file: Any) -> Iterator[tuple[int, int, int]]:
+    """Number each row group, with its first index and one past its last."""
     start = 0
     for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        if start + rows > first and start < end:
-            for row in file.read_row_group(group).slice(max(0, first - start), end - max(first, start)).to_pylist():
-                yield _mini_batch(row)
-        start += rows
+        stop = start + file.metadata.row_group(group).num_rows
+        yield group, start, stop
+        start = stop
 
 
 def _open(path: Path) -> Any:
@@ -158,7 +190,7 @@ def _mini_batch(row: dict[str, Any]) -> MiniBatch:
         input=row["input"],
         items=row["items"],
         size_bytes=row["size"],
-        partition=None if partition is None else json.loads(partition, object_hook=_decode_moment),
+        partition=None if partition is None else _partition(partition),
         pieces=tuple(Piece(**piece) for piece in row["pieces"]),
     )
 
@@ -170,5 +202,10 @@ def encode_moment(value: object) -> dict[str, str]:
     raise TypeError(f"a partition value may be text, a number or a moment, not {type(value).__name__}")
 
 
-def _decode_moment(value: dict[str, Any]) -> Any:
-    return datetime.fromisoformat(value["moment"]) if value.keys() == {"moment"} else value
+def _partition(text: str) -> dict[str, Any]:
+    # Value by value, not by a hook of json: the whole may be one key named "moment".
+    return {key: _decode_moment(value) for key, value in json.loads(text).items()}
+
+
+def _decode_moment(value: Any) -> Any:
+    return datetime.fromisoformat(value["moment"]) if isinstance(value, dict) else value
