@@ -1,0 +1,140 @@
+"""What counts of a run at one moment, so that judging, publishing and reporting go by the same counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.errors import PrsError, RunFolderError
+from airflow_prs.records import FailedTry, Manifest, Progress
+from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.run_folder.tries import TriesIndex
+from airflow_prs.settings import RunSettings
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from airflow_prs.run_folder.ledger import ShardState
+
+
+_KEPT_OUTCOMES = 1_000_000
+"""Outcomes of so many mini-batches, some 90 MB, are kept in memory; those of larger runs are read for each use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """
+    A run's shards as they were read once.
+
+    :param folder: run folder that holds the outcomes and rows: an earlier run's where its result is reused.
+    :param states: of its shards, in the order of the input.
+    """
+
+    folder: RunFolder
+    states: tuple[ShardState, ...]
+    _kept: dict[int, npt.NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def progress(self) -> Progress:
+        """The run's counts."""
+        return sum((state.progress for state in self.states), Progress())
+
+    def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
+        """
+        Read a shard's outcomes; see ledger.read_outcomes.
+
+        :raises RunFolderError: if they are damaged, gone, or not as many as were counted.
+        """
+        number = state.shard.number
+        if number not in self._kept:
+            outcomes = self._read_outcomes(state)
+            if self.progress.total > _KEPT_OUTCOMES:
+                return outcomes
+            self._kept[number] = outcomes
+        return self._kept[number]
+
+    def attempts(self, state: ShardState) -> list[AttemptNames]:
+        """List a shard's attempts; ``attempt`` of an outcome is a position in it."""
+        return [AttemptNames(self._shard_folder(state) / link.attempt) for link in state.chain]
+
+    def nodes(self, state: ShardState) -> list[str]:
+        """Name the node of each attempt of a shard."""
+        claims = map(ledger.read_claim, self.attempts(state))
+        return ["" if claim is None else claim.node for claim in claims]
+
+    def failed_tries(self, state: ShardState) -> Iterator[FailedTry]:
+        """Read a shard's failed tries in the order in which they were committed."""
+        return ledger.read_failed_tries(state, self._shard_folder(state))
+
+    def index_failed_tries(self, state: ShardState) -> TriesIndex:
+        """Make a shard's failed tries findable by mini-batch."""
+        return TriesIndex(state, self._shard_folder(state))
+
+    def _read_outcomes(self, state: ShardState) -> npt.NDArray[Any]:
+        try:
+            outcomes = ledger.read_outcomes(state, self._shard_folder(state))
+        except OSError as error:
+            raise RunFolderError(
+                f"the outcomes of shard {state.shard.number} cannot be read: {error}. "
+                "Clear the plan task to start over."
+            ) from None
+        if len(outcomes) != state.progress.done:
+            raise RunFolderError(
+                f"{self._shard_folder(state)} is damaged: it holds {len(outcomes)} outcomes, "
+                f"{state.progress.done} were counted. Clear the plan task to start over."
+            )
+        return outcomes
+
+    def _shard_folder(self, state: ShardState) -> Path:
+        return self.folder.names.shard(state.shard)
+
+
+def read_committed(folder: RunFolder, manifest: Manifest) -> Committed:
+    """Read the state of all shards."""
+    shards = sorted(manifest.shards, key=lambda shard: shard.first)
+    return Committed(folder=folder, states=tuple(map(folder.read_shard, shards)))
+
+
+def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | None) -> Committed:
+    """
+    Read the state of all shards whose rows are the result of a run: its own, or those of the run that it reuses.
+
+    :param manifest: of the folder; None: it is read.
+    :raises RunFolderError: if the run that it reuses cannot be read.
+    """
+    if settings.reused_from is None:
+        return read_committed(folder, manifest or folder.read_manifest())
+    try:
+        source = _find_source(folder, settings)
+        return read_committed(source, source.read_manifest())
+    except (PrsError, OSError, ValueError) as error:
+        raise unusable(settings.reused_from, str(error)) from None
+
+
+def unusable(reused_from: str, reason: str) -> RunFolderError:
+    """
+    Word that an earlier run's rows cannot be the result.
+
+    :param reused_from: the earlier run's folder.
+    :param reason: what is wrong with it.
+    """
+    return RunFolderError(
+        f"the result of {reused_from} was to be reused, and cannot be: {reason}\nTo do the work anew, remove that "
+        "folder and clear the plan task, or run with allow_reuse=False."
+    )
+
+
+def _find_source(folder: RunFolder, settings: RunSettings) -> RunFolder:
+    """Follow reuse of reuse to the run that did the work."""
+    followed = {folder.path}
+    while settings.reused_from is not None:
+        folder = RunFolder(settings.reused_from)
+        if folder.path in followed:
+            raise RunFolderError(f"{folder.path} reuses itself.")
+        followed.add(folder.path)
+        settings = folder.read_settings()
+    return folder

@@ -1,0 +1,117 @@
+"""A plan is written whole, and read back as it was written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import Manifest, Piece
+from airflow_prs.run_folder import manifest as manifests
+from tests.makers import make_mini_batch, make_shards
+
+
+def write(path, mini_batches, *counts):
+    return manifests.write_manifest(path, mini_batches, make_shards(*counts))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "manifest.parquet"
+
+
+def test_totals_and_shards_are_read_back(path):
+    written = write(path, map(make_mini_batch, range(5)), 3, 2)
+    assert manifests.read_manifest(path) == written
+    assert written == Manifest(mini_batches=5, items=10, size_bytes=500, shards=tuple(make_shards(3, 2)))
+
+
+pieces = st.builds(
+    Piece,
+    path=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    begin=st.none() | st.integers(0, 2**62),
+    end=st.none() | st.integers(0, 2**62),
+    row_group=st.none() | st.integers(0, 1000),
+)
+names = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1) | st.just("moment")
+values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.datetimes() | st.none() | st.booleans()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(pieces=st.lists(pieces).map(tuple), partition=st.none() | st.dictionaries(names, values, min_size=1, max_size=4))
+def test_a_mini_batch_is_read_back_as_it_was_written(path, pieces, partition):
+    mini_batch = make_mini_batch(0, pieces=pieces, partition=partition)
+    write(path, [mini_batch], 1)
+    assert list(manifests.read_mini_batches(path, 0, 1)) == [mini_batch]
+
+
+def test_a_moment_stays_a_moment_and_a_key_named_moment_a_key(path):
+    partition = {"moment": "2024-01-01", "day": datetime.fromisoformat("2024-01-01T05:00")}
+    write(path, [make_mini_batch(0, partition=partition)], 1)
+    [read] = manifests.read_mini_batches(path, 0, 1)
+    assert read.partition == partition
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 7), (0, 3), (2, 5), (3, 7), (6, 7), (4, 4)])
+def test_any_stretch_of_mini_batches_is_read_in_order(path, first, end):
+    write(path, map(make_mini_batch, range(7)), 3, 4)
+    assert [m.index for m in manifests.read_mini_batches(path, first, end)] == list(range(first, end))
+    assert manifests.read_item_counts(path, first, end) == [2] * (end - first)
+
+
+@pytest.mark.parametrize("indices", [[], [0], [2, 3], [1, 4, 6]])
+def test_some_mini_batches_are_read_in_order(path, indices):
+    write(path, map(make_mini_batch, range(7)), 3, 4)
+    assert [m.index for m in manifests.select_mini_batches(path, indices)] == indices
+
+
+def test_shards_larger_than_a_row_group_are_read_whole(path):
+    write(path, map(make_mini_batch, range(9000)), 8500, 500)
+    assert [m.index for m in manifests.read_mini_batches(path, 8190, 8510)] == list(range(8190, 8510))
+
+
+def test_a_plan_without_mini_batches_can_be_read(path):
+    write(path, [])
+    assert manifests.read_manifest(path).mini_batches == 0
+    assert list(manifests.read_mini_batches(path, 0, 0)) == []
+
+
+@pytest.mark.parametrize("given_count", [2, 4])
+def test_other_mini_batches_than_the_shards_name_are_refused(path, given_count):
+    with pytest.raises(RunFolderError):
+        write(path, map(make_mini_batch, range(given_count)), 3)
+    assert not path.exists()
+    assert not list(path.parent.iterdir())
+
+
+def test_mini_batches_out_of_order_are_refused(path):
+    with pytest.raises(RunFolderError):
+        write(path, [make_mini_batch(1), make_mini_batch(2)], 2)
+
+
+def test_a_manifest_that_cannot_be_seen_says_what_to_do(path):
+    with pytest.raises(RunFolderError, match="storage that all nodes share"):
+        manifests.read_manifest(path)
+
+
+def test_a_damaged_manifest_says_what_to_do(path):
+    path.write_bytes(b"PAR1 not at all")
+    with pytest.raises(RunFolderError, match="Clear the plan task"):
+        manifests.read_manifest(path)
+
+
+def test_a_manifest_of_a_newer_version_is_refused(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "SCHEMA", 99)
+        write(path, [make_mini_batch(0)], 1)
+    with pytest.raises(RunFolderError, match="newer version"):
+        manifests.read_manifest(path)
+
+
+def test_a_partition_value_that_cannot_be_written_is_refused(path):
+    with pytest.raises(TypeError, match="text, a number or a moment"):
+        write(path, [replace(make_mini_batch(0), partition={"user": object()})], 1)
