@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from airflow_prs.compute import ComputeTarget, read_compute_target
-from airflow_prs.config_rules import RULES, find_conflicts, find_promotions, settle
+from airflow_prs.config_rules import OURS, RULES, find_conflicts, find_promotions, settle
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
@@ -57,6 +57,12 @@ class ParallelRunConfig(BaseModel):
     :param environment_variables: set in the worker processes; never stored and never shown.
     :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
     :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
+    :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
+        or take a quarter, an hour at most; 0: at once.
+    :param max_mini_batches_per_process: * after which a worker process is replaced by a fresh one; None: never.
+    :param max_memory_per_process: * memory ("2GB") above which a worker process is replaced by a fresh one, between two
+        mini-batches; None: never.
+    :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at once in each worker process.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -82,6 +88,10 @@ class ParallelRunConfig(BaseModel):
     environment_variables: dict[str, Any] | None = None
     mini_batches_per_task: int | None = None
     count_failed_tries: bool = False
+    retry_delay_s: float = 0
+    max_mini_batches_per_process: int | None = None
+    max_memory_per_process: int | str | None = None
+    max_concurrency_per_process: int = 1
 
     if TYPE_CHECKING:
 
@@ -108,6 +118,10 @@ class ParallelRunConfig(BaseModel):
             *,
             mini_batches_per_task: int | PipelineParameter | None = None,
             count_failed_tries: bool | PipelineParameter = False,
+            retry_delay_s: float | PipelineParameter = 0,
+            max_mini_batches_per_process: int | PipelineParameter | None = None,
+            max_memory_per_process: int | str | PipelineParameter | None = None,
+            max_concurrency_per_process: int | PipelineParameter = 1,
         ) -> None: ...
 
     else:
@@ -129,6 +143,12 @@ class ParallelRunConfig(BaseModel):
     @classmethod
     def _settle(cls, value: Any, info: ValidationInfo) -> Any:
         return settle(str(info.field_name), value)
+
+    @property
+    def max_memory_per_process_bytes(self) -> int | None:
+        """max_memory_per_process in bytes."""
+        limit = self.max_memory_per_process
+        return None if limit is None else parse_size(limit).count
 
     @property
     def limits(self) -> Limits:
@@ -174,10 +194,15 @@ class ParallelRunConfig(BaseModel):
 
     def find_missing_paths(self, folder: str | os.PathLike[str]) -> list[str]:
         """
-        Look whether the script and its folder exist; say what is missing.
+        Look whether the script and its folder exist, and files that list packages; say what is missing.
 
         :param folder: where relative paths begin: the DAG file's folder.
         """
+        missing = [path for path in self.environment.relative_to(folder).files if not Path(path).is_file()]
+        problems = [f"environment: {path} is missing; allowed: an existing file" for path in missing]
+        return problems + self._find_missing_script(folder)
+
+    def _find_missing_script(self, folder: str | os.PathLike[str]) -> list[str]:
         source = Path(folder, self.source_directory or "")
         if self.source_directory is not None and not source.is_dir():
             found = "a file" if source.exists() else "missing"
@@ -198,7 +223,7 @@ class ParallelRunConfig(BaseModel):
         self._require_resolved("to_json()")
         plain = self._values()
         del plain["environment_variables"]
-        plain["environment"] = {"interpreter": self.environment.python}
+        plain["environment"] = self.environment.to_json()
         if isinstance(self.compute_target, ComputeTarget):
             options = self.compute_target.to_arguments()
             plain["compute_target"] = {name: options[name] for name in options if name != "executor_config"}
@@ -212,7 +237,7 @@ class ParallelRunConfig(BaseModel):
         target = plain["compute_target"]
         values = {
             **plain,
-            "environment": Environment(plain["environment"]["interpreter"]),
+            "environment": Environment.from_json(plain["environment"]),
             "compute_target": read_compute_target(target) if isinstance(target, Mapping) else target,
         }
         return cls(**values)
@@ -270,7 +295,7 @@ class ParallelRunConfig(BaseModel):
 
 def _name_positions(args: tuple[Any, ...], values: dict[str, Any]) -> Iterator[str]:
     """Give positional values their names in ``values``."""
-    names = [name for name in RULES if name not in {"mini_batches_per_task", "count_failed_tries"}]
+    names = [name for name in RULES if name not in OURS]
     if len(args) > len(names):
         yield f"ParallelRunConfig got {len(args)} values by position; allowed: {len(names)}, the others by name"
     for name, value in zip(names, args, strict=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import os
 import re
@@ -16,11 +17,21 @@ from airflow_prs.datasets import FileDataset
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, promote
-from airflow_prs.sizes import SIZE_ALLOWED, SIZE_PATTERN, settle_size
+from airflow_prs.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, parse_size, settle_size
 from airflow_prs.wording import shown, wrong
 
 LOGGING_LEVELS = ("WARNING", "INFO", "DEBUG")
 OUTPUT_ACTIONS = ("append_row", "summary_only")
+
+OURS = (
+    "mini_batches_per_task",
+    "count_failed_tries",
+    "retry_delay_s",
+    "max_mini_batches_per_process",
+    "max_memory_per_process",
+    "max_concurrency_per_process",
+)
+"""What the original does not know: by name only, and in a YAML file only where it has not its default."""
 
 _FORBIDDEN = '~"#%&*:<>?/\\{|}'
 _FILE_NAME = re.compile(rf"(?!\.{{1,2}}$)[^{re.escape(_FORBIDDEN)}\x00-\x1f\x7f-\x9f]+")
@@ -147,6 +158,19 @@ def _percent(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:  # noqa: PLR2004
         raise ValueError
     return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError
+    return value
+
+
+def _memory(value: Any) -> int | str:
+    size = settle_size(value)
+    if parse_size(size).unit == "rows":
+        raise ValueError
+    return size
 
 
 def _text(value: Any) -> str:
@@ -295,4 +319,17 @@ RULES: Mapping[str, Rule] = {
     ),
     "mini_batches_per_task": _or_none(_at_least(1), "None for one shard a node"),
     "count_failed_tries": Rule(allowed="True or False", parse=_flag, schema={"type": "boolean"}),
+    "retry_delay_s": Rule(
+        allowed="a number of at least 0, in seconds", parse=_seconds, schema={"type": "number", "minimum": 0}
+    ),
+    "max_mini_batches_per_process": _or_none(_at_least(1), "None for no limit"),
+    "max_memory_per_process": _or_none(
+        Rule(
+            allowed="an int of at least 1, in bytes, or a str such as '500MB' or '2GB'",
+            parse=_memory,
+            schema={"type": ["integer", "string"], "minimum": 1, "pattern": MEMORY_PATTERN},
+        ),
+        "None for no limit",
+    ),
+    "max_concurrency_per_process": _at_least(1),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.compute import ComputeTarget, read_compute_target
-from airflow_prs.config_rules import RULES
+from airflow_prs.config_rules import OURS, RULES
 from airflow_prs.environment import Environment
 from airflow_prs.environment_yaml import WAY_OUT, read_environment, read_environment_folder, write_environment
 from airflow_prs.errors import ConfigError
@@ -43,10 +43,9 @@ LAYOUT = (
     "append_row_file_name",
     "environment",
     "environment_variables",
-    "mini_batches_per_task",
-    "count_failed_tries",
+    *OURS,
 )
-"""Keys in the order in which they are written; the last two are ours."""
+"""Keys in the order in which they are written."""
 
 
 def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -65,8 +64,7 @@ def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], defaul
     for name, value in (plain["environment_variables"] or {}).items():
         if not isinstance(value, str):
             raise ConfigError([f"environment_variables[{name!r}] cannot be written to a YAML file; allowed: a str"])
-    ours = ("mini_batches_per_task", "count_failed_tries")
-    left_out = {name for name in ours if plain[name] == defaults[name]}
+    left_out = {name for name in OURS if plain[name] == defaults[name]}
     content = {name: plain[name] for name in LAYOUT if plain[name] is not None and name not in left_out}
     write_yaml(path, {TOP: content})
 

@@ -14,6 +14,9 @@ SIZE_ALLOWED = "an int of at least 1, or a str such as '10', '10KB', '1MB', '1GB
 SIZE_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
 """The same for the JSON schema of a run's form, which knows no flags."""
 
+MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
+"""The same for an amount of memory."""
+
 _SIZE = re.compile(r"(0*[1-9][0-9]*)(?:([kmg]b)| *(rows?))?", re.IGNORECASE | re.ASCII)
 _UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 

@@ -20,7 +20,8 @@ def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Pope
 
 
 def main() -> None:
-    from airflow_prs.node.running import NodeRequest, run_node
+    from airflow_prs.node.request import NodeRequest
+    from airflow_prs.node.running import run_node
     from airflow_prs.run_folder.folder import RunFolder
 
     logging.basicConfig(level="WARNING")

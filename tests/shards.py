@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from airflow_prs.config import ParallelRunConfig
 from airflow_prs.environment import Environment
-from airflow_prs.node.running import NodeRequest, run_node
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.running import run_node
 from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings

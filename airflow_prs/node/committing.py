@@ -23,14 +23,13 @@ class Committer:
     :param attempt: writes the commits.
     :param tally: the shard's counts.
     :param queue: what was handed out; its grant is extended by each commit.
-    :param on_commit: called in the event loop after each one.
     """
 
-    def __init__(self, attempt: Attempt, tally: Tally, queue: WorkQueue, on_commit: Callable[[], None]) -> None:
+    def __init__(self, attempt: Attempt, tally: Tally, queue: WorkQueue) -> None:
         self._attempt = attempt
         self._tally = tally
         self._queue = queue
-        self._on_commit = on_commit
+        self.on_commit: Callable[[], None] = lambda: None
         self._outcomes: list[Outcome] = []
         self._tries: list[FailedTry] = []
         self._bytes = 0
@@ -102,7 +101,7 @@ class Committer:
                 closing=closing,
             )
             self._queue.granted = granted
-        self._on_commit()
+        self.on_commit()
 
     def _widen(self, outcomes: int) -> int:
         """Grant what half a second takes: enough to keep going, little to suspect if the node dies."""

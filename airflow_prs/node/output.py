@@ -80,11 +80,11 @@ class OutputPump(asyncio.Protocol):
     Reads a worker process's stdout or stderr to its end, line by line.
 
     :param file: takes everything.
-    :param task_log: takes what its limits allow.
+    :param task_log: takes what its limits allow; None: the file alone has it.
     :param redact: masks secrets.
     """
 
-    def __init__(self, file: LogFile, task_log: TaskLog, redact: Callable[[str], str]) -> None:
+    def __init__(self, file: LogFile, task_log: TaskLog | None, redact: Callable[[str], str]) -> None:
         self.ended = asyncio.Event()
         self._file = file
         self._task_log = task_log
@@ -104,11 +104,13 @@ class OutputPump(asyncio.Protocol):
         """Take the last line, which may have no end."""
         if self._rest:
             self._write(self._rest + b"\n")
-        self._task_log.flush()
+        if self._task_log is not None:
+            self._task_log.flush()
         self.ended.set()
 
     def _write(self, data: bytes) -> None:
         text = self._redact(data.decode("utf-8", "backslashreplace"))
         self._file.write(text.encode("utf-8", "backslashreplace"))
-        for line in text.splitlines():
-            self._task_log.write(line)
+        if self._task_log is not None:
+            for line in text.splitlines():
+                self._task_log.write(line)

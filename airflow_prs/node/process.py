@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.node.memory import MemoryWitness
 from airflow_prs.node.output import LogFile, OutputPump, TaskLog
 from airflow_prs.run_folder.manifest import encode_moment
 
@@ -103,6 +104,7 @@ class WorkerProcess:
         frames: _Frames,
         control: tuple[asyncio.Transport, _Control],
         pumps: list[OutputPump],
+        script_log: OutputPump,
     ) -> None:
         self.plan = plan
         self._guard = guard
@@ -110,14 +112,22 @@ class WorkerProcess:
         self._frames = frames
         self._control_transport, self._control = control
         self._pumps = pumps
+        self._script_log = script_log
+        self._memory = MemoryWitness()
+        self._is_killed = False
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
         encoded = [json.dumps(message, separators=(",", ":"), default=encode_moment).encode() for message in messages]
         self._channel.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
 
+    def log_for_script(self, lines: str) -> None:
+        """Write what the entry script's own logger says into its log file."""
+        self._script_log.data_received(lines.encode("utf-8", "backslashreplace"))
+
     def kill(self) -> None:
         """Kill it with everything that it has started."""
+        self._is_killed = True
         if not self._control_transport.is_closing():
             self._control_transport.write(b"k")
 
@@ -141,7 +151,8 @@ class WorkerProcess:
                 name = signal.Signals(-code).name
             except ValueError:
                 name = f"signal {-code}"
-            return f"killed by {name}"
+            reason = self._memory.explain() if -code == signal.SIGKILL and not self._is_killed else ""
+            return f"killed by {name}; {reason}" if reason else f"killed by {name}"
         return f"exited with code {code}"
 
 
@@ -157,7 +168,7 @@ async def start_process(
     Start a worker process.
 
     :param on_message: called with each message of the process, in the event loop.
-    :param log_files: where ``stdout`` and ``stderr`` go.
+    :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
     """
     loop = asyncio.get_running_loop()
     channel_here, channel_there = socket.socketpair()
@@ -171,7 +182,10 @@ async def start_process(
         pump = OutputPump(LogFile(log_files[name]), task_log, redact)
         await loop.connect_read_pipe(lambda pump=pump: pump, pipe)  # type: ignore[misc]
         pumps.append(pump)
-    process = WorkerProcess(plan, guard=guard, channel=channel, frames=frames, control=control, pumps=pumps)
+    script_log = OutputPump(LogFile(log_files["entry_script_log"]), None, redact)
+    process = WorkerProcess(
+        plan, guard=guard, channel=channel, frames=frames, control=control, pumps=pumps, script_log=script_log
+    )
     process.send({"setup": plan.setup})
     return process
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.records import MiniBatch, Shard
@@ -20,10 +23,12 @@ class Hand:
     A mini-batch and the number of the try that it is handed out for.
 
     :param try_number: from 1.
+    :param is_alone: whether its process may hold nothing else meanwhile, since it may have been what killed one.
     """
 
     mini_batch: MiniBatch
     try_number: int
+    is_alone: bool = False
 
 
 class WorkQueue:
@@ -33,42 +38,55 @@ class WorkQueue:
     :param done: by position in the shard: has an outcome, or is somebody else's business.
     :param tries: failed tries so far, by index.
     :param granted: index below which mini-batches may be handed out.
+    :param clock: seconds, for tries that wait.
     """
 
     def __init__(
-        self, folder: RunFolder, shard: Shard, *, done: npt.NDArray[Any], tries: dict[int, int], granted: int
+        self,
+        folder: RunFolder,
+        shard: Shard,
+        *,
+        done: npt.NDArray[Any],
+        tries: dict[int, int],
+        granted: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.granted = granted
         self._shard = shard
         self._tries = tries
+        self._clock = clock
         self._again: deque[Hand] = deque()
+        self._waiting: list[tuple[float, int, Hand]] = []
+        self._order = itertools.count()
         self._unread = int((~done).sum())
         self._fresh = self._read(folder, done)
         self._next: MiniBatch | None = next(self._fresh, None)
 
     def __len__(self) -> int:
-        """Count what waits, granted or not."""
-        return len(self._again) + self._unread
+        """Count what is left: granted or not, waiting for its next try or not."""
+        return len(self._again) + len(self._waiting) + self._unread
 
     @property
     def is_blocked(self) -> bool:
-        """Whether something waits that the next commit must grant first."""
+        """Whether something is left that the next commit must grant first."""
         return not self._again and self._next is not None and self._next.index >= self.granted
 
     @property
-    def granted_ahead(self) -> int:
-        """How many indices the grant reaches beyond what was handed out."""
-        return 0 if self._next is None else self.granted - self._next.index
+    def has_waited(self) -> bool:
+        """Whether a try that had to wait may begin."""
+        return bool(self._waiting) and self._waiting[0][0] <= self._clock()
 
-    @property
-    def is_fully_granted(self) -> bool:
-        """Whether the grant reaches the shard's end."""
-        return self._next is None or self.granted >= self._shard.end
+    def take(self, *, may_be_alone: bool) -> Hand | None:
+        """
+        Take what is next.
 
-    def take(self) -> Hand | None:
-        """Take what is next; None: nothing waits, or it is not granted."""
+        :param may_be_alone: whether whoever takes it holds nothing else.
+        :return: None: nothing is left, not granted, or not for this taker.
+        """
+        while self.has_waited:
+            self._again.append(heapq.heappop(self._waiting)[2])
         if self._again:
-            return self._again.popleft()
+            return self._again.popleft() if may_be_alone or not self._again[0].is_alone else None
         mini_batch = self._next
         if mini_batch is None or mini_batch.index >= self.granted:
             return None
@@ -77,12 +95,16 @@ class WorkQueue:
         return Hand(mini_batch, self._tries.pop(mini_batch.index, 0) + 1)
 
     def put_back(self, hands: list[Hand]) -> None:
-        """Give back what no process began, to be taken first."""
+        """Give back what came to nothing through no fault of its own, to be taken first."""
         self._again.extendleft(reversed(hands))
 
-    def try_again(self, hand: Hand) -> None:
+    def try_again(self, hand: Hand, after_s: float) -> None:
         """Queue the next try of a mini-batch that failed one."""
-        self._again.append(Hand(hand.mini_batch, hand.try_number + 1))
+        following = replace(hand, try_number=hand.try_number + 1)
+        if after_s > 0:
+            heapq.heappush(self._waiting, (self._clock() + after_s, next(self._order), following))
+        else:
+            self._again.append(following)
 
     def extend_grant(self, window: int) -> int:
         """Say how far the next commit grants: ``window`` indices beyond what was handed out."""

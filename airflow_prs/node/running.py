@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import RunAbortedError
-from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
-from airflow_prs.node.output import TaskLog
-from airflow_prs.node.process import ProcessPlan, WorkerProcess, start_process
-from airflow_prs.node.slots import Slot
+from airflow_prs.node.desk import ShardDesk, TryRules
+from airflow_prs.node.queue import WorkQueue
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.slots import Rules
 from airflow_prs.node.staging import Stage
-from airflow_prs.node.supervisor import Supervisor, VerdictError, Work
+from airflow_prs.node.starting import Starter
+from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
-from airflow_prs.records import Manifest, Shard
+from airflow_prs.records import Manifest, MiniBatch, Shard
 from airflow_prs.report import abort_message, first_failures
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -29,33 +27,7 @@ from airflow_prs.settings import RunSettings
 
 _FIRST_WINDOW = 64
 _STOP_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRequest:
-    """
-    Which shard to run, and what a room cannot know by itself.
-
-    :param try_number: Airflow's number of this try.
-    :param task_instance_id: Airflow's, another one with each try.
-    :param max_tries: Airflow's; another number than before means that the shard was cleared.
-    :param environ: the environment that worker processes inherit.
-    :param variables: environment_variables, rendered.
-    :param is_orphaned: whether Airflow's supervisor of this task is gone.
-    :param redact: masks secrets in what processes print.
-    :param logger: the task's.
-    """
-
-    folder: RunFolder
-    shard_number: int
-    try_number: int
-    task_instance_id: str
-    max_tries: int
-    environ: Mapping[str, str]
-    variables: Mapping[str, str] = field(default_factory=dict)
-    is_orphaned: Callable[[], bool] = lambda: False
-    redact: Callable[[str], str] = lambda text: text
-    logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+INIT_GRACE_S = 30.0
 
 
 def run_node(request: NodeRequest) -> dict[str, Any]:
@@ -107,30 +79,82 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
         raise VerdictError(stored)
     stage = Stage(request.folder.names.source_zip)
     try:
-        starter = _Starter(request, settings, attempt, stage)
-        work = Work(
-            folder=request.folder,
-            settings=settings,
-            shard=shard,
-            attempt=attempt,
-            watcher=watcher,
-            processes=starter.processes,
-            start=starter.start,
-            log_of=starter.log_of,
-            logger=request.logger,
-        )
-        _run_in_thread(work)
+        starter = Starter(request, settings, attempt, stage)
+        _run_in_thread(lambda: Supervisor(_crew(shard, settings, starter, watcher)))
     finally:
         stage.remove()
 
 
-def _run_in_thread(work: Work) -> None:
+def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
+    request, attempt = starter.request, starter.attempt
+    config, inherited = settings.config, attempt.inheritance
+    pending = int((~inherited.done).sum())
+    slots = min(starter.processes, pending)
+    desk = ShardDesk(
+        shard,
+        attempt,
+        _queue(request.folder, shard, attempt),
+        TryRules(
+            most_tries=config.run_max_try,
+            delay_s=config.retry_delay_s,
+            count_failed_tries=config.count_failed_tries,
+        ),
+        slots=slots,
+        log_of=starter.log_of,
+        say=lambda text: request.logger.info("%s", text),
+    )
+    return Crew(
+        desk=desk,
+        attempt=attempt,
+        watcher=watcher,
+        slots=slots,
+        rules=_rules(settings),
+        suspects=_find(request.folder, inherited.suspects),
+        start=starter.start,
+        entry_script=config.entry_script,
+        logger=request.logger,
+    )
+
+
+def _queue(folder: RunFolder, shard: Shard, attempt: Attempt) -> WorkQueue:
+    inherited = attempt.inheritance
+    done = inherited.done.copy()
+    for index in inherited.suspects:
+        done[index - shard.first] = True
+    tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
+    return WorkQueue(folder, shard, done=done, tries=tries, granted=attempt.claim.granted)
+
+
+def _find(folder: RunFolder, indices: tuple[int, ...]) -> list[MiniBatch]:
+    if not indices:
+        return []
+    wanted = set(indices)
+    found = folder.read_mini_batches(indices[0], indices[-1] + 1)
+    return [mini_batch for mini_batch in found if mini_batch.index in wanted]
+
+
+def _rules(settings: RunSettings) -> Rules:
+    config = settings.config
+    run_s = float(config.run_invocation_timeout)
+    return Rules(
+        run_s=run_s,
+        load_s=settings.load_timeout_s or run_s,
+        init_s=3 * run_s + INIT_GRACE_S,
+        shutdown_s=run_s,
+        has_tables=settings.has_tables,
+        concurrency=config.max_concurrency_per_process,
+        most_mini_batches=config.max_mini_batches_per_process,
+        most_memory_bytes=config.max_memory_per_process_bytes,
+    )
+
+
+def _run_in_thread(make: Callable[[], Supervisor]) -> None:
     started: Future[tuple[asyncio.AbstractEventLoop, Supervisor]] = Future()
     ended: Future[None] = Future()
 
     async def main() -> None:
         try:
-            supervisor = Supervisor(work)
+            supervisor = make()
         except Exception as error:
             started.set_exception(error)
             raise
@@ -154,82 +178,6 @@ def _run_in_thread(work: Work) -> None:
         raise
     finally:
         thread.join(_STOP_S)
-
-
-class _Starter:
-    """Knows everything that a worker process of this node needs."""
-
-    def __init__(self, request: NodeRequest, settings: RunSettings, attempt: Attempt, stage: Stage) -> None:
-        self._request = request
-        self._settings = settings
-        self._attempt = attempt
-        self._stage = stage
-        self._devices = visible_devices({**request.environ, **request.variables})
-        self.processes = int(settings.config.process_count_per_node or default_process_count(self._devices))
-        self._numbers = iter(range(1_000_000))
-        Path(self._output_folder).mkdir(parents=True, exist_ok=True)
-
-    def log_of(self, process: str) -> str:
-        """Path of a process's log inside the run folder."""
-        path = self._request.folder.names.log("stderr", self._attempt.claim.node, process)
-        return str(path.relative_to(self._request.folder.path))
-
-    async def start(self, slot: Slot, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
-        """Start the next worker process."""
-        number = next(self._numbers)
-        name = f"process{number:03d}"
-        names, node = self._request.folder.names, self._attempt.claim.node
-        plan = ProcessPlan(
-            number=number,
-            name=name,
-            interpreter=self._settings.config.environment.interpreter,
-            directory=await asyncio.to_thread(self._stage.working_directory, name),
-            node_directory=self._stage.path,
-            environment=self._environment(slot),
-            setup=self._setup(number, name),
-        )
-        return await start_process(
-            plan,
-            on_message=on_message,
-            log_files={kind: names.log(kind, node, name) for kind in ("stdout", "stderr")},
-            task_log=TaskLog(self._request.logger, name),
-            redact=self._request.redact,
-        )
-
-    def _environment(self, slot: Slot) -> dict[str, str]:
-        variables = {"AZUREML_BI_OUTPUT_PATH": self._output_folder, **self._request.variables}
-        return process_environment(
-            self._request.environ, variables, devices=self._devices, slot=slot.number, processes=self.processes
-        )
-
-    @property
-    def _output_folder(self) -> str:
-        return self._settings.output or str(self._request.folder.names.script_output)
-
-    def _setup(self, number: int, name: str) -> dict[str, Any]:
-        config, names = self._settings.config, self._request.folder.names
-        return {
-            "source": str(self._stage.source),
-            "entry_script": config.entry_script,
-            "argv": list(self._settings.arguments),
-            "inputs": [
-                {
-                    "name": spec.name,
-                    "kind": spec.kind.value,
-                    "options": dict(spec.options),
-                    "partition_keys": list(spec.partition_keys),
-                }
-                for spec in self._settings.inputs
-            ],
-            "side_inputs": dict(self._settings.side_inputs),
-            "append_rows": config.output_action == "append_row",
-            "rows_path": str(self._attempt.names.rows(number)),
-            "output_dir": self._output_folder,
-            "node": self._attempt.claim.node,
-            "process": name,
-            "logging_level": config.logging_level,
-            "script_log": str(names.log("entry_script_log", self._attempt.claim.node, name)),
-        }
 
 
 def _summary(attempt: Attempt, shard: Shard) -> dict[str, Any]:

@@ -1,18 +1,20 @@
 """
 One place for a worker process: started, fed, watched by the clock, replaced.
 
-A process gets several mini-batches ahead where they are short, and takes them one by one; the clock runs for the first
-one in its hands. Only that one is charged if the process dies; the others go back to the queue.
+Where mini-batches are short a process gets several ahead and takes them one by one; an asynchronous entry script works
+on several at once. The clock runs for those that it works on. If it dies, only what it worked on can be to blame: one
+mini-batch is charged; of several, each is tried alone to find out.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from airflow_prs.node.memory import used_bytes
 from airflow_prs.node.process import WorkerProcess
 from airflow_prs.node.queue import Hand
 from airflow_prs.records import MiniBatch, Outcome, Status
@@ -21,6 +23,8 @@ _AHEAD_S = 0.01
 _MOST_AHEAD = 32
 _MOST_FAILED_TRIES = 10
 _SMOOTHING = 0.2
+_CANCEL_S = 5.0
+_MEMORY_CHECK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,10 @@ class Failure:
     A try that failed.
 
     :param hand: what was tried.
+    :param process: name of the worker process.
     :param started: moment, seconds since the epoch (UTC).
+    :param is_hopeless: whether the script says that another try would not help.
+    :param wait_s: how long the script asks to wait before the next try.
     """
 
     hand: Hand
@@ -41,6 +48,8 @@ class Failure:
     duration_s: float
     run_s: float = 0.0
     cpu_s: float = 0.0
+    is_hopeless: bool = False
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +62,35 @@ class StartFailure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLimits:
-    """Seconds: for a call of run(), for loading a mini-batch, for init(), for shutdown()."""
+class Rules:
+    """
+    How processes are treated.
+
+    :param run_s: seconds for a call of run().
+    :param load_s: seconds for loading a mini-batch.
+    :param init_s: seconds for init().
+    :param shutdown_s: seconds for shutdown().
+    :param has_tables: whether mini-batches are loaded before run() is called, which the process then tells.
+    :param concurrency: mini-batches that an asynchronous entry script works on at once.
+    :param most_mini_batches: after which a process is replaced; None: never for that.
+    :param most_memory_bytes: above which a process is replaced between mini-batches; None: never for that.
+    """
 
     run_s: float
     load_s: float
     init_s: float
     shutdown_s: float
+    has_tables: bool = False
+    concurrency: int = 1
+    most_mini_batches: int | None = None
+    most_memory_bytes: int | None = None
 
 
 class Desk(Protocol):
-    """What a slot needs from its supervisor."""
+    """Where slots get their work, and bring what came of it."""
 
-    def next_hand(self, slot: Slot) -> Hand | None:
-        """Take what the slot should do next; None: nothing now."""
+    def next_hand(self, *, slot: int, may_be_alone: bool) -> Hand | None:
+        """Take what a slot should do next; None: nothing now."""
 
     def take_outcome(self, outcome: Outcome) -> None:
         """Take the outcome of a mini-batch that succeeded."""
@@ -74,20 +98,34 @@ class Desk(Protocol):
     def take_failure(self, failure: Failure) -> None:
         """Take a failed try."""
 
-    def take_start_failure(self, failure: StartFailure) -> None:
-        """Take a process that did not become ready."""
-
     def give_back(self, hands: list[Hand]) -> None:
-        """Take back what was not begun."""
-
-    def say(self, text: str) -> None:
-        """Put a line into the task log."""
+        """Take back what came to nothing through no fault of its own."""
 
     def fair_share(self) -> int:
         """Say how many mini-batches a process may hold so that the others get theirs."""
 
-    async def start(self, slot: Slot, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+
+class Home(Protocol):
+    """Where slots get their processes."""
+
+    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
+
+    def take_start_failure(self, failure: StartFailure) -> None:
+        """Take a process that did not become ready."""
+
+    def say(self, text: str) -> None:
+        """Put a line into the task log."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A mini-batch in the hands of a process, and since when it works on it; 0: not yet."""
+
+    hand: Hand
+    since: float = 0.0
+    is_running: bool = False
+    is_cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -96,13 +134,16 @@ class _Life:
 
     process: WorkerProcess
     began: float
+    pid: int = 0
     is_ready: bool = False
     is_leaving: bool = False
+    leaving_since: float = 0.0
+    replaced_because: str = ""
+    answers: int = 0
     failed_tries: int = 0
-    killed_for: Status | None = None
-    held: deque[Hand] = field(default_factory=deque)
-    head_since: float = 0.0
-    is_head_running: bool = False
+    memory_checked: float = 0.0
+    killed_for: tuple[int, Status] | None = None
+    held: dict[int, _Held] = field(default_factory=dict)
     start_failure: StartFailure | None = None
 
 
@@ -111,32 +152,27 @@ class Slot:
     Keeps one worker process at work.
 
     :param number: which of the node's slots it is.
-    :param has_tables: whether mini-batches are loaded before run() is called, which the process then tells.
     """
 
-    def __init__(self, number: int, desk: Desk, limits: TimeLimits, *, has_tables: bool) -> None:
+    def __init__(self, number: int, desk: Desk, home: Home, rules: Rules) -> None:
         self.number = number
         self._desk = desk
-        self._limits = limits
-        self._has_tables = has_tables
+        self._home = home
+        self._rules = rules
         self._life: _Life | None = None
         self._is_over = False
         self._seconds_each = 1.0
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a process waits for work or works."""
-        return self._life is not None and self._life.is_ready and not self._life.is_leaving
-
-    @property
-    def held(self) -> int:
-        """How many mini-batches its process has in hand."""
-        return len(self._life.held) if self._life is not None else 0
+    def process(self) -> tuple[str, int] | None:
+        """Name and process id of a worker process that is ready."""
+        life = self._life
+        return (life.process.plan.name, life.pid) if life is not None and life.is_ready else None
 
     async def live(self) -> None:
         """Run one worker process from its start to its end."""
         early: list[dict[str, Any]] = []
-        process = await self._desk.start(self, lambda message: self._hear(message, early))
+        process = await self._home.start(self.number, lambda message: self._hear(message, early))
         self._life = _Life(process=process, began=time.monotonic())
         if self._is_over:
             process.kill()
@@ -149,30 +185,31 @@ class Slot:
     def feed(self) -> None:
         """Hand out as much as the process should hold."""
         life = self._life
-        if life is None or not life.is_ready or life.is_leaving:
+        if life is None or not life.is_ready or life.is_leaving or life.replaced_because:
             return
-        depth = max(1, min(_MOST_AHEAD, int(_AHEAD_S / self._seconds_each), self._desk.fair_share()))
+        depth = self._depth(life)
         messages = []
-        while len(life.held) < depth and (hand := self._desk.next_hand(self)) is not None:
-            if not life.held:
-                self._begin_head(life, time.monotonic())
-            life.held.append(hand)
+        while len(life.held) < depth:
+            hand = self._desk.next_hand(slot=self.number, may_be_alone=not life.held)
+            if hand is None:
+                break
+            life.held[hand.mini_batch.index] = _Held(hand)
             messages.append({"run": self._described(hand.mini_batch, hand.try_number)})
+            if hand.is_alone:
+                break
         if messages:
+            self._begin(life)
             life.process.send(*messages)
 
     def leave(self) -> None:
         """Let a process that has nothing in hand end in the normal way; one that is not ready is killed."""
         self._is_over = True
-        life = self._life
-        if life is None or life.is_leaving:
+        if self._life is None:
             return
-        if not life.is_ready:
-            life.process.kill()
-            return
-        life.is_leaving = True
-        life.head_since = time.monotonic()
-        life.process.send({"close": True})
+        if self._life.is_ready:
+            self._let_go(self._life)
+        else:
+            self._life.process.kill()
 
     def kill(self) -> None:
         """Kill the process with everything that it has started, one that is about to start too."""
@@ -180,29 +217,55 @@ class Slot:
         if self._life is not None:
             self._life.process.kill()
 
-    def check_clock(self) -> None:
-        """Kill the process if its time is over."""
-        life = self._life
+    def check(self) -> None:
+        """Kill the process if its time is over; see that one that has grown too big is replaced."""
+        life, now = self._life, time.monotonic()
         if life is None or life.killed_for is not None:
             return
-        now = time.monotonic()
         if not life.is_ready:
-            if now - life.began > self._limits.init_s:
-                error = f"init() did not finish within {self._limits.init_s:g} seconds"
+            if now - life.began > self._rules.init_s and life.start_failure is None:
+                error = f"init() did not finish within {self._rules.init_s:g} seconds"
                 life.start_failure = StartFailure(stage="timeout", error=error)
-                self._kill_for(life, Status.RUN_TIMEOUT)
+                life.process.kill()
         elif life.is_leaving:
-            if now - life.head_since > self._limits.shutdown_s:
-                self._desk.say(f"{life.process.plan.name}: shutdown() took over {self._limits.shutdown_s:g} s; killed")
-                self._kill_for(life, Status.RUN_TIMEOUT)
-        elif life.held:
-            limit_s = self._limits.run_s if life.is_head_running else self._limits.load_s
-            if now - life.head_since > limit_s:
-                self._kill_for(life, Status.RUN_TIMEOUT if life.is_head_running else Status.LOAD_TIMEOUT)
+            if now - life.leaving_since > self._rules.shutdown_s:
+                name, limit_s = life.process.plan.name, self._rules.shutdown_s
+                self._home.say(f"{name}: shutdown() did not finish within {limit_s:g} seconds; killed")
+                life.process.kill()
+        else:
+            self._check_tries(life, now)
+            self._check_memory(life, now)
 
-    def _kill_for(self, life: _Life, status: Status) -> None:
-        life.killed_for = status
-        life.process.kill()
+    # What the process is given
+
+    def _depth(self, life: _Life) -> int:
+        """How many mini-batches the process should hold."""
+        if any(held.hand.is_alone for held in life.held.values()):
+            return 0
+        depth = self._rules.concurrency
+        if depth == 1:
+            depth = min(_MOST_AHEAD, int(_AHEAD_S / max(self._seconds_each, 1e-6)))
+        depth = max(1, min(depth, self._desk.fair_share()))
+        if self._rules.most_mini_batches is not None:
+            depth = min(depth, self._rules.most_mini_batches - life.answers)
+        return depth
+
+    def _begin(self, life: _Life) -> None:
+        """Start the clock of what the process works on."""
+        now = time.monotonic()
+        for held in itertools.islice(life.held.values(), self._rules.concurrency):
+            if not held.since:
+                held.since, held.is_running = now, not self._rules.has_tables
+
+    def _described(self, mini_batch: MiniBatch, try_number: int) -> list[Any]:
+        partition = None if mini_batch.partition is None else dict(mini_batch.partition)
+        if self._rules.has_tables:
+            pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
+        else:
+            pieces = [piece.path for piece in mini_batch.pieces]
+        return [mini_batch.index, try_number, mini_batch.input, mini_batch.items, partition, pieces]
+
+    # What it answers
 
     def _hear(self, message: dict[str, Any], early: list[dict[str, Any]]) -> None:
         life = self._life
@@ -211,21 +274,23 @@ class Slot:
         elif (done := message.get("done")) is not None:
             self._hear_done(life, done)
         elif (index := message.get("running")) is not None:
-            if life.held and life.held[0].mini_batch.index == index:
-                life.head_since, life.is_head_running = time.monotonic(), True
+            if index in life.held:
+                life.held[index].since, life.held[index].is_running = time.monotonic(), True
         elif (failed := message.get("try_failed")) is not None:
             self._hear_failed(life, failed)
-        elif "ready" in message:
-            life.is_ready = True
+        elif (ready := message.get("ready")) is not None:
+            life.is_ready, life.pid = True, ready["pid"]
             self.feed()
         elif (failed := message.get("failed")) is not None:
             life.start_failure = StartFailure(**failed)
         elif (note := message.get("note")) is not None:
-            self._desk.say(f"{life.process.plan.name}: {note}")
+            self._home.say(f"{life.process.plan.name}: {note}")
+        elif (lines := message.get("log")) is not None:
+            life.process.log_for_script(lines)
 
     def _hear_done(self, life: _Life, done: list[Any]) -> None:
         index, returned, offset, length, crc, started, run_s, cpu_s = done
-        hand, duration_s = self._pop_head(life, index)
+        hand, duration_s = self._pop(life, index)
         items = hand.mini_batch.items
         self._desk.take_outcome(
             Outcome(
@@ -245,72 +310,126 @@ class Slot:
                 cpu_s=cpu_s,
             )
         )
-        self.feed()
+        self._after_answer(life)
 
     def _hear_failed(self, life: _Life, failed: dict[str, Any]) -> None:
-        hand, duration_s = self._pop_head(life, failed.pop("index"))
-        status = Status[failed.pop("status")]
-        name = life.process.plan.name
-        self._desk.take_failure(Failure(hand=hand, status=status, process=name, duration_s=duration_s, **failed))
+        hand, duration_s = self._pop(life, failed["index"])
+        retry = failed.get("retry") or {}
         life.failed_tries += 1
-        if life.failed_tries > _MOST_FAILED_TRIES and not life.is_leaving:
-            self._desk.say(f"{name}: more than {_MOST_FAILED_TRIES} tries failed in this process; it is replaced")
-            # The next one may have begun, but nothing has come of it.
-            self._desk.give_back(list(life.held))
-            life.held.clear()
-            life.is_leaving = True
-            life.process.kill()
-        self.feed()
+        self._desk.take_failure(
+            Failure(
+                hand=hand,
+                status=Status[failed["status"]],
+                error=failed["error"],
+                traceback=failed["traceback"],
+                process=life.process.plan.name,
+                started=failed["started"],
+                duration_s=duration_s,
+                run_s=failed["run_s"],
+                cpu_s=failed["cpu_s"],
+                is_hopeless=retry.get("never", False),
+                wait_s=retry.get("after_s", 0.0),
+            )
+        )
+        self._after_answer(life)
 
-    def _pop_head(self, life: _Life, index: int) -> tuple[Hand, float]:
-        hand = life.held.popleft()
-        if hand.mini_batch.index != index:
-            raise RuntimeError(f"{life.process.plan.name} answered for {index}, not for {hand.mini_batch.index}")
-        now = time.monotonic()
-        duration_s = now - life.head_since
+    def _pop(self, life: _Life, index: int) -> tuple[Hand, float]:
+        held = life.held.pop(index)
+        duration_s = time.monotonic() - held.since
         self._seconds_each += _SMOOTHING * (duration_s - self._seconds_each)
-        if life.held:
-            self._begin_head(life, now)
-        return hand, duration_s
+        life.answers += 1
+        self._begin(life)
+        return held.hand, duration_s
 
-    def _begin_head(self, life: _Life, now: float) -> None:
-        life.head_since = now
-        life.is_head_running = not self._has_tables
+    def _after_answer(self, life: _Life) -> None:
+        if life.failed_tries > _MOST_FAILED_TRIES:
+            self._replace(life, f"more than {_MOST_FAILED_TRIES} tries failed in it")
+        elif life.answers == self._rules.most_mini_batches:
+            self._replace(life, f"it has worked on {life.answers} mini-batches (max_mini_batches_per_process)")
+        if life.replaced_because and not life.held:
+            self._let_go(life)
+        else:
+            self.feed()
+
+    # How it ends
+
+    def _replace(self, life: _Life, reason: str) -> None:
+        """Give the process nothing more, so that another one takes its place."""
+        if not life.replaced_because:
+            life.replaced_because = reason
+            self._home.say(f"{life.process.plan.name} is replaced: {reason}")
+
+    def _let_go(self, life: _Life) -> None:
+        if not life.is_leaving:
+            life.is_leaving, life.leaving_since = True, time.monotonic()
+            life.process.send({"close": True})
+
+    def _check_tries(self, life: _Life, now: float) -> None:
+        for index, held in life.held.items():
+            limit_s = self._rules.run_s if held.is_running else self._rules.load_s
+            if held.is_cancelled:
+                limit_s += _CANCEL_S
+            if not held.since or now - held.since <= limit_s:
+                continue
+            status = Status.RUN_TIMEOUT if held.is_running else Status.LOAD_TIMEOUT
+            if self._rules.concurrency > 1 and not held.is_cancelled:
+                held.is_cancelled = True
+                life.process.send({"cancel": index, "error": self._overdue(status)})
+            else:
+                life.killed_for = (index, status)
+                life.process.kill()
+                return
+
+    def _check_memory(self, life: _Life, now: float) -> None:
+        limit = self._rules.most_memory_bytes
+        if limit is None or now - life.memory_checked < _MEMORY_CHECK_S:
+            return
+        life.memory_checked = now
+        used = used_bytes(life.pid)
+        if used > limit:
+            mib = 1024 * 1024
+            self._replace(life, f"it uses {used // mib} MiB, more than {limit // mib} MiB (max_memory_per_process)")
+            if not life.held:
+                self._let_go(life)
 
     def _settle(self, life: _Life) -> None:
-        """Charge what the process died on, give back the rest."""
+        """Charge what the process died on; give back the rest."""
         if not life.is_ready:
-            error = f"the worker process {life.process.death} before init() was through"
-            self._desk.take_start_failure(life.start_failure or StartFailure(stage="init", error=error))
-        # What the node itself killed on its way out has not failed.
-        is_charged = life.held and not (self._is_over and life.killed_for is None)
-        head = life.held.popleft() if is_charged else None
-        self._desk.give_back(list(life.held))
-        if head is not None:
-            status = life.killed_for or Status.PROCESS_DIED
-            duration_s = time.monotonic() - life.head_since
-            self._desk.take_failure(
-                Failure(
-                    hand=head,
-                    status=status,
-                    error=self._death(status, life.process.death),
-                    process=life.process.plan.name,
-                    started=time.time() - duration_s,
-                    duration_s=duration_s,
-                )
-            )
+            error = f"the worker process ended before init() was through: {life.process.death}"
+            self._home.take_start_failure(life.start_failure or StartFailure(stage="init", error=error))
+        guilty, suspects, innocent = self._sort_out(life)
+        self._desk.give_back([*(replace(held.hand, is_alone=True) for held in suspects), *(h.hand for h in innocent)])
+        for held in guilty:
+            self._desk.take_failure(self._death_of(life, held))
 
-    def _death(self, status: Status, death: str) -> str:
+    def _sort_out(self, life: _Life) -> tuple[list[_Held], list[_Held], list[_Held]]:
+        begun = [held for held in life.held.values() if held.since]
+        waiting = [held for held in life.held.values() if not held.since]
+        if self._is_over:
+            return [], [], begun + waiting
+        if life.killed_for is not None:
+            guilty = [held for held in begun if held.hand.mini_batch.index == life.killed_for[0]]
+            return guilty, [], [held for held in begun if held not in guilty] + waiting
+        if len(begun) == 1:
+            return begun, [], waiting
+        return [], begun, waiting
+
+    def _death_of(self, life: _Life, held: _Held) -> Failure:
+        status = life.killed_for[1] if life.killed_for is not None else Status.PROCESS_DIED
+        duration_s = time.monotonic() - held.since
+        is_overdue = status is not Status.PROCESS_DIED
+        return Failure(
+            hand=held.hand,
+            status=status,
+            error=self._overdue(status)
+            if is_overdue
+            else f"the worker process died during this mini-batch: {life.process.death}",
+            process=life.process.plan.name,
+            started=time.time() - duration_s,
+            duration_s=duration_s,
+        )
+
+    def _overdue(self, status: Status) -> str:
         if status is Status.RUN_TIMEOUT:
-            return f"run() did not return within {self._limits.run_s:g} seconds (run_invocation_timeout); killed"
-        if status is Status.LOAD_TIMEOUT:
-            return f"the mini-batch was not loaded within {self._limits.load_s:g} seconds; killed"
-        return f"the worker process died during this mini-batch: {death}"
-
-    def _described(self, mini_batch: MiniBatch, try_number: int) -> list[Any]:
-        partition = None if mini_batch.partition is None else dict(mini_batch.partition)
-        if self._has_tables:
-            pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
-        else:
-            pieces = [piece.path for piece in mini_batch.pieces]
-        return [mini_batch.index, try_number, mini_batch.input, mini_batch.items, partition, pieces]
+            return f"run() did not return within {self._rules.run_s:g} seconds (run_invocation_timeout)"
+        return f"the mini-batch was not loaded within {self._rules.load_s:g} seconds (task_overhead_timeout)"

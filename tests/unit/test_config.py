@@ -133,6 +133,15 @@ WRONG = [
     ("partition_keys", ["user", 3], "a list of different str, or None"),
     ("partition_keys", ["user", "user"], "a list of different str, or None"),
     ("mini_batches_per_task", 0, f"{INT_1}, or None for one shard a node"),
+    ("retry_delay_s", -1, "a number of at least 0, in seconds"),
+    ("retry_delay_s", float("inf"), "a number of at least 0, in seconds"),
+    ("max_mini_batches_per_process", 0, f"{INT_1}, or None for no limit"),
+    (
+        "max_memory_per_process",
+        "5 rows",
+        "an int of at least 1, in bytes, or a str such as '500MB' or '2GB', or None for no limit",
+    ),
+    ("max_concurrency_per_process", 0, INT_1),
     ("count_failed_tries", 1, "True or False"),
 ]
 
@@ -287,6 +296,10 @@ PROMOTABLE = {
     "partition_keys": '["user"]',
     "mini_batches_per_task": 3,
     "count_failed_tries": True,
+    "retry_delay_s": 0.5,
+    "max_mini_batches_per_process": 3,
+    "max_memory_per_process": "2GB",
+    "max_concurrency_per_process": 3,
 }
 
 

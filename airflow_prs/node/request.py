@@ -1,0 +1,36 @@
+"""What a node is asked to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from airflow_prs.run_folder.folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRequest:
+    """
+    Which shard to run, and what a room cannot know by itself.
+
+    :param try_number: Airflow's number of this try.
+    :param task_instance_id: Airflow's, another one with each try.
+    :param max_tries: Airflow's; another number than before means that the shard was cleared.
+    :param environ: the environment that worker processes inherit.
+    :param variables: environment_variables, rendered.
+    :param is_orphaned: whether Airflow's supervisor of this task is gone.
+    :param redact: masks secrets in what processes print.
+    :param logger: the task's.
+    """
+
+    folder: RunFolder
+    shard_number: int
+    try_number: int
+    task_instance_id: str
+    max_tries: int
+    environ: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    is_orphaned: Callable[[], bool] = lambda: False
+    redact: Callable[[str], str] = lambda text: text
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))

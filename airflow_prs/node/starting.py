@@ -1,0 +1,103 @@
+"""Everything that a worker process of a node needs to start."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.output import TaskLog
+from airflow_prs.node.process import ProcessPlan, WorkerProcess, start_process
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.staging import Stage
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.settings import RunSettings
+
+_LOGS = ("stdout", "stderr", "entry_script_log")
+
+
+class Starter:
+    """
+    Starts the worker processes of a node.
+
+    :param request: what the node was asked to do.
+    :param settings: what plan resolved.
+    :param attempt: the node's claim to its shard.
+    :param stage: its local folders.
+    """
+
+    def __init__(self, request: NodeRequest, settings: RunSettings, attempt: Attempt, stage: Stage) -> None:
+        self.request = request
+        self._settings = settings
+        self.attempt = attempt
+        self._stage = stage
+        self._devices = visible_devices({**request.environ, **request.variables})
+        self.processes = int(settings.config.process_count_per_node or default_process_count(self._devices))
+        self._numbers = itertools.count()
+        Path(self._output_folder).mkdir(parents=True, exist_ok=True)
+
+    def log_of(self, process: str) -> str:
+        """Path of a process's log inside the run folder."""
+        path = self.request.folder.names.log("stderr", self.attempt.claim.node, process)
+        return str(path.relative_to(self.request.folder.path))
+
+    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+        """Start the next worker process."""
+        number = next(self._numbers)
+        name = f"process{number:03d}"
+        names, node = self.request.folder.names, self.attempt.claim.node
+        plan = ProcessPlan(
+            number=number,
+            name=name,
+            interpreter=self._settings.config.environment.interpreter,
+            directory=await asyncio.to_thread(self._stage.working_directory, name),
+            node_directory=self._stage.path,
+            environment=self._environment(slot),
+            setup=self._setup(number, name),
+        )
+        return await start_process(
+            plan,
+            on_message=on_message,
+            log_files={kind: names.log(kind, node, name) for kind in _LOGS},
+            task_log=TaskLog(self.request.logger, name),
+            redact=self.request.redact,
+        )
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        variables = {"AZUREML_BI_OUTPUT_PATH": self._output_folder, **self.request.variables}
+        return process_environment(
+            self.request.environ, variables, devices=self._devices, slot=slot, processes=self.processes
+        )
+
+    @property
+    def _output_folder(self) -> str:
+        return self._settings.output or str(self.request.folder.names.script_output)
+
+    def _setup(self, number: int, name: str) -> dict[str, Any]:
+        config, names = self._settings.config, self.request.folder.names
+        return {
+            "source": str(self._stage.source),
+            "entry_script": config.entry_script,
+            "argv": list(self._settings.arguments),
+            "inputs": [
+                {
+                    "name": spec.name,
+                    "kind": spec.kind.value,
+                    "options": dict(spec.options),
+                    "partition_keys": list(spec.partition_keys),
+                }
+                for spec in self._settings.inputs
+            ],
+            "side_inputs": dict(self._settings.side_inputs),
+            "append_rows": config.output_action == "append_row",
+            "rows_path": str(self.attempt.names.rows(number)),
+            "output_dir": self._output_folder,
+            "node": self.attempt.claim.node,
+            "process": name,
+            "logging_level": config.logging_level,
+            "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
+            "concurrency": config.max_concurrency_per_process,
+        }
