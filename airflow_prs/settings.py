@@ -27,6 +27,9 @@ class RunSettings:
     :param variable_names: names of the environment variables; their values are never written.
     :param reused_from: run folder whose rows are the result of this run; None: it does its own work.
     :param load_timeout_s: seconds allowed for loading a mini-batch; None: run_invocation_timeout.
+    :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: for ever.
+    :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
+    :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
     """
 
     config: ParallelRunConfig
@@ -39,6 +42,9 @@ class RunSettings:
     variable_names: tuple[str, ...] = ()
     reused_from: str | None = None
     load_timeout_s: float | None = None
+    progress_update_timeout_s: float | None = None
+    resource_monitor_interval_s: float = 600
+    profiling_module: str | None = None
 
     @property
     def has_tables(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from airflow_prs.node.committing import Committer
 from airflow_prs.node.queue import Hand, WorkQueue
 from airflow_prs.node.slots import Failure
+from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.tally import Tally
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempts import Attempt
@@ -39,6 +40,7 @@ class ShardDesk:
     """
     Between the queue of mini-batches and the slots of worker processes.
 
+    :param board: what is shown to those who look from outside.
     :param slots: number of slots.
     :param log_of: path of a process's log inside the run folder.
     :param say: puts a line into the task log.
@@ -50,6 +52,7 @@ class ShardDesk:
         attempt: Attempt,
         queue: WorkQueue,
         rules: TryRules,
+        board: StatusBoard,
         *,
         slots: int,
         log_of: Callable[[str], str],
@@ -67,6 +70,7 @@ class ShardDesk:
         self._attempt = attempt
         self._queue = queue
         self._rules = rules
+        self._board = board
         self._slots = slots
         self._log_of = log_of
         self._say = say
@@ -102,6 +106,7 @@ class ShardDesk:
         hand, index = failure.hand, failure.hand.mini_batch.index
         is_final = failure.is_hopeless or hand.try_number >= self._rules.most_tries
         self.committer.add_try(self._recorded(failure, is_final=is_final))
+        self._board.note(failure)
         tries = f"try {hand.try_number} of {self._rules.most_tries}"
         self._say(f"{failure.process}: {tries} of mini-batch {index} failed: {failure.error}")
         if is_final:
@@ -132,6 +137,10 @@ class ShardDesk:
     def fair_share(self) -> int:
         """Say how many mini-batches a process may hold so that the others get theirs."""
         return 1 if self.is_alone else len(self._queue) // (2 * self._slots)
+
+    def show(self) -> None:
+        """Let those who look from outside see how far the shard is."""
+        self._board.write(self.tally.progress())
 
     @property
     def has_waited(self) -> bool:
@@ -184,6 +193,7 @@ class ShardDesk:
     def _settle(self, outcome: Outcome) -> None:
         self.tally.count(outcome)
         self.committer.add(outcome)
+        self._board.count(outcome)
         self._reply(None)
         if self.tally.progress().done == self._shard.count:
             self.is_done.set()

@@ -13,9 +13,11 @@ from airflow_prs.errors import RunAbortedError
 from airflow_prs.node.desk import ShardDesk, TryRules
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.slots import Rules
 from airflow_prs.node.staging import Stage
 from airflow_prs.node.starting import Starter
+from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
 from airflow_prs.records import Manifest, MiniBatch, Shard
@@ -99,6 +101,7 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
             delay_s=config.retry_delay_s,
             count_failed_tries=config.count_failed_tries,
         ),
+        StatusBoard(attempt.names.status, shard, attempt.claim.node, inherited.done),
         slots=slots,
         log_of=starter.log_of,
         say=lambda text: request.logger.info("%s", text),
@@ -111,6 +114,9 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
         rules=_rules(settings),
         suspects=_find(request.folder, inherited.suspects),
         start=starter.start,
+        resources=ResourceLog(request.folder.names.resources(attempt.claim.node)),
+        sample_s=settings.resource_monitor_interval_s,
+        stuck_s=settings.progress_update_timeout_s,
         entry_script=config.entry_script,
         logger=request.logger,
     )

@@ -99,5 +99,12 @@ class Starter:
             "process": name,
             "logging_level": config.logging_level,
             "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
+            "profile": self._profile(name),
             "concurrency": config.max_concurrency_per_process,
         }
+
+    def _profile(self, name: str) -> dict[str, str] | None:
+        module = self._settings.profiling_module
+        if module is None:
+            return None
+        return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}

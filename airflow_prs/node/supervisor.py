@@ -17,6 +17,7 @@ from typing import Any
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError, RunFolderError
 from airflow_prs.node.desk import ShardDesk
 from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.slots import Rules, Slot, StartFailure
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.records import Closing, MiniBatch, StoredVerdict
@@ -24,6 +25,7 @@ from airflow_prs.run_folder.attempts import Attempt
 
 _CHECK_S = 0.05
 _PROGRESS_S = 30.0
+_SHOW_S = 2.0
 _START_FAILURES_PER_SLOT = 3
 
 
@@ -47,6 +49,9 @@ class Crew:
     :param rules: how they are treated.
     :param suspects: what a predecessor may have died of, in index order.
     :param start: starts a worker process for a slot.
+    :param resources: where samples of what the machine and the processes use go.
+    :param sample_s: seconds between samples; 0: none.
+    :param stuck_s: seconds without any mini-batch done after which the node gives up; None: for ever.
     :param entry_script: the script's name, for errors.
     :param logger: the task's.
     """
@@ -58,6 +63,9 @@ class Crew:
     rules: Rules
     suspects: list[MiniBatch]
     start: Callable[[int, Callable[[dict[str, Any]], None]], Awaitable[WorkerProcess]]
+    resources: ResourceLog
+    sample_s: float
+    stuck_s: float | None
     entry_script: str
     logger: logging.Logger
 
@@ -179,7 +187,10 @@ class Supervisor:
             self._finish(),
             self._watch(),
             self._check(),
+            self._show(),
+            self._sample(),
             self._tell(),
+            self._mind_progress(),
         ]
 
     async def _end_parts(self, parts: Sequence[asyncio.Future[None]]) -> None:
@@ -222,6 +233,17 @@ class Supervisor:
             if self._desk.has_waited:
                 self._wake()
 
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(_SHOW_S)
+            await asyncio.to_thread(self._desk.show)
+
+    async def _sample(self) -> None:
+        while self._crew.sample_s > 0:
+            await asyncio.sleep(self._crew.sample_s)
+            processes = [slot.process for slot in self._slots if slot.process is not None]
+            await asyncio.to_thread(self._crew.resources.sample, processes)
+
     async def _tell(self) -> None:
         before, since = self._desk.tally.progress(), time.monotonic()
         while True:
@@ -234,6 +256,16 @@ class Supervisor:
                 f"{rate:.3g} a second, {left}"
             )
             before, since = progress, now
+
+    async def _mind_progress(self) -> None:
+        limit_s = self._crew.stuck_s
+        done, since = self._desk.tally.progress().done, time.monotonic()
+        while limit_s is not None:
+            await asyncio.sleep(min(1.0, limit_s))
+            if (now_done := self._desk.tally.progress().done) != done:
+                done, since = now_done, time.monotonic()
+            elif time.monotonic() - since > limit_s:
+                raise NodeError(f"no mini-batch was done within {limit_s:g} seconds (progress_update_timeout)")
 
     def _wake(self) -> None:
         self._stir.set()

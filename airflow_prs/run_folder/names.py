@@ -59,6 +59,7 @@ class Names:
         self.failed_items = path / "failed_items.jsonl"
         self.script_output = path / "output"
         self.logs = path / "logs" / "user"
+        self.system_logs = path / "logs" / "sys"
 
     def without_trigger(self, attempt: str) -> Path:
         """Marker of a gatekeeper's attempt that waits without a trigger."""
@@ -78,6 +79,14 @@ class Names:
             return self.logs / kind / node / f"{process}.log.txt"
         return self.logs / kind / node / f"{process}.{kind}.txt"
 
+    def resources(self, node: str) -> Path:
+        """What a node used of its machine."""
+        return self.system_logs / "resources" / f"{node}.csv"
+
+    def profile(self, node: str, process: str) -> Path:
+        """Profile of a worker process."""
+        return self.system_logs / "profiles" / node / f"{process}.prof"
+
 
 class AttemptNames:
     """
@@ -92,6 +101,7 @@ class AttemptNames:
         self.commits = path / "commits.jsonl"
         self.outcomes = path / "outcomes.bin"
         self.tries = path / "tries.jsonl"
+        self.status = path / "status.json"
 
     def rows(self, process: int) -> Path:
         """Rows that one worker process appended."""

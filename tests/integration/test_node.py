@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -215,7 +216,8 @@ def test_init_that_hangs_ends_the_node(tmp_path, monkeypatch):
 def test_a_script_that_cannot_be_imported_ends_the_node_at_once(tmp_path):
     folder = make_plan(tmp_path, "import no_such_module\ndef run(mini_batch): return mini_batch\n")
 
-    with pytest.raises(EntryScriptError, match=r"(?s)^Traceback.*No module named 'no_such_module'.*script.py cannot be used"):
+    shown = r"(?s)^Traceback.*No module named 'no_such_module'.*script.py cannot be used"
+    with pytest.raises(EntryScriptError, match=shown):
         Tries(folder).run()
 
 
@@ -243,10 +245,13 @@ def test_a_process_sees_its_arguments_variables_and_a_copy_of_the_code_in_its_di
 
 
 def test_a_passed_threshold_aborts_within_two_seconds_while_run_is_busy(tmp_path):
-    script = "import time\ndef run(mini_batch):\n    if 'item-0' in mini_batch: raise ValueError('no good')\n    time.sleep(60)\n"
+    script = """
+import time
+def run(mini_batch):
+    if "item-0" in mini_batch: raise ValueError("no good")
+    time.sleep(60)
+"""
     folder = make_plan(tmp_path, script, run_max_try=1, allowed_failed_count=0, run_invocation_timeout=100)
-
-    import time
 
     began = time.monotonic()
     with pytest.raises(RunAbortedError, match=r"allowed_failed_count"):

@@ -1,0 +1,92 @@
+"""What is handed out next."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from airflow_prs.node.queue import WorkQueue
+from airflow_prs.records import MiniBatch, Shard
+
+
+class FakeFolder:
+    """A manifest in memory."""
+
+    def read_mini_batches(self, first, end):
+        return (MiniBatch(index=index, input="input", items=1, size_bytes=1) for index in range(first, end))
+
+
+SHARD = Shard(number=1, first=10, count=6, items=6, size_bytes=6)
+
+
+@pytest.fixture
+def now():
+    return [0.0]
+
+
+def make_queue(now, *, done=(), tries=None, granted=16):
+    mask = np.zeros(SHARD.count, bool)
+    mask[list(done)] = True
+    return WorkQueue(FakeFolder(), SHARD, done=mask, tries=tries or {}, granted=granted, clock=lambda: now[0])
+
+
+def take_all(queue):
+    hands = iter(lambda: queue.take(may_be_alone=True), None)
+    return [(hand.mini_batch.index, hand.try_number) for hand in hands]
+
+
+def test_mini_batches_without_outcome_come_in_input_order(now):
+    queue = make_queue(now, done=(1, 4))
+    assert len(queue) == 4
+    assert take_all(queue) == [(10, 1), (12, 1), (13, 1), (15, 1)]
+    assert len(queue) == 0
+
+
+def test_tries_of_an_earlier_attempt_count_on(now):
+    assert take_all(make_queue(now, tries={11: 2}))[1] == (11, 3)
+
+
+def test_nothing_is_handed_out_beyond_the_grant(now):
+    queue = make_queue(now, granted=12)
+    assert take_all(queue) == [(10, 1), (11, 1)]
+    assert queue.is_blocked
+    queue.granted = queue.extend_grant(3)
+    assert take_all(queue) == [(12, 1), (13, 1), (14, 1)]
+
+
+def test_a_grant_never_shrinks_and_never_leaves_the_shard(now):
+    queue = make_queue(now, granted=14)
+    assert queue.extend_grant(1) == 14
+    assert queue.extend_grant(1000) == SHARD.end
+
+
+def test_a_retry_comes_before_what_is_fresh(now):
+    queue = make_queue(now)
+    first = queue.take(may_be_alone=True)
+    queue.try_again(first, after_s=0)
+    assert take_all(queue)[:2] == [(10, 2), (11, 1)]
+
+
+def test_a_retry_that_has_to_wait_lets_the_others_go_on(now):
+    queue = make_queue(now)
+    queue.try_again(queue.take(may_be_alone=True), after_s=5)
+    assert [index for index, _ in take_all(queue)] == [11, 12, 13, 14, 15]
+    assert (len(queue), queue.has_waited) == (1, False)
+    now[0] = 5.0
+    assert queue.has_waited
+    assert take_all(queue) == [(10, 2)]
+
+
+def test_what_is_given_back_comes_first_and_in_order_uncharged(now):
+    queue = make_queue(now)
+    hands = [queue.take(may_be_alone=True) for _ in range(3)]
+    queue.put_back(hands)
+    assert take_all(queue)[:4] == [(10, 1), (11, 1), (12, 1), (13, 1)]
+
+
+def test_what_must_be_alone_is_for_takers_with_empty_hands(now):
+    queue = make_queue(now)
+    hand = queue.take(may_be_alone=True)
+    queue.put_back([type(hand)(hand.mini_batch, 1, is_alone=True)])
+    assert queue.take(may_be_alone=False) is None
+    assert queue.take(may_be_alone=True).is_alone
