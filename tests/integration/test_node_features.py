@@ -1,0 +1,239 @@
+"""What a script and its configuration may ask of a node."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_prs.errors import NodeError
+from airflow_prs.records import Status
+from tests.shards import Tries, make_plan, read_rows
+
+ANSWER_S = 0.1
+
+
+@pytest.fixture
+def service():
+    """A local HTTP service that answers after 100 ms; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(ANSWER_S)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"scored")
+
+        def log_message(self, *args):
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def failed_tries(folder):
+    return list(folder.read_failed_tries(folder.read_manifest().shards[0]))
+
+
+def outcomes(folder):
+    return folder.read_outcomes(folder.read_manifest().shards[0])
+
+
+def test_an_asynchronous_script_works_on_several_mini_batches_at_once(tmp_path, service):
+    script = f"""
+        import asyncio, urllib.request
+        def get():
+            with urllib.request.urlopen({service!r}) as answer: return answer.read().decode()
+        async def run(mini_batch):
+            answer = await asyncio.to_thread(get)
+            return [f"{{item}} {{answer}}" for item in mini_batch]
+    """
+    seconds = {}
+    for concurrency in (1, 8):
+        folder = make_plan(
+            tmp_path / str(concurrency),
+            textwrap.dedent(script),
+            mini_batches=32,
+            process_count_per_node=1,
+            max_concurrency_per_process=concurrency,
+        )
+        Tries(folder).run()
+        assert read_rows(folder) == [f"item-{n} scored" for n in range(64)]
+        started = outcomes(folder)
+        seconds[concurrency] = (started["started"] + started["duration_s"]).max() - started["started"].min()
+    assert seconds[1] >= 32 * ANSWER_S
+    # Eight at once could be eight times as fast; a busy machine gets less.
+    assert seconds[8] < seconds[1] / 3
+
+
+def test_a_timeout_of_one_asynchronous_mini_batch_leaves_the_others_alone(tmp_path):
+    script = """
+        import asyncio
+        async def run(mini_batch):
+            if "item-4" in mini_batch: await asyncio.sleep(60)
+            await asyncio.sleep(0.2)
+            return mini_batch
+    """
+    folder = make_plan(
+        tmp_path,
+        textwrap.dedent(script),
+        process_count_per_node=1,
+        max_concurrency_per_process=6,
+        run_max_try=1,
+        run_invocation_timeout=1,
+    )
+
+    Tries(folder).run()
+
+    (failed,) = failed_tries(folder)
+    assert (failed.index, failed.status) == (2, Status.RUN_TIMEOUT)
+    assert set(outcomes(folder)["tries"].tolist()) == {1}
+
+
+def test_of_several_mini_batches_in_a_process_that_dies_only_the_guilty_one_is_charged(tmp_path):
+    script = """
+        import asyncio, os
+        async def run(mini_batch):
+            await asyncio.sleep(0.05)
+            if "item-4" in mini_batch: os._exit(1)
+            await asyncio.sleep(0.1)
+            return mini_batch
+    """
+    folder = make_plan(
+        tmp_path,
+        textwrap.dedent(script),
+        mini_batches=12,
+        process_count_per_node=2,
+        max_concurrency_per_process=6,
+        run_max_try=2,
+    )
+
+    Tries(folder).run()
+
+    assert [(t.index, t.try_number, t.status) for t in failed_tries(folder)] == [
+        (2, 1, Status.PROCESS_DIED),
+        (2, 2, Status.PROCESS_DIED),
+    ]
+    assert read_rows(folder) == [f"item-{n}" for n in range(24) if n not in {4, 5}]
+
+
+def test_retries_wait_longer_each_time_while_the_others_go_on(tmp_path):
+    script = """
+        def run(mini_batch, context):
+            if "item-0" in mini_batch and context.try_number < 3: raise OSError("busy")
+            return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=20, process_count_per_node=1, retry_delay_s=0.5)
+
+    Tries(folder).run()
+
+    first, second = (failed.started for failed in failed_tries(folder))
+    last = {row["index"]: row["started"] for row in outcomes(folder)}
+    assert second - first >= 0.375
+    assert last[0] - second >= 0.75
+    assert all(last[index] < second for index in range(1, 20))
+
+
+def test_a_script_can_ask_to_wait_before_the_next_try(tmp_path):
+    script = """
+        from airflow_prs.entry_script import RetryAfter
+        def run(mini_batch, context):
+            if context.try_number == 1: raise RetryAfter(0.7, "the service asks to wait")
+            return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=1)
+
+    Tries(folder).run()
+
+    (failed,) = failed_tries(folder)
+    assert "the service asks to wait" in failed.error
+    assert outcomes(folder)["started"][0] - failed.started >= 0.7
+
+
+def test_a_script_can_say_that_another_try_would_not_help(tmp_path):
+    script = """
+        from airflow_prs.entry_script import NotRetryable
+        def run(mini_batch):
+            if "item-0" in mini_batch: raise NotRetryable("this scan is blank")
+            return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=2, run_max_try=3)
+
+    Tries(folder).run()
+
+    (failed,) = failed_tries(folder)
+    assert (failed.try_number, failed.final) == (1, True)
+    assert "this scan is blank" in failed.error
+
+
+def test_a_process_is_replaced_after_as_many_mini_batches_as_it_may_do(tmp_path):
+    script = "import os\ndef run(mini_batch): return [os.getpid()] * len(mini_batch)\n"
+    folder = make_plan(tmp_path, script, mini_batches=100, process_count_per_node=1, max_mini_batches_per_process=30)
+
+    Tries(folder).run()
+
+    processes = read_rows(folder)
+    assert sorted(processes.count(pid) for pid in set(processes)) == [20, 60, 60, 60]
+
+
+def test_a_process_that_has_grown_too_big_is_replaced_between_mini_batches(tmp_path):
+    script = """
+        import os, time
+        hoard = []
+        def run(mini_batch):
+            hoard.append(bytearray(20_000_000))
+            time.sleep(0.3)
+            return [os.getpid()] * len(mini_batch)
+    """
+    folder = make_plan(
+        tmp_path, textwrap.dedent(script), mini_batches=20, process_count_per_node=1, max_memory_per_process="120MB"
+    )
+
+    assert Tries(folder).run()["failed"] == 0
+
+    assert len(set(read_rows(folder))) > 1
+    assert failed_tries(folder) == []
+
+
+def test_a_node_without_progress_gives_up_when_it_is_told_to(tmp_path):
+    from dataclasses import replace
+
+    script = "import time\ndef run(mini_batch): time.sleep(60)\n"
+    folder = make_plan(tmp_path, script, run_invocation_timeout=100)
+    folder.write_settings(replace(folder.read_settings(), progress_update_timeout_s=1.0))
+
+    with pytest.raises(NodeError, match=r"no mini-batch was done within 1 seconds \(progress_update_timeout\)"):
+        Tries(folder).run()
+
+
+def test_a_running_shard_can_be_watched_from_outside(tmp_path):
+    folder = make_plan(
+        tmp_path, "import time\ndef run(mini_batch): time.sleep(0.1); return mini_batch\n", mini_batches=60
+    )
+    seen = []
+
+    def watch():
+        deadline = time.monotonic() + 30
+        shard = folder.read_manifest().shards[0]
+        while not seen and time.monotonic() < deadline:
+            shown = (attempt.status for attempt in folder.attempts(shard))
+            seen.extend(json.loads(status.read_text()) for status in shown if status.exists())
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    Tries(folder).run()
+    thread.join()
+
+    assert 0 < seen[0]["progress"]["succeeded"] < 60
+    assert sum(seen[0]["bins"]["done"]) == seen[0]["progress"]["succeeded"]
