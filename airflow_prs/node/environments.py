@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -34,6 +35,7 @@ from airflow_prs.worker.environment import OLDEST, OLDEST_PYTHON
 _MARKER = "environment.json"
 _SCHEMA = 1
 _FINGERPRINT_LENGTH = 20
+_MISSING = re.compile(r"^ModuleNotFoundError: No module named '([^']+)'")
 
 
 def ensure_environment(
@@ -186,4 +188,21 @@ def _explain(environment: Environment, cache_root: str | os.PathLike[str], error
         f"{shown(environment)} cannot be made on {socket.gethostname()}. Correct its requirements or its Python, or "
         "give the Python of an environment that has the packages: Environment.from_python('/path/to/bin/python'). "
         f"{error}"
+    )
+
+
+def missing_module_hint(error: str, environment: Environment, interpreter: str) -> str:
+    """
+    Say where a module was looked for that the entry script imports, and how it gets there; '' for other errors.
+
+    :param error: in one line, as a worker process tells it.
+    :param interpreter: the one that ran.
+    """
+    missing = _MISSING.search(error)
+    if missing is None:
+        return ""
+    how = "add it to requirements" if environment.is_installed else f"install it there: {interpreter} -m pip install"
+    return (
+        f"{missing[1]} is missing in {shown(environment)} ({interpreter}). If it is a package, {how}; if it is a module"
+        " of yours, it belongs in source_directory."
     )

@@ -71,6 +71,43 @@ class _Frames(asyncio.Protocol):
         self.closed.set()
 
 
+class _Sender:
+    """
+    Writes to the channel, and takes it that the process may be gone.
+
+    asyncio's own transport closes when a write fails, and what the process had answered before it died would be lost
+    unread; so this has a descriptor of its own.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._socket = channel.dup()
+        self._socket.settimeout(0)
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) == len(data):
+            self._send()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        asyncio.get_running_loop().remove_writer(self._socket)
+        self._socket.close()
+
+    def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                del self._waiting[: self._socket.send(self._waiting)]
+        except BlockingIOError:
+            loop.add_writer(self._socket, self._send)
+            return
+        except OSError:
+            # The process is gone, which the other end of the channel tells in its own time.
+            self._waiting.clear()
+        loop.remove_writer(self._socket)
+
+
 class _Control(asyncio.Protocol):
     """Hears from the guard how the process ended."""
 
@@ -100,6 +137,7 @@ class WorkerProcess:
         plan: ProcessPlan,
         *,
         guard: subprocess.Popen[bytes],
+        sender: _Sender,
         channel: asyncio.Transport,
         frames: _Frames,
         control: tuple[asyncio.Transport, _Control],
@@ -108,6 +146,7 @@ class WorkerProcess:
     ) -> None:
         self.plan = plan
         self._guard = guard
+        self._sender = sender
         self._channel = channel
         self._frames = frames
         self._control_transport, self._control = control
@@ -119,7 +158,7 @@ class WorkerProcess:
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
         encoded = [json.dumps(message, separators=(",", ":"), default=encode_moment).encode() for message in messages]
-        self._channel.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
+        self._sender.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
 
     def log_for_script(self, lines: str) -> None:
         """Write what the entry script's own logger says into its log file."""
@@ -139,6 +178,7 @@ class WorkerProcess:
         # Only a descendant that outlived its guard could hold these open.
         await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=_DRAIN_S)
         self._channel.close()
+        self._sender.close()
 
     @property
     def death(self) -> str:
@@ -175,6 +215,7 @@ async def start_process(
     control_here, control_there = socket.socketpair()
     with channel_there, control_there:
         guard = _spawn(plan, control_there.fileno(), channel_there.fileno())
+    sender = _Sender(channel_here)
     channel, frames = await loop.create_connection(lambda: _Frames(on_message), sock=channel_here)
     control = await loop.create_connection(_Control, sock=control_here)
     pumps = []
@@ -184,7 +225,14 @@ async def start_process(
         pumps.append(pump)
     script_log = OutputPump(LogFile(log_files["entry_script_log"]), None, redact)
     process = WorkerProcess(
-        plan, guard=guard, channel=channel, frames=frames, control=control, pumps=pumps, script_log=script_log
+        plan,
+        guard=guard,
+        sender=sender,
+        channel=channel,
+        frames=frames,
+        control=control,
+        pumps=pumps,
+        script_log=script_log,
     )
     process.send({"setup": plan.setup})
     return process

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from airflow_prs.node.installing import Method
 from airflow_prs.run_folder.folder import RunFolder
 
 
@@ -19,6 +21,9 @@ class NodeRequest:
     :param max_tries: Airflow's; another number than before means that the shard was cleared.
     :param environ: the environment that worker processes inherit.
     :param variables: environment_variables, rendered.
+    :param environments_root: folder of the environments that this machine has made.
+    :param install_method: what makes them: ``uv``, ``pip``, or ``auto`` for uv where there is one.
+    :param tells_results: whether worker processes say what run() returned, for who looks on.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     :param redact: masks secrets in what processes print.
     :param logger: the task's.
@@ -31,6 +36,9 @@ class NodeRequest:
     max_tries: int
     environ: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    environments_root: Path = field(default_factory=lambda: Path.home() / ".cache" / "airflow_prs" / "environments")
+    install_method: Method = "auto"
+    tells_results: bool = False
     is_orphaned: Callable[[], bool] = lambda: False
     redact: Callable[[str], str] = lambda text: text
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))

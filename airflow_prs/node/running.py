@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_prs.errors import RunAbortedError
 from airflow_prs.node.desk import ShardDesk, TryRules
+from airflow_prs.node.environments import ensure_environment
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.resources import ResourceLog
@@ -79,9 +80,16 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     )
     if (stored := watcher.look()) is not None:
         raise VerdictError(stored)
+    interpreter = ensure_environment(
+        settings.config.environment,
+        request.environments_root,
+        lambda text: request.logger.info("%s", text),
+        environ={**request.environ, **request.variables},
+        method=request.install_method,
+    )
     stage = Stage(request.folder.names.source_zip)
     try:
-        starter = Starter(request, settings, attempt, stage)
+        starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
         _run_in_thread(lambda: Supervisor(_crew(shard, settings, starter, watcher)))
     finally:
         stage.remove()
@@ -118,6 +126,7 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
         sample_s=settings.resource_monitor_interval_s,
         stuck_s=settings.progress_update_timeout_s,
         entry_script=config.entry_script,
+        explain_import=starter.explain_import,
         logger=request.logger,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.environments import missing_module_hint
 from airflow_prs.node.output import TaskLog
 from airflow_prs.node.process import ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.request import NodeRequest
@@ -27,17 +28,25 @@ class Starter:
     :param settings: what plan resolved.
     :param attempt: the node's claim to its shard.
     :param stage: its local folders.
+    :param interpreter: the Python that runs the entry script.
     """
 
-    def __init__(self, request: NodeRequest, settings: RunSettings, attempt: Attempt, stage: Stage) -> None:
+    def __init__(
+        self, request: NodeRequest, settings: RunSettings, attempt: Attempt, *, stage: Stage, interpreter: str
+    ) -> None:
         self.request = request
         self._settings = settings
         self.attempt = attempt
         self._stage = stage
+        self._interpreter = interpreter
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = int(settings.config.process_count_per_node or default_process_count(self._devices))
         self._numbers = itertools.count()
         Path(self._output_folder).mkdir(parents=True, exist_ok=True)
+
+    def explain_import(self, error: str) -> str:
+        """Name what the environment lacks, where that is why the entry script cannot be imported; '' otherwise."""
+        return missing_module_hint(error, self._settings.config.environment, self._interpreter)
 
     def log_of(self, process: str) -> str:
         """Path of a process's log inside the run folder."""
@@ -52,7 +61,7 @@ class Starter:
         plan = ProcessPlan(
             number=number,
             name=name,
-            interpreter=self._settings.config.environment.interpreter,
+            interpreter=self._interpreter,
             directory=await asyncio.to_thread(self._stage.working_directory, name),
             node_directory=self._stage.path,
             environment=self._environment(slot),
@@ -101,6 +110,7 @@ class Starter:
             "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
             "profile": self._profile(name),
             "concurrency": config.max_concurrency_per_process,
+            "tells_results": self.request.tells_results,
         }
 
     def _profile(self, name: str) -> dict[str, str] | None:

@@ -53,6 +53,7 @@ class Crew:
     :param sample_s: seconds between samples; 0: none.
     :param stuck_s: seconds without any mini-batch done after which the node gives up; None: for ever.
     :param entry_script: the script's name, for errors.
+    :param explain_import: names what an environment lacks, given the error of an import; '' otherwise.
     :param logger: the task's.
     """
 
@@ -67,6 +68,7 @@ class Crew:
     sample_s: float
     stuck_s: float | None
     entry_script: str
+    explain_import: Callable[[str], str]
     logger: logging.Logger
 
 
@@ -166,7 +168,8 @@ class Supervisor:
         if failure.stage == "environment":
             return EnvironmentBrokenError(text)
         if failure.stage == "import":
-            return EntryScriptError(f"{text}\n\nThe entry script {script} cannot be used, as shown above.")
+            hint = self._crew.explain_import(failure.error) or "It is shown above."
+            return EntryScriptError(f"{text}\n\nThe entry script {script} cannot be used. {hint}")
         if failure.stage == "timeout" and not self._was_ready:
             return NodeError(
                 f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
