@@ -1,8 +1,8 @@
 """
 The original's description of an environment, as YAML files hold it.
 
-Taken from it are the interpreter and the environment variables; the rest describes images and packages that Azure ML
-would build, and is named in a warning.
+Taken from it are the interpreter, or the packages that pip installs, and the environment variables; the rest describes
+images that Azure ML would build, and is named in a warning.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.environment import Environment
+from airflow_prs.environment_files import CondaPackages, conda_problem, read_conda, usable_python
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, unknown
 from airflow_prs.yaml_file import read_yaml
@@ -41,7 +42,8 @@ PYTHON_KEYS = (
 )
 WAY_OUT = (
     "give the Python of an environment that has what the script needs: "
-    "environment: {python: {userManagedDependencies: true, interpreterPath: /path/to/bin/python}}"
+    "environment: {python: {userManagedDependencies: true, interpreterPath: /path/to/bin/python}}, or packages: "
+    "environment: {python: {condaDependencies: {dependencies: [{pip: [scikit-learn==1.5.2]}]}}}"
 )
 DEFAULT_INTERPRETER = "python"
 """What the original writes where no interpreter was chosen."""
@@ -49,9 +51,13 @@ DEFAULT_INTERPRETER = "python"
 
 def write_environment(environment: Environment) -> dict[str, Any]:
     """Describe an environment in the original's words."""
-    python: dict[str, Any] = {"userManagedDependencies": True}
+    python: dict[str, Any] = {"userManagedDependencies": not environment.is_installed}
     if environment.python is not None:
         python["interpreterPath"] = environment.python
+    if environment.conda_file is not None:
+        python["condaDependenciesFile"] = environment.conda_file
+    if environment.requirements is not None:
+        python["condaDependencies"] = {"dependencies": ["pip", {"pip": list(environment.requirements)}]}
     return {"python": python}
 
 
@@ -85,13 +91,31 @@ def read_environment(layout: Any, *, folder: Path | None) -> tuple[Environment, 
         problems.append(f"environment.python is {shown(python)}; allowed: a mapping of {', '.join(PYTHON_KEYS)}")
         python = None
     python = _read_keys(python or {}, PYTHON_KEYS, "environment.python", problems)
-    problems += _find_missing(settings, python)
+    packages = _read_packages(python, problems)
+    problems += _find_missing(settings, python, packages)
     if problems:
         raise ConfigError(problems)
     _say_what_is_ignored(settings, python)
-    path = python.get("interpreter_path", DEFAULT_INTERPRETER)
-    environment = Environment.current() if path == DEFAULT_INTERPRETER else Environment.from_python(path)
+    environment = _choose(python, packages)
     return environment.relative_to(folder) if folder else environment, dict(settings.get("environment_variables") or {})
+
+
+def _choose(python: Mapping[str, Any], packages: CondaPackages) -> Environment:
+    given = python.get("interpreter_path", DEFAULT_INTERPRETER)
+    path = None if given == DEFAULT_INTERPRETER else given
+    if _is_users_own(python):
+        return Environment.current() if path is None else Environment.from_python(path)
+    if "conda_dependencies_file" in python:
+        return Environment.from_conda_file(python["conda_dependencies_file"], path)
+    if packages.pip is None:
+        return Environment.current() if path is None else Environment.from_python(path)
+    return Environment.from_pip(packages.pip, path or usable_python(packages))
+
+
+def _is_users_own(python: Mapping[str, Any]) -> bool:
+    """Whether nothing is to be installed: said so, or not said and an interpreter was chosen."""
+    chosen = python.get("interpreter_path", DEFAULT_INTERPRETER) != DEFAULT_INTERPRETER
+    return bool(python.get("user_managed_dependencies", chosen))
 
 
 def _read_keys(layout: Mapping[Any, Any], known: tuple[str, ...], place: str, problems: list[str]) -> dict[str, Any]:
@@ -108,50 +132,43 @@ def _read_keys(layout: Mapping[Any, Any], known: tuple[str, ...], place: str, pr
     return settings
 
 
-def _find_missing(settings: Mapping[str, Any], python: Mapping[str, Any]) -> Iterator[str]:
+def _read_packages(python: Mapping[str, Any], problems: list[str]) -> CondaPackages:
+    try:
+        return read_conda(python.get("conda_dependencies", {}), place="environment.python.condaDependencies")
+    except ConfigError as error:
+        problems += error.problems
+    return CondaPackages()
+
+
+def _find_missing(settings: Mapping[str, Any], python: Mapping[str, Any], packages: CondaPackages) -> Iterator[str]:
     managed = python.get("user_managed_dependencies", False)
     path = python.get("interpreter_path", DEFAULT_INTERPRETER)
+    file = python.get("conda_dependencies_file", "")
     if not isinstance(managed, bool):
         yield f"environment.python.userManagedDependencies is {shown(managed)}; allowed: true or false"
     if not isinstance(path, str):
         yield f"environment.python.interpreterPath is {shown(path)}; allowed: the path of an interpreter"
+    if not isinstance(file, str):
+        yield f"environment.python.condaDependenciesFile is {shown(file)}; allowed: the path of a file"
     if not isinstance(settings.get("environment_variables", {}), Mapping):
         yield "environment.environmentVariables is no mapping; allowed: names and their values"
-    if managed is True or path != DEFAULT_INTERPRETER:
-        return
-    packages = _list_packages(python)
-    if packages:
-        yield f"environment asks for packages ({', '.join(packages)}), which is not supported yet; {WAY_OUT}"
-    elif not python:
+    if not python:
         name = settings.get("name")
         called = f" {shown(name)}" if name else ""
         yield f"environment{called} refers to one that is registered in Azure ML, which has no meaning here; {WAY_OUT}"
-
-
-def _list_packages(python: Mapping[str, Any]) -> list[str]:
-    """Everything that would have to be installed; the Python itself and pip are there."""
-    if "conda_dependencies_file" in python:
-        return [f"those in {python['conda_dependencies_file']}"]
-    conda = python.get("conda_dependencies", {})
-    if not isinstance(conda, Mapping):
-        return [f"those in {conda}"]
-    packages: list[str] = []
-    for package in conda.get("dependencies") or ():
-        if isinstance(package, Mapping):
-            packages += map(str, package.get("pip") or ())
-        elif re.split(r"[\s=<>!~\[]", str(package), maxsplit=1)[0] not in {"python", "pip"}:
-            packages.append(str(package))
-    return packages
+    elif not _is_users_own(python) and packages.conda:
+        yield conda_problem(packages.conda)
 
 
 def _say_what_is_ignored(settings: Mapping[str, Any], python: Mapping[str, Any]) -> None:
     used = {"python", "environment_variables", "user_managed_dependencies", "interpreter_path"}
+    if not _is_users_own(python):
+        # only one of the two, if both are given
+        used.add("conda_dependencies_file" if "conda_dependencies_file" in python else "conda_dependencies")
     ignored = [name for name in settings if name not in used]
     ignored += [f"python.{name}" for name in python if name not in used]
     if ignored:
-        log.warning(
-            "Ignored in the environment, as airflow_prs starts a Python that is there already: %s", ", ".join(ignored)
-        )
+        log.warning("Ignored in the environment, as airflow_prs builds no images: %s", ", ".join(ignored))
 
 
 def _is_empty(value: Any) -> bool:

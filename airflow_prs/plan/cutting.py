@@ -71,6 +71,11 @@ class Cut:
         self.sizes.append(self._open_size)
         self._open_items = self._open_size = 0
 
+    def add_empty(self) -> None:
+        """Add a mini-batch of one item that has no data."""
+        self._open_items = 1
+        self.close_mini_batch()
+
     def mini_batches(self, first: int) -> Iterator[MiniBatch]:
         """
         Yield the mini-batches one by one.
@@ -103,6 +108,14 @@ def cut_files(name: str, paths: Sequence[str], sizes: Sequence[int], count: int)
         cut.add_piece(file, items=1, size_bytes=size)
         if (file + 1) % count == 0 or file + 1 == len(paths):
             cut.close_mini_batch()
+    return cut
+
+
+def cut_nothing(name: str, count: int) -> Cut:
+    """Make mini-batches without any input."""
+    cut = Cut(name, ())
+    for _ in range(count):
+        cut.add_empty()
     return cut
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from airflow_prs.environment import Environment
 from airflow_prs.plan.listing import Listing
 
 _NO_INFLUENCE = frozenset(
@@ -78,17 +79,25 @@ def fingerprint_of(
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def versions_of(interpreter: str) -> dict[str, str | None]:
+def versions_in(environment: Environment) -> dict[str, str | None]:
+    """Say what worker processes would run under; for an environment yet to be made, what it will be made of."""
+    if environment.requirements is None:
+        return versions_of(environment.interpreter)
+    made_of = versions_of(environment.interpreter, packages=())
+    return {**made_of, "requirements": "\n".join(environment.requirements)}
+
+
+def versions_of(interpreter: str, *, packages: Sequence[str] = _PACKAGES) -> dict[str, str | None]:
     """
-    Say what worker processes would run under: the interpreter and the versions of what reads and writes rows.
+    Name an interpreter, its version, and those of packages: what reads and writes rows.
 
     An interpreter that cannot be asked on this machine has no versions; its worker processes say what is wrong.
     """
     if interpreter == sys.executable:
-        return {"interpreter": interpreter, "python": sys.version, **{name: _version(name) for name in _PACKAGES}}
+        return {"interpreter": interpreter, "python": sys.version, **{name: _version(name) for name in packages}}
     try:
         answer = subprocess.run(
-            [interpreter, "-I", "-c", _ASK_VERSIONS, *_PACKAGES],
+            [interpreter, "-I", "-c", _ASK_VERSIONS, *packages],
             capture_output=True,
             check=True,
             timeout=_ASK_TIMEOUT_S,

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from airflow_prs.arguments import driver_options
+from airflow_prs.arguments import DriverOptions, driver_options
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.errors import EmptyInputError
-from airflow_prs.plan.cutting import Cut
+from airflow_prs.environment_files import read_packages
+from airflow_prs.errors import ConfigError, EmptyInputError
+from airflow_prs.plan.cutting import Cut, cut_nothing
 from airflow_prs.plan.entry_check import check_entry_script
-from airflow_prs.plan.fingerprint import fingerprint_of, versions_of
+from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
 from airflow_prs.plan.inputs import Dataset, cut_input, describe, local_path
 from airflow_prs.plan.listing import Listing, list_files
 from airflow_prs.plan.reuse import find_reusable
@@ -27,6 +28,9 @@ from airflow_prs.settings import RunSettings
 
 logger = logging.getLogger(__name__)
 
+_RANKS = "ranks"
+"""What stands for the name of an input where there is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
@@ -34,7 +38,7 @@ class PlanRequest:
     What plan is asked to do.
 
     :param config: the resolved configuration.
-    :param datasets: the inputs, named.
+    :param datasets: the inputs, named; ignored where the arguments ask for mini-batches without any.
     :param side_inputs: the side inputs, named.
     :param arguments: the arguments of the entry script, rendered.
     :param output: folder of the result; None: summary_only without output.
@@ -93,23 +97,35 @@ def make_plan(request: PlanRequest) -> PlanResult:
     :raises EntryScriptError: if the entry script is missing or cannot be used.
     """
     config = request.config
+    options = driver_options(request.arguments)
+    if options.rank_mini_batch_count:
+        request = replace(request, datasets=(), allow_reuse=False)
+    elif not request.datasets:
+        raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
     folder = run_folder_of(request.output or request.run_root, request.identity)
     with take_snapshot(config.source_directory, config.entry_script, base=request.dag_folder) as snapshot:
         config = config.model_copy(
             update={
                 "entry_script": snapshot.entry_script,
-                "environment": config.environment.relative_to(request.dag_folder),
+                "environment": read_packages(config.environment.relative_to(request.dag_folder)),
             }
         )
         interpreter = config.environment.interpreter
         check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=interpreter == sys.executable)
         listings = _list_inputs(request)
-        if not any(map(len, listings)):
+        if not any(map(len, listings)) and not options.rank_mini_batch_count:
             return _nothing_to_do(folder)
-        settings = _settle(request, config, snapshot, listings)
+        settings = _settle(request, options, config, snapshot, listings)
         if reusable := _find_reusable(request, settings.fingerprint):
             return _reuse(folder, reusable, settings)
-        return _write(request, folder, settings, snapshot, listings)
+        if options.rank_mini_batch_count:
+            cuts = [cut_nothing(_RANKS, options.rank_mini_batch_count)]
+            specs = [InputSpec(name=_RANKS, kind=InputKind.FILES)]
+        else:
+            cuts, specs = _cut_inputs(request, config, listings)
+        if not any(map(len, cuts)):
+            return _nothing_to_do(folder)
+        return _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
 
 
 def _list_inputs(request: PlanRequest) -> list[Listing]:
@@ -132,20 +148,24 @@ def _report_empty(request: PlanRequest, problem: str) -> None:
 
 
 def _settle(
-    request: PlanRequest, config: ParallelRunConfig, snapshot: Snapshot, listings: Sequence[Listing]
+    request: PlanRequest,
+    options: DriverOptions,
+    config: ParallelRunConfig,
+    snapshot: Snapshot,
+    listings: Sequence[Listing],
 ) -> RunSettings:
     """Gather what is known before the input is cut."""
     side_inputs = {str(dataset.name): local_path(dataset, request.dag_folder) for dataset in request.side_inputs}
     variable_names = tuple(sorted(config.environment_variables or {}))
     fingerprint = ""
-    if request.variables_hash is not None:
+    if request.variables_hash is not None and not options.rank_mini_batch_count:
         fingerprint = fingerprint_of(
             config=config.to_json(),
             arguments=request.arguments,
             snapshot=(snapshot.digest, snapshot.entry_script),
             inputs=[(describe(dataset), listing) for dataset, listing in zip(request.datasets, listings, strict=True)],
             side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
-            versions=versions_of(config.environment.interpreter),
+            versions=versions_in(config.environment),
             variable_names=variable_names,
             variables_hash=request.variables_hash,
             output=request.output if config.output_action == "summary_only" else None,
@@ -158,7 +178,10 @@ def _settle(
         output=request.output,
         fingerprint=fingerprint,
         variable_names=variable_names,
-        load_timeout_s=driver_options(request.arguments).task_overhead_timeout_s,
+        load_timeout_s=options.task_overhead_timeout_s,
+        progress_update_timeout_s=options.progress_update_timeout_s,
+        resource_monitor_interval_s=options.resource_monitor_interval_s,
+        profiling_module=options.profiling_module,
     )
 
 
@@ -176,20 +199,24 @@ def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> Pla
     return PlanResult(folder=folder, manifest=folder.write_manifest((), ()), reused_from=reused_from)
 
 
-def _write(
-    request: PlanRequest, folder: RunFolder, settings: RunSettings, snapshot: Snapshot, listings: Sequence[Listing]
-) -> PlanResult:
+def _cut_inputs(
+    request: PlanRequest, config: ParallelRunConfig, listings: Sequence[Listing]
+) -> tuple[list[Cut], list[InputSpec]]:
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     for dataset, listing in zip(request.datasets, listings, strict=True):
-        cut, spec = cut_input(dataset, listing, settings.config)
+        cut, spec = cut_input(dataset, listing, config)
         if len(listing) and not len(cut):
             _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
         _warn_of_tiny(cut, spec)
         cuts.append(cut)
         specs.append(spec)
-    if not any(map(len, cuts)):
-        return _nothing_to_do(folder)
+    return cuts, specs
+
+
+def _write(
+    request: PlanRequest, folder: RunFolder, settings: RunSettings, snapshot: Snapshot, cuts: Sequence[Cut]
+) -> PlanResult:
     shards = deal(
         list(itertools.chain.from_iterable(cut.items for cut in cuts)),
         list(itertools.chain.from_iterable(cut.sizes for cut in cuts)),
@@ -197,7 +224,7 @@ def _write(
         mini_batches_per_task=settings.config.mini_batches_per_task,
         max_shards=request.max_shards,
     )
-    folder.write_settings(replace(settings, inputs=tuple(specs)))
+    folder.write_settings(settings)
     snapshot.write(folder.names.source_zip)
     manifest = folder.write_manifest(_all_mini_batches(cuts), shards)
     logger.info(

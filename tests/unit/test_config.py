@@ -413,6 +413,7 @@ def test_what_needs_the_values_of_a_run_says_so(use):
             count_failed_tries=True,
         ),
         make(partition_keys=["user", "day"]),
+        make(environment=Environment.from_pip(["pandas==1.5.3"], python="3.11")),
     ],
 )
 def test_a_config_is_the_same_after_json(config):
@@ -455,3 +456,9 @@ def test_a_folder_is_no_script(tmp_path):
     (tmp_path / "score.py").mkdir()
     (problem,) = make().find_missing_paths(tmp_path)
     assert "is no file" in problem
+
+
+def test_a_missing_file_of_packages_is_named(tmp_path):
+    (tmp_path / "score.py").touch()
+    (problem,) = make(environment=Environment.from_conda_file("conda.yml")).find_missing_paths(tmp_path)
+    assert problem == f"environment: {tmp_path / 'conda.yml'} is missing; allowed: an existing file"

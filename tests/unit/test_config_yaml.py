@@ -86,6 +86,10 @@ def test_what_is_ignored_of_an_environment_is_said(caplog):
             mini_batches_per_task=5,
             count_failed_tries=True,
         ),
+        make(environment=Environment.from_pip(["pandas==1.5.3", "numpy<2"])),
+        make(environment=Environment.from_pip([], python="3.12")),
+        make(environment=Environment.from_requirements_file("requirements.txt", python="/x/python")),
+        make(environment=Environment.from_conda_file("conda.yml", python="3.12")),
         make(partition_keys=["user", "day"], compute_target=ComputeTarget(queue="gpu", pool_slots=2)),
     ],
 )
@@ -174,7 +178,8 @@ def test_the_file_itself_may_be_relative_to_the_workspace():
 
 # environments
 
-PIP = {"dependencies": ["python=3.8", "pip", {"pip": ["numpy", "azureml-core==1.5"]}]}
+PACKAGES = ["numpy", "azureml-core==1.5"]
+PIP = {"dependencies": ["python=3.8", "pip", {"pip": PACKAGES}]}
 
 
 @pytest.mark.parametrize(
@@ -197,16 +202,36 @@ def test_the_interpreter_of_an_environment_is_taken(load, python, environment):
 
 
 @pytest.mark.parametrize(
+    ("python", "environment"),
+    [
+        ({"condaDependencies": PIP}, Environment.from_pip(["numpy", "azureml-core==1.5"])),
+        ({"userManagedDependencies": False, "conda_dependencies": PIP}, Environment.from_pip(PACKAGES)),
+        (
+            {"condaDependencies": {"dependencies": ["python=3.12.1", {"pip": PACKAGES}]}},
+            Environment.from_pip(PACKAGES, python="3.12"),
+        ),
+        (
+            {"userManagedDependencies": False, "interpreterPath": "/x/python", "condaDependencies": PIP},
+            Environment.from_pip(PACKAGES, python="/x/python"),
+        ),
+        ({"condaDependenciesFile": "conda.yml"}, Environment.from_conda_file("conda.yml")),
+    ],
+)
+def test_the_packages_of_an_environment_are_taken(load, python, environment):
+    assert load(environment={"name": "batch", "python": python}).environment == environment
+
+
+def test_a_file_of_packages_is_resolved_against_the_workspace(tmp_path, load):
+    config = load(workspace=tmp_path, environment={"python": {"condaDependenciesFile": "conda.yml"}})
+    assert config.environment.files == (str(tmp_path / "conda.yml"),)
+
+
+@pytest.mark.parametrize(
     ("environment", "problem"),
     [
         ({"name": "AzureML-sklearn", "version": "5"}, "environment 'AzureML-sklearn' refers to one that is registered"),
         ({"name": "x", "docker": {"baseImage": "y"}}, "environment 'x' refers to one that is registered"),
-        (
-            {"python": {"condaDependencies": PIP}},
-            "asks for packages (numpy, azureml-core==1.5), which is not supported",
-        ),
-        ({"python": {"conda_dependencies": {"dependencies": ["numpy=1"]}}}, "asks for packages (numpy=1)"),
-        ({"python": {"condaDependenciesFile": "x.yml"}}, "asks for packages (those in x.yml)"),
+        ({"python": {"conda_dependencies": {"dependencies": ["numpy=1"]}}}, "asks for conda packages (numpy=1)"),
     ],
 )
 def test_an_environment_that_azure_would_build_says_what_to_give_instead(load, environment, problem):
@@ -222,6 +247,12 @@ def test_an_environment_that_azure_would_build_says_what_to_give_instead(load, e
         (
             {"python": {"interpreterPth": "x"}},
             "interpreterPth is no key of environment.python; did you mean 'interpreter_",
+        ),
+        ({"python": {"condaDependenciesFile": 3}}, "environment.python.condaDependenciesFile is 3; allowed: the path"),
+        ({"python": {"condaDependencies": ["numpy"]}}, "environment.python.condaDependencies is ['numpy']; allowed: a"),
+        (
+            {"python": {"condaDependencies": {"dependencies": [{"pip": ["a b"]}]}}},
+            "environment: 'a b' is no requirement",
         ),
         ({"python": {"interpreterPath": 3}}, "environment.python.interpreterPath is 3; allowed: the path"),
         ({"python": {"userManagedDependencies": "yes"}}, "environment.python.userManagedDependencies is 'yes'"),
@@ -261,10 +292,11 @@ def test_an_environment_may_stand_in_a_folder_that_the_original_wrote(load, tmp_
     assert config.environment == Environment.from_python("/x/python")
 
 
-def test_the_packages_in_such_a_folder_are_seen(load, tmp_path):
+def test_the_packages_in_such_a_folder_are_taken(load, tmp_path):
     (tmp_path / "azureml_environment.json").write_text('{"python": {"userManagedDependencies": false}}')
     (tmp_path / "conda_dependencies.yml").write_text("dependencies: [{pip: [numpy]}]")
-    assert "asks for packages (numpy)" in problems_of(load, environment="left out", environment_dir_path=str(tmp_path))
+    config = load(environment="left out", environment_dir_path=str(tmp_path))
+    assert config.environment == Environment.from_pip(["numpy"])
 
 
 def test_a_registered_environment_says_what_to_give_instead(load):

@@ -5,7 +5,8 @@ from array import array
 
 import pytest
 
-from airflow_prs.plan.fingerprint import fingerprint_of, versions_of
+from airflow_prs.environment import Environment
+from airflow_prs.plan.fingerprint import fingerprint_of, versions_in, versions_of
 from airflow_prs.plan.listing import Listing
 
 CONFIG = {"error_threshold": 1, "mini_batch_size": 5, "node_count": 2, "description": None, "source_directory": "a"}
@@ -85,3 +86,14 @@ def test_another_interpreter_is_asked_for_its_versions(tmp_path):
 
 def test_an_interpreter_that_is_not_here_has_no_versions():
     assert versions_of("/nowhere/python") == {"interpreter": "/nowhere/python"}
+
+
+def test_an_environment_that_is_there_counts_by_its_versions():
+    assert versions_in(Environment.current()) == versions_of(sys.executable)
+
+
+def test_an_environment_yet_to_be_made_counts_by_its_requirements_and_python():
+    one, other = Environment.from_pip(["pandas==1.5.3"]), Environment.from_pip(["pandas==2.2.3"])
+    assert versions_in(one) != versions_in(other)
+    assert versions_in(one)["python"] == sys.version
+    assert "pandas" not in versions_in(one)
