@@ -21,7 +21,7 @@ from airflow_prs.records import (
 )
 from airflow_prs.run_folder import attempts, files, ledger, verdicts
 from airflow_prs.run_folder import manifest as manifests
-from airflow_prs.run_folder.names import AttemptNames, Names, run_path, task_pattern
+from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, run_path, task_pattern
 from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -175,3 +175,10 @@ def earlier_runs(output: str, dag_id: str, task_id: str) -> list[RunFolder]:
     """List the run folders of all runs of a task under an output, newest first."""
     found = Path(output).glob(task_pattern(dag_id, task_id))
     return [RunFolder(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
+
+
+def all_plans(output: str | os.PathLike[str]) -> list[RunFolder]:
+    """List the run folders of all runs of all tasks under an output, in the order in which they were planned."""
+    found = [RunFolder(path) for path in Path(output).glob(all_pattern())]
+    planned = [folder for folder in found if folder.names.settings.is_file()]
+    return sorted(planned, key=lambda folder: folder.names.settings.stat().st_mtime_ns)

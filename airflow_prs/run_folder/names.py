@@ -29,6 +29,11 @@ def encode(name: str) -> str:
     return encoded[: _LONGEST_BYTES - len(ending)] + ending
 
 
+def all_pattern() -> str:
+    """Glob of all run folders, relative to the output."""
+    return f"{RUNS}/*/*/*/*"
+
+
 def task_pattern(dag_id: str, task_id: str) -> str:
     """Glob of the run folders of all runs of a task, relative to the output."""
     return f"{RUNS}/{encode(dag_id)}/*/{encode(task_id)}/*"
@@ -56,6 +61,8 @@ class Names:
         self.gatekeeper = path / "gatekeeper"
         self.report = path / "report.json"
         self.processed = path / "processed_mini-batches.csv"
+        self.process_summary = path / "process_summary.csv"
+        self.node_summary = path / "node_summary.csv"
         self.failed_items = path / "failed_items.jsonl"
         self.script_output = path / "output"
         self.logs = path / "logs" / "user"

@@ -1,0 +1,55 @@
+"""
+Parallel batch processing inside Apache Airflow.
+
+The public names below are imported on first use: Airflow imports this package in every one of its processes, to ask
+for `provider_info`, and that must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_prs.compute import ComputeTarget as ComputeTarget
+    from airflow_prs.config import ParallelRunConfig as ParallelRunConfig
+    from airflow_prs.datasets import FileDataset as FileDataset
+    from airflow_prs.datasets import TabularDataset as TabularDataset
+    from airflow_prs.environment import Environment as Environment
+    from airflow_prs.operators.parallel_run import ParallelRunOperator as ParallelRunOperator
+    from airflow_prs.parameters import PipelineParameter as PipelineParameter
+
+    __version__: str
+
+_HOMES = {
+    "ComputeTarget": "airflow_prs.compute",
+    "Environment": "airflow_prs.environment",
+    "FileDataset": "airflow_prs.datasets",
+    "ParallelRunConfig": "airflow_prs.config",
+    "ParallelRunOperator": "airflow_prs.operators.parallel_run",
+    "PipelineParameter": "airflow_prs.parameters",
+    "TabularDataset": "airflow_prs.datasets",
+}
+
+__all__ = [
+    "ComputeTarget",
+    "Environment",
+    "FileDataset",
+    "ParallelRunConfig",
+    "ParallelRunOperator",
+    "PipelineParameter",
+    "TabularDataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("airflow-prs")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

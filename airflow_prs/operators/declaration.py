@@ -1,0 +1,235 @@
+"""What the author of a DAG declares, checked: all problems at once, when the DAG is parsed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow_prs.arguments import check_arguments, may_need_no_inputs
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import FileDataset, TabularDataset, remote_scheme
+from airflow_prs.errors import ConfigError
+from airflow_prs.parameters import Promotion, combine_promotions, find_parameters, promote
+from airflow_prs.wording import shown, wrong
+
+Dataset = FileDataset | TabularDataset
+OnEmpty = Literal["fail", "skip"]
+
+_GROUP_ID = re.compile(r"[\w-]{1,200}")
+LONGEST_ID = 250
+_LONGEST_ENDING = ".mini_batches"
+_VALUE = {"type": ["string", "number", "integer", "boolean", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class SideInputPath:
+    """
+    Stands where the local path of a side input belongs.
+
+    :param name: of the side input.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """
+    A step as its author declared it.
+
+    :param config: the configuration, PipelineParameters in place.
+    :param inputs: what is cut into mini-batches, each with a name; none for ``--rank_mini_batch_count``.
+    :param side_inputs: reference data, each with a name.
+    :param output: folder of the result: text, a template, or what another task returned; None: summary_only.
+    :param arguments: for the entry script; a side input stands as a SideInputPath.
+    :param variables: environment variables, values in the same way.
+    :param dag_folder: where relative paths begin.
+    :param promotions: the parameters that a run may choose, by name.
+    """
+
+    config: ParallelRunConfig
+    inputs: tuple[Dataset, ...]
+    side_inputs: tuple[FileDataset, ...]
+    output: Any
+    arguments: tuple[Any, ...]
+    variables: Mapping[str, Any] = field(repr=False)
+    dag_folder: str
+    promotions: Mapping[str, Promotion]
+
+
+def declare(
+    config: ParallelRunConfig,
+    *,
+    inputs: Any,
+    side_inputs: Any,
+    output: Any,
+    arguments: Any,
+    on_empty: Any,
+    dag_folder: str,
+) -> Declaration:
+    """
+    Check a step.
+
+    :param dag_folder: folder of the DAG file.
+    :raises ConfigError: with all problems.
+    """
+    if not isinstance(config, ParallelRunConfig):
+        raise ConfigError([wrong("parallel_run_config", config, "a ParallelRunConfig")])
+    problems: list[str] = []
+    named_inputs = _named(inputs, "inputs", "input", problems)
+    named_side_inputs = _named(side_inputs, "side_inputs", "side_input", problems)
+    listed_arguments = _listed(arguments, "arguments", problems)
+    problems += _input_problems(named_inputs, may_be_none=may_need_no_inputs(listed_arguments))
+    problems += _side_input_problems(named_inputs, named_side_inputs)
+    problems += _output_problems(config, output)
+    problems += check_arguments(listed_arguments)
+    problems += config.find_missing_paths(dag_folder)
+    if on_empty not in {"fail", "skip"}:
+        problems.append(wrong("on_empty", on_empty, "'fail' or 'skip'"))
+    marked_arguments = [_marked(value, named_side_inputs, "arguments", problems) for value in listed_arguments]
+    variables = config.environment_variables or {}
+    marked_variables = {
+        name: _marked(value, named_side_inputs, f"environment_variables[{name!r}]", problems)
+        for name, value in variables.items()
+    }
+    free = {"output": output, "arguments": listed_arguments, "environment_variables": variables}
+    promotions = _promotions(config, [*named_inputs, *named_side_inputs], free, problems)
+    if problems:
+        raise ConfigError(problems)
+    return Declaration(
+        config=config,
+        inputs=tuple(named_inputs),
+        side_inputs=tuple(each for each in named_side_inputs if isinstance(each, FileDataset)),
+        output=os.fspath(output) if isinstance(output, os.PathLike) else output,
+        arguments=tuple(marked_arguments),
+        variables=marked_variables,
+        dag_folder=dag_folder,
+        promotions=promotions,
+    )
+
+
+def choose_id(task_id: str | None, name: str | None) -> str:
+    """
+    Take the step's id, which the original calls its name.
+
+    :raises ConfigError: if it is missing, given twice, or too long for the tasks that are named after it.
+    """
+    if (task_id is None) == (name is None):
+        raise ConfigError(["task_id: give either task_id or name, which mean the same"])
+    chosen = task_id if task_id is not None else name
+    if not isinstance(chosen, str) or not _GROUP_ID.fullmatch(chosen):
+        allowed = "letters, digits, dashes and underscores, at most 200, as for any task group of Airflow"
+        raise ConfigError([wrong("task_id", chosen, allowed)])
+    return chosen
+
+
+def check_id_length(group_id: str) -> None:
+    """
+    Check that Airflow takes the ids of the tasks inside.
+
+    :param group_id: with the ids of the groups around it.
+    :raises ConfigError: if they are too long.
+    """
+    longest = LONGEST_ID - len(_LONGEST_ENDING)
+    if len(group_id) > longest:
+        problem = (
+            f"task_id has {len(group_id)} characters with the groups around it; allowed: {longest}, since a task is "
+            f"named <task_id>{_LONGEST_ENDING} and Airflow takes {LONGEST_ID}"
+        )
+        raise ConfigError([problem])
+
+
+def _listed(value: Any, name: str, problems: list[str]) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, Dataset):
+        return [value]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return list(value)
+    problems.append(wrong(name, value, "a list"))
+    return []
+
+
+def _named(value: Any, parameter: str, default: str, problems: list[str]) -> list[Dataset]:
+    """Give each dataset that has no name one by its position."""
+    named: list[Dataset] = []
+    for position, dataset in enumerate(_listed(value, parameter, problems)):
+        if not isinstance(dataset, Dataset):
+            problems.append(wrong(f"{parameter}[{position}]", dataset, "a FileDataset or TabularDataset"))
+        else:
+            named.append(dataset if dataset.name else dataset.as_named_input(f"{default}_{position}"))
+    return named
+
+
+def _input_problems(inputs: Sequence[Dataset], *, may_be_none: bool) -> Iterator[str]:
+    if not inputs and not may_be_none:
+        yield "inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"
+    if len({type(dataset) for dataset in inputs}) > 1:
+        yield "inputs mixes FileDataset and TabularDataset; allowed: one of the two, for all inputs"
+
+
+def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Dataset]) -> Iterator[str]:
+    names = [dataset.name for dataset in [*inputs, *side_inputs]]
+    for name in sorted({str(name) for name in names if names.count(name) > 1}):
+        yield f"{name!r} is the name of two inputs; give each a name of its own with as_named_input"
+    for dataset in side_inputs:
+        if not isinstance(dataset, FileDataset):
+            yield f"side_inputs: {dataset.name!r} is a TabularDataset; allowed: FileDataset"
+
+
+def _output_problems(config: ParallelRunConfig, output: Any) -> Iterator[str]:
+    if output is None:
+        if config.output_action != "summary_only":
+            yield "output is missing; it may be left out with output_action='summary_only' only"
+        return
+    if hasattr(output, "protocol") or isinstance(output, str):
+        if scheme := remote_scheme(str(output)):
+            yield f"output is {shown(str(output))}; {scheme}:// is not supported yet; allowed: a local path, or a share"
+        elif is_plain_text(output):
+            yield from absolute_problems(output)
+    elif isinstance(output, os.PathLike):
+        yield from absolute_problems(os.fspath(output))
+    elif not (hasattr(output, "iter_references") or list(find_parameters(output))):
+        yield wrong("output", output, "an absolute path, a template, or what another task returns")
+
+
+def is_plain_text(value: Any) -> bool:
+    """Whether a value is text that no template changes."""
+    return isinstance(value, str) and "{{" not in value and "{%" not in value
+
+
+def absolute_problems(output: str) -> Iterator[str]:
+    """Find what is wrong with a rendered output: each node would read a relative path in its own way."""
+    if not Path(output.removeprefix("file://")).is_absolute():
+        yield wrong("output", output, "an absolute path, the same on all nodes")
+
+
+def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: list[str]) -> Any:
+    """Mark where the local path of a side input belongs."""
+    if not isinstance(value, Dataset):
+        return value
+    for dataset in side_inputs:
+        if value == dataset or (value.name is None and value.as_named_input(str(dataset.name)) == dataset):
+            return SideInputPath(str(dataset.name))
+    problems.append(f"{place} holds {shown(value)}; allowed: a dataset that stands in side_inputs")
+    return value
+
+
+def _promotions(
+    config: ParallelRunConfig, datasets: Iterable[Dataset], free: Mapping[str, Any], problems: list[str]
+) -> Mapping[str, Promotion]:
+    found = [*config.promoted().values(), *(each for dataset in datasets for each in dataset.promoted())]
+    found += [
+        promote(parameter, place, _VALUE, allowed="text or a number")
+        for place, value in free.items()
+        for parameter in find_parameters(value)
+    ]
+    try:
+        return combine_promotions(found)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        return {}

@@ -1,0 +1,95 @@
+"""MiniBatchesOperator: one shard, processed on the node where Airflow places it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk._shared.secrets_masker import redact
+from airflow.sdk.configuration import conf
+
+from airflow_prs.airflow_side.exceptions import AirflowException
+from airflow_prs.airflow_side.failures import no_retry_where_hopeless
+from airflow_prs.airflow_side.folders import parallel_run_folder
+from airflow_prs.airflow_side.handover import planned_folder
+from airflow_prs.airflow_side.supervision import orphan_check
+from airflow_prs.errors import PrsError, RunAbortedError
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.running import run_node
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_prs.operators.variables import EnvironmentVariables
+
+ERROR_KEY = "error"
+logger = logging.getLogger("airflow.task.operators.airflow_prs")
+"""Of the task log's family: what goes through it passes Airflow's secrets masker."""
+
+_LONGEST_ERROR = 2000
+_INTERNAL = ("_AIRFLOW", "__AIRFLOW")
+"""Variables that Airflow's supervisor sets for the task process alone."""
+
+
+class MiniBatchesOperator(BaseOperator):
+    """
+    Processes the mini-batches of one shard in worker processes.
+
+    :param plan_task_id: the task that names the run folder.
+    :param variables: the environment variables of the worker processes.
+    :param shard: what plan says of this shard.
+    """
+
+    def __init__(
+        self, *, plan_task_id: str, variables: EnvironmentVariables, shard: Mapping[str, Any], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan_task_id = plan_task_id
+        self.variables = variables
+        self.shard = shard
+        self._is_stopping = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Process the shard, and return a summary."""
+        with no_retry_where_hopeless():
+            request = self._request(context)
+            try:
+                return run_node(request)
+            except PrsError as error:
+                if not isinstance(error, RunAbortedError):
+                    # For the gatekeeper, which tells why shards failed.
+                    context["ti"].xcom_push(ERROR_KEY, str(error)[:_LONGEST_ERROR])
+                raise
+
+    def on_kill(self) -> None:
+        """
+        Stop the node and its processes.
+
+        Airflow calls this from its signal handler and then waits: raising here is what wakes execute().
+
+        :raises AirflowException: once.
+        """
+        if not self._is_stopping:
+            self._is_stopping = True
+            raise AirflowException("Airflow has asked this shard to stop; what it committed stays.")
+
+    def _request(self, context: Context) -> NodeRequest:
+        ti = context["ti"]
+        folder = planned_folder(ti, self.plan_task_id)
+        return NodeRequest(
+            folder=folder,
+            shard_number=self.shard["shard"],
+            try_number=ti.try_number,
+            task_instance_id=str(ti.id),
+            max_tries=ti.max_tries,
+            environ={name: value for name, value in os.environ.items() if not name.startswith(_INTERNAL)},
+            variables=self.variables.render(self, context, folder.read_settings().side_inputs),
+            environments_root=parallel_run_folder("environments_root", "environments"),
+            install_method=conf.get("standard", "venv_install_method", fallback="auto"),
+            is_orphaned=orphan_check(),
+            redact=lambda text: str(redact(text)),
+            logger=logger,
+        )

@@ -1,0 +1,157 @@
+"""ParallelRunOperator: the step that authors put into their DAGs, a group of four tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk import TaskGroup
+
+from airflow_prs.compute import ComputeTarget, find_compute_target, load_compute_targets
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.errors import ConfigError
+from airflow_prs.operators.dealing import check_task_arguments, deal
+from airflow_prs.operators.declaration import check_id_length, choose_id, declare
+from airflow_prs.operators.merge import MergeOperator
+from airflow_prs.operators.mini_batches import MiniBatchesOperator
+from airflow_prs.operators.plan import PlanOperator
+from airflow_prs.operators.promotion import add_params
+from airflow_prs.operators.variables import EnvironmentVariables
+from airflow_prs.sensors.gatekeeper import GatekeeperSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, XComArg
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    from airflow_prs.operators.dealing import Dealt
+    from airflow_prs.operators.declaration import Declaration, OnEmpty
+
+
+class ParallelRunOperator(TaskGroup):
+    """
+    Processes a dataset in parallel: cut into mini-batches, shared among nodes, held against thresholds, one result.
+
+    A task group whose tasks are ``<task_id>.plan``, ``.mini_batches`` (mapped, one instance a shard), ``.gatekeeper``
+    and ``.merge``. Takes part in ``>>`` like any operator. Templates, and what other tasks return, may stand in inputs,
+    side_inputs, output, arguments and the configuration's environment_variables.
+
+    :param task_id: id of the group.
+    :param name: what the original calls task_id; give one of the two.
+    :param parallel_run_config: how the run is to be done.
+    :param inputs: what is cut into mini-batches: datasets of one kind; may be left out, and is ignored, where arguments
+        have ``--rank_mini_batch_count``.
+    :param side_inputs: reference data, available on every node; where one stands in arguments or
+        environment_variables, its local path takes its place.
+    :param output: folder of the result, an absolute path that is the same on all nodes; None: only with
+        ``output_action="summary_only"``.
+    :param arguments: arguments of the entry script, the first of which begins with ``-``.
+    :param allow_reuse: take the rows of an earlier completed run whose configuration, code, arguments and input are the
+        same.
+    :param on_empty: ``fail``, or ``skip`` the group, where nothing matches the inputs.
+    :param dag: as for any operator.
+    :param task_group: the group around this one.
+    :param default_args: as for any operator; trigger_rule, depends_on_past and wait_for_downstream reach plan alone or
+        nobody.
+    :param task_arguments: the arguments of Airflow's BaseOperator. trigger_rule and depends_on_past go to plan; outlets
+        and on_success_callback to merge; retries, retry_delay and execution_timeout to mini_batches;
+        on_failure_callback to all, but is not called by shards that a verdict ended; the others go to all.
+    """
+
+    def __init__(
+        self,
+        *,
+        parallel_run_config: ParallelRunConfig,
+        inputs: Sequence[FileDataset | TabularDataset] | FileDataset | TabularDataset | None = None,
+        task_id: str | None = None,
+        name: str | None = None,
+        side_inputs: Sequence[FileDataset] | FileDataset | None = None,
+        output: Any = None,
+        arguments: Sequence[Any] | None = None,
+        allow_reuse: bool = True,
+        on_empty: OnEmpty = "fail",
+        dag: DAG | None = None,
+        task_group: TaskGroup | None = None,
+        default_args: dict[str, Any] | None = None,
+        **task_arguments: Any,
+    ) -> None:
+        step_id = choose_id(task_id, name)
+        check_task_arguments(task_arguments, f"{type(self).__name__} (task_id: {step_id})")
+        place: dict[str, Any] = {"dag": dag, "parent_group": task_group}
+        super().__init__(
+            group_id=step_id,
+            tooltip=getattr(parallel_run_config, "description", None) or "",
+            group_display_name=task_arguments.pop("task_display_name", ""),
+            default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter confuses mypy
+            **{parameter: value for parameter, value in place.items() if value is not None},
+        )
+        self.doc_md = task_arguments.get("doc_md")  # no argument of Airflow 3.1's constructor
+        self._check_place()
+        declaration = declare(
+            parallel_run_config,
+            inputs=inputs,
+            side_inputs=side_inputs,
+            output=output,
+            arguments=arguments,
+            on_empty=on_empty,
+            dag_folder=str(Path(self.dag.fileloc).absolute().parent),
+        )
+        add_params(self.dag, declaration.promotions)
+        target = find_compute_target(parallel_run_config.compute_target, declared_targets()).to_arguments()
+        inherited = {**self.dag.default_args, **self.default_args}
+        dealt = deal(parallel_run_config, task_arguments, inherited, target)
+        self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
+
+    @property
+    def output(self) -> XComArg:
+        """The location of the result, for tasks that come after."""
+        return self.merge.output
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.group_id}>"
+
+    def _check_place(self) -> None:
+        check_id_length(str(self.group_id))
+        for group in self.iter_mapped_task_groups():
+            problem = (
+                f"{self.group_id} stands inside the mapped task group {group.group_id!r}, where Airflow cannot map "
+                "tasks again; put it outside, and let it take the inputs of all instances"
+            )
+            raise ConfigError([problem])
+
+    def _add_tasks(self, declaration: Declaration, dealt: Dealt, *, allow_reuse: bool, on_empty: OnEmpty) -> None:
+        variables = EnvironmentVariables(declaration.variables)
+        place: dict[str, Any] = {"dag": self.dag, "task_group": self}
+        self.plan = PlanOperator(
+            task_id="plan",
+            step_id=str(self.group_id),
+            declaration=declaration,
+            variables=variables,
+            allow_reuse=allow_reuse,
+            on_empty=on_empty,
+            **place,
+            **dealt.plan,
+        )
+        variables.add_edges(self.plan)
+        named = {"plan_task_id": self.plan.task_id, **place}
+        self.mini_batches: MappedOperator = MiniBatchesOperator.partial(
+            task_id="mini_batches", variables=variables, **named, **dealt.mini_batches
+        ).expand(shard=self.plan.output)
+        self.gatekeeper = GatekeeperSensor(
+            task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
+        )
+        self.merge = MergeOperator(task_id="merge", **named, **dealt.merge)
+        self.plan >> self.gatekeeper
+        self.merge << [self.mini_batches, self.gatekeeper]
+
+
+def declared_targets() -> Mapping[str, ComputeTarget]:
+    """
+    Read the compute targets that the Airflow installation declares.
+
+    :raises ConfigError: if their file has problems.
+    """
+    path = conf.get("parallel_run", "compute_targets", fallback=None)
+    return load_compute_targets(path) if path else {}

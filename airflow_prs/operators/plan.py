@@ -1,0 +1,169 @@
+"""PlanOperator: lists the input, cuts it into mini-batches and deals them into shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.configuration import conf
+from airflow.sdk import BaseOperator
+
+from airflow_prs.airflow_side.exceptions import AirflowSkipException
+from airflow_prs.airflow_side.failures import no_retry_where_hopeless
+from airflow_prs.airflow_side.folders import parallel_run_folder
+from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.arguments import check_arguments, driver_options, near_misses
+from airflow_prs.datasets import dataset_from_spec
+from airflow_prs.errors import ConfigError
+from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
+from airflow_prs.operators.variables import keyed_hash
+from airflow_prs.parameters import fill_in
+from airflow_prs.plan.inputs import local_path
+from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
+from airflow_prs.records import RunIdentity, Shard
+from airflow_prs.wording import wrong
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_prs.operators.declaration import Declaration
+    from airflow_prs.operators.variables import EnvironmentVariables
+
+
+class PlanOperator(BaseOperator):
+    """
+    Plans a run, and returns its shards for the mapped task to expand over.
+
+    :param step_id: id of the ParallelRunOperator.
+    :param declaration: what the author wrote.
+    :param variables: the environment variables.
+    :param allow_reuse: whether the rows of an equal earlier run may be taken.
+    :param on_empty: ``fail``, or ``skip`` the whole step, where nothing matches the inputs.
+    """
+
+    template_fields = ("inputs", "side_inputs", "result_folder", "arguments")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "side_inputs": "json", "arguments": "json"}
+
+    def __init__(
+        self,
+        *,
+        step_id: str,
+        declaration: Declaration,
+        variables: EnvironmentVariables,
+        allow_reuse: bool,
+        on_empty: OnEmpty,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.step_id = step_id
+        self.config = declaration.config
+        self.dag_folder = declaration.dag_folder
+        self.inputs: list[Any] = [dataset.to_spec() for dataset in declaration.inputs]
+        self.side_inputs: list[Any] = [dataset.to_spec() for dataset in declaration.side_inputs]
+        self.result_folder: Any = declaration.output  # `output` is what Airflow calls the XComArg
+        # Under an output that is the same in each run, plan finds earlier runs without being told.
+        self.is_output_fixed = declaration.output is None or is_plain_text(declaration.output)
+        self.arguments: list[Any] = list(declaration.arguments)
+        self.variables = variables
+        self.allow_reuse = allow_reuse
+        self.on_empty = on_empty
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Plan the run, name its folder in an XCom, return its shards."""
+        ti = context["ti"]
+        completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
+        with no_retry_where_hopeless():
+            request = self._request(context, completed)
+            for line in remarks(request.arguments):
+                self.log.warning(line)
+            result = make_plan(request)
+        if result.is_empty:
+            raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
+        hand_over(ti, _handover(result, completed))
+        return [_describe(shard) for shard in result.manifest.shards]
+
+    def _request(self, context: Context, completed: str | None) -> PlanRequest:
+        ti, params = context["ti"], context["params"]
+        config = self.config.resolve(params)
+        side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))
+        paths = {str(dataset.name): local_path(dataset, self.dag_folder)[0] for dataset in side_inputs}
+        return PlanRequest(
+            config=config,
+            datasets=tuple(dataset_from_spec(spec) for spec in fill_in(self.inputs, params)),
+            side_inputs=side_inputs,
+            arguments=_arguments(fill_in(self.arguments, params), paths),
+            output=_absolute(fill_in(self.result_folder, params)),
+            run_root=str(parallel_run_folder("run_root")),
+            dag_folder=self.dag_folder,
+            identity=RunIdentity(dag_id=ti.dag_id, run_id=ti.run_id, task_id=self.step_id, plan=str(ti.id)),
+            allow_reuse=self.allow_reuse,
+            on_empty=self.on_empty,
+            variables_hash=self._hash_variables(context, paths),
+            earlier=completed,
+            published_name=config.result_file_name,
+            max_shards=conf.getint("core", "max_map_length", fallback=1024),
+        )
+
+    def _hash_variables(self, context: Context, side_inputs: Mapping[str, str]) -> str | None:
+        """Hash what the variables are in this run; without a hash there is no reuse."""
+        if not self.variables.names:
+            return ""
+        hashed = keyed_hash(self.variables.render(self, context, side_inputs))
+        if hashed is None and self.allow_reuse:
+            self.log.info("No reuse: environment_variables are set, and [core] fernet_key is empty")
+        return hashed
+
+
+def remarks(arguments: Sequence[str]) -> list[str]:
+    """
+    Say what is to be said about arguments that are allowed.
+
+    :raises ConfigError: if they are not, which with templates shows only now.
+    """
+    if problems := check_arguments(arguments):
+        raise ConfigError(problems)
+    return [*near_misses(arguments), *driver_options(arguments).notes]
+
+
+def _handover(result: PlanResult, completed: str | None) -> Handover:
+    return Handover(
+        folder=str(result.folder.path),
+        mini_batches=result.manifest.mini_batches,
+        items=result.manifest.items,
+        shards=len(result.manifest.shards),
+        completed=completed,
+    )
+
+
+def _describe(shard: Shard) -> dict[str, Any]:
+    return {
+        "shard": shard.number,
+        "first": shard.first,
+        "last": shard.end - 1,
+        "items": shard.items,
+        "label": shard.label,
+    }
+
+
+def _absolute(output: Any) -> str | None:
+    if output is None:
+        return None
+    if not isinstance(output, str | os.PathLike):
+        raise ConfigError([wrong("output", output, "the path of a folder")])
+    path = os.fsdecode(output).removeprefix("file://")
+    if problems := list(absolute_problems(path)):
+        raise ConfigError(problems)
+    return path
+
+
+def _arguments(rendered: Sequence[Any], side_inputs: Mapping[str, str]) -> tuple[str, ...]:
+    placed = [side_inputs[value.name] if isinstance(value, SideInputPath) else value for value in rendered]
+    problems = [
+        wrong(f"arguments[{position}]", value, "text or a number, also where a template or a task makes it")
+        for position, value in enumerate(placed)
+        if value is None or isinstance(value, dict | list | tuple)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return tuple(map(str, placed))

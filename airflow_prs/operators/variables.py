@@ -1,0 +1,89 @@
+"""Environment variables of a step: rendered by hand, so that Airflow never stores them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk.definitions.xcom_arg import XComArg
+from airflow.sdk.log import mask_secret
+
+from airflow_prs.errors import ConfigError
+from airflow_prs.operators.declaration import SideInputPath
+from airflow_prs.parameters import fill_in
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+_PURPOSE = b"airflow_prs environment variables"
+
+
+class EnvironmentVariables:
+    """
+    The variables that an author set, templates and all.
+
+    No mapping, and with a repr that names no value: Airflow writes an operator's arguments into its database.
+
+    :param templates: name to text, template, XComArg, PipelineParameter or SideInputPath.
+    """
+
+    def __init__(self, templates: Mapping[str, Any]) -> None:
+        self._templates = dict(templates)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, which are no secret."""
+        return tuple(sorted(self._templates))
+
+    def add_edges(self, task: BaseOperator) -> None:
+        """Let a task run after those whose results stand in the values."""
+        XComArg.apply_upstream_relationship(task, list(self._templates.values()))
+
+    def render(self, task: BaseOperator, context: Context, side_inputs: Mapping[str, str]) -> dict[str, str]:
+        """
+        Render the values, and hide them in all logs.
+
+        :param side_inputs: name to local path.
+        :raises ConfigError: if a value is no text.
+        """
+        filled = {name: _placed(value, side_inputs) for name, value in self._templates.items()}
+        rendered = task.render_template(fill_in(filled, context["params"]), context)
+        if problems := list(_problems(rendered)):
+            raise ConfigError(problems)
+        values = {name: str(value) for name, value in rendered.items()}
+        for name, value in values.items():
+            if not isinstance(self._templates[name], SideInputPath):
+                mask_secret(value)
+        return values
+
+    def __repr__(self) -> str:
+        return f"<environment variables: {', '.join(self.names) or 'none'}>"
+
+
+def keyed_hash(values: Mapping[str, str]) -> str | None:
+    """
+    Hash values so that only who has Airflow's key can tell which they are.
+
+    :return: None where there is no key.
+    """
+    key = (conf.get("core", "fernet_key", fallback="") or "").split(",")[0].strip()
+    if not key:
+        return None
+    secret = hmac.digest(key.encode(), _PURPOSE, "sha256")
+    return hmac.new(secret, json.dumps(dict(sorted(values.items()))).encode(), hashlib.sha256).hexdigest()
+
+
+def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:
+    return side_inputs[value.name] if isinstance(value, SideInputPath) else value
+
+
+def _problems(rendered: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in rendered.items():
+        if value is None or isinstance(value, dict | list | tuple):
+            yield f"environment_variables[{name!r}] was rendered to a {type(value).__name__}; allowed: text or a number"
+        elif "\0" in str(value):
+            yield f"environment_variables[{name!r}] holds a null character, which no environment variable can"

@@ -1,0 +1,82 @@
+"""What authors write; mypy --strict must accept every line. It is checked, never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Label, XComArg, chain, task
+
+from airflow_prs import (
+    ComputeTarget,
+    Environment,
+    FileDataset,
+    ParallelRunConfig,
+    ParallelRunOperator,
+    PipelineParameter,
+    TabularDataset,
+)
+
+
+@task
+def download() -> str:
+    return "/data/digits"
+
+
+@task
+def publish(location: str) -> None:
+    print(location)
+
+
+config = ParallelRunConfig(
+    source_directory="scripts",
+    entry_script="score.py",
+    mini_batch_size=5,
+    error_threshold=10,
+    allowed_failed_count=15,
+    allowed_failed_percent=10,
+    run_max_try=3,
+    run_invocation_timeout=60,
+    output_action="append_row",
+    environment=Environment.current(),
+    compute_target="local",
+    node_count=PipelineParameter("node_count", default_value=2, minimum=1, maximum=8, description="machines"),
+    process_count_per_node=2,
+    mini_batches_per_task=1,
+)
+by_position = ParallelRunConfig(Environment.from_python("/opt/venv"), "score.py", -1, "summary_only", "local", 1)
+on_gpu = ParallelRunConfig(
+    environment=Environment.from_python(Path("/opt/venv")),
+    entry_script="score.py",
+    error_threshold=-1,
+    output_action="summary_only",
+    compute_target=ComputeTarget(queue="gpu", pool="gpus", pool_slots=2, executor="KubernetesExecutor"),
+    node_count=1,
+    environment_variables={"TOKEN": "{{ var.value.token }}"},
+)
+config.save_to_yaml("parallel_run_config.yml")
+loaded: ParallelRunConfig = ParallelRunConfig.load_yaml(None, "parallel_run_config.yml")
+
+with DAG("digits", schedule=None):
+    labels = FileDataset("data/labels").as_named_input("labels")
+    score = ParallelRunOperator(
+        task_id="predict_digits",
+        parallel_run_config=config,
+        inputs=[FileDataset("data/digits/*.png").as_named_input("digits"), FileDataset(download())],
+        side_inputs=[labels],
+        output="/data/out/{{ run_id }}",
+        arguments=["--model_name", "mosaic", "--labels", labels, "--limit", 3],
+        allow_reuse=True,
+        on_empty="skip",
+        retries=3,
+        execution_timeout=timedelta(hours=1),
+    )
+    tables = ParallelRunOperator(
+        name="irises",
+        parallel_run_config=on_gpu,
+        inputs=TabularDataset.from_delimited_files(["a.csv", "b.csv"], separator=";"),
+    )
+    parquet = TabularDataset.from_parquet_files(PipelineParameter("tables", default_value="/data/*.parquet"))
+    location: XComArg = score.output
+    chain(download(), Label("scored"), score, tables)
+    score >> publish(score.output)  # type: ignore[arg-type]  # as with any operator: Airflow renders it

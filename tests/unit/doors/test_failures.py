@@ -1,0 +1,45 @@
+"""Which errors Airflow tries again."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_prs.airflow_side.exceptions import AirflowFailException
+from airflow_prs.airflow_side.failures import RunAbortedFailure, no_retry_where_hopeless
+from airflow_prs.errors import (
+    ConfigError,
+    EmptyInputError,
+    EntryScriptError,
+    EnvironmentBrokenError,
+    IncompleteRunError,
+    NodeError,
+    PublicationError,
+    RunAbortedError,
+    RunFolderError,
+    SupersededError,
+)
+
+HOPELESS = [EmptyInputError, EntryScriptError, EnvironmentBrokenError, IncompleteRunError, SupersededError]
+
+
+@pytest.mark.parametrize("error", HOPELESS)
+def test_what_another_try_would_repeat_fails_at_once_with_the_same_text(error):
+    with pytest.raises(AirflowFailException, match="the text") as caught, no_retry_where_hopeless():
+        raise error("the text")
+    assert caught.value.__suppress_context__
+
+
+def test_a_wrong_value_fails_at_once():
+    with pytest.raises(AirflowFailException, match="wrong values"), no_retry_where_hopeless():
+        raise ConfigError(["a is 1", "b is 2"])
+
+
+def test_an_abort_is_known_as_one():
+    with pytest.raises(RunAbortedFailure, match="too many"), no_retry_where_hopeless():
+        raise RunAbortedError("too many")
+
+
+@pytest.mark.parametrize("error", [NodeError, RunFolderError, PublicationError, OSError])
+def test_what_may_pass_is_left_to_airflows_retries(error):
+    with pytest.raises(error), no_retry_where_hopeless():
+        raise error("storage is gone")

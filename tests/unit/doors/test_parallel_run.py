@@ -1,0 +1,216 @@
+"""How a step stands in its DAG."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from airflow.sdk import DAG, Label, TaskGroup, chain, task, task_group
+
+from airflow_prs import FileDataset, PipelineParameter, TabularDataset
+from airflow_prs.errors import ConfigError
+
+
+@pytest.fixture
+def dag():
+    with DAG("steps", schedule=None) as dag:
+        yield dag
+
+
+@task
+def give():
+    return "/data/in"
+
+
+def serialized(dag):
+    from airflow.serialization import serialized_objects
+
+    # Airflow 3.1 calls it otherwise.
+    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    return json.dumps(serialization.to_dict(dag), default=str)
+
+
+def test_a_step_is_four_tasks_in_a_diamond(dag, make_step):
+    make_step()
+    edges = {task_id: sorted(task.downstream_task_ids) for task_id, task in dag.task_dict.items()}
+    assert edges == {
+        "step.plan": ["step.gatekeeper", "step.mini_batches"],
+        "step.mini_batches": ["step.merge"],
+        "step.gatekeeper": ["step.merge"],
+        "step.merge": [],
+    }
+
+
+def test_a_step_takes_part_in_shifts_and_chains_like_any_operator(dag, make_step):
+    first, last = give.override(task_id="first")(), give.override(task_id="last")()
+    step = make_step()
+    chain(first, Label("scored"), step, last)
+    assert dag.task_dict["step.plan"].upstream_task_ids == {"first"}
+    assert dag.task_dict["last"].upstream_task_ids == {"step.merge"}
+
+
+def test_output_is_what_merge_returns(make_step, dag):
+    assert make_step().output.operator is dag.task_dict["step.merge"]
+
+
+def test_a_step_finds_its_dag_and_group_by_argument_too(make_step):
+    dag = DAG("outside", schedule=None)
+    group = TaskGroup("group", dag=dag)
+    make_step(dag=dag, task_group=group)
+    assert "group.step.merge" in dag.task_dict
+
+
+def test_the_original_name_is_the_task_id(dag, make_config):
+    from airflow_prs import ParallelRunOperator
+
+    ParallelRunOperator(
+        name="step", parallel_run_config=make_config(), inputs=[FileDataset("/data/in")], output="/data/out"
+    )
+    assert "step.plan" in dag.task_dict
+
+
+def test_the_description_is_the_tooltip(dag, make_step):
+    assert make_step(config={"description": "scores digits"}).tooltip == "scores digits"
+
+
+def test_a_dataset_from_another_task_makes_an_edge_to_plan(dag, make_step):
+    make_step(inputs=[FileDataset(give())])
+    assert dag.task_dict["step.plan"].upstream_task_ids == {"give"}
+
+
+def test_an_environment_variable_from_another_task_makes_an_edge_to_plan(dag, make_step):
+    make_step(config={"environment_variables": {"WHO": give()}})
+    assert dag.task_dict["step.plan"].upstream_task_ids == {"give"}
+
+
+def test_the_serialized_dag_holds_no_value_of_an_environment_variable(dag, make_step):
+    make_step(config={"environment_variables": {"TOKEN": "s3cr3t"}})
+    assert "s3cr3t" not in serialized(dag)
+
+
+def test_two_parses_serialize_to_the_same_text(make_step):
+    def parse():
+        with DAG("same", schedule=None) as dag:
+            make_step(inputs=[FileDataset(give())], arguments=["--n", PipelineParameter("n", default_value=1)])
+        return serialized(dag)
+
+    assert parse() == parse()
+
+
+def test_a_dag_with_a_step_can_be_copied(dag, make_step):
+    make_step(config={"environment_variables": {"TOKEN": "x"}})
+    assert set(copy.deepcopy(dag).task_dict) == set(dag.task_dict)
+
+
+def test_the_repr_names_the_step_alone(dag, make_step):
+    assert repr(make_step()) == "<ParallelRunOperator: step>"
+
+
+def test_inside_a_mapped_task_group_the_error_says_so(dag, make_step):
+    @task_group
+    def group(path):
+        make_step(inputs=[FileDataset(path)])
+
+    with pytest.raises(ConfigError, match="stands inside the mapped task group 'group'"):
+        group.expand(path=["/a", "/b"])
+
+
+def test_relative_paths_begin_at_the_dag_file(dag, make_step, scripts):
+    dag.fileloc = str(scripts.parent / "dag.py")
+    step = make_step(config={"source_directory": "scripts"})
+    assert step.plan.dag_folder == str(scripts.parent)
+
+
+WRONG = {
+    "a missing script": ({"config": {"entry_script": "none.py"}}, "entry_script is 'none.py'"),
+    "a missing folder": ({"config": {"source_directory": "/nowhere"}}, "source_directory is '/nowhere'"),
+    "no inputs": ({"inputs": []}, "inputs is empty"),
+    "inputs of two kinds": (
+        {"inputs": [FileDataset("/a"), TabularDataset.from_parquet_files("/b")]},
+        "inputs mixes FileDataset and TabularDataset",
+    ),
+    "inputs that are none": ({"inputs": ["/data"]}, r"inputs\[0\] is '/data'; allowed: a FileDataset"),
+    "one name for two inputs": (
+        {"inputs": [FileDataset("/a").as_named_input("a"), FileDataset("/b").as_named_input("a")]},
+        "'a' is the name of two inputs",
+    ),
+    "a table as a side input": (
+        {"side_inputs": [TabularDataset.from_parquet_files("/b").as_named_input("b")]},
+        "side_inputs: 'b' is a TabularDataset",
+    ),
+    "a side input that is not declared": (
+        {"arguments": ["--side", FileDataset("/side")]},
+        "arguments holds .*allowed: a dataset that stands in side_inputs",
+    ),
+    "no output": ({"output": None}, "output is missing"),
+    "a relative output": ({"output": "out"}, "output is 'out'; allowed: an absolute path"),
+    "a remote output": ({"output": "s3://bucket/out"}, "s3:// is not supported yet"),
+    "an output of another kind": ({"output": 3}, "output is 3"),
+    "a reserved argument": ({"arguments": ["--run_max_try", "3"]}, "run_max_try"),
+    "an unknown on_empty": ({"on_empty": "ignore"}, "on_empty is 'ignore'; allowed: 'fail' or 'skip'"),
+    "an unknown compute target": ({"config": {"compute_target": "gpu"}}, "compute_target is 'gpu'"),
+    "no configuration": ({"parallel_run_config": {}}, "parallel_run_config is {}; allowed: a ParallelRunConfig"),
+    "an id with a space": ({"task_id": "my step"}, "task_id is 'my step'"),
+    "two ids": ({"name": "step"}, "give either task_id or name"),
+}
+
+
+@pytest.mark.parametrize(("changes", "error"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_an_error_that_names_it(dag, make_step, changes, error):
+    with pytest.raises(ConfigError, match=error):
+        make_step(**changes)
+
+
+def test_all_problems_are_told_at_once(dag, make_step):
+    with pytest.raises(ConfigError) as caught:
+        make_step(config={"entry_script": "none.py"}, output=None, on_empty="ignore")
+    assert len(caught.value.problems) == 3
+
+
+def test_an_unknown_argument_is_a_type_error_as_with_any_operator(dag, make_step):
+    with pytest.raises(TypeError, match=r"passed to ParallelRunOperator \(task_id: step\): retry_count"):
+        make_step(retry_count=3)
+
+
+def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag, make_step):
+    with TaskGroup("g" * 200), pytest.raises(ConfigError, match=r"task_id has 251 characters .* allowed: 237"):
+        make_step("s" * 50)
+
+
+def test_a_run_may_choose_what_a_parameter_stands_for(dag, make_step):
+    make_step(config={"node_count": PipelineParameter("nodes", default_value=2, maximum=8, description="machines")})
+    param = dag.params.get_param("nodes")
+    assert (param.value, param.description) == (2, "machines")
+    assert param.schema == {"type": "integer", "minimum": 1, "maximum": 8}
+
+
+def test_two_steps_share_a_parameter_with_the_same_schema(dag, make_step):
+    for task_id in ("one", "two"):
+        make_step(task_id, config={"node_count": PipelineParameter("nodes", default_value=2)})
+    assert list(dag.params) == ["nodes"]
+
+
+def test_a_parameter_that_the_dag_uses_otherwise_is_an_error(make_step):
+    with (
+        DAG("other", schedule=None, params={"nodes": "many"}),
+        pytest.raises(ConfigError, match="the DAG has a param of that name"),
+    ):
+        make_step(config={"node_count": PipelineParameter("nodes", default_value=2)})
+
+
+def test_two_steps_that_mean_different_things_by_a_name_are_an_error(dag, make_step):
+    make_step("one", config={"node_count": PipelineParameter("n", default_value=2)})
+    with pytest.raises(ConfigError, match="PipelineParameter 'n'"):
+        make_step("two", config={"run_max_try": PipelineParameter("n", default_value=2, maximum=5)})
+
+
+def test_inputs_may_be_left_out_where_mini_batches_come_without_any(dag, make_step):
+    make_step(inputs=None, arguments=["--rank_mini_batch_count", "3"])
+    assert "step.plan" in dag.task_dict
+
+
+@pytest.mark.parametrize("arguments", [None, ["--rank_mini_batch_count", "0"]])
+def test_inputs_that_are_left_out_otherwise_are_an_error(dag, make_step, arguments):
+    with pytest.raises(ConfigError, match="inputs is empty"):
+        make_step(inputs=None, arguments=arguments)
