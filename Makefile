@@ -1,0 +1,80 @@
+# `make` alone lists the targets. Every recipe is made of lines that a person could type.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
+
+# The oldest Python that the package promises, where there is one; else the virtual environment's own.
+LOWEST_PYTHON ?= $(firstword \
+	$(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null) \
+	$(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python3.10) \
+	$(BIN)/python)
+# A few days after Airflow 3.1.0: what is newer was never tried with it.
+LOWEST_DATE := 2025-10-01
+LOWEST_VENV := .venv-lowest
+
+# Airflow keeps everything inside the checkout, whatever the caller's own AIRFLOW... variables say.
+unexport $(filter AIRFLOW%,$(.VARIABLES))
+export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
+
+.PHONY: help venv demo test test-all test-slow test-lowest lint format
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+venv: $(VENV)/.synced  ## make the virtual environment with the locked versions
+
+$(VENV)/.synced: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "airflow_prs needs Python 3.10 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12 venv" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(UV) sync --quiet --frozen --all-extras --python $(BIN)/python
+	touch $@
+
+demo: export AIRFLOW_HOME := $(CURDIR)/.airflow
+demo: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples
+demo: export AIRFLOW__CORE__LOAD_EXAMPLES := False
+demo: export AIRFLOW__CORE__EXECUTOR := LocalExecutor
+demo: .airflow/.migrated  ## read 1,797 handwritten digits with `airflow dags test` and show the result
+	$(BIN)/airflow dags test example_digits
+	$(BIN)/python -m dags_examples.demo
+
+.airflow/.migrated: $(VENV)/.synced
+	$(BIN)/airflow db migrate
+	touch $@
+
+test: $(VENV)/.synced  ## run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: test-slow test-lowest  ## run what takes longer, nothing of `make test`
+
+test-slow: $(VENV)/.synced
+	$(BIN)/python -m pytest -m slow
+
+# What touches Airflow, pandas and pyarrow, again with the lowest versions promised; test_dag_runs needs the dag.test()
+# of Airflow 3.2, which serializes the DAG itself. The examples run there through the command line all the same.
+test-lowest: export AIRFLOW_HOME := $(CURDIR)/.airflow-lowest
+test-lowest: $(LOWEST_VENV)/.installed
+	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system --ignore tests/integration/test_dag_runs.py
+
+$(LOWEST_VENV)/.installed: $(VENV)/.synced
+	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
+	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
+	touch $@
+
+lint: $(VENV)/.synced  ## ruff (lint and format), mypy, import contract, dependencies, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict airflow_prs
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry airflow_prs dags_examples
+	$(BIN)/codespell
+	$(UV) lock --check --quiet
+
+format: $(VENV)/.synced  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
