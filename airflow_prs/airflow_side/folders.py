@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from airflow.sdk.configuration import conf
+from airflow.configuration import conf
 
 
 def parallel_run_folder(option: str, name: str = "") -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.arguments import RESERVED
 from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.environments import missing_module_hint
 from airflow_prs.node.output import TaskLog
@@ -90,7 +92,7 @@ class Starter:
         return {
             "source": str(self._stage.source),
             "entry_script": config.entry_script,
-            "argv": list(self._settings.arguments),
+            "argv": script_arguments(self._settings, self.processes),
             "inputs": [
                 {
                     "name": spec.name,
@@ -118,3 +120,21 @@ class Starter:
         if module is None:
             return None
         return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+
+
+def script_arguments(settings: RunSettings, processes: int) -> list[str]:
+    """
+    List what the entry script finds in ``sys.argv``: the step's arguments, then the reserved ones with their values.
+
+    As in the original, since scripts read them; what has no value is left out.
+    """
+    values = {
+        **{name: getattr(settings.config, name, None) for name in RESERVED},
+        "output": settings.output,
+        "process_count_per_node": processes,
+        "append_row_file_name": settings.config.result_file_name,
+    }
+    if (keys := settings.config.partition_keys) is not None:
+        values["partition_keys"] = json.dumps(list(keys))
+    driver = [[f"--{name}", str(value)] for name, value in values.items() if value is not None]
+    return [*settings.arguments, *itertools.chain.from_iterable(driver)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -242,6 +243,24 @@ def test_a_process_sees_its_arguments_variables_and_a_copy_of_the_code_in_its_di
     Tries(folder, variables={"COLOUR": "blue"}).run()
 
     assert read_rows(folder) == ["blue", "True", "True"]
+
+
+def test_a_script_finds_its_arguments_and_the_reserved_ones_in_one_list(tmp_path):
+    script = """
+        import argparse, sys
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--model_name")
+        parser.add_argument("--output")
+        parser.add_argument("--process_count_per_node", type=int)
+        options, _ = parser.parse_known_args()
+        def run(mini_batch): return [options.model_name, options.output, options.process_count_per_node]
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=1, items=3)
+    folder.write_settings(replace(folder.read_settings(), arguments=("--model_name", "mosaic")))
+
+    Tries(folder).run()
+
+    assert read_rows(folder) == ["mosaic", str(tmp_path / "out"), "2"]
 
 
 def test_a_passed_threshold_aborts_within_two_seconds_while_run_is_busy(tmp_path):

@@ -6,6 +6,7 @@ import json
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -206,8 +207,6 @@ def test_a_process_that_has_grown_too_big_is_replaced_between_mini_batches(tmp_p
 
 
 def test_a_node_without_progress_gives_up_when_it_is_told_to(tmp_path):
-    from dataclasses import replace
-
     script = "import time\ndef run(mini_batch): time.sleep(60)\n"
     folder = make_plan(tmp_path, script, run_invocation_timeout=100)
     folder.write_settings(replace(folder.read_settings(), progress_update_timeout_s=1.0))
