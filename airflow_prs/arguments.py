@@ -44,11 +44,19 @@ class DriverOptions:
     """
     What the arguments ask of the driver.
 
+    :param rank_mini_batch_count: mini-batches without any input; 0: those of the inputs.
     :param task_overhead_timeout_s: seconds allowed for loading a mini-batch; None: not given.
+    :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: not given.
+    :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
+    :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
     :param notes: lines for the log on options that have no use here.
     """
 
+    rank_mini_batch_count: int = 0
     task_overhead_timeout_s: float | None = None
+    progress_update_timeout_s: float | None = None
+    resource_monitor_interval_s: float = 600
+    profiling_module: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -61,14 +69,14 @@ class _Option:
     :param parse: reads a value; raises ValueError if it is not allowed.
     :param note: why it has no use here, '' if it has.
     :param needs_value: whether it means nothing without a value.
-    :param is_off: tells the values that switch off what is not built yet; None: it is built.
+    :param field: of DriverOptions, '' if it has no use here.
     """
 
     allowed: str
     parse: Callable[[str], Any]
     note: str = ""
     needs_value: bool = True
-    is_off: Callable[[Any], bool] | None = None
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,16 +115,25 @@ def driver_options(arguments: Sequence[Any] | None) -> DriverOptions:
     Read the options for the driver.
 
     :param arguments: with the values of the run in place; check_arguments has been through them.
-    :raises ConfigError: if an option has a wrong value, or is not supported yet.
+    :raises ConfigError: if an option has a wrong value.
     """
     given = list(_find_driver_options(arguments or ()))
     if problems := [problem for option in given if (problem := _find_problem(option))]:
         raise ConfigError(problems)
     values = {option.name: _OPTIONS[option.name].parse(str(option.value)) for option in given}
     return DriverOptions(
-        task_overhead_timeout_s=values.get("task_overhead_timeout"),
+        **{_OPTIONS[name].field: value for name, value in values.items() if _OPTIONS[name].field},
         notes=tuple(f"--{name} is accepted, but {_OPTIONS[name].note}." for name in values if _OPTIONS[name].note),
     )
+
+
+def may_need_no_inputs(arguments: Sequence[Any] | None) -> bool:
+    """Whether the arguments ask for mini-batches without any input, or may do so once their values are known."""
+    needs_none = False
+    for given in _find_driver_options(arguments or ()):
+        if given.name == _RANKS and given.value is not None:
+            needs_none = _is_known_later(given.value) or (_find_problem(given) is None and _ranks(str(given.value)) > 0)
+    return needs_none
 
 
 def near_misses(arguments: Sequence[Any] | None) -> list[str]:
@@ -174,11 +191,9 @@ def _find_problem(given: _Given) -> str | None:
     if given.value is None and option.needs_value:
         return f"arguments: --{given.name} has no value; allowed: {option.allowed}"
     try:
-        value = option.parse(str(given.value))
+        option.parse(str(given.value))
     except ValueError:
         return f"arguments: --{given.name} is {shown(given.value)}; allowed: {option.allowed}"
-    if option.is_off and not option.is_off(value):
-        return f"arguments: --{given.name} {given.value} is not supported yet; leave it out"
     return None
 
 
@@ -214,23 +229,22 @@ def _profiler(text: str) -> str:
     return text
 
 
-def _never(_value: Any) -> bool:
-    return False
+def _ranks(text: str) -> int:
+    return max(0, int(text))
 
 
 _TIMEOUT_ALLOWED = f"seconds, more than 0 and at most {LONGEST_TIMEOUT_S}"
+_RANKS = "rank_mini_batch_count"
 _FOR_STUDIO = _Option(allowed="any", parse=str, note="it is for Azure's studio and has no use here", needs_value=False)
 
 _OPTIONS: Mapping[str, _Option] = {
-    "rank_mini_batch_count": _Option(
-        allowed="an int (0 or less: off)", parse=int, is_off=lambda count: bool(count <= 0)
-    ),
+    _RANKS: _Option(allowed="an int (0 or less: off)", parse=_ranks, field="rank_mini_batch_count"),
     "resource_monitor_interval": _Option(
-        allowed="seconds, at least 0 (0: off)", parse=_seconds, is_off=lambda seconds: bool(seconds == 0)
+        allowed="seconds, at least 0 (0: off)", parse=_seconds, field="resource_monitor_interval_s"
     ),
-    "profiling_module": _Option(allowed="cProfile or profile", parse=_profiler, is_off=_never),
-    "progress_update_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout, is_off=_never),
-    "task_overhead_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout),
+    "profiling_module": _Option(allowed="cProfile or profile", parse=_profiler, field="profiling_module"),
+    "progress_update_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout, field="progress_update_timeout_s"),
+    "task_overhead_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout, field="task_overhead_timeout_s"),
     "first_task_creation_timeout": _Option(
         allowed=_TIMEOUT_ALLOWED,
         parse=_timeout,

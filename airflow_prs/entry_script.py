@@ -1,7 +1,7 @@
-"""EntryScript under the name that scripts import: ``from airflow_prs.entry_script import EntryScript``."""
+"""What entry scripts import: ``from airflow_prs.entry_script import EntryScript, NotRetryable, RetryAfter``."""
 
 from __future__ import annotations
 
-from airflow_prs.worker.entry_script import EntryScript
+from airflow_prs.worker.entry_script import EntryScript, NotRetryable, RetryAfter
 
-__all__ = ["EntryScript"]
+__all__ = ["EntryScript", "NotRetryable", "RetryAfter"]

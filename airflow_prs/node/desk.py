@@ -136,7 +136,7 @@ class ShardDesk:
 
     def fair_share(self) -> int:
         """Say how many mini-batches a process may hold so that the others get theirs."""
-        return 1 if self.is_alone else len(self._queue) // (2 * self._slots)
+        return 1 if self.is_alone else -(-len(self._queue) // self._slots)
 
     def show(self) -> None:
         """Let those who look from outside see how far the shard is."""

@@ -157,7 +157,6 @@ def _rules(settings: RunSettings) -> Rules:
         init_s=3 * run_s + INIT_GRACE_S,
         shutdown_s=run_s,
         has_tables=settings.has_tables,
-        concurrency=config.max_concurrency_per_process,
         most_mini_batches=config.max_mini_batches_per_process,
         most_memory_bytes=config.max_memory_per_process_bytes,
     )

@@ -71,7 +71,6 @@ class Rules:
     :param init_s: seconds for init().
     :param shutdown_s: seconds for shutdown().
     :param has_tables: whether mini-batches are loaded before run() is called, which the process then tells.
-    :param concurrency: mini-batches that an asynchronous entry script works on at once.
     :param most_mini_batches: after which a process is replaced; None: never for that.
     :param most_memory_bytes: above which a process is replaced between mini-batches; None: never for that.
     """
@@ -81,7 +80,6 @@ class Rules:
     init_s: float
     shutdown_s: float
     has_tables: bool = False
-    concurrency: int = 1
     most_mini_batches: int | None = None
     most_memory_bytes: int | None = None
 
@@ -136,6 +134,7 @@ class _Life:
     began: float
     pid: int = 0
     is_ready: bool = False
+    concurrency: int = 1
     is_leaving: bool = False
     leaving_since: float = 0.0
     replaced_because: str = ""
@@ -242,10 +241,10 @@ class Slot:
         """How many mini-batches the process should hold."""
         if any(held.hand.is_alone for held in life.held.values()):
             return 0
-        depth = self._rules.concurrency
+        depth, share = life.concurrency, self._desk.fair_share()
         if depth == 1:
-            depth = min(_MOST_AHEAD, int(_AHEAD_S / max(self._seconds_each, 1e-6)))
-        depth = max(1, min(depth, self._desk.fair_share()))
+            depth, share = min(_MOST_AHEAD, int(_AHEAD_S / max(self._seconds_each, 1e-6))), share // 2
+        depth = max(1, min(depth, share))
         if self._rules.most_mini_batches is not None:
             depth = min(depth, self._rules.most_mini_batches - life.answers)
         return depth
@@ -253,7 +252,7 @@ class Slot:
     def _begin(self, life: _Life) -> None:
         """Start the clock of what the process works on."""
         now = time.monotonic()
-        for held in itertools.islice(life.held.values(), self._rules.concurrency):
+        for held in itertools.islice(life.held.values(), life.concurrency):
             if not held.since:
                 held.since, held.is_running = now, not self._rules.has_tables
 
@@ -279,7 +278,8 @@ class Slot:
         elif (failed := message.get("try_failed")) is not None:
             self._hear_failed(life, failed)
         elif (ready := message.get("ready")) is not None:
-            life.is_ready, life.pid = True, ready["pid"]
+            # A script whose run() is not asynchronous works on one at a time whatever the configuration allows.
+            life.is_ready, life.pid, life.concurrency = True, ready["pid"], ready["concurrency"]
             self.feed()
         elif (failed := message.get("failed")) is not None:
             life.start_failure = StartFailure(**failed)
@@ -372,7 +372,7 @@ class Slot:
             if not held.since or now - held.since <= limit_s:
                 continue
             status = Status.RUN_TIMEOUT if held.is_running else Status.LOAD_TIMEOUT
-            if self._rules.concurrency > 1 and not held.is_cancelled:
+            if life.concurrency > 1 and not held.is_cancelled:
                 held.is_cancelled = True
                 life.process.send({"cancel": index, "error": self._overdue(status)})
             else:

@@ -298,6 +298,7 @@ class Supervisor:
         try:
             if await asyncio.to_thread(self._crew.attempt.is_newest):
                 await self._desk.committer.commit(closing=closing)
+                await asyncio.to_thread(self._desk.show)
         except (OSError, RunFolderError) as error:
             if closing is Closing.DONE:
                 raise

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 from airflow.sdk._shared.secrets_masker import redact
-from airflow.configuration import conf
 
 from airflow_prs.airflow_side.exceptions import AirflowException
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless

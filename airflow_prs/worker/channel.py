@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from typing import Any
 
 OUT_OF_THE_WAY = 64
@@ -24,6 +25,8 @@ class Channel:
     """
     Frames in and out, in order; any number of them may be on their way.
 
+    Frames may be sent from any thread.
+
     :param fd: a connected stream socket; it is moved and not inherited by what the user's code starts.
     """
 
@@ -31,6 +34,11 @@ class Channel:
         self._fd = out_of_the_way(fd)
         os.set_blocking(self._fd, True)
         self._received = bytearray()
+        self._sending = threading.Lock()
+
+    def fileno(self) -> int:
+        """Give the descriptor, to wait until there is something to receive."""
+        return self._fd
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for the next frame; None when the other end is closed."""
@@ -38,12 +46,34 @@ class Channel:
         body = None if header is None else self._take(int.from_bytes(header, "big"))
         return None if body is None else json.loads(body)
 
+    def receive_whole(self) -> list[dict[str, Any]]:
+        """Take the frames that have come whole, without waiting."""
+        frames = []
+        received = self._received
+        while len(received) >= HEADER_BYTES:
+            size = HEADER_BYTES + int.from_bytes(received[:HEADER_BYTES], "big")
+            if len(received) < size:
+                break
+            frames.append(json.loads(received[HEADER_BYTES:size]))
+            del received[:size]
+        return frames
+
+    def read(self) -> bool:
+        """Take in what has come, waiting for something; False when the other end is closed."""
+        try:
+            more = os.read(self._fd, READ_BYTES)
+        except ConnectionResetError:
+            return False
+        self._received += more
+        return bool(more)
+
     def send(self, message: dict[str, Any]) -> None:
         """Send one frame, whole."""
-        frame = encode_frame(message)
+        rest = memoryview(encode_frame(message))
         try:
-            while frame:
-                frame = frame[os.write(self._fd, frame) :]
+            with self._sending:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
         except (BrokenPipeError, ConnectionResetError):
             raise SupervisorGoneError from None
 
@@ -54,13 +84,8 @@ class Channel:
     def _take(self, size: int) -> bytearray | None:
         received = self._received
         while len(received) < size:
-            try:
-                more = os.read(self._fd, READ_BYTES)
-            except ConnectionResetError:
+            if not self.read():
                 return None
-            if not more:
-                return None
-            received += more
         taken = received[:size]
         del received[:size]
         return taken

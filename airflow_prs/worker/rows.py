@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import reprlib
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Number
 from typing import Any
 
@@ -18,6 +19,12 @@ ACCEPTED = (
 )
 
 NOTHING = "None (is a return statement missing?)"
+
+WRITE_SIZE = 1024 * 1024
+"""In characters or bytes: however much run() returned, no more than this is held as text at a time."""
+
+ENCODING: tuple[str, str] = ("utf-8", "surrogateescape")
+"""File names may hold bytes that are no text; they come out as they came in."""
 
 
 class BadResultError(Exception):
@@ -39,25 +46,32 @@ def elements_of(result: Any) -> Any:
     return result if hasattr(result, "__len__") else list(result)
 
 
-def as_text(elements: Any) -> bytes:
+def write_elements(elements: Any, write: Callable[[bytes], Any]) -> None:
     """
-    Turn elements into lines, as the original writes them.
+    Write elements as lines, as the original does.
 
+    :param elements: what elements_of() gave.
+    :param write: takes the next bytes.
     :raises BadResultError: if the number of elements is not its length.
     """
     if _is_data_frame(elements):
-        text: str = elements.to_csv(sep=" ", header=False, index=False)
-    else:
-        lines = [str(element) for element in elements]
-        if len(lines) != len(elements):
-            raise BadResultError(
-                f"run() returned a {type(elements).__name__} of length {len(elements)} "
-                f"that has {len(lines)} elements; {ACCEPTED}"
-            )
-        lines.append("")
-        text = "\n".join(lines)
-    # File names may hold bytes that are no text; they come out as they came in.
-    return text.encode("utf-8", "surrogateescape")
+        _write_frame(elements, write)
+        return
+    lines: list[str] = []
+    size = count = 0
+    for element in elements:
+        line = str(element)
+        lines.append(line)
+        size += len(line) + 1
+        if size > WRITE_SIZE:
+            count += _write_lines(lines, write)
+            lines, size = [], 0
+    count += _write_lines(lines, write)
+    if count != len(elements):
+        raise BadResultError(
+            f"run() returned a {type(elements).__name__} of length {len(elements)} "
+            f"that has {count} elements; {ACCEPTED}"
+        )
 
 
 class RowsFile:
@@ -70,29 +84,70 @@ class RowsFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._end = os.fstat(fd).st_size
+        self._crc = 0
 
-    def append(self, data: bytes) -> tuple[int, int, int]:
+    def append(self, elements: Any) -> tuple[int, int, int]:
         """
-        Append data whole or not at all.
+        Append elements as lines, whole or not at all.
 
-        :returns: its offset, length and CRC-32.
+        :returns: offset, length and CRC-32 of their bytes.
         """
         offset = self._end
+        self._crc = 0
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            write_elements(elements, self._write)
         except BaseException:
             self._take_back(offset)
             raise
-        self._end = offset + len(data)
-        return offset, len(data), zlib.crc32(data)
+        return offset, self._end - offset, self._crc
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+        self._end += len(data)
+        self._crc = zlib.crc32(data, self._crc)
 
     def _take_back(self, offset: int) -> None:
         try:
             os.ftruncate(self._fd, offset)
         finally:
             self._end = os.fstat(self._fd).st_size
+
+
+def _write_lines(lines: list[str], write: Callable[[bytes], Any]) -> int:
+    count = len(lines)
+    if count:
+        lines.append("")
+        write("\n".join(lines).encode(*ENCODING))
+    return count
+
+
+def _write_frame(frame: Any, write: Callable[[bytes], Any]) -> None:
+    """Let pandas write as it goes: the text of a whole DataFrame may be larger than the DataFrame."""
+    raw = _Raw(write)
+    text = io.TextIOWrapper(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
+    try:
+        frame.to_csv(text, sep=" ", header=False, index=False)
+        text.flush()
+    finally:
+        raw.is_over = True  # what is left after an error is not to be written by those who close
+
+
+class _Raw(io.RawIOBase):
+    """The end of a stack of Python's writers."""
+
+    def __init__(self, write: Callable[[bytes], Any]) -> None:
+        self._write = write
+        self.is_over = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if not self.is_over:
+            self._write(data)
+        return len(data)
 
 
 def _has_elements(result: Any) -> bool:

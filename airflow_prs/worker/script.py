@@ -7,10 +7,13 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncio
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class Script:
     A loaded entry script.
 
     :param module: its module.
+    :ivar takes_context: whether run() takes a MiniBatchContext.
+    :ivar is_async: whether run() is an ``async def``.
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -81,11 +86,21 @@ class Script:
             raise EntryScriptError(f"{name} has no function run(mini_batch)")
         self._run: Callable[..., Any] = run
         self.takes_context = _takes_context(run, name)
+        self.is_async = _is_async(run)
+        has_async = any(function is not None and _is_async(function) for function in (self._init, run, self._shutdown))
+        self._loop = make_loop() if has_async else None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything asynchronous of the script runs in."""
+        if self._loop is None:
+            raise EntryScriptError("nothing in this entry script is an async def, so it has no event loop")
+        return self._loop
 
     def init(self) -> None:
         """Let the script prepare what all its mini-batches need."""
         if self._init is not None:
-            self._init()
+            self._call(self._init)
 
     def run(self, mini_batch: Any, context: MiniBatchContext | None) -> Any:
         """Let the script work on a mini-batch; the context is for those that take one."""
@@ -93,12 +108,33 @@ class Script:
 
     def shutdown(self) -> None:
         """Let the script tidy up; its results are safe by then, so a failure is only logged."""
-        if self._shutdown is None:
-            return
         try:
-            self._shutdown()
+            if self._shutdown is not None:
+                self._call(self._shutdown)
+            if self._loop is not None:
+                self.complete(_end_tasks())
+                self._loop.close()
         except BaseException:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
             _log.exception("shutdown() of the entry script failed; the results are not affected")
+
+    def complete(self, work: Awaitable[Any]) -> Any:
+        """Run the event loop until something is done; its result."""
+        import asyncio
+
+        task = asyncio.ensure_future(work, loop=self.loop)
+        while True:
+            try:
+                return self.loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - hardly ever more than one round
+                # Raised in whichever task of the user's, it stops the loop, as if it were for everybody.
+                if task.done():
+                    raise
+
+    def _call(self, function: Callable[[], Any]) -> None:
+        if _is_async(function):
+            self.complete(function())
+        else:
+            function()
 
 
 def load_script(source: str, entry_script: str, arguments: list[str]) -> Script:
@@ -126,6 +162,31 @@ def _import_as_own_name(path: str) -> ModuleType:
     sys.modules[name] = module
     SourceFileLoader(name, path).exec_module(module)
     return module
+
+
+def make_loop() -> asyncio.AbstractEventLoop:
+    """Make the event loop of this process."""
+    import asyncio  # takes longer than all the rest of this module; few scripts need it
+
+    # Before 3.10 a lock that the script makes when it is imported belongs to the loop that this gives.
+    loop = asyncio.get_event_loop() if sys.version_info < (3, 10) else asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+async def _end_tasks() -> None:
+    """Cancel what the script has left running, and let it hear of it."""
+    import asyncio
+
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _function(module: ModuleType, name: str, script: str) -> Callable[..., Any] | None:

@@ -77,6 +77,22 @@ def test_an_asynchronous_script_works_on_several_mini_batches_at_once(tmp_path, 
     assert seconds[8] < seconds[1] / 3
 
 
+def test_a_plain_script_works_on_one_mini_batch_at_a_time_whatever_is_allowed(tmp_path):
+    script = "import time\ndef run(mini_batch): time.sleep(0.5); return mini_batch\n"
+    folder = make_plan(
+        tmp_path,
+        script,
+        mini_batches=15,
+        process_count_per_node=1,
+        max_concurrency_per_process=6,
+        run_invocation_timeout=1,
+    )
+
+    assert Tries(folder).run()["failed"] == 0
+
+    assert failed_tries(folder) == []
+
+
 def test_a_timeout_of_one_asynchronous_mini_batch_leaves_the_others_alone(tmp_path):
     script = """
         import asyncio
@@ -234,5 +250,6 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
     Tries(folder).run()
     thread.join()
 
-    assert 0 < seen[0]["progress"]["succeeded"] < 60
+    last = json.loads(folder.attempts(folder.read_manifest().shards[0])[-1].status.read_text())
+    assert 0 < seen[0]["progress"]["succeeded"] < last["progress"]["succeeded"] == 60
     assert sum(seen[0]["bins"]["done"]) == seen[0]["progress"]["succeeded"]

@@ -315,3 +315,34 @@ class TestReuse:
         complete(make_plan(request_plan()))
         assert make_plan(request_plan(allow_reuse=False)).reused_from is None
         assert make_plan(request_plan(variables_hash=None)).reused_from is None
+
+
+RANKS = ("--rank_mini_batch_count", "5")
+
+
+@pytest.mark.parametrize("datasets", [(), (FileDataset("no/such/folder").as_named_input("ignored"),)])
+def test_mini_batches_may_come_without_any_input(request_plan, datasets):
+    result = make_plan(replace(request_plan(arguments=RANKS), datasets=datasets))
+    assert [(m.index, m.items, m.pieces) for m in mini_batches(result)] == [(index, 1, ()) for index in range(5)]
+    assert (result.manifest.items, [shard.count for shard in result.manifest.shards]) == (5, [3, 2])
+    assert [spec.kind for spec in result.folder.read_settings().inputs] == [InputKind.FILES]
+
+
+def test_mini_batches_without_any_input_are_never_reused(request_plan):
+    complete(make_plan(request_plan(arguments=RANKS)))
+    assert make_plan(request_plan(arguments=RANKS)).reused_from is None
+
+
+@pytest.mark.parametrize("on_empty", ["fail", "skip"])
+def test_no_inputs_are_an_error_without_ranks(request_plan, on_empty):
+    request = request_plan(arguments=("--rank_mini_batch_count", "0"), on_empty=on_empty)
+    with pytest.raises(ConfigError, match="inputs is empty"):
+        make_plan(replace(request, datasets=()))
+
+
+def test_settings_have_what_arguments_ask_of_the_driver(request_plan):
+    arguments = ("--profiling_module", "profile", "--resource_monitor_interval", "5", "--progress_update_timeout", "9")
+    settings = make_plan(request_plan(arguments=arguments)).folder.read_settings()
+    assert settings.profiling_module == "profile"
+    assert settings.resource_monitor_interval_s == 5
+    assert settings.progress_update_timeout_s == 9

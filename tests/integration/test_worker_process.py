@@ -1,134 +1,29 @@
 """A real worker process, seen from the supervisor's end of the channel."""
 
-import os
-import shutil
-import socket
-import struct
-import subprocess
+import pstats
 import sys
-import zlib
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from airflow_prs.worker.channel import Channel, encode_frame
-
-PROCESS = Path(__file__).parents[2] / "airflow_prs" / "worker" / "process.py"
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-DEADLINE_S = 30
-FILES = {"name": "files", "kind": "files", "options": {}, "partition_keys": []}
-TABLE = {
-    "name": "table",
-    "kind": "delimited",
-    "options": {"separator": ",", "header": False, "encoding": "utf-8", "columns": ["name", "value"]},
-    "partition_keys": [],
-}
-
-
-class Supervisor:
-    """The other end of a worker process."""
-
-    def __init__(self, folder, *, argv=(), inputs=(FILES,), append_rows=True):
-        self.rows_path = folder / "rows" / "process000.rows"
-        self.output_dir, self.work_dir, self.logs = folder / "out", folder / "work", folder / "logs"
-        for path in (self.output_dir, self.work_dir):
-            path.mkdir()
-        here, there = socket.socketpair()
-        # A worker that does not answer is an error here, not a test that hangs.
-        here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", DEADLINE_S, 0))
-        with there, (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-u", str(PROCESS), str(there.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=self.work_dir,
-                pass_fds=[there.fileno()],
-                start_new_session=True,
-            )
-        self._channel = Channel(here.detach())
-        self._folder = folder
-        setup = {
-            "source": str(folder / "source"),
-            "entry_script": "score.py",
-            "argv": list(argv),
-            "inputs": list(inputs),
-            "side_inputs": {"mosaic": "/models/mosaic.pkl"},
-            "append_rows": append_rows,
-            "rows_path": str(self.rows_path),
-            "output_dir": str(self.output_dir),
-            "node": "host-0-1",
-            "process": "process000",
-            "logging_level": "INFO",
-            "script_log": str(self.logs / "process000.log.txt"),
-        }
-        self._channel.send({"setup": setup})
-
-    def receive(self):
-        return self._channel.receive()
-
-    def run(self, *paths, index=0, try_number=1, items=None, partition=None):
-        """Hand out a mini-batch of files; the answer to it."""
-        self.hand_out([index, try_number, "files", len(paths) if items is None else items, partition, list(paths)])
-        return self.receive()
-
-    def hand_out(self, *orders):
-        os.write(self._channel._fd, b"".join(encode_frame({"run": order}) for order in orders))
-
-    def rows(self, done):
-        """The rows that an answer speaks of, checked."""
-        _, _, offset, length, crc, *_ = done["done"]
-        data = self.rows_path.read_bytes()[offset : offset + length]
-        assert zlib.crc32(data) == crc
-        return data.decode().splitlines()
-
-    def close(self):
-        """Say that there is no more work; the exit code."""
-        self._channel.send({"close": True})
-        return self.process.wait(DEADLINE_S)
-
-    def text(self, name):
-        return (self._folder / name).read_text()
-
-    def hang_up(self):
-        self._channel.close()
-        self._channel = None
-
-    def end(self):
-        if self._channel:
-            self._channel.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(DEADLINE_S)
+from tests.worker_process import DEADLINE_S, PROCESS, TABLE, worker_processes
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a worker process on a script of tests/scripts or on a text, until it is ready (or not)."""
-    supervisors = []
-
-    def start_process(script, *, is_ready=True, **options):
-        source = tmp_path / "source"
-        source.mkdir(exist_ok=True)
-        if script.endswith(".py"):
-            shutil.copy(SCRIPTS / script, source / "score.py")
-        else:
-            (source / "score.py").write_text(script)
-        supervisor = Supervisor(tmp_path, **options)
-        supervisors.append(supervisor)
-        if is_ready:
-            assert "ready" in supervisor.receive()
-        return supervisor
-
-    yield start_process
-    for supervisor in supervisors:
-        supervisor.end()
+    with worker_processes(tmp_path) as start_process:
+        yield start_process
 
 
 def running(body):
     """A script whose run() has this body."""
     return "import os, sys\ndef run(mini_batch):\n    " + body.replace("\n", "\n    ")
+
+
+def calls_in(path):
+    """How often the script's functions were called, as a profile has it."""
+    stats = pstats.Stats(str(path)).stats
+    return {name: calls for (file, _, name), (_, calls, *_) in stats.items() if file.endswith("score.py")}
 
 
 def test_a_process_that_is_ready_says_what_it_is(start):
@@ -355,23 +250,64 @@ def test_our_folder_is_not_where_the_script_imports_from(start):
     assert str(PROCESS.parent) not in supervisor.rows(supervisor.run("/in/a"))[0]
 
 
-def test_the_scripts_loggers_write_to_stderr_and_to_its_log(start):
-    script = (
-        "import logging, warnings\n"
-        "from entry_script import EntryScript\n"
-        "def init():\n"
-        "    logging.getLogger('mine').info('model loaded')\n"
-        "    logging.getLogger('mine').debug('never')\n"
-        "    warnings.warn('old model')\n"
-        "    EntryScript().logger.info('in the file')\n"
-        "def run(mini_batch): return mini_batch\n"
-    )
-    supervisor = start(script)
-    stderr = supervisor.text("stderr")
+LOGGING = """
+import logging, os, warnings
+from entry_script import EntryScript
+log = EntryScript().logger
+def init():
+    logging.getLogger('mine').info('model loaded')
+    logging.getLogger('mine').debug('never')
+    warnings.warn('old model')
+    log.info('from init')
+def run(mini_batch):
+    for path in mini_batch: log.info('scoring %s', path)
+    return mini_batch
+def shutdown():
+    log.info('from shutdown')
+"""
+
+
+def test_the_scripts_loggers_write_to_stderr(start):
+    stderr = start(LOGGING).text("stderr")
     assert "INFO mine: model loaded" in stderr
+    assert "INFO EntryScript: from init" in stderr
     assert "old model" in stderr
     assert "never" not in stderr
-    assert "in the file" in (supervisor.logs / "process000.log.txt").read_text()
+
+
+def test_the_scripts_own_log_goes_to_the_supervisor_whole_and_in_order(start):
+    supervisor = start(LOGGING)
+    supervisor.run(*map(str, range(5000)))
+    assert supervisor.close() == 0
+    messages = [line.split("INFO ")[1] for line in supervisor.log.splitlines()]
+    assert messages == ["from init", *(f"scoring {number}" for number in range(5000)), "from shutdown"]
+
+
+def test_the_log_of_a_process_that_fails_at_its_start_is_not_lost(start):
+    supervisor = start(
+        LOGGING.replace("log.info('from init')", "log.info('one'); log.info('two'); 1 / 0"), is_ready=False
+    )
+    assert supervisor.wait() == 1
+    assert [line[-3:] for line in supervisor.log.splitlines()] == ["one", "two"]
+
+
+def test_lines_that_nothing_follows_are_sent_without_waiting_for_the_end(start):
+    supervisor = start(LOGGING)
+    supervisor.run("/in/a", "/in/b")
+    while "scoring /in/b" not in supervisor.log:
+        supervisor.receive_log()
+
+
+def test_a_copy_of_the_process_does_not_write_into_the_channel(start):
+    body = (
+        "child = os.fork()\nif not child: log.info('child'); log.handlers[0].flush(); os._exit(0)\nos.waitpid(child, 0)"
+    )
+    script = "from entry_script import EntryScript\nlog = EntryScript().logger\n" + running(body + "\nreturn [1]")
+    supervisor = start(script)
+    assert supervisor.run("/in/a")["done"][1] == 1
+    supervisor.close()
+    assert supervisor.log == ""
+    assert "INFO EntryScript: child" in supervisor.text("stderr")
 
 
 def test_a_dead_process_ends_the_channel(start):
@@ -386,3 +322,87 @@ def test_times_are_those_of_the_try(start):
     *_, run_s, cpu_s = supervisor.run("/in/a")["done"]
     assert 0.2 <= run_s < 5
     assert cpu_s < 0.2
+
+
+RETRY = "from airflow_prs.entry_script import NotRetryable, RetryAfter\n"
+
+
+@pytest.mark.parametrize(
+    ("raising", "wish"),
+    [
+        ("raise NotRetryable('no such user')", {"never": True}),
+        ("raise NotRetryable('no such user') from ValueError()", {"never": True}),
+        ("class Gone(NotRetryable): pass\nraise Gone", {"never": True}),
+        ("raise RetryAfter(12.5)", {"after_s": 12.5}),
+        ("raise RetryAfter(12, 'too many requests')", {"after_s": 12}),
+        ("class Busy(RetryAfter):\n    def __init__(self): super().__init__(3)\nraise Busy", {"after_s": 3}),
+        ("class Busy(RetryAfter):\n    def __init__(self): pass\nraise Busy", None),
+        ("raise ValueError from NotRetryable()", None),
+        ("raise RetryAfter(-1)", None),
+    ],
+)
+def test_an_exception_may_say_whether_to_try_again(start, raising, wish):
+    failed = start(RETRY + running(raising)).run("/in/a")["try_failed"]
+    assert failed["status"] == "RUN_EXCEPTION"
+    assert failed.get("retry") == wish
+
+
+def test_an_exception_that_says_when_to_try_again_is_told_in_words(start):
+    supervisor = start(RETRY + running("raise RetryAfter(2, 'busy') if mini_batch == ['/in/b'] else RetryAfter(1.5)"))
+    assert supervisor.run("/in/a")["try_failed"]["error"] == "RetryAfter: try again after 1.5 seconds"
+    assert supervisor.run("/in/b")["try_failed"]["error"] == "RetryAfter: busy"
+
+
+@pytest.mark.parametrize("module", ["cProfile", "profile"])
+def test_a_profile_of_all_calls_of_run_is_written_at_the_end(start, tmp_path, module):
+    path = tmp_path / "profiles" / "process000.prof"
+    script = "def load(path):\n    if path == '/in/bad': raise ValueError\n    return path\n" + running(
+        "return map(load, mini_batch)"
+    )
+    supervisor = start(script, profile={"module": module, "path": str(path)})
+    supervisor.run("/in/a", "/in/b")
+    supervisor.run("/in/bad")
+    assert supervisor.rows(supervisor.run("/in/c")) == ["/in/c"]
+    assert supervisor.close() == 0
+    assert calls_in(path) == {"run": 3, "load": 4}
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_profile_that_cannot_be_written_fails_nothing(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    supervisor = start("echo.py", profile={"module": "cProfile", "path": str(tmp_path / "file" / "x.prof")})
+    assert supervisor.rows(supervisor.run("/in/a")) == ["a"]
+    assert supervisor.close() == 0
+    assert "cannot be written" in supervisor.text("stderr")
+
+
+def test_a_mini_batch_without_input_is_an_empty_list(start):
+    script = "def run(mini_batch, mini_batch_context):\n    return [[mini_batch, mini_batch_context.minibatch_index]]"
+    supervisor = start(script)
+    assert supervisor.rows(supervisor.run(index=4, items=1)) == ["[[], 4]"]
+
+
+def test_a_cancellation_that_comes_too_late_is_no_harm(start):
+    supervisor = start("echo.py")
+    supervisor.run("/in/a", index=0)
+    supervisor.cancel(0)
+    assert supervisor.run("/in/b", index=1)["done"][0] == 1
+
+
+def test_init_and_shutdown_may_be_asynchronous_where_run_is_not(start):
+    script = (
+        "import asyncio, os\nfrom entry_script import EntryScript\n"
+        "async def init():\n    global loop\n    await asyncio.sleep(0)\n    loop = asyncio.get_running_loop()\n"
+        "def run(mini_batch): return mini_batch\n"
+        "async def shutdown():\n"
+        "    open(EntryScript().output_dir + '/end', 'w').write(str(asyncio.get_running_loop() is loop))"
+    )
+    supervisor = start(script)
+    assert supervisor.rows(supervisor.run("/in/a")) == ["/in/a"]
+    assert supervisor.close() == 0
+    assert (supervisor.output_dir / "end").read_text() == "True"
+
+
+def test_scripts_that_are_not_asynchronous_do_not_wait_for_asyncio(start):
+    supervisor = start(running("return ['asyncio' in sys.modules]"))
+    assert supervisor.rows(supervisor.run("/in/a")) == ["False"]

@@ -1,6 +1,13 @@
 import pytest
 
-from airflow_prs.arguments import RESERVED, DriverOptions, check_arguments, driver_options, near_misses
+from airflow_prs.arguments import (
+    RESERVED,
+    DriverOptions,
+    check_arguments,
+    driver_options,
+    may_need_no_inputs,
+    near_misses,
+)
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter
@@ -68,24 +75,47 @@ def test_the_output_is_a_parameter_of_the_operator():
 
 
 def test_all_problems_are_found_at_once():
-    assert len(check_arguments(["x", None, "--output", "y", "--profiling_module", "cProfile"])) == 4
+    assert len(check_arguments(["x", None, "--output", "y", "--profiling_module", "yappi"])) == 4
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "field", "value"),
     [
-        ["--rank_mini_batch_count", "8"],
-        ["--rank_mini_batch_count=8"],
-        ["--resource_monitor_interval", 60],
-        ["--profiling_module", "cProfile"],
-        ["--progress_update_timeout", "60"],
+        (["--rank_mini_batch_count", "8"], "rank_mini_batch_count", 8),
+        (["--rank_mini_batch_count=8"], "rank_mini_batch_count", 8),
+        (["--rank_mini_batch_count", "-1"], "rank_mini_batch_count", 0),
+        (["--resource_monitor_interval", 60], "resource_monitor_interval_s", 60),
+        (["--resource_monitor_interval", "0"], "resource_monitor_interval_s", 0),
+        (["--profiling_module", "cProfile"], "profiling_module", "cProfile"),
+        (["--progress_update_timeout", "60"], "progress_update_timeout_s", 60),
     ],
 )
-def test_an_option_that_is_not_built_yet_is_refused_and_never_swallowed(arguments):
-    (problem,) = check_arguments(arguments)
-    assert "is not supported yet" in problem
-    with pytest.raises(ConfigError, match="is not supported yet"):
-        driver_options(arguments)
+def test_an_option_for_the_driver_is_read(arguments, field, value):
+    assert check_arguments(arguments) == []
+    assert getattr(driver_options(arguments), field) == value
+
+
+def test_resources_are_watched_every_ten_minutes_unless_asked_otherwise():
+    assert driver_options(None).resource_monitor_interval_s == 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needs_none"),
+    [
+        (None, False),
+        (["--model", "x"], False),
+        (["--rank_mini_batch_count", "3"], True),
+        (["--rank_mini_batch_count", 0], False),
+        (["--rank_mini_batch_count", "x"], False),
+        (["--rank_mini_batch_count"], False),
+        (["--rank_mini_batch_count", "{{ params.count }}"], True),
+        (["--rank_mini_batch_count", PipelineParameter("count", 0)], True),
+        (["--rank_mini_batch_count", WhatATaskReturns()], True),
+        (["--rank_mini_batch_count=3", "--rank_mini_batch_count=0"], False),
+    ],
+)
+def test_inputs_may_be_missing_where_mini_batches_may_come_without_any(arguments, needs_none):
+    assert may_need_no_inputs(arguments) is needs_none
 
 
 @pytest.mark.parametrize("name", ["task_overhead_timeout", "first_task_creation_timeout", "progress_update_timeout"])

@@ -61,3 +61,15 @@ def test_the_channel_leaves_the_low_descriptors_to_the_user():
     assert channel._fd >= OUT_OF_THE_WAY
     assert not os.get_inheritable(channel._fd)
     channel.close()
+
+
+def test_frames_that_have_come_whole_are_taken_without_waiting_for_the_rest(ends):
+    supervisor, channel = ends
+    last = encode_frame({"number": 3})
+    supervisor.sendall(encode_frame({"number": 1}) + encode_frame({"number": 2}) + last[:6])
+    assert channel.read()
+    assert channel.receive_whole() == [{"number": 1}, {"number": 2}]
+    assert channel.receive_whole() == []
+    supervisor.sendall(last[6:])
+    assert channel.read()
+    assert channel.receive_whole() == [{"number": 3}]

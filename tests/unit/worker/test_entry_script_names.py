@@ -1,5 +1,6 @@
 import importlib
 import logging
+import pickle
 import sys
 
 import pytest
@@ -15,6 +16,7 @@ def _as_it_was():
     yield
     entry_script.EntryScript._only = None
     logger = logging.getLogger("EntryScript")
+    logger.propagate = True
     for handler in logger.handlers[:]:
         handler.close()
         logger.removeHandler(handler)
@@ -26,13 +28,19 @@ def _as_it_was():
 
 
 @pytest.fixture
-def filled_in(tmp_path):
+def sent():
+    return []
+
+
+@pytest.fixture
+def filled_in(tmp_path, sent):
     entry_script.fill_in(
         folder="/source",
         output_dir="/out",
         agent_name="process003",
-        script_log=str(tmp_path / "logs" / "process003.log.txt"),
+        log_dir=str(tmp_path / "logs"),
         level="INFO",
+        send_log=sent.append,
     )
     return entry_script.EntryScript()
 
@@ -50,12 +58,34 @@ def test_it_knows_the_process_that_it_runs_in(filled_in, tmp_path):
     assert known == ("/source", "/out", "process003", str(tmp_path / "logs"))
 
 
-def test_its_logger_writes_to_the_log_of_the_process(filled_in, tmp_path):
-    filled_in.logger.info("model loaded")
-    assert (tmp_path / "logs" / "process003.log.txt").read_text().endswith("INFO model loaded\n")
+def test_a_line_of_its_logger_is_sent_at_once(filled_in, sent):
+    filled_in.logger.info("model %s", "loaded")
+    (lines,) = sent
+    assert lines.endswith(" INFO model loaded\n")
 
 
-def test_a_script_that_does_not_log_leaves_no_file(filled_in, tmp_path):
+def test_lines_that_follow_closely_are_sent_together(filled_in, sent):
+    for number in range(10):
+        filled_in.logger.info("line %d", number)
+    filled_in.logger.handlers[0].flush()
+    assert len(sent) == 2
+    assert [line[-1] for line in "".join(sent).splitlines()] == list("0123456789")
+
+
+def test_many_lines_are_sent_without_waiting(filled_in, sent):
+    filled_in.logger.info("first")
+    filled_in.logger.info("x" * entry_script.LOG_BATCH_CHARACTERS)
+    assert len(sent) == 2
+
+
+def test_a_line_that_cannot_be_made_is_no_failure_of_the_script(filled_in, sent, capsys):
+    filled_in.logger.propagate = False
+    filled_in.logger.info("%d", "x")
+    assert sent == []
+    assert "Logging error" in capsys.readouterr().err
+
+
+def test_there_is_a_folder_for_logs_of_the_scripts_own(filled_in, tmp_path):
     assert list((tmp_path / "logs").iterdir()) == []
 
 
@@ -67,6 +97,24 @@ def test_outside_a_worker_process_it_can_be_used_as_well():
 def test_scripts_import_it_under_every_name_of_the_original(name):
     entry_script.offer_names([])
     assert importlib.import_module(name).EntryScript is entry_script.EntryScript
+
+
+def test_the_exceptions_are_importable_under_our_name():
+    entry_script.offer_names([])
+    module = importlib.import_module("airflow_prs.entry_script")
+    assert (module.NotRetryable, module.RetryAfter) == (public.NotRetryable, public.RetryAfter)
+    assert not hasattr(importlib.import_module("azureml_user.parallel_run"), "NotRetryable")
+
+
+def test_an_exception_that_asks_to_wait_can_be_sent_to_another_process():
+    error = pickle.loads(pickle.dumps(public.RetryAfter(12.5, "busy")))
+    assert (error.seconds, str(error)) == (12.5, "busy")
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "soon"])
+def test_a_wait_that_is_none_is_refused(seconds):
+    with pytest.raises(ValueError):
+        public.RetryAfter(seconds)
 
 
 def test_a_users_own_file_of_that_name_wins(tmp_path):

@@ -2,7 +2,7 @@ import sys
 import types
 
 from airflow_prs.worker import failures
-from airflow_prs.worker.rows import as_text
+from airflow_prs.worker.rows import write_elements
 
 
 class MuteError(Exception):
@@ -23,7 +23,7 @@ def bad_element():
         def __str__(self):
             raise ValueError("bad pixel")
 
-    as_text([Broken()])
+    write_elements([Broken()], lambda data: None)
 
 
 def test_an_error_is_one_line_with_its_type():

@@ -1,3 +1,4 @@
+import asyncio
 import pickle
 import sys
 
@@ -10,6 +11,7 @@ from airflow_prs.worker.script import EntryScriptError, MiniBatchContext, MiniBa
 def _as_it_was():
     path, argv, modules = sys.path[:], sys.argv[:], set(sys.modules)
     yield
+    asyncio.set_event_loop(None)
     sys.path[:], sys.argv[:] = path, argv
     for name in set(sys.modules) - modules:
         del sys.modules[name]
@@ -58,6 +60,32 @@ def test_a_run_that_cannot_be_called_is_an_error_that_shows_how(load, parameters
         EntryScriptError, match=r"it must be run\(mini_batch\) or run\(mini_batch, mini_batch_context\)"
     ):
         load(f"def run({parameters}): return 'run'")
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "async def run(mini_batch): return mini_batch",
+        "class Scorer:\n    async def __call__(self, mini_batch): return mini_batch\nrun = Scorer()",
+        "import functools\nasync def score(model, mini_batch): return mini_batch\nrun = functools.partial(score, 1)",
+    ],
+)
+def test_an_asynchronous_run_is_completed_in_the_loop_of_the_script(load, run):
+    script = load(run)
+    assert script.is_async
+    assert script.complete(script.run(["a"], None)) == ["a"]
+    script.shutdown()
+
+
+def test_a_script_without_an_async_def_has_no_loop(load):
+    script = load("def run(mini_batch): return mini_batch")
+    assert not script.is_async
+    with pytest.raises(EntryScriptError, match="no event loop"):
+        _ = script.loop
+
+
+def test_a_failing_asynchronous_shutdown_is_no_failure(load):
+    load("async def run(mini_batch): return mini_batch\nasync def shutdown(): 1 / 0").shutdown()
 
 
 def test_a_script_without_run_is_an_error_that_names_it(load):

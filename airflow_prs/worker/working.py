@@ -1,0 +1,279 @@
+"""The work of a worker process: mini-batches loaded, run() called for them, their rows kept, each answered."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+# Relative, as this package has another name where it is at work.
+from . import entry_script, failures, readers, rows, script  # noqa: TID252
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from airflow_prs.worker import channel, profiling, tasks
+
+MOST_LOADERS = 4
+"""Threads that load tables for an asynchronous script; each keeps files and a row group of its own."""
+
+
+class Order(NamedTuple):
+    """A mini-batch as the supervisor hands it out."""
+
+    minibatch_index: int
+    try_number: int
+    input: str
+    items: int
+    partition: dict[str, Any] | None
+    pieces: list[Any]
+
+    def context(self, mini_batch: Any) -> script.MiniBatchContext:
+        """Tell run() what it is working on."""
+        values = {key: _value(value) for key, value in (self.partition or {}).items()}
+        dataset = script.MiniBatchDataset(self.input, mini_batch, self.pieces)
+        return script.MiniBatchContext(values, dataset, self.minibatch_index, self.try_number)
+
+
+class Try:
+    """
+    The call of run() for a mini-batch, with all that precedes and follows it, and the answer that comes of it.
+
+    :param index: of the mini-batch.
+    """
+
+    __slots__ = ("_began", "_cpu", "_ended", "_index", "_started", "_status")
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._started, self._cpu = time.time(), time.process_time()
+        self._began = self._ended = 0.0
+        self._status = "LOAD"
+
+    def begin(self) -> None:
+        """Take note that the mini-batch is loaded and run() is called."""
+        self._status = "RUN"
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """Take note that run() has returned."""
+        self._ended = time.perf_counter()
+
+    def done(self, returned: int, place: tuple[int, int, int]) -> dict[str, Any]:
+        """Answer for a mini-batch whose rows are written."""
+        run_s, cpu_s = self._ended - self._began, time.process_time() - self._cpu
+        return {"done": [self._index, returned, *place, self._started, run_s, cpu_s]}
+
+    def failed(self, error: BaseException, overdue: str = "") -> dict[str, Any]:
+        """
+        Answer for a try that failed.
+
+        :param overdue: why it was cancelled, if it was.
+        """
+        run_s = (self._ended or time.perf_counter()) - self._began if self._began else 0.0
+        cpu_s = time.process_time() - self._cpu
+        timing = {"started": self._started, "run_s": run_s, "cpu_s": cpu_s}
+        description = {"status": self._status + "_EXCEPTION", **failures.describe(error)}
+        if overdue:
+            description.update(status=self._status + "_TIMEOUT", error=overdue)
+        elif isinstance(error, rows.BadResultError):
+            description["status"] = "RUN_BAD_RESULT"
+        else:
+            description.update(entry_script.retry_wish(error))
+        return {"try_failed": {"index": self._index, **description, **timing}}
+
+
+class Worker:
+    """
+    Answers mini-batches: one after the other, or those of an asynchronous script beside each other.
+
+    :param setup: the supervisor's first message.
+    :param user_script: the entry script, whose init() has returned.
+    :param rows_file: takes what run() returns; None: it is only counted.
+    :param supervisor: the channel to the supervisor.
+    :param concurrency: how many mini-batches it works on at once.
+    """
+
+    def __init__(
+        self,
+        setup: dict[str, Any],
+        user_script: script.Script,
+        rows_file: rows.RowsFile | None,
+        supervisor: channel.Channel,
+        concurrency: int,
+    ) -> None:
+        self._specs = setup["inputs"]
+        self._inputs = self._make_readers()
+        # Readers keep files open, and no two threads may use one of them.
+        self._spare_inputs = [self._inputs]
+        self._script = user_script
+        self._rows = rows_file
+        self._supervisor = supervisor
+        self._concurrency = concurrency
+        self._profile = _make_profile(setup.get("profile"))
+        if self._profile is not None and user_script.is_async:
+            user_script.loop.set_task_factory(self._profile.make_task)
+        self._tells_results = setup.get("tells_results", False)
+        self._has_noted_surplus = False
+        self._process = os.getpid()
+
+    def live(self) -> None:
+        """Serve the supervisor to the end."""
+        if self._serve() if self._concurrency == 1 else self._serve_many():
+            self._end()
+
+    def _serve(self) -> bool:
+        """Work until the supervisor says that there is nothing more, or is gone: then the result is False."""
+        compute = self._compute_async if self._script.is_async else self._compute
+        if self._profile is not None and not self._script.is_async:
+            compute = functools.partial(self._profile.call, compute)
+        while True:
+            message = self._supervisor.receive()
+            if message is None:
+                return False
+            if "close" in message:
+                return True
+            if "run" in message:  # whoever wants to cancel comes too late
+                self._supervisor.send(self._try(Order(*message["run"]), compute))
+                self._after_try()
+
+    def _serve_many(self) -> bool:
+        """Work on all that the supervisor hands out, at once; the result is as that of _serve()."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from . import tasks  # noqa: TID252 - see above
+
+        loaders = ThreadPoolExecutor(min(self._concurrency, MOST_LOADERS), "load")
+        server = tasks.TaskServer(self._script.loop, self._supervisor, functools.partial(self._try_async, loaders))
+        is_closed: bool = self._script.complete(server.begin())
+        loaders.shutdown(wait=False)
+        return is_closed
+
+    def _end(self) -> None:
+        """Let the script and what watches it come to their ends."""
+        if self._profile is not None:
+            self._profile.write()
+        self._script.shutdown()
+        end_if_forked(self._process)
+
+    def _try(self, order: Order, compute: Callable[[Any, Any], Any]) -> dict[str, Any]:
+        """Run one mini-batch; whatever the user's code does, the answer is a message."""
+        this = Try(order.minibatch_index)
+        try:
+            mini_batch = self._load(order)
+            context = order.context(mini_batch) if self._script.takes_context else None
+            this.begin()
+            elements = compute(mini_batch, context)
+            this.end()
+            return self._keep(this, order, elements)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+            end_if_forked(self._process)
+            return this.failed(error)
+
+    async def _try_async(self, loaders: Executor, fields: list[Any], running: tasks.Running) -> dict[str, Any]:
+        """Run one mini-batch beside others."""
+        order = Order(*fields)
+        this = Try(order.minibatch_index)
+        try:
+            mini_batch = await self._load_beside(loaders, order)
+            context = order.context(mini_batch) if self._script.takes_context else None
+            this.begin()
+            elements = rows.elements_of(await self._follow(self._script.run(mini_batch, context)))
+            this.end()
+            running.check()
+            return self._keep(this, order, elements)
+        except BaseException as error:  # noqa: BLE001 - as above, and cancellations
+            end_if_forked(self._process)
+            return this.failed(error, running.overdue)
+        finally:
+            self._after_try()
+
+    def _compute(self, mini_batch: Any, context: script.MiniBatchContext | None) -> Any:
+        return rows.elements_of(self._script.run(mini_batch, context))
+
+    def _compute_async(self, mini_batch: Any, context: script.MiniBatchContext | None) -> Any:
+        return rows.elements_of(self._script.complete(self._follow(self._script.run(mini_batch, context))))
+
+    def _follow(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        return work if self._profile is None else self._profile.follow(work)
+
+    def _keep(self, this: Try, order: Order, elements: Any) -> dict[str, Any]:
+        """Write the rows of a mini-batch; it is done then."""
+        end_if_forked(self._process)
+        returned = len(elements)
+        if self._tells_results:
+            self._tell(elements)
+        place = (0, 0, 0) if self._rows is None else self._rows.append(elements)
+        if returned > order.items:
+            self._note_surplus(returned, order.items)
+        return this.done(returned, place)
+
+    def _load(self, order: Order) -> Any:
+        reader = self._inputs[order.input]
+        mini_batch = reader.load(order.pieces, order.items)
+        if reader.is_table:
+            self._supervisor.send({"running": order.minibatch_index})
+        return mini_batch
+
+    async def _load_beside(self, loaders: Executor, order: Order) -> Any:
+        reader = self._inputs[order.input]
+        if not reader.is_table:
+            return reader.load(order.pieces, order.items)
+        mini_batch = await self._script.loop.run_in_executor(loaders, self._load_in_thread, order)
+        self._supervisor.send({"running": order.minibatch_index})
+        return mini_batch
+
+    def _load_in_thread(self, order: Order) -> Any:
+        try:
+            inputs = self._spare_inputs.pop()
+        except IndexError:
+            inputs = self._make_readers()
+        try:
+            return inputs[order.input].load(order.pieces, order.items)
+        finally:
+            self._spare_inputs.append(inputs)
+
+    def _make_readers(self) -> dict[str, readers.FilesReader | readers.TableReader]:
+        return {spec["name"]: readers.make_reader(spec) for spec in self._specs}
+
+    def _tell(self, elements: Any) -> None:
+        columns = getattr(elements, "columns", None)
+        details = "" if columns is None else f" with the columns {', '.join(map(str, columns))}"
+        self._supervisor.send({"note": f"run() returned a {type(elements).__name__}{details}"})
+
+    def _note_surplus(self, returned: int, items: int) -> None:
+        if not self._has_noted_surplus:
+            self._has_noted_surplus = True
+            self._supervisor.send({"note": f"run() returned {returned} elements for {items} items"})
+
+    def _after_try(self) -> None:
+        if self._profile is not None:
+            self._profile.write_if_due()
+
+
+def end_if_forked(process: int) -> None:
+    """
+    End a copy that the user's code made of this process: it has no business with the supervisor.
+
+    :param process: id of the worker process.
+    """
+    if os.getpid() != process:
+        os._exit(0)
+
+
+def _make_profile(wanted: dict[str, str] | None) -> profiling.RunProfile | None:
+    if wanted is None:
+        return None
+    from . import profiling  # noqa: TID252 - see above
+
+    return profiling.RunProfile(wanted["module"], wanted["path"])
+
+
+def _value(partition_value: Any) -> Any:
+    """Read the value of a partition key; a moment comes as ``{"moment": "2026-03-01T00:00:00"}``."""
+    if isinstance(partition_value, dict):
+        return datetime.fromisoformat(partition_value["moment"])
+    return partition_value
