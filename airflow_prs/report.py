@@ -14,6 +14,7 @@ from airflow_prs.committed import Committed, read_committed, read_result
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict
 from airflow_prs.report_files import log_path, plain_try, write_failed_items, write_processed
+from airflow_prs.report_summaries import write_summaries
 from airflow_prs.run_folder import files
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
@@ -22,6 +23,9 @@ from airflow_prs.thresholds import failed_mini_batches
 logger = logging.getLogger(__name__)
 
 ReportStatus = Literal["completed", "aborted", "failed"]
+
+HOW_TO_GO_ON = "How to go on:"
+"""Begins the last paragraph of the words for a red box."""
 
 _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
@@ -38,7 +42,7 @@ def write_reports(
     committed: Committed | None = None,
 ) -> dict[str, Any]:
     """
-    Write processed_mini-batches.csv, failed_items.jsonl and, last, report.json; each replaces an earlier one whole.
+    Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one whole.
 
     Reports of an aborted or failed run that cannot be written are a warning: what ended the run is the news.
 
@@ -52,6 +56,7 @@ def write_reports(
         committed = committed or read_result(folder, settings, manifest)
         report = _describe(folder, settings, committed, status, result)
         write_processed(folder.names.processed, committed)
+        write_summaries(folder.names.process_summary, folder.names.node_summary, committed)
         write_failed_items(folder.names.failed_items, committed)
         files.write_whole(folder.names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
     except (OSError, RunFolderError) as error:
@@ -112,7 +117,7 @@ def abort_message(stored: StoredVerdict, failures: Sequence[FailedTry], folder: 
     """
     verdict = stored.verdict
     what_next = (
-        "How to go on:\n"
+        f"{HOW_TO_GO_ON}\n"
         "- Where the cause is gone (a service is back, a broken file was mended in place), clear mini_batches, "
         "gatekeeper and merge together: the failed mini-batches get fresh tries, the others do not run again.\n"
         f"- After a change of the script, the input or the configuration, a higher {verdict.threshold} too, clear "
@@ -121,7 +126,7 @@ def abort_message(stored: StoredVerdict, failures: Sequence[FailedTry], folder: 
     return "\n\n".join(
         [
             f"The run was aborted and nothing is published: {verdict.reason}.",
-            *_describe_failures(failures, folder),
+            *describe_failures(failures, folder),
             f"All failed items: {folder.names.failed_items}",
             what_next,
         ]
@@ -141,11 +146,11 @@ def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> s
         "so nothing is published. Thresholds excuse failures, not work that was not done."
     )
     what_next = (
-        "How to go on: the logs of these shards' mini_batches tasks say why they ended. Mend the cause and clear "
+        f"{HOW_TO_GO_ON} the logs of these shards' mini_batches tasks say why they ended. Mend the cause and clear "
         "mini_batches, gatekeeper and merge together: they go on where they stopped. After a change of the script, "
         "the input or the configuration clear plan, which starts over."
     )
-    failed = _describe_failures(failures, committed.folder)
+    failed = describe_failures(failures, committed.folder)
     return "\n\n".join([news, "\n".join(_describe_unfinished(committed)), *failed, what_next])
 
 
@@ -158,7 +163,8 @@ def _describe_unfinished(committed: Committed) -> Iterator[str]:
         yield f"- and {len(unfinished) - _SHARDS_SHOWN:,} more shards"
 
 
-def _describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
+def describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
+    """Write the first of some failed tries as paragraphs: what failed, where, its log, its traceback."""
     for number, failed in enumerate(failures[:_FAILURES_SHOWN], start=1):
         where = ", ".join(filter(None, [failed.node, failed.process]))
         title = f"{number}. mini-batch {failed.index}, try {failed.try_number} on {where}: {failed.status.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperator
@@ -23,6 +23,7 @@ from airflow_prs.node.running import run_node
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_prs.node.installing import Method
     from airflow_prs.operators.variables import EnvironmentVariables
 
 ERROR_KEY = "error"
@@ -88,7 +89,7 @@ class MiniBatchesOperator(BaseOperator):
             environ={name: value for name, value in os.environ.items() if not name.startswith(_INTERNAL)},
             variables=self.variables.render(self, context, folder.read_settings().side_inputs),
             environments_root=parallel_run_folder("environments_root", "environments"),
-            install_method=conf.get("standard", "venv_install_method", fallback="auto"),
+            install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             is_orphaned=orphan_check(),
             redact=lambda text: str(redact(text)),
             logger=logger,
