@@ -1,0 +1,10 @@
+"""``python -m airflow_prs``."""
+
+from __future__ import annotations
+
+import sys
+
+from airflow_prs.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""``check``: a job planned as Airflow would, one mini-batch of it run in a worker process, and what would go wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from airflow_prs.cli.console import shown_log
+from airflow_prs.cli.job import Job, plan_job
+from airflow_prs.cli.run import MAX_TRIES
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.running import run_node
+from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, Status
+from airflow_prs.run_folder.folder import RunFolder
+
+_ROWS_SHOWN = 5
+_BYTES_READ = 64 * 1024
+_LONGEST_ROW = 200
+
+_ADVICE = {
+    Status.RUN_EXCEPTION: "Correct run() of the entry script; `run --in-process` stops where it fails, in a debugger.",
+    Status.RUN_BAD_RESULT: "Let run() return a DataFrame, or a list with an element for each item that succeeded.",
+    Status.RUN_TIMEOUT: "Make mini_batch_size smaller or run_invocation_timeout longer.",
+    Status.LOAD_EXCEPTION: "Look at the input, and at --table or --files: is it what the path names?",
+    Status.LOAD_TIMEOUT: "Make mini_batch_size smaller, or give --task_overhead_timeout more seconds.",
+    Status.PROCESS_DIED: "Look at the script's libraries and at memory: mini_batch_size may be too large.",
+    Status.NODE_DIED: "Look at this machine's memory.",
+}
+
+
+def check(job: Job) -> int:
+    """Check a job without leaving a trace; what is found is printed."""
+    with tempfile.TemporaryDirectory(prefix="airflow_prs-check-") as scratch, shown_log(is_output=True):
+        _say(f"The configuration {job.name} has no wrong values.")
+        planned = plan_job(job, str(Path(scratch, "plan")), nodes=None)
+        mini_batch = next(planned.folder.read_mini_batches(0, 1))
+        _say(f"Mini-batch 0 runs in a worker process: {mini_batch.items:,} items, the first is {_first(mini_batch)}")
+        folder = _plan_one(planned.folder, mini_batch, Path(scratch, "one"))
+        return _run_one(job, folder, mini_batch)
+
+
+def _plan_one(planned: RunFolder, mini_batch: MiniBatch, path: Path) -> RunFolder:
+    """Plan a run of a single mini-batch that is tried once, and that no threshold ends."""
+    folder, settings = RunFolder(path), planned.read_settings()
+    config = settings.config.model_copy(
+        update={
+            "run_max_try": 1,
+            "process_count_per_node": 1,
+            "error_threshold": -1,
+            "allowed_failed_count": None,
+            "allowed_failed_percent": None,
+        }
+    )
+    folder.write_settings(replace(settings, config=config))
+    shutil.copyfile(planned.names.source_zip, folder.names.source_zip)
+    shard = Shard(number=0, first=0, count=1, items=mini_batch.items, size_bytes=mini_batch.size_bytes)
+    folder.write_manifest([mini_batch], [shard])
+    return folder
+
+
+def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
+    run_node(
+        NodeRequest(
+            folder=folder,
+            shard_number=0,
+            try_number=1,
+            task_instance_id=str(uuid.uuid4()),
+            max_tries=MAX_TRIES,
+            environ=os.environ,
+            variables=job.variables,
+            logger=logging.getLogger("airflow_prs.node"),
+            tells_results=True,
+        )
+    )
+    manifest = folder.read_manifest()
+    failed = next(folder.read_failed_tries(manifest.shards[0]), None)
+    if failed is not None:
+        _say("\n".join(_describe_failure(failed)))
+        return 1
+    return _describe_success(job, folder, manifest, mini_batch)
+
+
+def _describe_failure(failed: FailedTry) -> Iterator[str]:
+    yield f"It failed, {failed.status.name}, after {failed.duration_s:.3g} s: {failed.error}"
+    if failed.traceback:
+        yield failed.traceback.rstrip()
+    yield f"What to do: {_ADVICE[failed.status]}"
+
+
+def _describe_success(job: Job, folder: RunFolder, manifest: Manifest, mini_batch: MiniBatch) -> int:
+    outcome = folder.read_outcomes(manifest.shards[0])[0]
+    returned, items = int(outcome["returned"]), mini_batch.items
+    _say(f"run() took {float(outcome['run_s']):.3g} s and returned {returned:,} elements for {items:,} items.")
+    if job.config.output_action == "append_row":
+        path = folder.attempts(manifest.shards[0])[0].rows(int(outcome["process"]))
+        _say("\n".join(_first_rows(path, int(outcome["length"]))))
+    if returned < items:
+        _say(f"Warning: {items - returned:,} items without an element count as failed against error_threshold.")
+    elif returned > items:
+        _say("Warning: there are more elements than items; each mini-batch counts as many successes as it has items.")
+    else:
+        _say("Nothing is wrong with it.")
+    return 0
+
+
+def _first_rows(path: Path, length: int) -> Iterator[str]:
+    with path.open("rb") as file:
+        rows = file.read(min(length, _BYTES_READ)).decode("utf-8", "replace").splitlines()
+    yield "The first rows:" if rows else "It has no rows."
+    for row in rows[:_ROWS_SHOWN]:
+        yield f"  {row}" if len(row) <= _LONGEST_ROW else f"  {row[:_LONGEST_ROW]}..."
+
+
+def _first(mini_batch: MiniBatch) -> str:
+    return str(mini_batch.pieces[0]) if mini_batch.pieces else "none: it is known by its number alone"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the command's output

@@ -1,0 +1,103 @@
+"""What a command shows while it works: log lines and a progress bar, which share the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from airflow_prs.records import Closing, Progress, Shard
+from airflow_prs.run_folder.folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from airflow_prs.run_folder.ledger import ShardState
+
+_LOOK_S = 0.25
+
+
+class _Handler(logging.Handler):
+    """Prints log lines above the progress bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        self._console.print(
+            self.format(record), style=style, markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
+
+
+@contextlib.contextmanager
+def shown_log(*, is_output: bool = False) -> Iterator[Console]:
+    """
+    Show what this package logs; the root logger is the entry script's, where it runs in this process.
+
+    :param is_output: whether it is what the command is for, and goes to stdout; else to stderr.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=not is_output)
+    ours = logging.getLogger("airflow_prs")
+    before = ours.level, ours.propagate
+    handler = _Handler(console)
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    try:
+        yield console
+    finally:
+        ours.removeHandler(handler)
+        ours.level, ours.propagate = before
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, folder: RunFolder, shards: Sequence[Shard]) -> Iterator[None]:
+    """Show how far a run is, as its shards commit."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("mini-batches"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=sum(shard.count for shard in shards), failed=0)
+        over = threading.Event()
+        watcher = threading.Thread(target=_follow, args=(bar, task, folder, shards, over), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+
+def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], over: threading.Event) -> None:
+    states: dict[int, ShardState] = {}
+    is_last = False
+    while not is_last:
+        is_last = over.wait(_LOOK_S)
+        for shard in shards:
+            if not _is_done(states.get(shard.number)):
+                # The bar is no reason to end: a look that fails is left to the next one.
+                with contextlib.suppress(OSError, ValueError):
+                    states[shard.number] = folder.read_shard(shard)
+        progress = sum((state.progress for state in states.values()), Progress())
+        bar.update(task, completed=progress.done, failed=progress.failed)
+
+
+def _is_done(state: ShardState | None) -> bool:
+    return state is not None and state.commit is not None and state.commit.closing is Closing.DONE

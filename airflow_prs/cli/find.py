@@ -1,0 +1,27 @@
+"""Finding the run folder that a user means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.run_folder.folder import RunFolder, all_plans
+
+
+def find_run_folder(path: str) -> RunFolder:
+    """
+    Find a run folder.
+
+    :param path: the run folder, or an output folder: its newest run is meant.
+    :raises RunFolderError: if there is none.
+    """
+    folder = RunFolder(Path(path).absolute())
+    if folder.names.settings.is_file():
+        return folder
+    plans = all_plans(path)
+    if not plans:
+        raise RunFolderError(
+            f"{path} is no run folder, and there is none in it; give the output folder of a job, or a run folder, "
+            "which holds config.json"
+        )
+    return RunFolder(plans[-1].path.absolute())

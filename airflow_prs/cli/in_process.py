@@ -1,0 +1,289 @@
+"""
+``run --in-process``: the entry script in this very process, for a debugger and breakpoint().
+
+The script is loaded from where it is written, so that breakpoints set there are met. stdin and stdout stay as they are;
+what the script raises is raised, unless failures are to be counted.
+"""
+
+from __future__ import annotations
+
+import bdb
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from airflow_prs.cli.console import shown_log
+from airflow_prs.cli.job import Job, plan_job
+from airflow_prs.cli.run import MAX_TRIES, conclude
+from airflow_prs.errors import EntryScriptError
+from airflow_prs.node.staging import Stage
+from airflow_prs.node.tally import Tally
+from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Shard, Status
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.names import encode
+from airflow_prs.settings import RunSettings
+from airflow_prs.worker import azureml_core, entry_script, failures, readers, rows, script
+from airflow_prs.worker.working import Order, Try
+
+logger = logging.getLogger(__name__)
+
+_PROCESS = "process000"
+_ITEMS_SHOWN = 10
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
+
+
+def run_in_process(job: Job, output: str, *, nodes: int, goes_on: bool) -> int:
+    """
+    Run a job here, one mini-batch after the other; the location of its result is printed.
+
+    :param output: folder of the result.
+    :param nodes: number of shards.
+    :param goes_on: whether failures are counted; else the first one is raised.
+    """
+    with shown_log():
+        folder = plan_job(job, output, nodes=nodes).folder
+        settings = folder.read_settings()
+        logger.info("The run folder is %s", folder.path)
+        environment = settings.config.environment
+        if environment.is_installed or environment.interpreter != sys.executable:
+            logger.warning("--in-process runs in this Python, %s, not in the configuration's", sys.executable)
+        sys.excepthook = _print_without_us
+        try:
+            with _working_directory(folder):
+                _run_script(job, folder, settings, goes_on=goes_on)
+        except SystemExit as error:
+            # Its code is the script's business; ours would be 0 for a run that came to nothing.
+            error.__traceback__ = _users_frames(error.__traceback__)
+            raise EntryScriptError(failures.describe(error)["traceback"].rstrip()) from None
+        return conclude(folder)
+
+
+def _run_script(job: Job, folder: RunFolder, settings: RunSettings, *, goes_on: bool) -> None:
+    _set_the_scene(job, folder, settings)
+    user_script = _load(job, settings)
+    user_script.init()
+    for shard in folder.read_manifest().shards:
+        _ShardRun(folder, settings, shard, user_script, goes_on=goes_on).run()
+    user_script.shutdown()
+
+
+class _ShardRun:
+    """
+    Runs the mini-batches of a shard.
+
+    :param goes_on: whether failures are counted; else the first one is raised.
+    """
+
+    def __init__(
+        self, folder: RunFolder, settings: RunSettings, shard: Shard, user_script: script.Script, *, goes_on: bool
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._shard = shard
+        self._script = user_script
+        self._goes_on = goes_on
+        specs = ({"name": spec.name, "kind": spec.kind.value, "options": spec.options} for spec in settings.inputs)
+        self._readers = {spec["name"]: readers.make_reader(spec) for spec in specs}
+
+    def run(self) -> None:
+        """Run them all; each is committed before the next one begins."""
+        shard = self._shard
+        attempt = self._folder.open_attempt(
+            shard,
+            try_number=1,
+            task_instance_id=str(uuid.uuid4()),
+            max_tries=MAX_TRIES,
+            node=_node(shard),
+            window=shard.count,
+        )
+        tally = Tally(attempt.inheritance.progress, set())
+        closing = Closing.STOPPED
+        try:
+            with attempt.names.rows(0).open("ab", buffering=0) as file:
+                self._run_all(attempt, tally, rows.RowsFile(file.fileno()))
+            closing = Closing.DONE
+        finally:
+            attempt.commit([], [], progress=tally.progress(), granted=shard.end, closing=closing)
+            attempt.close()
+
+    def _run_all(self, attempt: Attempt, tally: Tally, rows_file: rows.RowsFile) -> None:
+        for mini_batch in self._folder.read_mini_batches(self._shard.first, self._shard.end):
+            tally.count_handed_out(1)
+            outcome, failed = self._try(mini_batch, rows_file)
+            tally.count(outcome)
+            tries = [failed] if failed else []
+            attempt.commit([outcome], tries, progress=tally.progress(), granted=self._shard.end, processes=[0])
+            what = f"failed: {failed.error}" if failed else f"{outcome.returned} elements for {outcome.items} items"
+            logger.info("mini-batch %d: %s (%.3g s)", outcome.index, what, outcome.duration_s)
+
+    def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
+        this, began = Try(mini_batch.index), time.perf_counter()
+        try:
+            order = self._order(mini_batch)
+            loaded = self._readers[order.input].load(order.pieces, order.items)
+            this.begin()
+            elements = self._call(loaded, order)
+            this.end()
+            has_rows = self._settings.config.output_action == "append_row"
+            place = rows_file.append(elements) if has_rows else (0, 0, 0)
+            answer = this.done(len(elements), place)["done"]
+        except (Exception, SystemExit) as error:
+            # Who leaves the debugger wants to leave.
+            if not self._goes_on or isinstance(error, bdb.BdbQuit):
+                raise
+            error.__traceback__ = _users_frames(error.__traceback__)
+            return self._failure(mini_batch, this.failed(error)["try_failed"], time.perf_counter() - began)
+        return _success(mini_batch, answer, time.perf_counter() - began), None
+
+    def _failure(self, mini_batch: MiniBatch, answer: dict[str, Any], duration_s: float) -> tuple[Outcome, FailedTry]:
+        index, started, status = mini_batch.index, answer["started"], Status[answer["status"]]
+        outcome = Outcome(
+            index=index,
+            status=status,
+            tries=1,
+            items=mini_batch.items,
+            started=started,
+            duration_s=duration_s,
+            run_s=answer["run_s"],
+            cpu_s=answer["cpu_s"],
+        )
+        return outcome, FailedTry(
+            index=index,
+            try_number=1,
+            final=True,
+            status=status,
+            error=answer["error"],
+            traceback=answer["traceback"],
+            items=tuple(map(str, mini_batch.pieces[:_ITEMS_SHOWN])),
+            node=_node(self._shard),
+            process=_PROCESS,
+            started=started,
+            duration_s=duration_s,
+        )
+
+    def _order(self, mini_batch: MiniBatch) -> Order:
+        """Hand a mini-batch out as supervisors do."""
+        if self._settings.has_tables:
+            pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
+        else:
+            pieces = [piece.path for piece in mini_batch.pieces]
+        partition = None if mini_batch.partition is None else dict(mini_batch.partition)
+        return Order(mini_batch.index, 1, mini_batch.input, mini_batch.items, partition, pieces)
+
+    def _call(self, loaded: Any, order: Order) -> Any:
+        context = order.context(loaded) if self._script.takes_context else None
+        result = self._script.run(loaded, context)
+        return rows.elements_of(self._script.complete(result) if self._script.is_async else result)
+
+
+def _success(mini_batch: MiniBatch, answer: Sequence[Any], duration_s: float) -> Outcome:
+    index, returned, offset, length, crc, started, run_s, cpu_s = answer
+    return Outcome(
+        index=index,
+        status=Status.RUN_DONE,
+        tries=1,
+        items=mini_batch.items,
+        succeeded=min(returned, mini_batch.items),
+        returned=returned,
+        offset=offset,
+        length=length,
+        crc=crc,
+        started=started,
+        duration_s=duration_s,
+        run_s=run_s,
+        cpu_s=cpu_s,
+    )
+
+
+def _node(shard: Shard) -> str:
+    return f"{encode(socket.gethostname())}-{shard.number}-1"
+
+
+@contextlib.contextmanager
+def _working_directory(folder: RunFolder) -> Iterator[None]:
+    """Work in a copy of the code, as worker processes do."""
+    stage, before = Stage(folder.names.source_zip), Path.cwd()
+    try:
+        os.chdir(stage.working_directory(_PROCESS))
+        yield
+    finally:
+        os.chdir(before)
+        stage.remove()
+
+
+def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings) -> None:
+    """Provide what the entry script finds in a worker process."""
+    output = settings.output or str(folder.names.script_output)
+    Path(output).mkdir(parents=True, exist_ok=True)
+    os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **job.variables})
+    logging.basicConfig(level=settings.config.logging_level, format=_LOG_FORMAT, stream=sys.stderr)
+    log = folder.names.log("entry_script_log", _node(folder.read_manifest().shards[0]), _PROCESS)
+    source, name = _place(job)
+    script_folder = str(Path(source, name).parent)
+    entry_script.fill_in(
+        folder=script_folder,
+        output_dir=output,
+        agent_name=_PROCESS,
+        log_dir=str(log.parent),
+        level=settings.config.logging_level,
+        send_log=lambda lines: _append(log, lines),
+    )
+    entry_script.offer_names([script_folder, source])
+    azureml_core.offer_names(dict(settings.side_inputs))
+
+
+def _append(path: Path, lines: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+
+
+def _place(job: Job) -> tuple[str, str]:
+    """Find the folder of the code, and the script in it, where the user wrote them."""
+    config = job.config
+    if config.source_directory is not None:
+        return str(Path(job.base, config.source_directory)), config.entry_script
+    path = Path(job.base, config.entry_script)
+    return str(path.parent), path.name
+
+
+def _load(job: Job, settings: RunSettings) -> script.Script:
+    source, name = _place(job)
+    try:
+        return script.load_script(source, name, list(settings.arguments))
+    except script.EntryScriptError as error:
+        raise EntryScriptError(str(error)) from None
+
+
+def _print_without_us(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+    """Print an exception that ends this process from the script's own frame on."""
+    if issubclass(kind, bdb.BdbQuit):
+        logger.error("Left from the debugger.")
+        return
+    traceback.print_exception(kind, error, _users_frames(frames))
+
+
+def _users_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of whatever has started us, and ours."""
+    found = frames
+    while found is not None and not _is_ours(found):
+        found = found.tb_next
+    if found is None:
+        return frames
+    while found is not None and _is_ours(found):
+        found = found.tb_next
+    return found
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return frame.tb_frame.f_code.co_filename.startswith((_PACKAGE, "<frozen "))

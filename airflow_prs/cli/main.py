@@ -1,0 +1,175 @@
+"""The command line, and how a command ends."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from airflow_prs.arguments import may_need_no_inputs
+from airflow_prs.errors import PrsError
+
+_DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
+_ARGUMENTS = "What follows -- are the arguments of the entry script, as `arguments` of ParallelRunOperator."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Do what a command line asks for.
+
+    :param argv: what follows the program's name; None: that of this process.
+    :return: the exit code: 0 where all is well, 1 where the job failed; for wrong usage argparse exits with 2.
+    """
+    given, arguments = _split(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(given)
+    if options.command == "show":
+        if arguments:
+            options.parser.error("show takes no arguments of an entry script")
+    else:
+        options.arguments = arguments
+        _check_usage(options)
+    try:
+        return _do(options)
+    except PrsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command's output
+    except OSError as error:
+        if getattr(options, "is_in_process", False):
+            raise  # it may be the entry script's, and a debugger wants it
+        print(error, file=sys.stderr)  # noqa: T201 - as above
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201 - as above
+    return 1
+
+
+def _do(options: argparse.Namespace) -> int:
+    # Each command imports a lot, and none needs what the others do.
+    if options.command == "show":
+        from airflow_prs.cli.show import show
+
+        return show(options.folder, is_following=options.is_following)
+    from airflow_prs.cli.job import read_job
+
+    if options.command == "check":
+        from airflow_prs.cli.check import check
+
+        return check(read_job(options))
+    if options.is_in_process:
+        from airflow_prs.cli.in_process import run_in_process
+
+        return run_in_process(read_job(options), options.output, nodes=options.nodes, goes_on=options.goes_on)
+    from airflow_prs.cli import run
+
+    if options.resume is not None:
+        return run.resume(options.resume, options.config)
+    return run.run(read_job(options), options.output, nodes=options.nodes)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split at the first ``--``; argparse does so in another way in each version of Python."""
+    given = list(argv)
+    if "--" not in given:
+        return given, []
+    place = given.index("--")
+    return given[:place], given[place + 1 :]
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    is_resuming = getattr(options, "resume", None) is not None
+    if is_resuming and (options.input or options.output or options.is_in_process or options.arguments):
+        options.parser.error("--resume goes on with a run as it was planned: leave out all but the configuration")
+    if not is_resuming and options.config is None:
+        options.parser.error("the configuration is missing: the path of a YAML file")
+    if not is_resuming and options.command == "run" and options.output is None:
+        options.parser.error("--output is missing: the folder of the result")
+    if not is_resuming and not options.input and not may_need_no_inputs(options.arguments):
+        options.parser.error("--input is missing: a file, a folder, or a pattern")
+    if getattr(options, "goes_on", False) and not options.is_in_process:
+        options.parser.error("--keep-going goes with --in-process; other runs keep going anyway")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m airflow_prs", description=_DESCRIPTION, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    _add_run(commands)
+    _add_check(commands)
+    _add_show(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
+    run.add_argument("config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
+    _add_inputs(run)
+    run.add_argument("--output", metavar="FOLDER", help="folder of the result; the run folder lies in it, too")
+    run.add_argument(
+        "--nodes",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="shards, which run one after the other, each with all worker processes (default: 1)",
+    )
+    run.add_argument("--resume", metavar="RUN_FOLDER", help="go on with a run that was interrupted")
+    run.add_argument(
+        "--in-process",
+        dest="is_in_process",
+        action="store_true",
+        help="run the entry script in this very process, so that breakpoint() and a debugger work in it; "
+        "no timeouts and no retries, a failure ends the run with the script's own exception",
+    )
+    run.add_argument(
+        "--keep-going",
+        dest="goes_on",
+        action="store_true",
+        help="with --in-process: count failures instead, and hold them against the thresholds at the end",
+    )
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = _add_command(commands, "check", "run one mini-batch, and say what would go wrong", epilog=_ARGUMENTS)
+    check.add_argument("config", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
+    _add_inputs(check)
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    show = _add_command(commands, "show", "show how far a run is, what came of it, what failed and where the logs are")
+    show.add_argument("folder", help="a run folder, or the output folder of a job: its newest run is shown")
+    show.add_argument("--follow", dest="is_following", action="store_true", help="show it each second until it is over")
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a file, a folder, or a pattern such as 'data/**/*.png', in quotes; may be given several times",
+    )
+    parser.add_argument(
+        "--side-input",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="reference data, a file or a folder, by the name that the script knows it by; may be given several times",
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--table", choices=("csv", "parquet"), help="inputs are tables (default: by .csv or .parquet)")
+    kind.add_argument(
+        "--files", dest="is_files", action="store_true", help="inputs are files, whatever they are called"
+    )
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, *, epilog: str | None = None
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog, allow_abbrev=False
+    )
+    command.set_defaults(parser=command)
+    return command
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return count

@@ -1,0 +1,119 @@
+"""``run``: all shards of a job one after the other, each with all its worker processes, then the result."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_prs.cli.console import progress_bar, shown_log
+from airflow_prs.cli.find import find_run_folder
+from airflow_prs.cli.job import Job, load_config, plan_job
+from airflow_prs.errors import ConfigError, IncompleteRunError, NodeError, PrsError, RunAbortedError
+from airflow_prs.merge import merge_run
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.running import run_node
+from airflow_prs.records import Manifest, Shard
+from airflow_prs.report import HOW_TO_GO_ON, write_reports
+from airflow_prs.run_folder.folder import RunFolder
+
+MAX_TRIES = 0
+"""Stands in claims for Airflow's number, which tells a clear; in a shell nothing is cleared."""
+
+
+def run(job: Job, output: str, *, nodes: int) -> int:
+    """
+    Run a job; the location of its result is printed.
+
+    :param output: folder of the result.
+    :param nodes: number of shards.
+    """
+    with shown_log():
+        folder = plan_job(job, output, nodes=nodes).folder
+    return _run(folder, job.variables)
+
+
+def resume(path: str, config: str | None) -> int:
+    """
+    Go on with a run that was interrupted.
+
+    :param path: its run folder, or the output folder whose newest run it is.
+    :param config: YAML file, which alone holds the values of environment variables; None: it is not at hand.
+    """
+    folder = find_run_folder(path)
+    names = folder.read_settings().variable_names
+    if names and config is None:
+        problem = f"config is missing: the run sets {', '.join(names)}, whose values only the configuration's file has"
+        raise ConfigError([problem])
+    values = load_config(Path(config).absolute()).environment_variables if config is not None else None
+    return _run(folder, {name: str(value) for name, value in (values or {}).items()})
+
+
+def conclude(folder: RunFolder) -> int:
+    """
+    Publish the result of a run, and print where it is.
+
+    :raises RunAbortedError: if a threshold is exceeded.
+    :raises IncompleteRunError: if mini-batches have no outcome.
+    """
+    try:
+        location = merge_run(folder).location
+    except (RunAbortedError, IncompleteRunError) as error:
+        raise _in_shell_words(error, folder) from None
+    print(location)  # noqa: T201 - the command's output
+    return 0
+
+
+def _run(folder: RunFolder, variables: Mapping[str, str]) -> int:
+    manifest = folder.read_manifest()
+    with shown_log() as console:
+        logging.getLogger(__name__).info("The run folder is %s", folder.path)
+        with progress_bar(console, folder, manifest.shards):
+            _run_shards(folder, manifest, variables)
+        return conclude(folder)
+
+
+def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, str]) -> None:
+    try:
+        for shard in manifest.shards:
+            run_node(_request(folder, shard, variables))
+    except RunAbortedError as error:
+        write_reports(folder, folder.read_settings(), manifest, status="aborted", result=None)
+        raise _in_shell_words(error, folder) from None
+    except PrsError as error:
+        write_reports(folder, folder.read_settings(), manifest, status="failed", result=None)
+        raise NodeError(f"{error}\n\n{_go_on(folder)}") from None
+    except KeyboardInterrupt:
+        logging.getLogger(__name__).warning("%s", _go_on(folder))
+        raise
+
+
+def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> NodeRequest:
+    claim = folder.read_shard(shard).claim
+    return NodeRequest(
+        folder=folder,
+        shard_number=shard.number,
+        try_number=1 if claim is None else claim.try_number + 1,
+        task_instance_id=str(uuid.uuid4()),
+        max_tries=MAX_TRIES if claim is None else claim.max_tries,
+        environ=os.environ,
+        variables=variables,
+        logger=logging.getLogger("airflow_prs.node"),
+    )
+
+
+def _in_shell_words(error: RunAbortedError | IncompleteRunError, folder: RunFolder) -> PrsError:
+    """Leave out how to go on in Airflow."""
+    text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
+    mend = f"{HOW_TO_GO_ON} mend the cause and run again, which starts over."
+    what_next = _go_on(folder) if isinstance(error, IncompleteRunError) else mend
+    return type(error)(f"{text}\n\n{what_next}")
+
+
+def _go_on(folder: RunFolder) -> str:
+    return (
+        f"{HOW_TO_GO_ON} after a change of the script, the input or the configuration run again, which starts over. "
+        f"Else this goes on where it stopped:\npython -m airflow_prs run --resume {folder.path}"
+    )

@@ -1,0 +1,59 @@
+"""A command line is understood, or refused with what would be right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from airflow_prs.cli.main import main
+
+RUN = ["run", "config.yaml", "--input", "data"]
+
+
+def refusal(capsys, *argv):
+    """What is said of a command line that is wrong usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], "command"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["run", "--input", "data", "--output", "out"], "the configuration is missing"),
+        (RUN, "--output is missing"),
+        (["run", "config.yaml", "--output", "out"], "--input is missing"),
+        (["check", "config.yaml"], "--input is missing"),
+        ([*RUN, "--output", "out", "--nodes", "0"], "0 is less than 1"),
+        ([*RUN, "--output", "out", "--table", "csv", "--files"], "not allowed with argument"),
+        ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
+        ([*RUN, "--output", "out", "--keep-going"], "--keep-going goes with --in-process"),
+        ([*RUN, "--resume", "out"], "leave out all but the configuration"),
+        (["run", "--resume", "out", "--in-process"], "leave out all but the configuration"),
+        (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the configuration"),
+        (["show", "out", "--", "--model", "m"], "show takes no arguments"),
+        (["show"], "folder"),
+    ],
+)
+def test_wrong_usage_is_refused_with_what_is_wrong(capsys, argv, expected):
+    assert expected in refusal(capsys, *argv)
+
+
+def test_a_configuration_that_is_missing_is_one_line_and_code_1(tmp_path, capsys):
+    code = main(["run", str(tmp_path / "no.yaml"), "--input", "data", "--output", str(tmp_path)])
+    assert (code, capsys.readouterr().err.count("\n")) == (1, 1)
+
+
+def test_the_commands_load_without_airflow_and_without_its_weight():
+    code = (
+        "import sys; sys.modules['airflow'] = None; import airflow_prs.__main__; "
+        "from airflow_prs.cli import check, in_process, run, show; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'pandas', 'pyarrow', 'numpy', 'rich'}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    assert found == "[]"
