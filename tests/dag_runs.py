@@ -32,6 +32,11 @@ def run(mini_batch):
 """
 
 
+def result_of(output: Path) -> str:
+    """Read what a step published."""
+    return (output / "parallel_run_step.txt").read_text()
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run of a DAG."""

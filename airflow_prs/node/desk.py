@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from airflow_prs.node.committing import Committer
+from airflow_prs.node.protocols import Failure
 from airflow_prs.node.queue import Hand, WorkQueue
-from airflow_prs.node.slots import Failure
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.tally import Tally
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status

@@ -12,10 +12,10 @@ from typing import Any
 from airflow_prs.errors import RunAbortedError
 from airflow_prs.node.desk import ShardDesk, TryRules
 from airflow_prs.node.environments import ensure_environment
+from airflow_prs.node.protocols import Rules
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.resources import ResourceLog
-from airflow_prs.node.slots import Rules
 from airflow_prs.node.staging import Stage
 from airflow_prs.node.starting import Starter
 from airflow_prs.node.status import StatusBoard

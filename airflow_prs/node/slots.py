@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_prs.node.memory import used_bytes
 from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.protocols import Desk, Failure, Home, Rules, StartFailure
 from airflow_prs.node.queue import Hand
 from airflow_prs.records import MiniBatch, Outcome, Status
 
@@ -25,95 +25,6 @@ _MOST_FAILED_TRIES = 10
 _SMOOTHING = 0.2
 _CANCEL_S = 5.0
 _MEMORY_CHECK_S = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """
-    A try that failed.
-
-    :param hand: what was tried.
-    :param process: name of the worker process.
-    :param started: moment, seconds since the epoch (UTC).
-    :param is_hopeless: whether the script says that another try would not help.
-    :param wait_s: how long the script asks to wait before the next try.
-    """
-
-    hand: Hand
-    status: Status
-    error: str
-    traceback: str = ""
-    process: str
-    started: float
-    duration_s: float
-    run_s: float = 0.0
-    cpu_s: float = 0.0
-    is_hopeless: bool = False
-    wait_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartFailure:
-    """A worker process that never became ready: ``environment``, ``import``, ``init`` or ``timeout``."""
-
-    stage: str
-    error: str
-    traceback: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """
-    How processes are treated.
-
-    :param run_s: seconds for a call of run().
-    :param load_s: seconds for loading a mini-batch.
-    :param init_s: seconds for init().
-    :param shutdown_s: seconds for shutdown().
-    :param has_tables: whether mini-batches are loaded before run() is called, which the process then tells.
-    :param most_mini_batches: after which a process is replaced; None: never for that.
-    :param most_memory_bytes: above which a process is replaced between mini-batches; None: never for that.
-    """
-
-    run_s: float
-    load_s: float
-    init_s: float
-    shutdown_s: float
-    has_tables: bool = False
-    most_mini_batches: int | None = None
-    most_memory_bytes: int | None = None
-
-
-class Desk(Protocol):
-    """Where slots get their work, and bring what came of it."""
-
-    def next_hand(self, *, slot: int, may_be_alone: bool) -> Hand | None:
-        """Take what a slot should do next; None: nothing now."""
-
-    def take_outcome(self, outcome: Outcome) -> None:
-        """Take the outcome of a mini-batch that succeeded."""
-
-    def take_failure(self, failure: Failure) -> None:
-        """Take a failed try."""
-
-    def give_back(self, hands: list[Hand]) -> None:
-        """Take back what came to nothing through no fault of its own."""
-
-    def fair_share(self) -> int:
-        """Say how many mini-batches a process may hold so that the others get theirs."""
-
-
-class Home(Protocol):
-    """Where slots get their processes."""
-
-    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
-        """Start a worker process for a slot."""
-
-    def take_start_failure(self, failure: StartFailure) -> None:
-        """Take a process that did not become ready."""
-
-    def say(self, text: str) -> None:
-        """Put a line into the task log."""
 
 
 @dataclass(slots=True)

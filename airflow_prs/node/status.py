@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.node.slots import Failure
+from airflow_prs.node.protocols import Failure
 from airflow_prs.records import SCHEMA, Outcome, Progress, Shard
 from airflow_prs.run_folder import files
 

@@ -17,8 +17,9 @@ from typing import Any
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError, RunFolderError
 from airflow_prs.node.desk import ShardDesk
 from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.protocols import Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
-from airflow_prs.node.slots import Rules, Slot, StartFailure
+from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.records import Closing, MiniBatch, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.dag_runs import DagFile
+from tests.dag_runs import result_of
 
 ALL = "".join(f"item {number}\n" for number in range(10))
 
@@ -24,14 +23,6 @@ FAILS_AT_3 = """
 
 
 @pytest.fixture
-def dag_file(airflow_home, request):
-    """A DAG file of this test's own."""
-    file = DagFile(airflow_home / "dags" / re.sub(r"\W+", "_", request.node.name)[:100])
-    yield file
-    file.remove()
-
-
-@pytest.fixture
 def items(tmp_path):
     """Ten files with a line each, in a folder whose name is a trial."""
     folder = tmp_path / 'ten it\'s "ïtems"'
@@ -44,10 +35,6 @@ def items(tmp_path):
 @pytest.fixture
 def output(tmp_path):
     return tmp_path / "the öutput"
-
-
-def result_of(output):
-    return (output / "parallel_run_step.txt").read_text()
 
 
 def report_of(run, task_id="step"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pstats
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.dag_runs import DagFile
+from tests.dag_runs import result_of
 
 ORIGINAL = '''
     """Written for the original."""
@@ -54,14 +53,6 @@ ORIGINAL = '''
 
 
 @pytest.fixture
-def dag_file(airflow_home, request):
-    """A DAG file of this test's own."""
-    file = DagFile(airflow_home / "dags" / re.sub(r"\W+", "_", request.node.name)[:100])
-    yield file
-    file.remove()
-
-
-@pytest.fixture
 def items(tmp_path):
     """Four files with a line each."""
     folder = tmp_path / "items"
@@ -83,10 +74,6 @@ def one_step(dag_id, inputs, output, *, step="", config=""):
                 task_id="step", parallel_run_config=config({config}), inputs={inputs}, output={str(output)!r}, {step}
             )
     """
-
-
-def result_of(output):
-    return (output / "parallel_run_step.txt").read_text()
 
 
 def logs_of(run, kind):

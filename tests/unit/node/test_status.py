@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 
+from airflow_prs.node.protocols import Failure
 from airflow_prs.node.queue import Hand
-from airflow_prs.node.slots import Failure
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
 
