@@ -17,10 +17,10 @@ LOWEST_DATE := 2025-10-01
 LOWEST_VENV := .venv-lowest
 
 # Airflow keeps everything inside the checkout, whatever the caller's own AIRFLOW... variables say.
-unexport $(filter AIRFLOW%,$(.VARIABLES))
+unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo test test-all test-slow test-lowest lint format
+.PHONY: help venv demo test test-all test-slow test-lowest bench lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -65,6 +65,9 @@ $(LOWEST_VENV)/.installed: $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
 	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
 	touch $@
+
+bench: $(VENV)/.synced  ## measure our cost beside what one would write by hand
+	$(BIN)/python -m benchmarks.bench
 
 lint: $(VENV)/.synced  ## ruff (lint and format), mypy, import contract, dependencies, spelling
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+for name in [name for name in os.environ if name.startswith("AIRFLOW") and name != "AIRFLOW_PRS_TEST_SQL"]:
     del os.environ[name]
 HOME = Path(tempfile.gettempdir(), f"airflow_prs-tests-{uuid4().hex}")
 os.environ.update(
