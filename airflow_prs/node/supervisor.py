@@ -21,7 +21,7 @@ from airflow_prs.node.protocols import Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
-from airflow_prs.records import Closing, MiniBatch, StoredVerdict
+from airflow_prs.records import Closing, MiniBatch, Progress, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 
 _CHECK_S = 0.05
@@ -253,12 +253,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(_PROGRESS_S)
             now, progress = time.monotonic(), self._desk.tally.progress()
-            rate = (progress.done - before.done) / (now - since)
-            left = f"{(progress.total - progress.done) / rate:.0f} s left" if rate else "no end in sight yet"
-            self.say(
-                f"{progress.done} of {progress.total} mini-batches done, {progress.failed} failed, "
-                f"{rate:.3g} a second, {left}"
-            )
+            self.say(_told(before, progress, now - since))
             before, since = progress, now
 
     async def _mind_progress(self) -> None:
@@ -305,3 +300,14 @@ class Supervisor:
                 raise
             # The reason for stopping matters more; without a closing record the next attempt is careful.
             self.say(f"the last commit failed: {error}")
+
+
+def _told(before: Progress, now: Progress, seconds: float) -> str:
+    """Word how far a shard is, and how fast it was lately."""
+    left = now.total - now.done
+    rate, rows = (now.done - before.done) / seconds, (now.elements - before.elements) / seconds
+    end = f"about {left / rate:.0f} seconds to go" if rate else "no end in sight yet"
+    return (
+        f"{now.done} of {now.total} mini-batches done, {now.failed} of them failed, {left} left; "
+        f"{rate:.3g} mini-batches and {rows:.4g} rows a second, {end}"
+    )

@@ -327,3 +327,24 @@ def test_a_script_may_store_its_output_itself(dag_file, items, output):
     )
     run = dag_file.run()
     assert sorted(path.name for path in Path(run.xcom("step.merge")).iterdir()) == [f"{n}.txt" for n in range(10)]
+
+
+def test_a_shard_that_exceeds_its_execution_timeout_goes_on_with_the_next_try(dag_file, items, output):
+    dag_file.script(
+        """
+        import pathlib, time
+
+        def run(mini_batch):
+            time.sleep(0.7)
+            return [pathlib.Path(path).read_text() for path in mini_batch]
+        """
+    )
+    step = 'execution_timeout=__import__("datetime").timedelta(seconds=4), retry_delay=0'
+    dag_file.write(one_step("too_slow", items, output, step=step, config="node_count=1, mini_batch_size=1"))
+
+    run = dag_file.run()
+
+    assert run.state == "success"
+    assert result_of(output) == ALL
+    attempts = Path(run.xcom("step.plan", key="plan")["folder"], "nodes", "00000")
+    assert len(list(attempts.iterdir())) > 1

@@ -20,11 +20,12 @@ import pytest
 
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.environment import Environment
-from airflow_prs.errors import EnvironmentBrokenError
+from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError
 from airflow_prs.node.environments import ensure_environment, missing_module_hint
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from tests.shards import Tries, make_config, read_rows
+from tests.shards import make_plan as make_shard
 
 DEADLINE_S = 30
 BESIDE = Path(sys.executable).parent
@@ -95,6 +96,31 @@ def test_an_environment_has_its_own_packages_and_no_airflow(of, root, method):
     interpreter = ensure_environment(of("pandas==1.5.3"), root, quiet, environ=variables(), method=method)
     code = "import importlib.util as u, pandas, pyarrow.parquet; print(pandas.__version__, u.find_spec('airflow'))"
     assert ask(interpreter, code) == "1.5.3 None"
+
+
+def test_a_shard_runs_in_an_environment_that_its_node_makes(of, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", variables()["PATH"])
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    script = "import pandas, sys\ndef run(mini_batch): return [pandas.__version__, sys.prefix]\n"
+    folder = make_shard(tmp_path, script, mini_batches=1, environment=of("pandas==1.5.3"))
+
+    Tries(folder).run()
+
+    version, prefix = read_rows(folder)
+    assert version == "1.5.3"
+    assert Path(prefix).is_relative_to(tmp_path / "home")
+
+
+def test_what_an_environment_lacks_is_named_with_it(of, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", variables()["PATH"])
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    script = "import sklearn\ndef run(mini_batch): return mini_batch\n"
+    folder = make_shard(tmp_path, script, mini_batches=1, environment=of("pandas==1.5.3"))
+
+    with pytest.raises(
+        EntryScriptError, match=r"(?s)^Traceback.*sklearn is missing in .*from_pip.*add it to requirements"
+    ):
+        Tries(folder).run()
 
 
 def test_what_another_python_is_told_by_variables_does_not_lead_astray(of, root, method, tmp_path):

@@ -6,6 +6,7 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -49,6 +50,7 @@ FAILURES = {
         Status.RUN_TIMEOUT,
         "run_invocation_timeout",
     ),
+    "blocks_in_io": ("os.mkfifo('pipe'); open('pipe')", Status.RUN_TIMEOUT, "run_invocation_timeout"),
     "kills_its_parent": ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", Status.PROCESS_DIED, "guard"),
 }
 
@@ -63,6 +65,9 @@ HARMLESS = {
     "replaces_handlers": "[signal.signal(n, signal.SIG_IGN) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]",
     "forks": "os.fork()",
 }
+
+
+SHORT_OF_MEMORY = SimpleNamespace(total=1000 * 2**20, available=20 * 2**20)
 
 
 def no_descendants() -> bool:
@@ -105,6 +110,35 @@ def test_the_traceback_starts_and_ends_in_the_users_code(tmp_path):
     assert {Path(file).name for file in files} == {"script.py"}
     assert failed.items == ("item-4", "item-5")
     assert (folder.path / failed.log).parent.name == failed.node
+
+
+def test_a_process_that_is_killed_while_memory_is_short_is_said_to_lack_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SHORT_OF_MEMORY)
+    folder = make_plan(tmp_path, misbehaving(FAILURES["killed"][0]), run_max_try=1)
+
+    Tries(folder).run()
+
+    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    assert "SIGKILL; memory was short (20 of 1000 MiB available)" in failed.error
+
+
+def test_elements_need_not_be_picklable(tmp_path):
+    folder = make_plan(tmp_path, "def run(mini_batch): return [lambda: 0 for _ in mini_batch]\n", mini_batches=1)
+
+    assert Tries(folder).run()["succeeded"] == 1
+
+    assert all(row.startswith("<function run.") for row in read_rows(folder))
+
+
+@pytest.mark.slow
+def test_a_flood_of_gigabytes_is_kept_within_limits(tmp_path):
+    body = "for _ in range(40): sys.stdout.write('x' * 50_000_000 + chr(10))"
+    folder = make_plan(tmp_path, misbehaving(body), run_invocation_timeout=300)
+
+    assert Tries(folder).run()["succeeded"] == 6
+
+    logs = sum(file.stat().st_size for file in folder.names.logs.rglob("*") if file.is_file())
+    assert logs < 2 * 2 * 110 * 2**20
 
 
 def test_an_exception_that_cannot_be_shown_is_a_failed_try(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 import threading
 import time
@@ -253,3 +254,18 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
     last = json.loads(folder.attempts(folder.read_manifest().shards[0])[-1].status.read_text())
     assert 0 < seen[0]["progress"]["succeeded"] < last["progress"]["succeeded"] == 60
     assert sum(seen[0]["bins"]["done"]) == seen[0]["progress"]["succeeded"]
+
+
+def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("airflow_prs.node.supervisor._PROGRESS_S", 0.5)
+    caplog.set_level("INFO", "tests.node")
+    folder = make_plan(
+        tmp_path, "import time\ndef run(mini_batch): time.sleep(0.1); return mini_batch\n", mini_batches=40
+    )
+
+    Tries(folder).run()
+
+    told = [message for message in caplog.messages if "mini-batches done" in message]
+    pattern = r"\d+ of 40 mini-batches done, 0 of them failed, \d+ left; \S+ mini-batches and \S+ rows a second, .+"
+    assert told
+    assert all(re.fullmatch(pattern, message) for message in told)
