@@ -27,6 +27,8 @@ __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_siz
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 
+_FORMAT_OF_SUFFIX = {".jsonl": "jsonl"}
+
 
 class ParallelRunConfig(BaseModel):
     """
@@ -56,6 +58,8 @@ class ParallelRunConfig(BaseModel):
     :param partition_keys: * keys of partition_format whose combinations of values make the mini-batches.
     :param environment_variables: set in the worker processes; never stored and never shown.
     :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
+    :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), or ``jsonl``; None: by the
+        suffix .jsonl of append_row_file_name, else text.
     :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
     :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
         or take a quarter, an hour at most; 0: at once.
@@ -87,6 +91,7 @@ class ParallelRunConfig(BaseModel):
     partition_keys: tuple[str, ...] | None = None
     environment_variables: dict[str, Any] | None = None
     mini_batches_per_task: int | None = None
+    append_row_format: str | None = None
     count_failed_tries: bool = False
     retry_delay_s: float = 0
     max_mini_batches_per_process: int | None = None
@@ -117,6 +122,7 @@ class ParallelRunConfig(BaseModel):
             environment_variables: Mapping[str, Any] | None = None,
             *,
             mini_batches_per_task: int | PipelineParameter | None = None,
+            append_row_format: str | PipelineParameter | None = None,
             count_failed_tries: bool | PipelineParameter = False,
             retry_delay_s: float | PipelineParameter = 0,
             max_mini_batches_per_process: int | PipelineParameter | None = None,
@@ -165,6 +171,12 @@ class ParallelRunConfig(BaseModel):
     def result_file_name(self) -> str:
         """Name of the append_row file."""
         return self.append_row_file_name or DEFAULT_FILE_NAME
+
+    @property
+    def result_format(self) -> str:
+        """Format of the append_row file."""
+        suffix = Path(self.result_file_name).suffix.lower()
+        return self.append_row_format or _FORMAT_OF_SUFFIX.get(suffix, "text")
 
     def promoted(self) -> dict[str, Promotion]:
         """The PipelineParameters in it, by name."""

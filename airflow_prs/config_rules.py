@@ -23,8 +23,11 @@ from airflow_prs.wording import shown, wrong
 LOGGING_LEVELS = ("WARNING", "INFO", "DEBUG")
 OUTPUT_ACTIONS = ("append_row", "summary_only")
 
+APPEND_ROW_FORMATS = ("text", "csv", "jsonl")
+
 OURS = (
     "mini_batches_per_task",
+    "append_row_format",
     "count_failed_tries",
     "retry_delay_s",
     "max_mini_batches_per_process",
@@ -251,7 +254,9 @@ def _at_least(minimum: int) -> Rule:
 
 
 def _or_none(rule: Rule, none: str = "None") -> Rule:
-    schema = rule.schema and {**rule.schema, "type": [*_types(rule.schema), "null"]}
+    schema = None if rule.schema is None else {**rule.schema, "type": [*_types(rule.schema), "null"]}
+    if schema is not None and "enum" in schema:
+        schema["enum"] = [*schema["enum"], None]
     return Rule(allowed=f"{rule.allowed}, or {none}", parse=_optional(rule.parse), schema=schema)
 
 
@@ -318,6 +323,14 @@ RULES: Mapping[str, Rule] = {
         Rule(allowed="a dict of str to str (templates and side inputs too)", parse=_variables)
     ),
     "mini_batches_per_task": _or_none(_at_least(1), "None for one shard a node"),
+    "append_row_format": _or_none(
+        Rule(
+            allowed="'text', 'csv' or 'jsonl'",
+            parse=_one_of(APPEND_ROW_FORMATS),
+            schema={"type": "string", "enum": list(APPEND_ROW_FORMATS)},
+        ),
+        "None for what the suffix of append_row_file_name says",
+    ),
     "count_failed_tries": Rule(allowed="True or False", parse=_flag, schema={"type": "boolean"}),
     "retry_delay_s": Rule(
         allowed="a number of at least 0, in seconds", parse=_seconds, schema={"type": "number", "minimum": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from airflow_prs.committed import Committed
+    from airflow_prs.run_folder.folder import RunFolder
     from airflow_prs.run_folder.names import AttemptNames
 
 _STRETCH_BYTES = 4 << 20
@@ -46,6 +48,7 @@ def publish_rows(target: Path, committed: Committed, *, confirm: Callable[[], No
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as out:
+            out.write(_read_header(committed.folder))
             for state in committed.states:
                 copy_rows(committed.outcomes(state), committed.attempts(state), out)
         # A big file takes its time to become durable: that is done before the last look, not after it.
@@ -61,6 +64,12 @@ def publish_rows(target: Path, committed: Committed, *, confirm: Callable[[], No
             f"the result cannot be put at {target}: {error.strerror or error}. What stood there before is untouched. "
             f"{advice} and clear the merge task: it does no mini-batch again."
         ) from error
+
+
+def _read_header(folder: RunFolder) -> bytes:
+    """Read the line of column names that stands once, above the rows; nothing where the format has none."""
+    layout = folder.read_layout()
+    return b"" if layout is None else json.loads(layout)["header"].encode()
 
 
 def copy_rows(outcomes: npt.NDArray[Any], attempts: list[AttemptNames], out: BinaryIO) -> None:

@@ -122,6 +122,12 @@ class RunFolder:
         found = [ledger.read_claim(names) for names in self.attempts(shard)]
         return [claim for claim in found if claim is not None]
 
+    def read_layout(self) -> bytes | None:
+        """Read what the rows of all mini-batches have in common, as it was refined last; None: nothing."""
+        revisions = self.names.layout.glob("[0-9]*")
+        newest = max(revisions, default=None, key=lambda path: int(path.name))
+        return None if newest is None else newest.read_bytes()
+
     # What was ruled
 
     def open_gatekeeper(self, *, try_number: int, task_instance_id: str, max_tries: int) -> verdicts.GatekeeperClaim:

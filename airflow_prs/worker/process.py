@@ -19,7 +19,17 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 PRIVATE_NAME = "_prs_worker"
 
 if TYPE_CHECKING:
-    from airflow_prs.worker import azureml_core, channel, entry_script, environment, failures, rows, script, working
+    from airflow_prs.worker import (
+        azureml_core,
+        channel,
+        entry_script,
+        environment,
+        failures,
+        formats,
+        rows,
+        script,
+        working,
+    )
 else:
 
     def _neighbour(name: str) -> ModuleType:
@@ -34,6 +44,7 @@ else:
     entry_script = _neighbour("entry_script")
     environment = _neighbour("environment")
     failures = _neighbour("failures")
+    formats = _neighbour("formats")
     rows = _neighbour("rows")
     script = _neighbour("script")
     working = _neighbour("working")
@@ -62,7 +73,7 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
     stage = "environment"
     try:
         environment.check_environment(spec["kind"] for spec in setup["inputs"])
-        rows_file = _open_rows(setup["rows_path"]) if setup["append_rows"] else None
+        rows_file = _open_rows(setup) if setup["append_rows"] else None
         _set_the_scene(setup, supervisor)
         stage = "import"
         user_script = script.load_script(setup["source"], setup["entry_script"], setup["argv"])
@@ -100,10 +111,11 @@ def _set_the_scene(setup: dict[str, Any], supervisor: channel.Channel) -> None:
     azureml_core.offer_names(setup["side_inputs"])
 
 
-def _open_rows(path: str) -> rows.RowsFile:
+def _open_rows(setup: dict[str, Any]) -> rows.RowsFile:
+    path = setup["rows_path"]
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    return rows.RowsFile(channel.out_of_the_way(fd))
+    return rows.RowsFile(channel.out_of_the_way(fd), formats.make_writer(setup.get("rows_format")))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ NOTHING = "None (is a return statement missing?)"
 WRITE_SIZE = 1024 * 1024
 """In characters or bytes: however much run() returned, no more than this is held as text at a time."""
 
+SETTINGS = "parallel_run_step.settings.json"
+"""The file of the original's that holds arguments of to_csv."""
+
+TEXT = {"sep": " ", "header": False, "index": False}
+"""How the original calls to_csv."""
+
 ENCODING: tuple[str, str] = ("utf-8", "surrogateescape")
 """File names may hold bytes that are no text; they come out as they came in."""
 
@@ -38,7 +44,7 @@ def elements_of(result: Any) -> Any:
     :returns: something with a length.
     :raises BadResultError: if it is nothing that has elements.
     """
-    if type(result) in (list, tuple) or _is_data_frame(result):
+    if type(result) in (list, tuple) or is_data_frame(result):
         return result
     if not _has_elements(result):
         what = f"{reprlib.repr(result)}, which is of type {type(result).__name__}"
@@ -54,9 +60,14 @@ def write_elements(elements: Any, write: Callable[[bytes], Any]) -> None:
     :param write: takes the next bytes.
     :raises BadResultError: if the number of elements is not its length.
     """
-    if _is_data_frame(elements):
-        _write_frame(elements, write)
-        return
+    if is_data_frame(elements):
+        write_frame(elements, write, TEXT)
+    else:
+        write_lines(elements, write)
+
+
+def write_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
+    """Write each element on a line; see write_elements()."""
     lines: list[str] = []
     size = count = 0
     for element in elements:
@@ -79,23 +90,25 @@ class RowsFile:
     The rows file of this process; nobody else writes to it.
 
     :param fd: the file, open for appending.
+    :param writer: makes bytes of elements, as write_elements() does.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, writer: Callable[[Any, Callable[[bytes], Any]], None] = write_elements) -> None:
         self._fd = fd
+        self._writer = writer
         self._end = os.fstat(fd).st_size
         self._crc = 0
 
     def append(self, elements: Any) -> tuple[int, int, int]:
         """
-        Append elements as lines, whole or not at all.
+        Append elements as rows, whole or not at all.
 
         :returns: offset, length and CRC-32 of their bytes.
         """
         offset = self._end
         self._crc = 0
         try:
-            write_elements(elements, self._write)
+            self._writer(elements, self._write)
         except BaseException:
             self._take_back(offset)
             raise
@@ -123,12 +136,16 @@ def _write_lines(lines: list[str], write: Callable[[bytes], Any]) -> int:
     return count
 
 
-def _write_frame(frame: Any, write: Callable[[bytes], Any]) -> None:
-    """Let pandas write as it goes: the text of a whole DataFrame may be larger than the DataFrame."""
+def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str, Any]) -> None:
+    """
+    Let pandas write as it goes: the text of a whole DataFrame may be larger than the DataFrame.
+
+    :param options: arguments of to_csv.
+    """
     raw = _Raw(write)
     text = io.TextIOWrapper(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
     try:
-        frame.to_csv(text, sep=" ", header=False, index=False)
+        frame.to_csv(text, **options)
         text.flush()
     finally:
         raw.is_over = True  # what is left after an error is not to be written by those who close
@@ -160,7 +177,7 @@ def _has_elements(result: Any) -> bool:
     return True
 
 
-def _is_data_frame(result: Any) -> bool:
+def is_data_frame(result: Any) -> bool:
     """Whether it is a DataFrame, without importing pandas: who returns one has imported it."""
     data_frame = getattr(sys.modules.get("pandas"), "DataFrame", None)
     return data_frame is not None and isinstance(result, data_frame)

@@ -142,6 +142,7 @@ WRONG = [
         "an int of at least 1, in bytes, or a str such as '500MB' or '2GB', or None for no limit",
     ),
     ("max_concurrency_per_process", 0, INT_1),
+    ("append_row_format", "xml", "'text', 'csv' or 'jsonl'"),
     ("count_failed_tries", 1, "True or False"),
 ]
 
@@ -295,6 +296,7 @@ PROMOTABLE = {
     "allowed_failed_percent": 3.5,
     "partition_keys": '["user"]',
     "mini_batches_per_task": 3,
+    "append_row_format": "csv",
     "count_failed_tries": True,
     "retry_delay_s": 0.5,
     "max_mini_batches_per_process": 3,

@@ -1,0 +1,73 @@
+"""DataFrames whose columns must be the same for all mini-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Relative, as this package has another name where it is at work.
+from . import rows  # noqa: TID252
+
+
+def frame_of(elements: Any, wanted_by: str) -> Any:
+    """
+    Give elements as a DataFrame.
+
+    :param elements: a DataFrame, or dicts of column to value.
+    :param wanted_by: what the error says needs it.
+    :raises BadResultError: if they are neither.
+    """
+    if rows.is_data_frame(elements):
+        return elements
+    import pandas as pd
+
+    return pd.DataFrame(records_of(elements, wanted_by))
+
+
+def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
+    """
+    Turn dicts of column to value into columns; what one lacks is None.
+
+    :raises BadResultError: if one is no dict.
+    """
+    records = list(elements)
+    for number, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise rows.BadResultError(
+                f"element {number} of what run() returned is of type {type(record).__name__}; for {wanted_by} run() "
+                "must return a pandas DataFrame, or a list with a dict of column to value for each item"
+            )
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
+def names_of(frame: Any) -> list[str]:
+    """
+    Name the columns of a DataFrame.
+
+    :raises BadResultError: if two have the same name.
+    """
+    names = [str(name) for name in frame.columns]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise rows.BadResultError(f"run() returned a DataFrame with two columns {twice!r}; each needs its own name")
+    return names
+
+
+def positions_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """
+    Find the known columns among those of a mini-batch, in whatever order they stand.
+
+    :raises BadResultError: if they are not the same.
+    """
+    missing = [name for name in known if name not in names]
+    others = [name for name in names if name not in known]
+    if missing or others:
+        without = f"without the column {missing[0]!r}" if missing else ""
+        with_ = f"with the column {others[0]!r}" if others else ""
+        raise rows.BadResultError(
+            f"run() returned rows {' and '.join(filter(None, (without, with_)))}; all mini-batches must have the "
+            f"columns of the first one that returned rows: {', '.join(map(repr, known))}"
+        )
+    place = {name: position for position, name in enumerate(names)}
+    return [place[name] for name in known]

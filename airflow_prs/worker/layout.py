@@ -1,0 +1,57 @@
+"""What the rows of all mini-batches of a run have in common: the first process that has rows lays it down."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+
+class Layout:
+    """
+    A small record that all worker processes of a run share; it may be refined, but no two can do so differently.
+
+    :param folder: of its revisions, numbered from 0, on storage that all nodes see; made when it is needed.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._next = 0
+        self._newest: bytes | None = None
+
+    def newest(self) -> bytes | None:
+        """Read the newest revision; None: nobody has laid down anything so far."""
+        while True:
+            try:
+                with open(self._path(self._next), "rb") as file:
+                    self._newest = file.read()
+            except FileNotFoundError:
+                return self._newest
+            self._next += 1
+
+    def propose(self, content: bytes) -> None:
+        """Lay down the revision after the newest, durably; if another process is faster, its revision stands."""
+        os.makedirs(self._folder, exist_ok=True)
+        temporary = os.path.join(self._folder, f".{uuid.uuid4().hex}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, self._path(self._next))
+        except FileExistsError:
+            return
+        finally:
+            os.unlink(temporary)
+        for folder in (self._folder, os.path.dirname(self._folder)):
+            _sync(folder)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._folder, f"{number:06d}")
+
+
+def _sync(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""The result in each format, from run() to the published file, with real worker processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_prs.merge import merge_run
+from airflow_prs.report import first_failures
+from tests.shards import Tries, make_plan
+
+FRAMES = """
+import pandas as pd
+
+def run(mini_batch):
+    return pd.DataFrame({"item": mini_batch, "score": [0.1, 1e300]})
+"""
+
+OTHER_COLUMNS = """
+import pandas as pd
+
+def run(mini_batch):
+    score = "points" if "item-4" in mini_batch else "score"
+    return pd.DataFrame({"item": mini_batch, score: [1, 2]})
+"""
+
+
+def result_of(folder) -> str:
+    return Path(merge_run(folder).location).read_text()
+
+
+def test_csv_has_one_header_and_all_rows_in_input_order(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, shards=2, append_row_format="csv", append_row_file_name="scores.csv")
+    Tries(folder).run(0)
+    Tries(folder).run(1)
+    rows = [f"item-{n},{'1e+300' if n % 2 else '0.1'}" for n in range(12)]
+    assert result_of(folder).splitlines() == ["item,score", *rows]
+
+
+def test_a_mini_batch_with_other_columns_fails_with_the_column_named(tmp_path):
+    folder = make_plan(tmp_path, OTHER_COLUMNS, append_row_format="csv", run_max_try=1, process_count_per_node=1)
+    assert Tries(folder).run()["failed"] == 1
+    (failed,) = first_failures(folder, folder.read_manifest())
+    assert (failed.index, "with the column 'points'" in failed.error) == (2, True)
+    assert len(result_of(folder).splitlines()) == 11
+
+
+def test_json_lines_are_chosen_by_the_suffix(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, mini_batches=1, append_row_file_name="scores.jsonl")
+    Tries(folder).run()
+    rows = [json.loads(line) for line in result_of(folder).splitlines()]
+    assert rows == [{"item": "item-0", "score": 0.1}, {"item": "item-1", "score": 1e300}]
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_a_run_whose_every_mini_batch_returned_nothing_has_an_empty_result(tmp_path, format_):
+    folder = make_plan(tmp_path, "def run(mini_batch):\n    return []\n", append_row_format=format_)
+    Tries(folder).run()
+    assert result_of(folder) == ""
