@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.records import InputKind
+from airflow_prs.table_rules import columns_problems, delimited_problems, dtypes_problems
 from airflow_prs.wording import shown, wrong
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
 NAME_ALLOWED = "letters, digits and underscores, no digit first"
+
+_ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
@@ -67,24 +69,34 @@ class TabularDataset:
     :param kind: how the files hold the rows.
     :param path: as for FileDataset.
     :param separator: character between two values; None: not delimited.
-    :param header: whether the first record of each file names the columns; None: not delimited.
-    :param encoding: encoding of the files; None: not delimited.
+    :param header: whether the first record of each file names the columns; "each": they differ; None: not delimited.
+    :param encoding: encoding of the files; None: not text.
     :param partition_format: how the end of each path is to be read.
     :param name: given by ``as_named_input``.
+    :param columns: the columns that run() gets, in this order; None: all.
+    :param dtypes: types of columns, by name; None: all as pandas finds them.
+    :param comment: character after which the rest of a line of a delimited file says nothing.
     """
 
     kind: InputKind
     path: Any
     separator: str | None = None
-    header: bool | None = None
+    header: bool | str | None = None
     encoding: str | None = None
     partition_format: str | None = None
     name: str | None = None
+    columns: tuple[Any, ...] | None = None
+    dtypes: Mapping[str, str] | None = field(default=None, hash=False)
+    comment: str | None = None
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
+        problems += columns_problems(self.columns, are_numbered=self.header is False)
+        problems += dtypes_problems(self.dtypes)
+        if isinstance(self.columns, list):
+            object.__setattr__(self, "columns", tuple(self.columns))
         if self.kind is InputKind.DELIMITED:
-            problems += _delimited_problems(self)
+            problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
         elif self.kind is not InputKind.PARQUET:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
         object.__setattr__(self, "path", _settle(self.path, problems))
@@ -94,18 +106,26 @@ class TabularDataset:
         cls,
         path: Any,
         separator: str = ",",
-        header: bool = True,  # noqa: FBT001, FBT002  (the original's order)
+        header: bool | Literal["each"] = True,  # noqa: FBT001, FBT002  (the original's order)
         encoding: str = "utf-8",
         partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | Sequence[int] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        comment: str | None = None,
     ) -> TabularDataset:
         """
         Describe files of delimited text, such as CSV.
 
         :param path: as for FileDataset.
         :param separator: one character.
-        :param header: whether the first record of each file names the columns.
+        :param header: whether the first record of each file names the columns; all files have the same, unless it is
+            "each".
         :param encoding: any that Python knows.
         :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order; numbers without a header.
+        :param dtypes: types of columns, such as ``{"zip": "str"}``; the others are as pandas finds them.
+        :param comment: character that begins a comment, up to the end of the line.
         """
         return cls(
             kind=InputKind.DELIMITED,
@@ -114,6 +134,9 @@ class TabularDataset:
             header=header,
             encoding=encoding,
             partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            dtypes=dtypes,
+            comment=comment,
         )
 
     @classmethod
@@ -230,26 +253,6 @@ def _is_partition_format(form: Any) -> bool:
     return bool(keys) and "" not in keys and len(set(keys)) == len(keys) and not set(rest) & set("{}")
 
 
-def _delimited_problems(dataset: TabularDataset) -> list[str]:
-    problems = []
-    separator, encoding = dataset.separator, dataset.encoding
-    if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n\0':
-        problems.append(wrong("separator", separator, "one character, no quote and no line break"))
-    if not isinstance(dataset.header, bool):
-        problems.append(wrong("header", dataset.header, "True or False"))
-    if not isinstance(encoding, str) or not _is_encoding(encoding):
-        problems.append(wrong("encoding", encoding, "an encoding that Python knows, such as 'utf-8' or 'cp1252'"))
-    return problems
-
-
-def _is_encoding(name: str) -> bool:
-    try:
-        codecs.lookup(name)
-    except (LookupError, ValueError):
-        return False
-    return True
-
-
 def _is_name(name: Any) -> bool:
     return isinstance(name, str) and name.isascii() and name.isidentifier()
 
@@ -268,17 +271,14 @@ def _promote_path(dataset: FileDataset | TabularDataset) -> list[Promotion]:
 
 def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
-    if isinstance(dataset.path, tuple):
-        plain["path"] = list(dataset.path)
-    if plain.get("separator", "") is None:  # not delimited
-        plain = {name: value for name, value in plain.items() if name not in {"separator", "header", "encoding"}}
-    return plain
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    return {name: value for name, value in plain.items() if value is not None or name in _ALWAYS_TOLD}
 
 
 def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
     plain = _plain(dataset)
     path, name = plain.pop("path"), plain.pop("name")
-    defaults = {"separator": ",", "header": True, "encoding": "utf-8", "partition_format": None}
-    listed = [f"{key}={value!r}" for key, value in plain.items() if value != defaults[key]]
+    defaults = {"separator": ",", "header": True, "encoding": "utf-8"}
+    listed = [f"{key}={value!r}" for key, value in plain.items() if value is not None and value != defaults.get(key)]
     named = f".as_named_input({name!r})" if name else ""
     return f"{maker}({', '.join([repr(path), *listed])}){named}"

@@ -1,151 +1,279 @@
-"""Delimited files: read once, to count their records and cut between them."""
+"""Delimited files: read once, to count their records, cut between them, and find out the types of the columns."""
 
 from __future__ import annotations
 
-import codecs
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.plan.column_types import ColumnTypes, Names
 from airflow_prs.plan.cutting import Cut, RecordCutter
-from airflow_prs.plan.scanning import UnclosedQuoteError, record_starts
-
-_UTF8_MARK = codecs.BOM_UTF8
-_UNREADABLE = {
-    b"\x1f\x8b": "compressed with gzip",
-    b"PK\x03\x04": "compressed with zip",
-    b"BZh91AY&SY": "compressed with bzip2",
-    b"\xfd7zXZ\0": "compressed with xz",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd",
-    codecs.BOM_UTF16_LE: "in UTF-16 or UTF-32",
-    codecs.BOM_UTF16_BE: "in UTF-16 or UTF-32",
-}
+from airflow_prs.plan.opening import OpenText, open_text
+from airflow_prs.plan.scanning import UnclosedQuoteError, scan_records
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the files of an input are written."""
+    """
+    How the files of an input are written.
+
+    :param are_headers_alike: whether all files have the columns of the first one.
+    :param comment: character that begins a comment.
+    """
 
     separator: str
     encoding: str
     has_header: bool
+    are_headers_alike: bool = True
+    comment: str | None = None
+
+    def arguments(self, encoding: str) -> dict[str, Any]:
+        """Say it in the words of pandas."""
+        return {"sep": self.separator, "encoding": encoding, "comment": self.comment}
 
 
-@dataclass(slots=True)
-class _Columns:
+@dataclass(frozen=True, slots=True)
+class Columns:
     """
-    The columns that all files must share.
+    The columns of an input.
 
-    :param names: of the first file; None before it.
-    :param path: the first file.
+    :param names: in the order of the files; numbers without a header; None if there is nothing to read.
+    :param dtypes: type of each, as pandas calls it.
     """
 
-    names: list[str] | None = None
-    path: str = ""
-    known: dict[bytes, list[str]] = field(default_factory=dict)
+    names: Names | None
+    dtypes: Mapping[str, str]
+
+    def chosen(self, name: str, columns: Sequence[str | int] | None) -> dict[str, Any]:
+        """
+        Say which columns there are, and which of them are wanted.
+
+        :param name: of the input.
+        :param columns: what was asked for; None: all.
+        :raises InputError: if one of them is not there.
+        """
+        names: list[str | int] | None = None if self.names is None else list(self.names)
+        require_columns(name, names, columns or ())
+        chosen = None if columns is None else list(columns)
+        return {"columns": names, "chosen": chosen, "dtypes": dict(self.dtypes)}
+
+
+def require_columns(name: str, known: Sequence[str | int] | None, wanted: Iterable[str | int]) -> None:
+    """
+    Check that columns exist.
+
+    :param name: of the input.
+    :param known: its columns; None: there is nothing to read.
+    :raises InputError: if one of them is not there.
+    """
+    missing = [column for column in wanted if known is not None and column not in known]
+    if missing:
+        raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {known}.")
 
 
 def cut_delimited_files(
-    name: str, paths: Sequence[str], dialect: Dialect, size: int, *, is_bytes: bool
-) -> tuple[Cut, list[str] | None]:
+    name: str,
+    paths: Sequence[str],
+    dialect: Dialect,
+    size: int,
+    *,
+    is_bytes: bool,
+    dtypes: Mapping[str, str] | None = None,
+) -> tuple[Cut, Columns]:
     """
     Cut delimited files into mini-batches.
+
+    A file that is packed, or in an encoding unlike ASCII, is one mini-batch.
 
     :param name: of the input.
     :param size: bytes or records of a mini-batch.
     :param is_bytes: whether size is in bytes.
-    :return: the mini-batches, and the names of the columns; None without a header.
+    :param dtypes: types of columns that are not to be found out.
+    :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one.
-    :raises ConfigError: if the dialect cannot be cut.
+    :raises ConfigError: if the dialect cannot be cut, or a type is none that pandas knows.
     """
     _require_ascii(name, dialect)
+    dtypes = dtypes or {}
+    require_types(name, dtypes)
     cut = Cut(name, paths)
-    columns = _Columns()
+    types = ColumnTypes(dialect.arguments, dtypes)
+    columns = _Headers(dialect)
     for file, path in enumerate(paths):
-        try:
-            header, pieces = _cut_file(path, dialect, RecordCutter(size, is_bytes=is_bytes))
-        except OSError as error:
-            raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
-        if header:
-            _compare(columns, path, header, dialect)
-        for begin, end, records in pieces:
-            cut.add_piece(file, items=records, size_bytes=end - begin, span=(begin, end))
-            cut.close_mini_batch()
-    return cut, columns.names
+        with open_text(path, dialect.encoding) as text:
+            cutter = RecordCutter(size, is_bytes=is_bytes)
+            try:
+                end = _read(path, text, columns, cutter, types)
+            except UnclosedQuoteError:
+                problem = f"{path!r} ends inside a quoted field: a closing quote is missing somewhere."
+                raise InputError(problem) from None
+            add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+    return cut, Columns(columns.names, types.settle() | dict(dtypes))
 
 
-def _cut_file(path: str, dialect: Dialect, cutter: RecordCutter) -> tuple[bytes, list[tuple[int, int, int]]]:
-    """Give a file's header, without the records, and its pieces."""
-    with Path(path).open("rb") as file:
-        _skip_mark(file, path, dialect)
-        header_start = None
-        try:
-            for starts in record_starts(file, ord(dialect.separator)):
-                records = starts
-                if dialect.has_header and header_start is None and len(starts):
-                    header_start, records = int(starts[0]), starts[1:]
-                cutter.feed(records)
-        except UnclosedQuoteError:
-            raise InputError(f"{path!r} ends inside a quoted field: a closing quote is missing somewhere.") from None
-        end = file.tell()
-        pieces = cutter.finish(end)
-        if header_start is None:
-            return b"", pieces
-        file.seek(header_start)
-        return file.read((pieces[0][0] if pieces else end) - header_start), pieces
+def add_pieces(cut: Cut, file: int, pieces: Sequence[tuple[int, int, int]], *, is_whole: bool) -> None:
+    """
+    Add the mini-batches of one file.
+
+    :param pieces: begin, end and number of records of each.
+    :param is_whole: whether they make one mini-batch, as bytes have no place in the file.
+    """
+    if is_whole and pieces:
+        items = sum(records for _, _, records in pieces)
+        cut.add_piece(file, items=items, size_bytes=pieces[-1][1] - pieces[0][0])
+        cut.close_mini_batch()
+        return
+    for begin, end, records in pieces:
+        cut.add_piece(file, items=records, size_bytes=end - begin, span=(begin, end))
+        cut.close_mini_batch()
 
 
-def _skip_mark(file: IO[bytes], path: str, dialect: Dialect) -> None:
-    """Go past a byte order mark, which belongs to no record."""
-    begin = file.read(16)
-    for magic, what in _UNREADABLE.items():
-        if begin.startswith(magic):
-            raise InputError(f"{path!r} is {what}, which is not supported yet for delimited files.")
-    is_utf8 = codecs.lookup(dialect.encoding).name.startswith("utf-8")
-    file.seek(len(_UTF8_MARK) if is_utf8 and begin.startswith(_UTF8_MARK) else 0)
+def _read(path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes) -> int:
+    """Go through a file once; give the position of its end."""
+    names: Names | None = None
+    records = _Records(b"", text.position or 0, ())
+    for records in _whole_records(text, headers.dialect):
+        rows = records
+        if names is None and len(records.starts):
+            names = headers.read(path, records.first, text.encoding)
+            rows = records.without_first() if headers.dialect.has_header else records
+        cutter.feed(rows.starts)
+        if names is not None and len(rows.starts):
+            types.feed(rows.text, names, text.encoding)
+    return records.begin + len(records.text)
 
 
-def _compare(columns: _Columns, path: str, header: bytes, dialect: Dialect) -> None:
-    line = header.rstrip(b"\r\n")
-    if line not in columns.known:
-        columns.known[line] = _column_names(path, line, dialect)
-    names = columns.known[line]
-    if columns.names is None:
-        columns.names, columns.path = names, path
-    elif columns.names != names:
-        raise InputError(
-            f"{path!r} has the columns {names}, but {columns.path!r} has {columns.names}; "
-            "all files of an input must have the same columns in the same order."
-        )
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """
+    Whole records that follow each other.
+
+    :param begin: first byte of the text, which may hold empty lines before the first record.
+    :param starts: first byte of each record.
+    """
+
+    text: bytes
+    begin: int
+    starts: Any
+
+    @property
+    def first(self) -> bytes:
+        """The text of the first record."""
+        end = int(self.starts[1]) - self.begin if len(self.starts) > 1 else len(self.text)
+        return self.text[int(self.starts[0]) - self.begin : end]
+
+    def without_first(self) -> _Records:
+        """Give the others."""
+        begin = int(self.starts[1]) if len(self.starts) > 1 else self.begin + len(self.text)
+        return _Records(self.text[begin - self.begin :], begin, self.starts[1:])
 
 
-def _column_names(path: str, header: bytes, dialect: Dialect) -> list[str]:
+def _whole_records(text: OpenText, dialect: Dialect) -> Iterator[_Records]:
+    """Yield a file block by block; a record that goes on in the next block comes with that one."""
+    import numpy as np
+
+    begin = text.position or 0
+    comment = ord(dialect.comment) if dialect.comment else None
+    pending, known = b"", np.array((), np.int64)
+    for block, starts in scan_records(text.file, ord(dialect.separator), position=begin, comment=comment):
+        pending, known = pending + block, np.concatenate((known, starts))
+        if len(known) > 1:
+            last = int(known[-1])
+            yield _Records(pending[: last - begin], begin, known[:-1])
+            pending, begin, known = pending[last - begin :], last, known[-1:]
+    yield _Records(pending, begin, known)
+
+
+class _Headers:
+    """
+    The columns of the files that were read so far.
+
+    :ivar names: those of the first file; where headers differ, all that any file has.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.names: Names | None = None
+        self._path = ""
+        self._known: dict[tuple[bytes, str], list[str]] = {}
+
+    def read(self, path: str, first: bytes, encoding: str) -> Names:
+        """
+        Give the columns of a file.
+
+        :param first: its first record.
+        :raises InputError: if they are not those of the first file.
+        """
+        if not self.dialect.has_header:
+            if self.names is None:
+                self.names = range(_width(path, first, self.dialect, encoding))
+            return self.names
+        line = first.rstrip(b"\r\n"), encoding
+        if line not in self._known:
+            self._known[line] = _column_names(path, *line, self.dialect)
+        names = self._known[line]
+        self._add(path, names)
+        return names
+
+    def _add(self, path: str, names: list[str]) -> None:
+        if self.names is None:
+            self.names, self._path = names, path
+        elif not self.dialect.are_headers_alike:
+            self.names = [*self.names, *(name for name in names if name not in self.names)]
+        elif self.names != names:
+            raise InputError(
+                f"{path!r} has the columns {names}, but {self._path!r} has {self.names}; all files of an input must "
+                "have the same columns in the same order. header='each' lets each have its own."
+            )
+
+
+def _column_names(path: str, header: bytes, encoding: str, dialect: Dialect) -> list[str]:
     """Name the columns as pandas does, which tells doubled and empty names apart."""
+    return [str(name) for name in _read_record(path, header, dialect, encoding, header=0, nrows=0).columns]
+
+
+def _width(path: str, first: bytes, dialect: Dialect, encoding: str) -> int:
+    return len(_read_record(path, first, dialect, encoding, header=None).columns)
+
+
+def _read_record(path: str, record: bytes, dialect: Dialect, encoding: str, **arguments: Any) -> Any:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(
-            io.BytesIO(header), sep=dialect.separator, encoding=dialect.encoding, nrows=0, index_col=False
-        )
+        return pd.read_csv(io.BytesIO(record), index_col=False, **dialect.arguments(encoding), **arguments)
     except ValueError as error:  # a letter that is not of this encoding, or what pandas cannot parse
-        raise InputError(f"the header of {path!r} cannot be read (encoding {dialect.encoding!r}): {error}") from error
-    return [str(name) for name in frame.columns]
+        raise InputError(f"the header of {path!r} cannot be read (encoding {encoding!r}): {error}") from error
 
 
 def _require_ascii(name: str, dialect: Dialect) -> None:
-    """Records are found by their bytes, so quotes, separators and line breaks must be those of ASCII."""
-    if not dialect.separator.isascii():
-        raise ConfigError([f"separator of {name!r} is {dialect.separator!r}; allowed for now: an ASCII character"])
-    codec = codecs.lookup(dialect.encoding).name
+    """Records are found by their bytes, so separators and comments must be those of ASCII."""
+    for option, value in (("separator", dialect.separator), ("comment", dialect.comment or "#")):
+        if not value.isascii():
+            raise ConfigError([f"{option} of {name!r} is {value!r}; allowed for now: an ASCII character"])
+
+
+def require_types(name: str, dtypes: Mapping[str, str]) -> None:
+    """
+    Check types that were given.
+
+    :raises ConfigError: if one is none that pandas reads.
+    """
+    problems = [
+        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads; it says: {problem}"
+        for column, dtype in dtypes.items()
+        if (problem := _problem_with(dtype))
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problem_with(dtype: str) -> str | None:
+    import pandas as pd
+
     try:
-        is_ascii = bytes(range(128)).decode(codec)[: ord("0")] == bytes(range(ord("0"))).decode("ascii")
-    except (LookupError, ValueError):
-        is_ascii = False
-    if not is_ascii or codec.startswith("iso2022"):
-        raise InputError(
-            f"the encoding {dialect.encoding!r} of {name!r} is not supported yet for delimited files, as its line "
-            "breaks and quotes are not those of ASCII; convert the files to UTF-8."
-        )
+        pd.read_csv(io.StringIO("a\n"), dtype={"a": dtype})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None

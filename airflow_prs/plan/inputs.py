@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,14 @@ from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
 from airflow_prs.plan.parquet import cut_parquet_files
-from airflow_prs.plan.partitions import PartitionFormat, parse_partition_format
+from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_folders, parse_partition_format
 from airflow_prs.records import InputKind, InputSpec
 
 Dataset = FileDataset | TabularDataset
 
 _DEFAULT_FILES = MiniBatchSize(10, "items")
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
+_WHOLE_FILES = MiniBatchSize(sys.maxsize, "rows")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -65,16 +69,12 @@ def local_path(dataset: Dataset, base: str) -> tuple[str, Listing]:
 
 def _cut_files(dataset: FileDataset, listing: Listing, config: ParallelRunConfig) -> tuple[Cut, InputSpec]:
     name = str(dataset.name)
-    form = parse_partition_format(dataset.partition_format) if dataset.partition_format is not None else None
-    spec = InputSpec(name=name, kind=InputKind.FILES, partition_keys=form.keys if form else ())
+    keys = _path_keys(dataset, listing) if dataset.partition_format or config.partition_keys else None
+    spec = InputSpec(name=name, kind=InputKind.FILES, partition_keys=keys.keys if keys else ())
     if config.partition_keys is not None:
-        keys = _chosen_keys(name, form, config.partition_keys)
-        values = [form.read(path) for path in listing.paths] if form else []
-        partitions = ({key: value[key] for key in keys} for value in values)
-        return cut_partitions(name, listing.paths, listing.sizes, partitions), spec
-    if form:
-        for path in listing.paths:
-            form.read(path)
+        partition_of = _chosen_values(name, keys, config.partition_keys)
+        return cut_partitions(name, listing.paths, listing.sizes, map(partition_of, listing.paths)), spec
+    _require_match(keys, listing)
     size = _mini_batch_size(config, _DEFAULT_FILES)
     if size.unit != "items":
         raise ConfigError(
@@ -83,38 +83,86 @@ def _cut_files(dataset: FileDataset, listing: Listing, config: ParallelRunConfig
     return cut_files(name, listing.paths, listing.sizes, size.count), spec
 
 
-def _chosen_keys(name: str, form: PartitionFormat | None, keys: Sequence[str]) -> Sequence[str]:
-    known = form.keys if form else ()
-    missing = [key for key in keys if key not in known]
-    if missing:
-        has = f"has the keys {list(known)}" if form else "has no partition_format"
-        raise ConfigError([f"partition_keys is {list(keys)}; {name!r} {has}, so it cannot be cut by {missing}"])
-    return keys
-
-
 def _cut_table(dataset: TabularDataset, listing: Listing, config: ParallelRunConfig) -> tuple[Cut, InputSpec]:
     name = str(dataset.name)
-    for parameter, value in (
-        ("partition_keys", config.partition_keys),
-        ("partition_format", dataset.partition_format),
-    ):
-        if value is not None:
-            raise ConfigError([f"{parameter} is {value!r}; it is not supported yet for tables, such as {name!r}"])
-    size = _mini_batch_size(config, _DEFAULT_TABLE)
+    keys = _path_keys(dataset, listing)
+    if config.partition_keys is not None:
+        partition_of = _chosen_values(name, keys, config.partition_keys)
+        cut, spec = _cut_rows(dataset, listing, _WHOLE_FILES)
+        cut = cut.gather(partition_of)
+    else:
+        _require_match(keys, listing)
+        cut, spec = _cut_rows(dataset, listing, _mini_batch_size(config, _DEFAULT_TABLE))
+    return cut, _with_key_columns(spec, keys) if keys else spec
+
+
+def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) -> tuple[Cut, InputSpec]:
+    """Cut the rows of each file, with nothing known of keys."""
+    name = str(dataset.name)
     is_bytes = size.unit != "rows"
     if dataset.kind is InputKind.PARQUET:
         cut, columns = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes)
         return cut, InputSpec(name=name, kind=InputKind.PARQUET, options={"columns": columns})
-    dialect = Dialect(str(dataset.separator), str(dataset.encoding), bool(dataset.header))
-    cut, columns = cut_delimited_files(name, listing.paths, dialect, size.count, is_bytes=is_bytes)
+    dialect = Dialect(
+        str(dataset.separator), str(dataset.encoding), bool(dataset.header), dataset.header != "each", dataset.comment
+    )
+    cut, known = cut_delimited_files(
+        name, listing.paths, dialect, size.count, is_bytes=is_bytes, dtypes=dataset.dtypes or {}
+    )
     options = {
         "separator": dataset.separator,
         "header": dataset.header,
         "encoding": dataset.encoding,
-        "columns": columns,
-        "dtypes": None,  # the place of types that hold for all mini-batches; None: each is read by itself
+        "comment": dataset.comment,
+        **known.chosen(name, dataset.columns),
     }
     return cut, InputSpec(name=name, kind=InputKind.DELIMITED, options=options)
+
+
+def _path_keys(dataset: Dataset, listing: Listing) -> PathKeys | None:
+    if dataset.partition_format is not None:
+        return parse_partition_format(dataset.partition_format)
+    return find_key_folders(listing.paths)
+
+
+def _require_match(keys: PathKeys | None, listing: Listing) -> None:
+    if keys:
+        for path in listing.paths:
+            keys.read(path)
+
+
+def _chosen_values(
+    name: str, keys: PathKeys | None, chosen: Sequence[str]
+) -> Callable[[str], dict[str, str | datetime | None]]:
+    """Make what takes the values of the chosen keys from a path."""
+    missing = [key for key in chosen if keys is None or key not in keys.keys]
+    if keys is None or missing:
+        has = f"has the keys {list(keys.keys)}" if keys else "has no partition_format and no folders named key=value"
+        raise ConfigError([f"partition_keys is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
+
+    def values(path: str) -> dict[str, str | datetime | None]:
+        found = keys.read(path)
+        return {key: found[key] for key in chosen}
+
+    return values
+
+
+def _with_key_columns(spec: InputSpec, keys: PathKeys) -> InputSpec:
+    """
+    Let worker processes add the keys' columns.
+
+    Where the files of key folders hold such a column themselves, as some writers leave it, that one is taken.
+    """
+    columns = spec.options.get("columns") or ()
+    if isinstance(keys, PartitionFormat) and (doubled := [key for key in keys.keys if key in columns]):
+        problem = (
+            f"partition_format of {spec.name!r} is {keys.text!r}; its files have columns named {doubled}, too: "
+            "give these keys other names"
+        )
+        raise ConfigError([problem])
+    described = keys.describe()
+    described["keys"] = [key for key in described["keys"] if key[0] not in columns]
+    return replace(spec, options={**spec.options, "path_keys": described}, partition_keys=keys.keys)
 
 
 def _mini_batch_size(config: ParallelRunConfig, default: MiniBatchSize) -> MiniBatchSize:

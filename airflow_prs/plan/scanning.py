@@ -25,18 +25,22 @@ class UnclosedQuoteError(ValueError):
     """A quoted field is still open at the end of a file."""
 
 
-def record_starts(
-    file: IO[bytes], separator: int, *, block_bytes: int = BLOCK_BYTES
-) -> Iterator[npt.NDArray[np.int64]]:
+def scan_records(
+    file: IO[bytes], separator: int, *, position: int = 0, comment: int | None = None, block_bytes: int = BLOCK_BYTES
+) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
     """
-    Yield the first bytes of a file's records, from its position on, one array a block.
+    Yield a file's blocks, from where it stands, each with the first bytes of the records that show in it.
+
+    A record that ends where a block ends may show with the next one.
 
     :param separator: byte between two fields.
+    :param position: number of the first byte.
+    :param comment: byte after which the rest of a line says nothing.
     :raises UnclosedQuoteError: at the end of the file, if a quoted field is not closed.
     """
-    scanner = _Scanner(separator, file.tell())
+    scanner = _Scanner(separator, position, comment)
     while block := file.read(block_bytes):
-        yield scanner.scan(block)
+        yield block, scanner.scan(block)
     if scanner.is_quoted:
         raise UnclosedQuoteError
 
@@ -47,18 +51,22 @@ class _Scanner:
 
     :param separator: byte between two fields.
     :param position: first byte of the next block.
+    :param comment: byte that begins a comment.
     :ivar is_quoted: whether the block ended inside a quoted field.
     """
 
-    def __init__(self, separator: int, position: int) -> None:
+    def __init__(self, separator: int, position: int, comment: int | None) -> None:
         self._breaks = (separator, _LF, _CR)
         self._blanks = tuple({_SPACE, _TAB} - {separator})
         self._position = position
+        self._comment = comment
         self.is_quoted = False
         self._last_byte = _LF
         self._has_just_closed = False
+        self._is_in_comment = False
         self._line_start = position
         self._is_line_counted = False
+        self._is_line_comment = False
 
     def scan(self, block: bytes) -> npt.NDArray[np.int64]:
         """Give the first bytes of the records that show in a block."""
@@ -67,14 +75,19 @@ class _Scanner:
         text = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero((text == _LF) | (text == _CR))
         quotes = np.flatnonzero(text == _QUOTE)
-        if len(quotes) or self.is_quoted:
+        hashes = np.flatnonzero(text == self._comment) if self._comment is not None else quotes[:0]
+        if len(hashes) or self._is_in_comment:
+            quotes = self._outside_comments(text, quotes, hashes, ends)
+        elif len(quotes) or self.is_quoted:
             quotes = self._structural(text, quotes)
+        if len(quotes) or self.is_quoted:
             is_inside = (quotes.searchsorted(ends) + self.is_quoted) & 1
             ends = ends[is_inside == 0]
             self.is_quoted = bool((len(quotes) + self.is_quoted) & 1)
         self._has_just_closed = not self.is_quoted and len(quotes) > 0 and quotes[-1] == len(text) - 1
+        starts = self._records(text, ends)
         self._last_byte = int(text[-1])
-        return self._records(text, ends)
+        return starts
 
     def _records(self, text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give the starts of the lines that hold something; the last line may go on in the next block."""
@@ -82,6 +95,8 @@ class _Scanner:
 
         begins = np.concatenate(([0], ends + 1))
         is_record = self._holds_something(text, begins, np.append(ends, len(text)))
+        if self._comment is not None:
+            is_record &= ~self._are_comments(text, begins)
         starts = begins + self._position
         starts[0] = self._line_start
         is_open_counted = bool(is_record[-1]) or (len(ends) == 0 and self._is_line_counted)
@@ -91,6 +106,18 @@ class _Scanner:
         self._is_line_counted = is_open_counted
         self._position += len(text)
         return starts[is_record]
+
+    def _are_comments(self, text: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each line begins with a comment; the first one may have begun in an earlier block."""
+        import numpy as np
+
+        are_comments = np.zeros(len(begins), np.bool_)
+        shown = begins < len(text)
+        are_comments[shown] = text[begins[shown]] == self._comment
+        if self._line_start < self._position:
+            are_comments[0] = self._is_line_comment
+        self._is_line_comment = bool(are_comments[-1])
+        return are_comments
 
     def _holds_something(
         self, text: npt.NDArray[np.uint8], begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
@@ -106,6 +133,50 @@ class _Scanner:
             solid = np.append(solid, len(text))
             is_record[doubtful] = solid[solid.searchsorted(begins[doubtful])] < ends[doubtful]
         return is_record
+
+    def _outside_comments(
+        self,
+        text: npt.NDArray[np.uint8],
+        quotes: npt.NDArray[np.int64],
+        hashes: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.int64]:
+        """
+        Go from mark to mark, and leave out the quotes in comments and those that are mere text.
+
+        :param hashes: what begins a comment, unless it is inside a quoted field or right after its end.
+        """
+        import numpy as np
+
+        marks = np.sort(np.concatenate((quotes, hashes)))
+        before = np.where(marks > 0, text[marks - 1], self._last_byte)
+        next_ends = np.append(ends, len(text))[ends.searchsorted(marks)]
+        structural = []
+        is_quoted = self.is_quoted
+        closed_at = -1 if self._has_just_closed else _NOWHERE
+        resume = (int(ends[0]) if len(ends) else len(text)) if self._is_in_comment else 0
+        for position, kind, opens, line_end in zip(
+            marks.tolist(),
+            (text[marks] == _QUOTE).tolist(),
+            _is_one_of(before, self._breaks).tolist(),
+            next_ends.tolist(),
+            strict=True,
+        ):
+            if position < resume:
+                continue
+            if not kind:
+                if not is_quoted and position != closed_at + 1:
+                    resume = line_end
+                continue
+            if is_quoted:
+                is_quoted, closed_at = False, position
+            elif opens or position == closed_at + 1:
+                is_quoted = True
+            else:
+                continue
+            structural.append(position)
+        self._is_in_comment = not is_quoted and resume == len(text)
+        return np.array(structural, np.int64)
 
     def _structural(self, text: npt.NDArray[np.uint8], quotes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """

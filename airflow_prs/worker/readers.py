@@ -9,11 +9,24 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from . import unpacking  # noqa: TID252 - this package has another name where it is at work
+from .key_columns import KeyColumns  # noqa: TID252
+
 OPEN_FILES = 4
 """Parquet files kept open, as consecutive mini-batches mostly come from the same one."""
 
 EXACT_BY_DEFAULT = (3, 1)
 """From this pandas on floats are parsed exactly without a word, and saying so is deprecated."""
+
+
+PANDAS_WITH_TEXT = 3
+"""From this pandas on text has a type of its own."""
+
+KNOWN_HEADERS = 1000
+"""Headers of files kept, where each file has its own."""
+
+MISSING_OR_BOOL, WHOLE_OBJECTS = "bool_or_missing", "whole_objects"
+"""What plan calls types for which pandas has no name: truth values with missing ones, and whole numbers of any size."""
 
 
 class LoadError(Exception):
@@ -28,7 +41,9 @@ def make_reader(spec: dict[str, Any]) -> FilesReader | TableReader:
     """
     if spec["kind"] == "files":
         return FilesReader()
-    return TableReader(ParquetPieces() if spec["kind"] == "parquet" else DelimitedPieces(spec["options"]))
+    keys = spec["options"].get("path_keys")
+    read = ParquetPieces() if spec["kind"] == "parquet" else DelimitedPieces(spec["options"])
+    return TableReader(read, KeyColumns(keys) if keys else None)
 
 
 class FilesReader:
@@ -46,12 +61,16 @@ class TableReader:
     Puts the rows of pieces one after the other.
 
     :param read: reads one piece, given as path, begin, end and row group.
+    :param keys: adds the columns whose values stand in the paths; None: there are none.
     """
 
     is_table = True
 
-    def __init__(self, read: Callable[[str, int | None, int | None, int | None], Any]) -> None:
+    def __init__(
+        self, read: Callable[[str, int | None, int | None, int | None], Any], keys: KeyColumns | None = None
+    ) -> None:
         self._read = read
+        self._keys = keys
 
     def load(self, pieces: list[list[Any]], items: int) -> Any:
         """
@@ -69,7 +88,9 @@ class TableReader:
                 f"{_place(*pieces[0])}{more}: {len(frame)} rows where the plan counted {items}; "
                 "the file has changed since it was planned: clear the plan task to start over"
             )
-        return frame
+        if self._keys is None:
+            return frame
+        return self._keys.add(frame, [piece[0] for piece in pieces], [len(one) for one in frames])
 
     def _load_piece(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
         try:
@@ -85,16 +106,21 @@ class DelimitedPieces:
     """
     Reads bytes of delimited files, which hold whole records.
 
-    :param options: separator, header, encoding, columns (None: numbered), dtypes (None: as pandas infers them).
+    :param options: separator, header (True, False, or "each": files differ), encoding, comment, columns (all, numbers
+        without a header; None: unknown), chosen (None: all), dtypes (None: as pandas infers them).
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._has_header = options.get("header", True)
+        self._header = options.get("header", True)
+        self._columns = options.get("columns")
+        self._chosen = options.get("chosen")
+        dtypes = options.get("dtypes") or {}
+        self._dtypes = {name: dtypes[str(name)] for name in self._columns or dtypes if str(name) in dtypes}
+        self._headers: dict[str, list[str]] = {}
         self._arguments: dict[str, Any] = {
             "sep": options.get("separator", ","),
             "encoding": options.get("encoding", "utf-8"),
-            "names": options.get("columns"),
-            "dtype": options.get("dtypes"),
+            "comment": options.get("comment"),
             "index_col": False,
             "low_memory": False,
         }
@@ -103,12 +129,70 @@ class DelimitedPieces:
         """Read the records between two positions; a whole file may have a header."""
         import pandas as pd
 
-        header = 0 if begin is None and self._has_header else None
-        data = _read_bytes(path, begin or 0, end)
+        header = 0 if begin is None and self._header else None
+        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        names = self._names(path) if self._header == "each" else self._columns
         with warnings.catch_warnings():
             # Otherwise a first row that is too long would lose its end with a mere warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(io.BytesIO(data), header=header, **self._arguments, **_exact_floats(pd.__version__))
+            frame = pd.read_csv(
+                io.BytesIO(data),
+                header=header,
+                names=names,
+                usecols=self._wanted(names),
+                dtype={name: _asked_for(kind) for name, kind in self._dtypes.items() if kind != MISSING_OR_BOOL},
+                **self._arguments,
+                **_exact_floats(pd.__version__),
+            )
+        return self._settled(frame)
+
+    def _names(self, path: str) -> list[str]:
+        """Read the header of a file that has its own."""
+        import pandas as pd
+
+        if path not in self._headers:
+            if len(self._headers) >= KNOWN_HEADERS:
+                self._headers.clear()
+            with open(path, "rb") as file:
+                frame = pd.read_csv(unpacking.unpacked(file), nrows=0, **self._arguments)
+            self._headers[path] = [str(name) for name in frame.columns]
+        return self._headers[path]
+
+    def _wanted(self, names: list[Any] | None) -> list[int] | None:
+        if self._chosen is None or names is None:
+            return None
+        return [position for position, name in enumerate(names) if name in self._chosen]
+
+    def _settled(self, frame: Any) -> Any:
+        """Give all columns that the input has, in its order, with the types for which pandas has no name."""
+        columns = self._columns if self._chosen is None else self._chosen
+        if columns is None:
+            return frame
+        absent = {name for name in columns if name not in frame.columns}
+        if list(frame.columns) != columns:
+            frame = frame.reindex(columns=columns)
+        for name in columns:
+            kind = self._dtypes.get(name)
+            if kind in _UNNAMED or (kind is not None and name in absent):
+                frame[name] = _settled(frame[name], kind)
+        return frame
+
+
+_UNNAMED = frozenset({MISSING_OR_BOOL, WHOLE_OBJECTS})
+
+
+def _asked_for(kind: str) -> str:
+    return "str" if kind == WHOLE_OBJECTS else kind
+
+
+def _settled(column: Any, kind: str) -> Any:
+    if kind == MISSING_OR_BOOL:
+        return column.astype(object)
+    if kind == WHOLE_OBJECTS:
+        return column.astype(object).map(int, na_action="ignore").astype(object)
+    is_old = int(sys.modules["pandas"].__version__.split(".")[0]) < PANDAS_WITH_TEXT
+    # Before pandas 3 text that is missing would become the word nan.
+    return column.astype(object if kind == "str" and is_old else kind)
 
 
 class ParquetPieces:
@@ -150,6 +234,11 @@ class ParquetPieces:
 def _exact_floats(pandas_version: str) -> dict[str, Any]:
     numbers = tuple(int(part) for part in pandas_version.split(".")[:2])
     return {} if numbers >= EXACT_BY_DEFAULT else {"float_precision": "round_trip"}
+
+
+def _read_whole(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return bytes(unpacking.unpacked(file).read())
 
 
 def _read_bytes(path: str, begin: int, end: int | None) -> bytes:

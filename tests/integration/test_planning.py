@@ -112,8 +112,10 @@ def test_delimited_files_are_cut_in_rows_and_their_columns_recorded(request_plan
         "separator": ",",
         "header": True,
         "encoding": "utf-8",
+        "comment": None,
         "columns": ["a", "b"],
-        "dtypes": None,
+        "chosen": None,
+        "dtypes": {"a": "int64", "b": "int64"},
     }
     assert [(m.items, m.pieces) for m in mini_batches(result)] == [
         (2, (Piece(f"{dags}/t.csv", 4, 12),)),
@@ -164,15 +166,6 @@ def test_unknown_partition_keys_are_refused(request_plan, partition_format):
     texts = FileDataset("data/*.txt", partition_format=partition_format).as_named_input("texts")
     with pytest.raises(ConfigError, match=r"partition_keys is .*'day'"):
         make_plan(request_plan(texts, settings={"partition_keys": ["day"]}))
-
-
-def test_partitions_of_tables_are_refused_for_now(request_plan, dags):
-    (dags / "t.csv").write_text("a\n1\n")
-    table = TabularDataset.from_delimited_files("t.csv").as_named_input("table")
-    with pytest.raises(ConfigError, match=r"partition_keys is .*not supported yet for tables"):
-        make_plan(request_plan(table, settings={"partition_keys": ["day"]}))
-    with pytest.raises(ConfigError, match=r"partition_format is .*not supported yet for tables"):
-        make_plan(request_plan(replace(table, partition_format="/{day}.csv")))
 
 
 @pytest.mark.parametrize("size", ["10KB", "5 rows"])

@@ -8,26 +8,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.plan.scanning import UnclosedQuoteError, record_starts
+from airflow_prs.plan.scanning import UnclosedQuoteError, scan_records
 
 # Quotes, breaks and blanks meet in every way. No CR alone: after an empty line that ends with one, pandas loses a
 # record that begins with a separator.
 texts = (
     st.lists(st.sampled_from(['"', '"', ",", "\n", "\r\n", " ", "\t", "a"]), max_size=40).map("".join).map(str.encode)
 )
+commented = st.lists(st.sampled_from(['"', "#", ",", "\n", "\r\n", " ", "a"]), max_size=40).map("".join).map(str.encode)
 blocks = st.integers(1, 70)
 
 
-def starts_of(data, block_bytes=7, separator=","):
-    found = list(record_starts(io.BytesIO(data), ord(separator), block_bytes=block_bytes))
+def starts_of(data, block_bytes=7, separator=",", comment=None):
+    blocks = scan_records(io.BytesIO(data), ord(separator), comment=comment and ord(comment), block_bytes=block_bytes)
+    found = [starts for _, starts in blocks]
     return np.concatenate([np.array([], np.int64), *found]).tolist()
 
 
-def rows_of(data):
+def rows_of(data, comment=None):
     """Read as worker processes do; pandas gives None where a quote is not closed."""
     try:
         return pd.read_csv(
-            io.BytesIO(data), header=None, names=range(40), index_col=False, dtype=str, keep_default_na=False
+            io.BytesIO(data),
+            header=None,
+            names=range(40),
+            index_col=False,
+            dtype=str,
+            keep_default_na=False,
+            comment=comment,
         ).to_numpy()
     except pd.errors.EmptyDataError:
         return np.empty((0, 40), object)
@@ -55,6 +63,17 @@ def test_reading_record_by_record_gives_what_reading_at_once_gives(data, block_b
     starts = starts_of(data, block_bytes)
     pieces = [rows_of(data[begin:end]) for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)]
     assert np.concatenate(pieces).tolist() == rows.tolist()
+
+
+@settings(deadline=None)
+@given(commented, blocks)
+def test_comments_are_no_records_and_their_quotes_say_nothing(data, block_bytes):
+    rows = rows_of(data, comment="#")
+    if rows is None:
+        with pytest.raises(UnclosedQuoteError):
+            starts_of(data, block_bytes, comment="#")
+    else:
+        assert len(starts_of(data, block_bytes, comment="#")) == len(rows)
 
 
 @pytest.mark.parametrize(

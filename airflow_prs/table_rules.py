@@ -1,0 +1,64 @@
+"""What the options of a TabularDataset may be: one sentence for each that is wrong."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_prs.wording import wrong
+
+HEADERS = (True, False, "each")
+COLUMNS_ALLOWED = "a list of the names of columns, each once"
+
+
+def delimited_problems(separator: Any, header: Any, encoding: Any, comment: Any) -> Iterator[str]:
+    """Check how delimited files are written."""
+    if not _is_character(separator):
+        yield wrong("separator", separator, "one character, no quote and no line break")
+    if not any(header is allowed or (isinstance(header, str) and header == allowed) for allowed in HEADERS):
+        yield wrong("header", header, "True or False, or 'each' where each file has columns of its own")
+    yield from encoding_problems(encoding)
+    if comment is not None and (not _is_character(comment) or comment == separator):
+        yield wrong("comment", comment, "one character, no quote, no line break and not the separator")
+
+
+def encoding_problems(encoding: Any) -> Iterator[str]:
+    """Check the name of an encoding."""
+    if not isinstance(encoding, str) or not _is_encoding(encoding):
+        yield wrong("encoding", encoding, "an encoding that Python knows, such as 'utf-8' or 'cp1252'")
+
+
+def columns_problems(columns: Any, *, are_numbered: bool = False) -> Iterator[str]:
+    """
+    Check the columns that were chosen.
+
+    :param are_numbered: whether columns have numbers, as those of a file without a header.
+    """
+    if columns is None:
+        return
+    kind: type = int if are_numbered else str
+    is_list = isinstance(columns, list | tuple) and bool(columns)
+    if not is_list or not all(type(name) is kind for name in columns) or len(set(columns)) < len(columns):
+        allowed = "a list of the numbers of columns, from 0, each once" if are_numbered else COLUMNS_ALLOWED
+        yield wrong("columns", columns, allowed)
+
+
+def dtypes_problems(dtypes: Any) -> Iterator[str]:
+    """Check that types are given as text; plan asks pandas what they mean."""
+    is_mapping = isinstance(dtypes, Mapping)
+    if dtypes is None or (is_mapping and all(isinstance(text, str) for pair in dtypes.items() for text in pair)):
+        return
+    yield wrong("dtypes", dtypes, "a dictionary of a column's name to a type of pandas, such as {'price': 'float64'}")
+
+
+def _is_character(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 1 and text not in '"\r\n\0'
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except (LookupError, ValueError):
+        return False
+    return True

@@ -1,0 +1,173 @@
+"""What pandas reads from files in one piece is what all mini-batches together give: values and types."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import TabularDataset
+from airflow_prs.environment import Environment
+from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.plan.inputs import cut_input
+from airflow_prs.plan.listing import list_files
+from airflow_prs.worker.readers import make_reader
+
+in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+words = st.sampled_from(["x", "007", "1.50", "é", "5%", "a b", "True ", "1_0"])
+numbers = st.one_of(
+    st.integers(-(2**63), 2**63 - 1).map(str),
+    st.floats(allow_nan=False).map(repr),
+    st.sampled_from(["1.0", " 7", "1e5"]),
+)
+values = {
+    "whole numbers": st.integers(-(2**63), 2**63 - 1).map(str),
+    "large numbers": st.integers(2**63, 2**64 - 1).map(str) | st.integers(0, 9).map(str),
+    "huge numbers": st.sampled_from([str(2**64), str(-(2**63) - 1)]) | st.integers(-9, 9).map(str),
+    "floats": st.floats(allow_nan=False).map(repr),
+    "truth": st.sampled_from(["True", "FALSE"]),
+    "numbers and truth": st.sampled_from(["True", "0", "1.5"]),
+    "words and numbers": words | numbers,
+    "nothing": st.nothing(),
+}
+missing = st.sampled_from(["", "NA", "null"])
+
+
+@st.composite
+def columns(draw, rows):
+    """Draw a column in which the rare values may stand anywhere, so that most mini-batches know nothing of them."""
+    kind = draw(st.sampled_from(sorted(values)))
+    common = draw(st.just("1") if kind not in {"nothing", "truth"} else st.sampled_from(["", "True"]))
+    cell = st.just(common) | values[kind]
+    if kind not in {"large numbers", "huge numbers"}:  # where column_types goes a way of its own
+        cell |= missing
+    return draw(st.lists(cell, min_size=rows, max_size=rows))
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.integers(1, 12))
+    cells = [[str(row) for row in range(rows)]] + [draw(columns(rows)) for _ in range(draw(st.integers(1, 3)))]
+    return [["a", "b", "c", "d"][: len(cells)], *map(list, zip(*cells, strict=True))]
+
+
+def write(path, rows, encoding="utf-8"):
+    pd.DataFrame(rows).to_csv(path, header=False, index=False, encoding=encoding)
+
+
+def mini_batches(dataset, folder, size="2 rows"):
+    """Cut a dataset and read each mini-batch as a worker process does."""
+    config = ParallelRunConfig(
+        environment=Environment.current(),
+        entry_script="score.py",
+        error_threshold=0,
+        output_action="append_row",
+        compute_target="local",
+        node_count=1,
+        mini_batch_size=size,
+    )
+    cut, spec = cut_input(dataset.as_named_input("t"), list_files(dataset.path, base=str(folder)), config)
+    options = json.loads(json.dumps(dict(spec.options)))
+    reader = make_reader({"name": "t", "kind": spec.kind.value, "options": options})
+    return [
+        reader.load([[p.path, p.begin, p.end, p.row_group] for p in m.pieces], m.items) for m in cut.mini_batches(0)
+    ]
+
+
+def together(dataset, folder, size="2 rows"):
+    return pd.concat(mini_batches(dataset, folder, size), ignore_index=True)
+
+
+@in_one_folder
+@given(tables())
+def test_a_file(tmp_path, table):
+    path = tmp_path / "t.csv"
+    write(path, table)
+    whole = pd.read_csv(path, low_memory=False)
+    for part in mini_batches(TabularDataset.from_delimited_files(str(path)), tmp_path):
+        assert part.dtypes.to_dict() == whole.dtypes.to_dict()
+    assert_frame_equal(together(TabularDataset.from_delimited_files(str(path)), tmp_path), whole)
+
+
+@in_one_folder
+@given(tables(), st.integers(0, 12))
+def test_several_files_without_headers(tmp_path, table, at):
+    _, *rows = table
+    first, second = rows[: max(1, at)], rows[max(1, at) :]
+    write(tmp_path / "1.csv", first)
+    write(tmp_path / "2.csv", second)
+    text = (tmp_path / "1.csv").read_text() + ((tmp_path / "2.csv").read_text() if second else "")
+    whole = pd.read_csv(io.StringIO(text), header=None, low_memory=False)
+    dataset = TabularDataset.from_delimited_files([str(tmp_path / "1.csv"), str(tmp_path / "2.csv")], header=False)
+    assert_frame_equal(together(dataset, tmp_path), whole)
+
+
+def test_files_with_headers_of_their_own(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,x\n2,y\n3,z\n")
+    (tmp_path / "2.csv").write_text("c,a\nTrue,4\n")
+    dataset = TabularDataset.from_delimited_files([str(tmp_path / "1.csv"), str(tmp_path / "2.csv")], header="each")
+    whole = pd.concat([pd.read_csv(path) for path in dataset.path], ignore_index=True)
+    assert_frame_equal(together(dataset, tmp_path), whole)
+
+
+def test_chosen_columns_stand_in_the_order_in_which_they_were_chosen(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b,c\n1,x,\n2,y,5\n3,z,6\n")
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), columns=["c", "a"])
+    assert_frame_equal(together(dataset, tmp_path), pd.read_csv(tmp_path / "1.csv")[["c", "a"]])
+
+
+def test_columns_without_names_are_chosen_by_number(tmp_path):
+    (tmp_path / "1.csv").write_text("1,x,7\n2,y,8\n3,z,9\n")
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), header=False, columns=[2, 1])
+    assert_frame_equal(together(dataset, tmp_path), pd.read_csv(tmp_path / "1.csv", header=None)[[2, 1]])
+
+
+def test_a_column_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    with pytest.raises(InputError, match=r"'t' has no column 'b'; it has the columns \['a'\]"):
+        together(TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), columns=["b"]), tmp_path)
+
+
+def test_types_that_are_given_hold(tmp_path):
+    (tmp_path / "1.csv").write_text("zip,n\n01234,1\n56789,2\n00000,3\n")
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), dtypes={"zip": "str", "n": "float32"})
+    whole = pd.read_csv(tmp_path / "1.csv", dtype={"zip": "str", "n": "float32"})
+    assert_frame_equal(together(dataset, tmp_path), whole)
+
+
+def test_a_type_that_pandas_does_not_know_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    with pytest.raises(ConfigError, match="dtypes of 't' has 'number' for 'a'"):
+        together(TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), dtypes={"a": "number"}), tmp_path)
+
+
+def test_comments_are_left_out(tmp_path):
+    (tmp_path / "1.csv").write_text('# "a\na,b\n1,x#y\n# 2,y\n3,"#z"\n4,\n')
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), comment="#")
+    assert_frame_equal(together(dataset, tmp_path, "1 rows"), pd.read_csv(tmp_path / "1.csv", comment="#"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-32", "cp037"])
+@pytest.mark.parametrize("header", [True, "each", False])
+def test_encodings(tmp_path, encoding, header):
+    (tmp_path / "1.csv").write_bytes("é,b\n1,x\n2,ü\n3,y\n".encode(encoding))
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), header=header, encoding=encoding)
+    whole = pd.read_csv(tmp_path / "1.csv", encoding=encoding, header=None if header is False else 0)
+    assert_frame_equal(together(dataset, tmp_path), whole)
+
+
+@pytest.mark.parametrize("header", [True, "each"])
+@pytest.mark.parametrize("compression", ["gzip", "bz2", "xz"])
+def test_packed_files_whatever_their_names(tmp_path, compression, header):
+    pd.DataFrame({"a": [1, None], "b": ["x", "y"]}).to_csv(tmp_path / "1", index=False, compression=compression)
+    pd.DataFrame({"a": [2, 3], "b": ["5", None]}).to_csv(tmp_path / "2", index=False)
+    dataset = TabularDataset.from_delimited_files([str(tmp_path / "1"), str(tmp_path / "2")], header=header)
+    parts = mini_batches(dataset, tmp_path, "1 rows")
+    assert [len(part) for part in parts] == [2, 1, 1]
+    whole = pd.DataFrame({"a": [1, None, 2, 3], "b": ["x", "y", "5", None]})
+    assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
