@@ -26,6 +26,7 @@ class RunSettings:
     :param fingerprint: equal for runs whose results are the same; '' where reuse is off.
     :param variable_names: names of the environment variables; their values are never written.
     :param reused_from: run folder whose rows are the result of this run; None: it does its own work.
+    :param to_csv: arguments of to_csv that source_directory holds for the result; None: there are none.
     :param load_timeout_s: seconds allowed for loading a mini-batch; None: run_invocation_timeout.
     :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: for ever.
     :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
@@ -41,6 +42,7 @@ class RunSettings:
     fingerprint: str = ""
     variable_names: tuple[str, ...] = ()
     reused_from: str | None = None
+    to_csv: Mapping[str, Any] | None = None
     load_timeout_s: float | None = None
     progress_update_timeout_s: float | None = None
     resource_monitor_interval_s: float = 600

@@ -104,7 +104,11 @@ class Starter:
             ],
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
-            "rows_format": {"format": config.result_format, "to_csv": None, "layout": str(names.layout)},
+            "rows_format": {
+                "format": config.result_format,
+                "to_csv": self._settings.to_csv,
+                "layout": str(names.layout),
+            },
             "rows_path": str(self.attempt.names.rows(number)),
             "output_dir": self._output_folder,
             "node": self.attempt.claim.node,

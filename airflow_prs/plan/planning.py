@@ -19,6 +19,7 @@ from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
 from airflow_prs.plan.inputs import Dataset, cut_input, describe, local_path
 from airflow_prs.plan.listing import Listing, list_files
+from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
@@ -170,8 +171,12 @@ def _settle(
             variables_hash=request.variables_hash,
             output=request.output if config.output_action == "summary_only" else None,
         )
+    to_csv = None
+    if config.source_directory is not None and config.output_action == "append_row":
+        to_csv = read_to_csv(snapshot.archive, config.result_format)
     return RunSettings(
         config=config,
+        to_csv=to_csv,
         identity=request.identity,
         arguments=request.arguments,
         side_inputs={name: path for name, (path, _) in side_inputs.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_a_mini_batch_with_other_columns_fails_with_the_column_named(tmp_path):
     (failed,) = first_failures(folder, folder.read_manifest())
     assert (failed.index, "with the column 'points'" in failed.error) == (2, True)
     assert len(result_of(folder).splitlines()) == 11
+
+
+def test_settings_of_the_original_change_how_data_frames_are_written(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, mini_batches=2)
+    folder.write_settings(replace(folder.read_settings(), to_csv={"sep": ";", "header": ["i", "s"]}))
+    Tries(folder).run()
+    assert result_of(folder) == "i;s\nitem-0;0.1\nitem-1;1e+300\nitem-2;0.1\nitem-3;1e+300\n"
 
 
 def test_json_lines_are_chosen_by_the_suffix(tmp_path):
