@@ -11,7 +11,7 @@ from typing import Any, Literal
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.records import InputKind
-from airflow_prs.table_rules import columns_problems, delimited_problems, dtypes_problems
+from airflow_prs.table_rules import columns_problems, delimited_problems, dtypes_problems, encoding_problems
 from airflow_prs.wording import shown, wrong
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
@@ -97,6 +97,8 @@ class TabularDataset:
             object.__setattr__(self, "columns", tuple(self.columns))
         if self.kind is InputKind.DELIMITED:
             problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
+        elif self.kind is InputKind.JSON_LINES:
+            problems += encoding_problems(self.encoding)
         elif self.kind is not InputKind.PARQUET:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
         object.__setattr__(self, "path", _settle(self.path, problems))
@@ -137,6 +139,34 @@ class TabularDataset:
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
             dtypes=dtypes,
             comment=comment,
+        )
+
+    @classmethod
+    def from_json_lines_files(
+        cls,
+        path: Any,
+        encoding: str = "utf-8",
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+    ) -> TabularDataset:
+        """
+        Describe files with a JSON object a line.
+
+        :param path: as for FileDataset.
+        :param encoding: any that Python knows.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        :param dtypes: types of columns; the others are as pandas finds them.
+        """
+        return cls(
+            kind=InputKind.JSON_LINES,
+            path=path,
+            encoding=encoding,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            dtypes=dtypes,
         )
 
     @classmethod

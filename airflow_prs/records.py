@@ -103,6 +103,7 @@ class InputKind(str, Enum):
 
     FILES = "files"
     DELIMITED = "delimited"
+    JSON_LINES = "json_lines"
     PARQUET = "parquet"
 
 
@@ -112,8 +113,9 @@ class InputSpec:
     What a worker process needs to know to read one input.
 
     :param name: the input's name.
-    :param kind: files, delimited or parquet.
-    :param options: for delimited: separator, header, encoding, columns (names in the file's order).
+    :param kind: how the files hold the rows.
+    :param options: for text: encoding, columns (names in the file's order), chosen (those that run() gets), dtypes; for
+        delimited also separator, header, comment.
     :param partition_keys: the keys of partition_format, whose columns follow the others.
     """
 

@@ -106,20 +106,19 @@ class ColumnTypes:
     def _read(self, text: bytes, names: Names, wanted: list[int], encoding: str) -> Any:
         import pandas as pd
 
+        arguments: dict[str, Any] = {
+            **self._arguments(encoding),
+            "names": names,
+            "usecols": wanted,
+            "index_col": False,
+            "low_memory": False,
+            "encoding_errors": "replace",
+            "on_bad_lines": "skip",
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)
             try:
-                return pd.read_csv(
-                    io.BytesIO(text),
-                    header=None,
-                    names=names,
-                    usecols=wanted,
-                    index_col=False,
-                    low_memory=False,
-                    encoding_errors="replace",
-                    on_bad_lines="skip",
-                    **self._arguments(encoding),
-                )
+                return pd.read_csv(io.BytesIO(text), header=None, **arguments)
             except (pd.errors.EmptyDataError, pd.errors.ParserError):
                 return pd.DataFrame()
 

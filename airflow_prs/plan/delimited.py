@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.column_types import ColumnTypes, Names
 from airflow_prs.plan.cutting import Cut, RecordCutter
 from airflow_prs.plan.opening import OpenText, open_text
-from airflow_prs.plan.scanning import UnclosedQuoteError, scan_records
+from airflow_prs.plan.scanning import UnclosedQuoteError
+from airflow_prs.plan.text_records import Records, add_pieces, whole_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,28 +114,11 @@ def cut_delimited_files(
     return cut, Columns(columns.names, types.settle() | dict(dtypes))
 
 
-def add_pieces(cut: Cut, file: int, pieces: Sequence[tuple[int, int, int]], *, is_whole: bool) -> None:
-    """
-    Add the mini-batches of one file.
-
-    :param pieces: begin, end and number of records of each.
-    :param is_whole: whether they make one mini-batch, as bytes have no place in the file.
-    """
-    if is_whole and pieces:
-        items = sum(records for _, _, records in pieces)
-        cut.add_piece(file, items=items, size_bytes=pieces[-1][1] - pieces[0][0])
-        cut.close_mini_batch()
-        return
-    for begin, end, records in pieces:
-        cut.add_piece(file, items=records, size_bytes=end - begin, span=(begin, end))
-        cut.close_mini_batch()
-
-
 def _read(path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes) -> int:
     """Go through a file once; give the position of its end."""
     names: Names | None = None
-    records = _Records(b"", text.position or 0, ())
-    for records in _whole_records(text, headers.dialect):
+    records = Records(b"", text.position or 0, ())
+    for records in whole_records(text, headers.dialect.separator, comment=headers.dialect.comment, has_quotes=True):
         rows = records
         if names is None and len(records.starts):
             names = headers.read(path, records.first, text.encoding)
@@ -142,48 +126,7 @@ def _read(path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, ty
         cutter.feed(rows.starts)
         if names is not None and len(rows.starts):
             types.feed(rows.text, names, text.encoding)
-    return records.begin + len(records.text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Records:
-    """
-    Whole records that follow each other.
-
-    :param begin: first byte of the text, which may hold empty lines before the first record.
-    :param starts: first byte of each record.
-    """
-
-    text: bytes
-    begin: int
-    starts: Any
-
-    @property
-    def first(self) -> bytes:
-        """The text of the first record."""
-        end = int(self.starts[1]) - self.begin if len(self.starts) > 1 else len(self.text)
-        return self.text[int(self.starts[0]) - self.begin : end]
-
-    def without_first(self) -> _Records:
-        """Give the others."""
-        begin = int(self.starts[1]) if len(self.starts) > 1 else self.begin + len(self.text)
-        return _Records(self.text[begin - self.begin :], begin, self.starts[1:])
-
-
-def _whole_records(text: OpenText, dialect: Dialect) -> Iterator[_Records]:
-    """Yield a file block by block; a record that goes on in the next block comes with that one."""
-    import numpy as np
-
-    begin = text.position or 0
-    comment = ord(dialect.comment) if dialect.comment else None
-    pending, known = b"", np.array((), np.int64)
-    for block, starts in scan_records(text.file, ord(dialect.separator), position=begin, comment=comment):
-        pending, known = pending + block, np.concatenate((known, starts))
-        if len(known) > 1:
-            last = int(known[-1])
-            yield _Records(pending[: last - begin], begin, known[:-1])
-            pending, begin, known = pending[last - begin :], last, known[-1:]
-    yield _Records(pending, begin, known)
+    return records.end
 
 
 class _Headers:

@@ -14,6 +14,7 @@ from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
+from airflow_prs.plan.json_lines import cut_json_lines_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
 from airflow_prs.plan.parquet import cut_parquet_files
 from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_folders, parse_partition_format
@@ -103,6 +104,12 @@ def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) ->
     if dataset.kind is InputKind.PARQUET:
         cut, columns = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes)
         return cut, InputSpec(name=name, kind=InputKind.PARQUET, options={"columns": columns})
+    if dataset.kind is InputKind.JSON_LINES:
+        cut, found = cut_json_lines_files(
+            name, listing.paths, str(dataset.encoding), size.count, is_bytes=is_bytes, dtypes=dataset.dtypes
+        )
+        options = {"encoding": dataset.encoding, **found.chosen(name, dataset.columns)}
+        return cut, InputSpec(name=name, kind=InputKind.JSON_LINES, options=options)
     dialect = Dialect(
         str(dataset.separator), str(dataset.encoding), bool(dataset.header), dataset.header != "each", dataset.comment
     )

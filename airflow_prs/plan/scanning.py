@@ -26,7 +26,13 @@ class UnclosedQuoteError(ValueError):
 
 
 def scan_records(
-    file: IO[bytes], separator: int, *, position: int = 0, comment: int | None = None, block_bytes: int = BLOCK_BYTES
+    file: IO[bytes],
+    separator: int,
+    *,
+    position: int = 0,
+    comment: int | None = None,
+    has_quotes: bool = True,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
     """
     Yield a file's blocks, from where it stands, each with the first bytes of the records that show in it.
@@ -36,9 +42,10 @@ def scan_records(
     :param separator: byte between two fields.
     :param position: number of the first byte.
     :param comment: byte after which the rest of a line says nothing.
+    :param has_quotes: whether quotes may hold line breaks.
     :raises UnclosedQuoteError: at the end of the file, if a quoted field is not closed.
     """
-    scanner = _Scanner(separator, position, comment)
+    scanner = _Scanner(separator, position, comment, has_quotes=has_quotes)
     while block := file.read(block_bytes):
         yield block, scanner.scan(block)
     if scanner.is_quoted:
@@ -52,14 +59,16 @@ class _Scanner:
     :param separator: byte between two fields.
     :param position: first byte of the next block.
     :param comment: byte that begins a comment.
+    :param has_quotes: whether quotes may hold line breaks.
     :ivar is_quoted: whether the block ended inside a quoted field.
     """
 
-    def __init__(self, separator: int, position: int, comment: int | None) -> None:
+    def __init__(self, separator: int, position: int, comment: int | None, *, has_quotes: bool) -> None:
         self._breaks = (separator, _LF, _CR)
         self._blanks = tuple({_SPACE, _TAB} - {separator})
         self._position = position
         self._comment = comment
+        self._has_quotes = has_quotes
         self.is_quoted = False
         self._last_byte = _LF
         self._has_just_closed = False
@@ -74,7 +83,7 @@ class _Scanner:
 
         text = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero((text == _LF) | (text == _CR))
-        quotes = np.flatnonzero(text == _QUOTE)
+        quotes = np.flatnonzero(text == _QUOTE) if self._has_quotes else ends[:0]
         hashes = np.flatnonzero(text == self._comment) if self._comment is not None else quotes[:0]
         if len(hashes) or self._is_in_comment:
             quotes = self._outside_comments(text, quotes, hashes, ends)

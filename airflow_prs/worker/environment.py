@@ -9,8 +9,14 @@ from typing import Any
 
 OLDEST_PYTHON = (3, 9)
 
-LIBRARIES = {"files": (), "delimited": ("pandas",), "parquet": ("pandas", "pyarrow.parquet")}
-"""What it takes to read an input, by its kind; importing them takes longer than everything else at the start."""
+LIBRARIES = {
+    "parquet rows": ("pyarrow.parquet",),
+    "files": (),
+    "delimited": ("pandas",),
+    "json_lines": ("pandas",),
+    "parquet": ("pandas", "pyarrow.parquet"),
+}
+"""What it takes to read an input, by its kind, or to write rows; importing them takes longer than everything else at the start."""
 
 OLDEST = {"pandas": (1, 5)}
 

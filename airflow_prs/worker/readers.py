@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import unpacking  # noqa: TID252 - this package has another name where it is at work
+from .json_lines import JsonTable  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
 
 OPEN_FILES = 4
@@ -42,8 +43,7 @@ def make_reader(spec: dict[str, Any]) -> FilesReader | TableReader:
     if spec["kind"] == "files":
         return FilesReader()
     keys = spec["options"].get("path_keys")
-    read = ParquetPieces() if spec["kind"] == "parquet" else DelimitedPieces(spec["options"])
-    return TableReader(read, KeyColumns(keys) if keys else None)
+    return TableReader(_READERS[spec["kind"]](spec["options"]), KeyColumns(keys) if keys else None)
 
 
 class FilesReader:
@@ -195,27 +195,51 @@ def _settled(column: Any, kind: str) -> Any:
     return column.astype(object if kind == "str" and is_old else kind)
 
 
-class ParquetPieces:
-    """Reads rows of Parquet files; a few files stay open, and the row group of which only a part was asked for."""
+class JsonLinesPieces:
+    """
+    Reads bytes of files with a JSON object a line.
 
-    def __init__(self) -> None:
+    :param options: as JsonTable has them.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._make_frame = JsonTable(options)
+
+    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
+        """Read the lines between two positions."""
+        return self._make_frame(_read_whole(path) if begin is None else _read_bytes(path, begin, end))
+
+
+class ParquetPieces:
+    """
+    Reads rows of Parquet files; a few files stay open, and the row group of which only a part was asked for.
+
+    :param options: chosen (columns; None: all).
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._chosen = options.get("chosen")
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._cut: tuple[str, int, Any] | None = None
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
         """Read rows of a row group, or of the whole file."""
         table = (
-            self._open(path).read() if row_group is None else self._row_group(path, row_group, is_cut=begin is not None)
+            self._open(path).read(columns=self._chosen)
+            if row_group is None
+            else self._row_group(path, row_group, is_cut=begin is not None)
         )
         if begin is not None:
             table = table.slice(begin, None if end is None else end - begin)
+        if self._chosen is not None:
+            table = table.select(self._chosen)
         return _named_index_as_columns(table.to_pandas())
 
     def _row_group(self, path: str, row_group: int, *, is_cut: bool) -> Any:
         if self._cut is not None and self._cut[:2] == (path, row_group):
             return self._cut[2]
         self._cut = None  # before the next one takes its room
-        table = self._open(path).read_row_group(row_group)
+        table = self._open(path).read_row_group(row_group, columns=self._chosen)
         if is_cut:
             self._cut = (path, row_group, table)
         return table
@@ -229,6 +253,13 @@ class ParquetPieces:
             self._files[path] = pyarrow.parquet.ParquetFile(path)
         self._files.move_to_end(path)
         return self._files[path]
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Callable[[str, int | None, int | None, int | None], Any]]] = {
+    "delimited": DelimitedPieces,
+    "json_lines": JsonLinesPieces,
+    "parquet": ParquetPieces,
+}
 
 
 def _exact_floats(pandas_version: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What pandas reads from files in one piece is what all mini-batches together give: values and types."""
 
+import gzip
 import io
 import json
 
@@ -15,7 +16,7 @@ from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.inputs import cut_input
 from airflow_prs.plan.listing import list_files
-from airflow_prs.worker.readers import make_reader
+from airflow_prs.worker.readers import LoadError, make_reader
 
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -171,3 +172,47 @@ def test_packed_files_whatever_their_names(tmp_path, compression, header):
     assert [len(part) for part in parts] == [2, 1, 1]
     whole = pd.DataFrame({"a": [1, None, 2, 3], "b": ["x", "y", "5", None]})
     assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
+
+
+json_values = {
+    "whole numbers": st.integers(-(2**70), 2**70),
+    "small numbers": st.integers(-9, 9),
+    "floats": st.floats(allow_nan=False, allow_infinity=False),
+    "truth": st.booleans(),
+    "words": st.text(max_size=3),
+    "nested": st.lists(st.integers(0, 9), max_size=2) | st.dictionaries(st.sampled_from("xy"), st.none(), max_size=2),
+    "nothing": st.none(),
+}
+json_value = st.sampled_from(sorted(json_values)).flatmap(json_values.__getitem__)
+same_kind = st.sampled_from(sorted(json_values)).flatmap(
+    lambda kind: st.lists(json_values[kind] | st.none(), max_size=9)
+)
+
+
+@in_one_folder
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), json_value, min_size=1), min_size=1, max_size=9), same_kind)
+def test_json_lines(tmp_path, records, more):
+    records = records + [{"d": value} for value in more]
+    (tmp_path / "1.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    whole = pd.DataFrame([json.loads(json.dumps(record)) for record in records])
+    assert_frame_equal(together(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path), whole)
+
+
+def test_a_line_that_is_no_json_costs_its_mini_batch_alone(tmp_path):
+    (tmp_path / "1.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a": \n{"a": 4}\n')
+    with pytest.raises(LoadError, match=r"1.jsonl \(bytes 18 to 34\): ValueError: line 1 is no JSON"):
+        mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path)
+
+
+def test_chosen_columns_of_json_lines(tmp_path):
+    (tmp_path / "1.jsonl").write_text('{"a": 1, "b": "x"}\r\n\r\n{"b": "y", "c": []}\r\n')
+    dataset = TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl"), columns=["b", "a"], dtypes={"a": "Int64"})
+    whole = pd.DataFrame({"b": ["x", "y"], "a": pd.Series([1, None], dtype="Int64")})
+    assert_frame_equal(together(dataset, tmp_path, "1 rows"), whole)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_packed_json_lines_are_one_mini_batch(tmp_path, encoding):
+    (tmp_path / "1").write_bytes(gzip.compress('{"é": "ü"}\n{"é": "x"}\n'.encode(encoding)))
+    (part,) = mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1"), encoding), tmp_path, "1 rows")
+    assert part.to_dict("list") == {"é": ["ü", "x"]}

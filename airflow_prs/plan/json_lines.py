@@ -1,0 +1,112 @@
+"""JSON lines: read once, to count the records, cut between them, and find out the columns and their types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_prs.plan.cutting import Cut, RecordCutter
+from airflow_prs.plan.delimited import Columns, require_types
+from airflow_prs.plan.opening import open_text
+from airflow_prs.plan.text_records import Records, add_pieces, whole_records
+
+
+def cut_json_lines_files(
+    name: str,
+    paths: Sequence[str],
+    encoding: str,
+    size: int,
+    *,
+    is_bytes: bool,
+    dtypes: Mapping[str, str] | None = None,
+) -> tuple[Cut, Columns]:
+    """
+    Cut files with a JSON object a line into mini-batches.
+
+    :param name: of the input.
+    :param size: bytes or lines of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    :param dtypes: types of columns that are not to be found out.
+    :return: the mini-batches, and the columns that any line has.
+    :raises InputError: if a file cannot be read.
+    :raises ConfigError: if a type is none that pandas knows.
+    """
+    given = dict(dtypes or {})
+    require_types(name, given)
+    cut = Cut(name, paths)
+    values = _Values()
+    for file, path in enumerate(paths):
+        with open_text(path, encoding) as text:
+            cutter = RecordCutter(size, is_bytes=is_bytes)
+            records = Records(b"", 0, ())
+            for records in whole_records(text, "\n", comment=None, has_quotes=False):
+                cutter.feed(records.starts)
+                values.feed(list(_objects(records.text, text.encoding)))
+            add_pieces(cut, file, cutter.finish(records.end), is_whole=text.is_whole)
+    return cut, Columns(values.names or None, values.settle() | given)
+
+
+def _objects(text: bytes, encoding: str) -> Iterator[dict[str, Any]]:
+    """Read lines; one that cannot be read says nothing, and its mini-batch alone fails."""
+    for line in text.split(b"\n"):
+        try:
+            record = json.loads(line.decode(encoding)) if line.strip() else None
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+_ABSENT = object()
+"""Stands where a line has no value of that name."""
+
+
+class _Values:
+    """A few values of each column, which stand for all that were seen: pandas finds the same type in them."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[object, Any]] = {}
+        self._has_seen_rows = False
+
+    @property
+    def names(self) -> list[str]:
+        """The columns in the order in which they first appeared."""
+        return list(self._found)
+
+    def feed(self, records: Sequence[dict[str, Any]]) -> None:
+        """Look at the objects of some lines."""
+        absent: dict[object, Any] = {type(_ABSENT): _ABSENT} if self._has_seen_rows else {}
+        for record in records:
+            if not record.keys() <= self._found.keys():
+                for name in record:
+                    self._found.setdefault(name, dict(absent))
+        for name, found in self._found.items():
+            _keep(found, [record.get(name, _ABSENT) for record in records])
+        self._has_seen_rows |= bool(records)
+
+    def settle(self) -> dict[str, str]:
+        """Give the type of each column."""
+        return {name: _dtype_of(found.values()) for name, found in self._found.items()}
+
+
+def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
+    """Keep a value of each sort."""
+    for kind in set(map(type, values)):
+        if kind is int:
+            whole = [value for value in values if type(value) is int]
+            for value in (min(whole), max(whole)):
+                found.setdefault(("int", _range_of(value)), value)
+        elif kind not in found:
+            found[kind] = next(value for value in values if type(value) is kind)
+
+
+def _range_of(number: int) -> int:
+    return sum(number >= bound for bound in (-(2**63), 0, 2**63, 2**64))
+
+
+def _dtype_of(values: Iterable[Any]) -> str:
+    import pandas as pd
+
+    records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
+    return str(pd.DataFrame([*records, records[0]])["column"].dtype)
