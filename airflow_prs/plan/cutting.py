@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,36 @@ class Cut:
         """Add a mini-batch of one item that has no data."""
         self._open_items = 1
         self.close_mini_batch()
+
+    def gather(self, partition_of: Callable[[str], Mapping[str, Any]]) -> Cut:
+        """
+        Put the mini-batches of equal key values together, in the order in which these first appear.
+
+        :param partition_of: gives the values of a file, from its path; no mini-batch here crosses files.
+        """
+        members: dict[tuple[Any, ...], array[int]] = {}
+        values: list[Mapping[str, Any]] = []
+        begins = [0, *self._ends]
+        for number, begin in enumerate(begins[:-1]):
+            partition = partition_of(self._paths[self._pieces[0][begin]])
+            combination = tuple(partition.values())
+            if combination not in members:
+                members[combination] = array("q")
+                values.append(partition)
+            members[combination].append(number)
+        gathered = Cut(self.name, self._paths)
+        for partition, numbers in zip(values, members.values(), strict=True):
+            for number in numbers:
+                gathered._take(self, number, range(begins[number], begins[number + 1]))
+            gathered.close_mini_batch(partition)
+        return gathered
+
+    def _take(self, other: Cut, number: int, pieces: range) -> None:
+        """Add all pieces of another cut's mini-batch to the one that is being made."""
+        for column, source in zip(self._pieces, other._pieces, strict=True):
+            column.extend(source[pieces.start : pieces.stop])
+        self._open_items += other.items[number]
+        self._open_size += other.sizes[number]
 
     def mini_batches(self, first: int) -> Iterator[MiniBatch]:
         """

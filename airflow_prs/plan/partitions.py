@@ -1,17 +1,23 @@
-"""partition_format: what the end of a path says about the file."""
+"""The keys that stand in paths: those of a partition_format, and those of folders named ``key=value``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NoReturn
+from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from airflow_prs.errors import ConfigError, InputError
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"yyyy|MM|dd|HH|mm|ss")
 _ATTRIBUTES = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "minute", "ss": "second"}
+_FOLDER = re.compile(r"([^/=]+)=([^/]*)")
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+"""What stands for null in the name of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class PartitionFormat:
         """The keys in their order."""
         return tuple(self.readers)
 
+    def describe(self) -> dict[str, Any]:
+        """Say how worker processes take the values from a path."""
+        keys = [[key, list(reader.groups), list(reader.attributes)] for key, reader in self.readers.items()]
+        return {"pattern": self.pattern.pattern, "keys": keys, "are_folders": False}
+
     def read(self, path: str) -> dict[str, str | datetime]:
         """
         Take the keys' values from the end of a path.
@@ -63,6 +74,88 @@ class PartitionFormat:
             return {key: reader.read(match) for key, reader in self.readers.items()}
         except ValueError as error:
             raise InputError(f"{path!r} does not match partition_format={self.text!r}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFolders:
+    """
+    Folders named ``key=value``, as Hive, Spark and pyarrow write them.
+
+    :param keys: in the order of the folders.
+    :param pattern: a group for each key's value.
+    """
+
+    keys: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    def describe(self) -> dict[str, Any]:
+        """Say how worker processes take the values from a path."""
+        keys = [[key, [group], []] for group, key in enumerate(self.keys, 1)]
+        return {"pattern": self.pattern.pattern, "keys": keys, "are_folders": True}
+
+    def read(self, path: str) -> dict[str, str | None]:
+        """
+        Take the keys' values from a path; null is None.
+
+        :raises InputError: if the path has other folders.
+        """
+        match = self.pattern.search(path)
+        if match is None:
+            raise InputError(
+                f"{path!r} does not lie in the folders {_worded(self.keys)}, as other files of the input do; leave the "
+                "file out of the input or move it."
+            )
+        return {key: _value(text) for key, text in zip(self.keys, match.groups(), strict=True)}
+
+
+PathKeys = PartitionFormat | KeyFolders
+
+
+def find_key_folders(paths: Sequence[str]) -> KeyFolders | None:
+    """
+    Find the keys in the names of the folders, which all files must share; None: there are none.
+
+    :raises InputError: if a file lies in folders of other keys.
+    """
+    last: str | None = None
+    first, keys = "", tuple[str, ...]()
+    for path in paths:
+        folder = path[: path.rfind("/")]
+        if folder == last:
+            continue
+        found = _folder_keys(folder) if "=" in folder else ()
+        if last is None:
+            first, keys = path, found
+        elif found != keys:
+            raise InputError(
+                f"{path!r} lies in {_worded(found)}, but {first!r} in {_worded(keys)}; all files of an input must lie "
+                "in folders of the same keys in the same order, or none."
+            )
+        last = folder
+    return key_folders(keys) if keys else None
+
+
+def key_folders(keys: Sequence[str]) -> KeyFolders:
+    """Describe folders of these keys, in their order; other folders may lie between."""
+    between = "(?:[^/]*/)*?"
+    steps = [f"{re.escape(key)}=([^/]*)/" for key in keys]
+    return KeyFolders(tuple(keys), re.compile("/" + between.join(steps) + between + r"[^/]*\Z"))
+
+
+def _folder_keys(folder: str) -> tuple[str, ...]:
+    segments = map(_FOLDER.fullmatch, folder.split("/"))
+    keys = tuple(segment[1] for segment in segments if segment)
+    if len(set(keys)) < len(keys):
+        raise InputError(f"{folder!r} has two folders of one key; rename one of them.")
+    return keys
+
+
+def _value(text: str) -> str | None:
+    return None if text == NULL else unquote(text)
+
+
+def _worded(keys: Sequence[str]) -> str:
+    return repr("/".join(f"{key}=..." for key in keys)) if keys else "no folder named key=value"
 
 
 def parse_partition_format(text: str) -> PartitionFormat:

@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.plan.partitions import parse_partition_format
+from airflow_prs.plan.partitions import find_key_folders, parse_partition_format
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,28 @@ def test_a_path_that_does_not_match_is_named(text, path):
 def test_what_is_no_format_is_refused(text):
     with pytest.raises(ConfigError, match="partition_format="):
         parse_partition_format(text)
+
+
+def test_folders_named_key_and_value_are_found_wherever_they_stand():
+    keys = find_key_folders(
+        ["/d/x/year=2024/y/city=a%2Fb/1.csv", "/d/x/year=__HIVE_DEFAULT_PARTITION__/z/y/city=/2.csv"]
+    )
+    assert keys.keys == ("year", "city")
+    assert keys.read("/d/x/year=2024/y/city=a%2Fb/1.csv") == {"year": "2024", "city": "a/b"}
+    assert keys.read("/d/x/year=__HIVE_DEFAULT_PARTITION__/city=/1") == {"year": None, "city": ""}
+
+
+def test_a_file_named_like_a_key_is_no_folder():
+    assert find_key_folders(["/d/a=1.csv", "/d/=/2.csv"]) is None
+
+
+@pytest.mark.parametrize("other", ["/d/a=1/f", "/d/f", "/d/b=1/a=1/f", "/d/a=1/b=1/c=1/f"])
+def test_folders_of_other_keys_are_refused(other):
+    with pytest.raises(InputError, match="same keys in the same order") as caught:
+        find_key_folders(["/d/a=1/b=1/f", other])
+    assert repr(other) in str(caught.value)
+
+
+def test_two_folders_of_one_key_are_refused():
+    with pytest.raises(InputError, match="two folders of one key"):
+        find_key_folders(["/d/a=1/a=2/f"])
