@@ -27,7 +27,7 @@ __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_siz
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 
-_FORMAT_OF_SUFFIX = {".jsonl": "jsonl"}
+_FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 class ParallelRunConfig(BaseModel):
@@ -58,8 +58,8 @@ class ParallelRunConfig(BaseModel):
     :param partition_keys: * keys of partition_format whose combinations of values make the mini-batches.
     :param environment_variables: set in the worker processes; never stored and never shown.
     :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
-    :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), or ``jsonl``; None: by the
-        suffix .jsonl of append_row_file_name, else text.
+    :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), ``jsonl`` or ``parquet``;
+        None: by the suffix .jsonl or .parquet of append_row_file_name, else text.
     :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
     :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
         or take a quarter, an hour at most; 0: at once.

@@ -23,7 +23,7 @@ from airflow_prs.wording import shown, wrong
 LOGGING_LEVELS = ("WARNING", "INFO", "DEBUG")
 OUTPUT_ACTIONS = ("append_row", "summary_only")
 
-APPEND_ROW_FORMATS = ("text", "csv", "jsonl")
+APPEND_ROW_FORMATS = ("text", "csv", "jsonl", "parquet")
 
 OURS = (
     "mini_batches_per_task",
@@ -325,7 +325,7 @@ RULES: Mapping[str, Rule] = {
     "mini_batches_per_task": _or_none(_at_least(1), "None for one shard a node"),
     "append_row_format": _or_none(
         Rule(
-            allowed="'text', 'csv' or 'jsonl'",
+            allowed="'text', 'csv', 'jsonl' or 'parquet'",
             parse=_one_of(APPEND_ROW_FORMATS),
             schema={"type": "string", "enum": list(APPEND_ROW_FORMATS)},
         ),

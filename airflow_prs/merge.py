@@ -68,7 +68,12 @@ def _publish(folder: RunFolder, settings: RunSettings, committed: Committed) -> 
         return output or str(committed.folder.names.script_output)
     target = Path(output, settings.config.result_file_name)
     try:
-        publish_rows(target, committed, confirm=lambda: _refuse_superseded(folder))
+        publish_rows(
+            target,
+            committed,
+            result_format=settings.config.result_format,
+            confirm=lambda: _refuse_superseded(folder),
+        )
     except RunFolderError as error:
         if settings.reused_from is None:
             raise

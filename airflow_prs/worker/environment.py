@@ -15,8 +15,9 @@ LIBRARIES = {
     "delimited": ("pandas",),
     "json_lines": ("pandas",),
     "parquet": ("pandas", "pyarrow.parquet"),
+    "arrow": ("pandas", "pyarrow"),
 }
-"""What it takes to read an input, by its kind, or to write rows; importing them takes longer than everything else at the start."""
+"""What it takes to read an input, by its kind, or to write rows: importing it takes longest of all at the start."""
 
 OLDEST = {"pandas": (1, 5)}
 

@@ -24,6 +24,10 @@ def make_writer(wanted: Mapping[str, Any] | None) -> Callable[[Any, Callable[[by
     name = wanted["format"]
     if name == "jsonl":
         return rows_json.write_json_lines
+    if name == "parquet":
+        from . import rows_parquet  # noqa: TID252 - as above; it imports pyarrow
+
+        return rows_parquet.ParquetRows(layout.Layout(wanted["layout"]))
     if name == "text" and wanted["to_csv"] is None:
         return rows.write_elements
     # In text what is left out has pandas' own default, as in the original; ours is that index is off.

@@ -72,7 +72,7 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
     process = os.getpid()
     stage = "environment"
     try:
-        environment.check_environment(spec["kind"] for spec in setup["inputs"])
+        environment.check_environment([*(spec["kind"] for spec in setup["inputs"]), *_kinds_of_rows(setup)])
         rows_file = _open_rows(setup) if setup["append_rows"] else None
         _set_the_scene(setup, supervisor)
         stage = "import"
@@ -109,6 +109,11 @@ def _set_the_scene(setup: dict[str, Any], supervisor: channel.Channel) -> None:
     )
     entry_script.offer_names([folder, setup["source"]])
     azureml_core.offer_names(setup["side_inputs"])
+
+
+def _kinds_of_rows(setup: dict[str, Any]) -> list[str]:
+    wanted = setup.get("rows_format") if setup["append_rows"] else None
+    return ["parquet rows"] if wanted is not None and wanted["format"] == "parquet" else []
 
 
 def _open_rows(setup: dict[str, Any]) -> rows.RowsFile:

@@ -142,7 +142,7 @@ def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str,
 
     :param options: arguments of to_csv.
     """
-    raw = _Raw(write)
+    raw = Raw(write)
     text = io.TextIOWrapper(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
     try:
         frame.to_csv(text, **options)
@@ -151,7 +151,7 @@ def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str,
         raw.is_over = True  # what is left after an error is not to be written by those who close
 
 
-class _Raw(io.RawIOBase):
+class Raw(io.RawIOBase):
     """The end of a stack of Python's writers."""
 
     def __init__(self, write: Callable[[bytes], Any]) -> None:
@@ -159,9 +159,11 @@ class _Raw(io.RawIOBase):
         self.is_over = False
 
     def writable(self) -> bool:
+        """Say that it takes bytes."""
         return True
 
     def write(self, data: Any) -> int:
+        """Pass bytes on, unless it is over."""
         if not self.is_over:
             self._write(data)
         return len(data)

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from airflow_prs.errors import RunFolderError
 from airflow_prs.merge import merge_run
 from airflow_prs.report import first_failures
 from tests.shards import Tries, make_plan
@@ -60,6 +62,69 @@ def test_json_lines_are_chosen_by_the_suffix(tmp_path):
     Tries(folder).run()
     rows = [json.loads(line) for line in result_of(folder).splitlines()]
     assert rows == [{"item": "item-0", "score": 0.1}, {"item": "item-1", "score": 1e300}]
+
+
+def test_parquet_is_one_file_of_one_schema_in_input_order(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, shards=2, append_row_file_name="scores.parquet")
+    Tries(folder).run(1)
+    Tries(folder).run(0)
+    table = pq.read_table(merge_run(folder).location)
+    assert table.column("item").to_pylist() == [f"item-{n}" for n in range(12)]
+    assert table.column("score").to_pylist() == [0.1, 1e300] * 6
+
+
+MIXED_TYPES = """
+import pandas as pd
+
+def run(mini_batch):
+    score = [0.5, 1.0] if "item-4" in mini_batch else [1.0, None] if "item-6" in mini_batch else [1, 2]
+    return pd.DataFrame({"score": score})
+"""
+
+
+def test_types_are_cast_where_that_loses_nothing_and_else_the_mini_batch_fails(tmp_path):
+    folder = make_plan(tmp_path, MIXED_TYPES, append_row_format="parquet", run_max_try=1, process_count_per_node=1)
+    assert Tries(folder).run()["failed"] == 1
+    (failed,) = first_failures(folder, folder.read_manifest())
+    assert (failed.index, "column 'score'" in failed.error) == (2, True)
+    assert pq.read_table(merge_run(folder).location).column("score").to_pylist() == [1, 2, 1, 2, 1, None, 1, 2, 1, 2]
+
+
+LARGE = """
+import pandas as pd
+
+def run(mini_batch):
+    return pd.DataFrame({"item": mini_batch[0], "n": range(400_000), "text": [str(n * n) for n in range(400_000)]})
+"""
+
+
+def test_a_large_mini_batch_is_read_a_part_at_a_time(tmp_path):
+    folder = make_plan(tmp_path, LARGE, mini_batches=3, append_row_format="parquet")
+    Tries(folder).run()
+    file = pq.ParquetFile(merge_run(folder).location)
+    assert file.metadata.num_rows == 1_200_000
+    assert file.metadata.num_row_groups == 2
+    assert sum(batch.column("n").to_numpy().sum() for batch in file.iter_batches(columns=["n"])) == 3 * sum(
+        range(400_000)
+    )
+
+
+def test_damaged_parquet_rows_publish_nothing(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, append_row_format="parquet")
+    Tries(folder).run()
+    path = max(folder.path.glob("nodes/*/*/rows-*.bin"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunFolderError, match=r"rows of mini-batch \d are damaged"):
+        merge_run(folder)
+    assert not (tmp_path / "out" / "parallel_run_step.txt").exists()
+
+
+def test_a_run_without_rows_makes_an_empty_parquet_file(tmp_path):
+    folder = make_plan(tmp_path, "def run(mini_batch):\n    return []\n", append_row_format="parquet")
+    Tries(folder).run()
+    assert pq.read_table(merge_run(folder).location).num_rows == 0
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])

@@ -142,7 +142,7 @@ WRONG = [
         "an int of at least 1, in bytes, or a str such as '500MB' or '2GB', or None for no limit",
     ),
     ("max_concurrency_per_process", 0, INT_1),
-    ("append_row_format", "xml", "'text', 'csv' or 'jsonl'"),
+    ("append_row_format", "xml", "'text', 'csv', 'jsonl' or 'parquet'"),
     ("count_failed_tries", 1, "True or False"),
 ]
 

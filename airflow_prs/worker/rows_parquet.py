@@ -1,0 +1,174 @@
+"""Rows on their way into one Parquet file: an Arrow stream for each mini-batch, all of one schema."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+# Imported only where the result is a Parquet file.
+import pyarrow as pa  # noqa: TID253
+import pyarrow.parquet as pq  # noqa: TID253
+
+# Relative, as this package has another name where it is at work.
+from . import columns, layout, rows  # noqa: TID252
+
+WANTED_BY = "append_row_format 'parquet'"
+BATCH_ROWS = 65_536
+BATCH_BYTES = 16 << 20
+KINDS: tuple[tuple[Callable[[Any], bool], ...], ...] = (
+    (pa.types.is_integer, pa.types.is_floating),
+    (pa.types.is_decimal,),
+    (pa.types.is_string, pa.types.is_large_string),
+    (pa.types.is_binary, pa.types.is_large_binary),
+    (pa.types.is_date, pa.types.is_timestamp),
+    (pa.types.is_time,),
+    (pa.types.is_duration,),
+    (pa.types.is_list, pa.types.is_large_list),
+    (pa.types.is_struct,),
+)
+"""Types between which a value may be cast, where it stays the same."""
+
+
+class ParquetRows:
+    """
+    Writes what run() returned as an Arrow stream, in the schema that all mini-batches share.
+
+    The first mini-batch with rows lays the schema down; a column in which it has nothing gets its type from the first
+    one that has something there.
+
+    :param common: takes the schema.
+    """
+
+    def __init__(self, common: layout.Layout) -> None:
+        self._common = common
+
+    def __call__(self, elements: Any, write: Callable[[bytes], Any]) -> None:
+        """Write what run() returned."""
+        if len(elements):
+            _write_stream(self._cast(_table_of(elements)), write)
+
+    def _cast(self, table: Any) -> Any:
+        while True:
+            newest = self._common.newest()
+            known = None if newest is None else pa.ipc.read_schema(pa.py_buffer(newest))
+            order = table.column_names if known is None else known.names
+            table = table.select(columns.positions_of(table.column_names, order))
+            schema = table.schema if known is None else _refine(known, table.schema)
+            if known is not None and schema.equals(known):
+                cast = [_cast_column(table.column(place), field) for place, field in enumerate(schema)]
+                return pa.Table.from_arrays(cast, schema=schema)
+            _check_storable(schema)
+            self._common.propose(schema.serialize().to_pybytes())
+
+
+def _table_of(elements: Any) -> Any:
+    """Make a table, of plain types: what Arrow does not know everywhere is kept as what it consists of."""
+    try:
+        if rows.is_data_frame(elements):
+            columns.names_of(elements)
+            table = pa.Table.from_pandas(elements, preserve_index=False)
+        else:
+            table = _table_of_records(columns.records_of(elements, WANTED_BY))
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise rows.BadResultError(
+            f"run() returned rows that Arrow cannot hold: {'; '.join(map(str, error.args))}"
+        ) from None
+    plain = [_plain(table.column(place)) for place in range(table.num_columns)]
+    return pa.Table.from_arrays(plain, names=table.column_names)
+
+
+def _table_of_records(records: dict[str, list[Any]]) -> Any:
+    arrays = []
+    for name, values in records.items():
+        try:
+            arrays.append(pa.array(values, from_pandas=True))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:  # noqa: PERF203 - to name the column
+            raise rows.BadResultError(f"column {name!r} of what run() returned cannot be Parquet: {error}") from None
+    return pa.Table.from_arrays(arrays, names=[str(name) for name in records])
+
+
+def _plain(column: Any) -> Any:
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    if isinstance(column.type, pa.BaseExtensionType):
+        return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
+    return column
+
+
+def _refine(known: Any, new: Any) -> Any:
+    fields = [pa.field(old.name, _settle(old.type, field.type)) for old, field in zip(known, new)]  # noqa: B905 - 3.9
+    return pa.schema(fields)
+
+
+def _settle(known: Any, new: Any) -> Any:
+    """Give the known type, completed where nothing was known of it."""
+    if pa.types.is_null(known):
+        return new
+    if pa.types.is_list(known) and pa.types.is_list(new):
+        return pa.list_(_settle(known.value_type, new.value_type))
+    return known
+
+
+def _cast_column(column: Any, field: Any) -> Any:
+    """
+    Cast a column to the type that the others have.
+
+    :raises BadResultError: if that would lose something.
+    """
+    if column.type.equals(field.type):
+        return column
+    try:
+        if not _are_kin(column.type, field.type):
+            raise _no_cast(column, field)
+        cast = column.cast(field.type)
+        if _is_complete(column.type) and not cast.cast(column.type, safe=False).equals(column):
+            raise _no_cast(column, field)
+    except pa.ArrowException:
+        raise _no_cast(column, field) from None
+    return cast
+
+
+def _is_complete(known: Any) -> bool:
+    """Whether nothing of a type is left open."""
+    if pa.types.is_list(known):
+        return _is_complete(known.value_type)
+    return not pa.types.is_null(known)
+
+
+def _are_kin(one: Any, other: Any) -> bool:
+    if pa.types.is_null(one):
+        return True
+    if pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and (one.tz is None) != (other.tz is None):
+        return False
+    return any(any(is_(one) for is_ in kinds) and any(is_(other) for is_ in kinds) for kinds in KINDS)
+
+
+def _no_cast(column: Any, field: Any) -> rows.BadResultError:
+    return rows.BadResultError(
+        f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast to {field.type}, "
+        "which it has in the mini-batches before, without loss; a Parquet file has one type for a column: use astype()"
+    )
+
+
+def _check_storable(schema: Any) -> None:
+    for field in schema:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except pa.ArrowException as error:  # noqa: PERF203 - to name the column
+            raise rows.BadResultError(
+                f"column {field.name!r} of what run() returned cannot be Parquet: {error}"
+            ) from None
+
+
+def _write_stream(table: Any, write: Callable[[bytes], Any]) -> None:
+    compression = "lz4" if pa.Codec.is_available("lz4") else None
+    batch_rows = max(1, min(BATCH_ROWS, len(table) * BATCH_BYTES // max(1, table.nbytes)))
+    raw = rows.Raw(write)
+    try:
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        with pa.ipc.new_stream(raw, table.schema, options=options) as stream:
+            for batch in table.to_batches(max_chunksize=batch_rows):
+                stream.write_batch(batch)
+    finally:
+        raw.is_over = True  # what is left after an error is not to be written by those who close
