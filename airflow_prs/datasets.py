@@ -11,7 +11,13 @@ from typing import Any, Literal
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.records import InputKind
-from airflow_prs.table_rules import columns_problems, delimited_problems, dtypes_problems, encoding_problems
+from airflow_prs.table_rules import (
+    columns_problems,
+    delimited_problems,
+    dtypes_problems,
+    encoding_problems,
+    filter_problems,
+)
 from airflow_prs.wording import shown, wrong
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
@@ -76,6 +82,7 @@ class TabularDataset:
     :param columns: the columns that run() gets, in this order; None: all.
     :param dtypes: types of columns, by name; None: all as pandas finds them.
     :param comment: character after which the rest of a line of a delimited file says nothing.
+    :param filter: which rows of Parquet files are wanted; None: all.
     """
 
     kind: InputKind
@@ -88,18 +95,20 @@ class TabularDataset:
     columns: tuple[Any, ...] | None = None
     dtypes: Mapping[str, str] | None = field(default=None, hash=False)
     comment: str | None = None
+    filter: Sequence[Any] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
         problems += columns_problems(self.columns, are_numbered=self.header is False)
         problems += dtypes_problems(self.dtypes)
+        problems += filter_problems(self.filter)
         if isinstance(self.columns, list):
             object.__setattr__(self, "columns", tuple(self.columns))
         if self.kind is InputKind.DELIMITED:
             problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
         elif self.kind is InputKind.JSON_LINES:
             problems += encoding_problems(self.encoding)
-        elif self.kind is not InputKind.PARQUET:
+        elif self.kind not in {InputKind.PARQUET, InputKind.ARROW}:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
         object.__setattr__(self, "path", _settle(self.path, problems))
 
@@ -170,14 +179,48 @@ class TabularDataset:
         )
 
     @classmethod
-    def from_parquet_files(cls, path: Any, partition_format: str | None = None) -> TabularDataset:
+    def from_parquet_files(
+        cls,
+        path: Any,
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        filter: Sequence[Any] | None = None,  # noqa: A002 - what it is called everywhere
+    ) -> TabularDataset:
         """
         Describe Parquet files.
 
         :param path: as for FileDataset.
         :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        :param filter: conditions that the wanted rows fulfil, such as ``[("year", ">=", 2020)]``; of a list of such
+            lists one is enough.
         """
-        return cls(kind=InputKind.PARQUET, path=path, partition_format=partition_format)
+        return cls(
+            kind=InputKind.PARQUET,
+            path=path,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            filter=_as_lists(filter),
+        )
+
+    @classmethod
+    def from_arrow_files(
+        cls, path: Any, partition_format: str | None = None, *, columns: Sequence[str] | None = None
+    ) -> TabularDataset:
+        """
+        Describe Arrow files, Feather files (version 2) among them.
+
+        :param path: as for FileDataset.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        """
+        return cls(
+            kind=InputKind.ARROW,
+            path=path,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+        )
 
     def as_named_input(self, name: str) -> TabularDataset:
         """Make the same dataset, known by a name."""
@@ -210,6 +253,11 @@ def remote_scheme(path: str) -> str | None:
     """Find the scheme of a URI that is not a local file, such as ``s3``."""
     found = _SCHEME.match(path)
     return found[1] if found and found[1].lower() != "file" else None
+
+
+def _as_lists(value: Any) -> Any:
+    """Make lists of tuples, as they come back from JSON."""
+    return [_as_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _settle(path: Any, problems: list[str]) -> Any:

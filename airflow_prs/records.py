@@ -105,6 +105,7 @@ class InputKind(str, Enum):
     DELIMITED = "delimited"
     JSON_LINES = "json_lines"
     PARQUET = "parquet"
+    ARROW = "arrow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
+from airflow_prs.plan.columns import Names
+
 if TYPE_CHECKING:
     import pandas as pd
-
-Names = Sequence[str] | Sequence[int] | Sequence[str | int]
 
 MISSING_OR_BOOL = "bool_or_missing"
 """Truth values of which some are missing: objects, for which pandas has no type that could be asked for."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.plan.column_types import ColumnTypes, Names
+from airflow_prs.plan.column_types import ColumnTypes
+from airflow_prs.plan.columns import Columns, Names, require_types
 from airflow_prs.plan.cutting import Cut, RecordCutter
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.scanning import UnclosedQuoteError
@@ -33,45 +34,6 @@ class Dialect:
     def arguments(self, encoding: str) -> dict[str, Any]:
         """Say it in the words of pandas."""
         return {"sep": self.separator, "encoding": encoding, "comment": self.comment}
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """
-    The columns of an input.
-
-    :param names: in the order of the files; numbers without a header; None if there is nothing to read.
-    :param dtypes: type of each, as pandas calls it.
-    """
-
-    names: Names | None
-    dtypes: Mapping[str, str]
-
-    def chosen(self, name: str, columns: Sequence[str | int] | None) -> dict[str, Any]:
-        """
-        Say which columns there are, and which of them are wanted.
-
-        :param name: of the input.
-        :param columns: what was asked for; None: all.
-        :raises InputError: if one of them is not there.
-        """
-        names: list[str | int] | None = None if self.names is None else list(self.names)
-        require_columns(name, names, columns or ())
-        chosen = None if columns is None else list(columns)
-        return {"columns": names, "chosen": chosen, "dtypes": dict(self.dtypes)}
-
-
-def require_columns(name: str, known: Sequence[str | int] | None, wanted: Iterable[str | int]) -> None:
-    """
-    Check that columns exist.
-
-    :param name: of the input.
-    :param known: its columns; None: there is nothing to read.
-    :raises InputError: if one of them is not there.
-    """
-    missing = [column for column in wanted if known is not None and column not in known]
-    if missing:
-        raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {known}.")
 
 
 def cut_delimited_files(
@@ -195,28 +157,3 @@ def _require_ascii(name: str, dialect: Dialect) -> None:
     for option, value in (("separator", dialect.separator), ("comment", dialect.comment or "#")):
         if not value.isascii():
             raise ConfigError([f"{option} of {name!r} is {value!r}; allowed for now: an ASCII character"])
-
-
-def require_types(name: str, dtypes: Mapping[str, str]) -> None:
-    """
-    Check types that were given.
-
-    :raises ConfigError: if one is none that pandas reads.
-    """
-    problems = [
-        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads; it says: {problem}"
-        for column, dtype in dtypes.items()
-        if (problem := _problem_with(dtype))
-    ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _problem_with(dtype: str) -> str | None:
-    import pandas as pd
-
-    try:
-        pd.read_csv(io.StringIO("a\n"), dtype={"a": dtype})
-    except (TypeError, ValueError) as error:
-        return str(error)
-    return None

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_prs.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
+from airflow_prs.plan.arrow import cut_arrow_files
 from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.json_lines import cut_json_lines_files
@@ -102,8 +103,12 @@ def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) ->
     name = str(dataset.name)
     is_bytes = size.unit != "rows"
     if dataset.kind is InputKind.PARQUET:
-        cut, columns = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes)
-        return cut, InputSpec(name=name, kind=InputKind.PARQUET, options={"columns": columns})
+        cut, found = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes, rows_filter=dataset.filter)
+        options = {"filter": dataset.filter, **found.chosen(name, dataset.columns)}
+        return cut, InputSpec(name=name, kind=InputKind.PARQUET, options=options)
+    if dataset.kind is InputKind.ARROW:
+        cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes)
+        return cut, InputSpec(name=name, kind=InputKind.ARROW, options=found.chosen(name, dataset.columns))
     if dataset.kind is InputKind.JSON_LINES:
         cut, found = cut_json_lines_files(
             name, listing.paths, str(dataset.encoding), size.count, is_bytes=is_bytes, dtypes=dataset.dtypes

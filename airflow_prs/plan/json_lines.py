@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from airflow_prs.plan.columns import Columns, require_types
 from airflow_prs.plan.cutting import Cut, RecordCutter
-from airflow_prs.plan.delimited import Columns, require_types
 from airflow_prs.plan.opening import open_text
 from airflow_prs.plan.text_records import Records, add_pieces, whole_records
 

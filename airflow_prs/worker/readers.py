@@ -214,51 +214,105 @@ class ParquetPieces:
     """
     Reads rows of Parquet files; a few files stay open, and the row group of which only a part was asked for.
 
-    :param options: chosen (columns; None: all).
+    :param options: chosen (columns; None: all), filter (None: all rows), dtypes (what nulls elsewhere make of columns).
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._chosen = options.get("chosen")
+        self._filter = options.get("filter")
+        self._dtypes = options.get("dtypes") or {}
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._cut: tuple[str, int, Any] | None = None
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
         """Read rows of a row group, or of the whole file."""
         table = (
-            self._open(path).read(columns=self._chosen)
+            self._wanted(self._read_all(self._open(path)))
             if row_group is None
             else self._row_group(path, row_group, is_cut=begin is not None)
         )
         if begin is not None:
             table = table.slice(begin, None if end is None else end - begin)
+        frame = _named_index_as_columns(table.to_pandas())
         if self._chosen is not None:
-            table = table.select(self._chosen)
-        return _named_index_as_columns(table.to_pandas())
+            frame = frame[self._chosen]
+        for name, kind in self._dtypes.items():
+            if name in frame.columns and frame[name].dtype.kind in "iub":
+                frame[name] = _with_nulls(frame[name], kind)
+        return frame
 
     def _row_group(self, path: str, row_group: int, *, is_cut: bool) -> Any:
         if self._cut is not None and self._cut[:2] == (path, row_group):
             return self._cut[2]
         self._cut = None  # before the next one takes its room
-        table = self._open(path).read_row_group(row_group, columns=self._chosen)
+        table = self._wanted(self._read_one(self._open(path), row_group))
         if is_cut:
             self._cut = (path, row_group, table)
         return table
 
-    def _open(self, path: str) -> Any:
-        import pyarrow.parquet
+    def _wanted(self, table: Any) -> Any:
+        """Leave out rows and columns that are not wanted."""
+        if self._filter is not None:
+            import pyarrow.parquet
 
+            table = table.filter(pyarrow.parquet.filters_to_expression(self._filter))
+        return table if self._chosen is None else table.select(self._chosen)
+
+    def _columns(self) -> list[str] | None:
+        """Name the columns that have to be read; more than are wanted where a filter needs them."""
+        return self._chosen if self._filter is None else None
+
+    def _open(self, path: str) -> Any:
         if path not in self._files:
             while len(self._files) >= OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
-            self._files[path] = pyarrow.parquet.ParquetFile(path)
+            self._files[path] = self._make_open(path)
         self._files.move_to_end(path)
         return self._files[path]
+
+    def _make_open(self, path: str) -> Any:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.ParquetFile(path)
+
+    def _read_all(self, file: Any) -> Any:
+        return file.read(columns=self._columns())
+
+    def _read_one(self, file: Any, row_group: int) -> Any:
+        return file.read_row_group(row_group, columns=self._columns())
+
+
+class ArrowPieces(ParquetPieces):
+    """Reads rows of Arrow and Feather files: record batches are their row groups."""
+
+    def _make_open(self, path: str) -> Any:
+        import pyarrow as pa
+
+        return pa.memory_map(path)
+
+    def _read_all(self, file: Any) -> Any:
+        import pyarrow as pa
+
+        file.seek(0)
+        return pa.ipc.open_stream(file).read_all()
+
+    def _read_one(self, file: Any, row_group: int) -> Any:
+        import pyarrow as pa
+
+        file.seek(0)
+        return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(row_group)])
+
+
+def _with_nulls(column: Any, kind: str) -> Any:
+    """Give a column the type that it has where values are missing; types that know missing values stay."""
+    return column.astype(kind) if type(column.dtype).__module__.startswith("numpy") else column
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Callable[[str, int | None, int | None, int | None], Any]]] = {
     "delimited": DelimitedPieces,
     "json_lines": JsonLinesPieces,
     "parquet": ParquetPieces,
+    "arrow": ArrowPieces,
 }
 
 

@@ -5,10 +5,13 @@ import io
 import json
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from pyarrow import feather
 
 from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import TabularDataset
@@ -216,3 +219,89 @@ def test_packed_json_lines_are_one_mini_batch(tmp_path, encoding):
     (tmp_path / "1").write_bytes(gzip.compress('{"é": "ü"}\n{"é": "x"}\n'.encode(encoding)))
     (part,) = mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1"), encoding), tmp_path, "1 rows")
     assert part.to_dict("list") == {"é": ["ü", "x"]}
+
+
+@pytest.fixture
+def table():
+    """Nulls at one end only, and types that pandas has no other word for."""
+    days = pd.date_range("2026-01-01", periods=9)
+    return pa.table(
+        {
+            "whole": [None, *range(8)],
+            "truth": [True, None, *[False] * 7],
+            "day": pa.array(days.date, pa.date32()),
+            "moment": pa.array(days, pa.timestamp("us", "UTC")),
+            "words": ["x", None, *"abcdefg"],
+            "nested": [{"a": [row]} for row in range(9)],
+            "small": pa.array(range(9), pa.int8()),
+        }
+    )
+
+
+def write_parquet(table, path):
+    pq.write_table(table, path, row_group_size=4)
+    return TabularDataset.from_parquet_files
+
+
+def write_feather(table, path):
+    feather.write_feather(table, str(path), chunksize=4)
+    return TabularDataset.from_arrow_files
+
+
+def write_stream(table, path):
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, max_chunksize=4)
+    return TabularDataset.from_arrow_files
+
+
+binary = pytest.mark.parametrize("write_table", [write_parquet, write_feather, write_stream])
+
+
+@binary
+def test_binary_files(tmp_path, table, write_table):
+    dataset = write_table(table, tmp_path / "1")(str(tmp_path / "1"))
+    whole = table.to_pandas()
+    for part in mini_batches(dataset, tmp_path):
+        assert part.dtypes.to_dict() == whole.dtypes.to_dict()
+    assert_frame_equal(together(dataset, tmp_path), whole)
+
+
+@binary
+def test_chosen_columns_of_binary_files(tmp_path, table, write_table):
+    dataset = write_table(table, tmp_path / "1")(str(tmp_path / "1"), columns=["words", "whole"])
+    assert_frame_equal(together(dataset, tmp_path), table.to_pandas()[["words", "whole"]])
+
+
+@pytest.mark.parametrize("columns", [None, ["day"]])
+@pytest.mark.parametrize("rows_filter", [[("whole", ">", 2)], [[("small", "in", [0, 8])], [("words", "==", "c")]]])
+def test_a_filter_leaves_rows_out_before_they_are_counted(tmp_path, table, columns, rows_filter):
+    write_parquet(table, tmp_path / "1")
+    dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), columns=columns, filter=rows_filter)
+    whole = pd.read_parquet(tmp_path / "1", columns=columns, filters=rows_filter)
+    assert_frame_equal(together(dataset, tmp_path, "2 rows"), whole, check_index_type=False)
+
+
+def test_a_filter_that_lets_nothing_through_makes_no_mini_batch(tmp_path, table):
+    write_parquet(table, tmp_path / "1")
+    assert (
+        mini_batches(TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[("whole", ">", 99)]), tmp_path)
+        == []
+    )
+
+
+def test_a_filter_that_does_not_fit_is_an_error_that_names_it(tmp_path, table):
+    write_parquet(table, tmp_path / "1")
+    with pytest.raises(InputError, match=r"the filter \[\['gone', '=', 1\]\] of 't' does not fit .*gone"):
+        mini_batches(TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[("gone", "=", 1)]), tmp_path)
+
+
+@pytest.mark.parametrize("rows_filter", [[], "a > 1", [("a", ">")], [("a", "~", 1)], [("a", "=", None)], [[("a",)]]])
+def test_a_wrong_filter_is_named(rows_filter):
+    with pytest.raises(ConfigError, match=r"filter is .*allowed: conditions that all hold"):
+        TabularDataset.from_parquet_files("a", filter=rows_filter)
+
+
+def test_what_is_no_arrow_file_is_named(tmp_path):
+    (tmp_path / "1").write_bytes(b"no arrow file at all")
+    with pytest.raises(InputError, match="1' cannot be read as an Arrow or Feather file"):
+        mini_batches(TabularDataset.from_arrow_files(str(tmp_path / "1")), tmp_path)

@@ -1,0 +1,83 @@
+"""The columns of an input, and what was asked for of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_prs.errors import ConfigError, InputError
+
+Names = Sequence[str] | Sequence[int] | Sequence[str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """
+    The columns of an input.
+
+    :param names: in the order of the files; numbers without a header; None if there is nothing to read.
+    :param dtypes: types, as pandas calls them, of those that a mini-batch alone could give another type.
+    """
+
+    names: Names | None
+    dtypes: Mapping[str, str]
+
+    def chosen(self, name: str, columns: Sequence[str | int] | None) -> dict[str, Any]:
+        """
+        Say which columns there are, and which of them are wanted.
+
+        :param name: of the input.
+        :param columns: what was asked for; None: all.
+        :raises InputError: if one of them is not there.
+        """
+        names: list[str | int] | None = None if self.names is None else list(self.names)
+        missing = [column for column in columns or () if names is not None and column not in names]
+        if missing:
+            raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {names}.")
+        return {
+            "columns": names,
+            "chosen": None if columns is None else list(columns),
+            "dtypes": dict(self.dtypes),
+        }
+
+
+def require_same(columns: list[str] | None, names: list[str], first: str, path: str) -> list[str]:
+    """
+    Check that a file has the columns of the first one, and give them.
+
+    :param columns: of the first file; None: this is it.
+    :raises InputError: if it has others.
+    """
+    if columns is not None and names != columns:
+        raise InputError(
+            f"{path!r} has the columns {names}, but {first!r} has {columns}; "
+            "all files of an input must have the same columns in the same order."
+        )
+    return names
+
+
+def require_types(name: str, dtypes: Mapping[str, str]) -> None:
+    """
+    Check types that were given.
+
+    :raises ConfigError: if one is none that pandas reads.
+    """
+    problems = [
+        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads; it says: {problem}"
+        for column, dtype in dtypes.items()
+        if (problem := _problem_with(dtype))
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problem_with(dtype: str) -> str | None:
+    import pandas as pd
+
+    try:
+        pd.read_csv(io.StringIO("a\n"), dtype={"a": dtype})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
