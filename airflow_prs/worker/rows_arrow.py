@@ -1,0 +1,137 @@
+"""Delimited text of DataFrames made by Arrow, byte for byte what pandas' to_csv writes, several times faster."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+# Imported only where pyarrow is at hand and there is enough to do.
+import numpy as np  # noqa: TID253
+import pandas as pd  # noqa: TID253
+import pyarrow as pa  # noqa: TID253
+import pyarrow.compute as pc  # noqa: TID253
+
+SLICE_CELLS = 65_536
+SEPARATORS = " ,;\t|"
+"""None of them stands in a number or in True."""
+
+PLAIN_FLOATS = (1e-4, 1e15)
+"""Between these numpy writes no exponent, and where Arrow writes none either they differ in the ".0" of whole ones."""
+
+INTEGERS = frozenset({"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"})
+TEXT = pa.large_string()
+
+
+def suits(frame: Any, sep: str) -> bool:
+    """Whether all columns are of types that are written here as pandas writes them."""
+    return sep in SEPARATORS and len(frame.columns) > 0 and all(map(_is_known, frame.dtypes))
+
+
+def write_slices(frame: Any, sep: str, write: Callable[[Any], Any], write_as_pandas: Callable[[Any], Any]) -> None:
+    """
+    Write a DataFrame that suits, without header and index.
+
+    :param write: takes the next bytes.
+    :param write_as_pandas: takes a part that turns out to hold other objects than text.
+    """
+    rows = max(1, SLICE_CELLS // len(frame.columns))
+    special = _special(sep)
+    for start in range(0, len(frame), rows):
+        part = frame.iloc[start : start + rows]
+        cells = _cells(part, special)
+        if cells is None:
+            write_as_pandas(part)
+        else:
+            write(_join(cells, sep))
+
+
+def _is_known(dtype: Any) -> bool:
+    if isinstance(dtype, np.dtype):
+        return dtype.kind in "iubO" or dtype == np.float64
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pd.api.types.infer_dtype(dtype.categories) == "string"
+    return isinstance(dtype, pd.StringDtype) or str(dtype) in INTEGERS or str(dtype) == "boolean"
+
+
+def _cells(frame: Any, special: str) -> list[Any] | None:
+    """Give the text of all cells, column by column, null for what is missing; None: some object is no text."""
+    cells = []
+    for place in range(len(frame.columns)):
+        column = frame.iloc[:, place]
+        try:
+            text = _text_of(column, special)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return None  # objects of several sorts, or text that is no UTF-8
+        if text is None:
+            return None
+        cells.append(text)
+    return cells
+
+
+def _text_of(column: Any, special: str) -> Any:
+    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
+    if kind == "f":
+        return _floats(np.ascontiguousarray(column.to_numpy()))
+    array = pa.array(column.to_numpy() if kind else column, from_pandas=True)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_boolean(array.type) and kind != "O":
+        return pc.if_else(array, pa.scalar("True", TEXT), pa.scalar("False", TEXT))
+    if pa.types.is_integer(array.type) and kind != "O":
+        return array.cast(TEXT)
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_null(array.type):
+        return _quote(array.cast(TEXT), special)
+    return None
+
+
+def _floats(values: Any) -> Any:
+    size = np.abs(values)
+    is_plain = ((size >= PLAIN_FLOATS[0]) & (size < PLAIN_FLOATS[1])) | (size == 0)
+    text = pa.array(values, from_pandas=True).cast(TEXT)
+    has_exponent = pc.fill_null(pc.match_substring(text, "e"), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
+    is_whole = pc.invert(pc.match_substring(text, "."))
+    text = pc.if_else(is_whole, pc.binary_join_element_wise(text, pa.scalar(".0", TEXT), pa.scalar("", TEXT)), text)
+    others = (~is_plain | has_exponent) & ~np.isnan(values)
+    if others.any():
+        text = pc.replace_with_mask(text, pa.array(others), pa.array(values[others].astype(str), TEXT))
+    return text
+
+
+def _quote(text: Any, special: str) -> Any:
+    needs_quotes = pc.match_substring_regex(text, special)
+    if not pc.any(needs_quotes).as_py():
+        return text
+    mark, nothing = pa.scalar('"', TEXT), pa.scalar("", TEXT)
+    quoted = pc.binary_join_element_wise(mark, pc.replace_substring(text, '"', '""'), mark, nothing)
+    return pc.if_else(needs_quotes, quoted, text)
+
+
+def _join(cells: list[Any], sep: str) -> memoryview:
+    nothing = pa.scalar("", TEXT)
+    if len(cells) == 1:  # an empty line would be no row
+        text = pc.fill_null(cells[0], nothing)
+        cells = [pc.if_else(pc.equal(text, nothing), pa.scalar('""', TEXT), text)]
+    last = pc.binary_join_element_wise(pc.fill_null(cells[-1], nothing), nothing, pa.scalar("\n", TEXT))
+    joined = pc.binary_join_element_wise(
+        *cells[:-1], last, pa.scalar(sep, TEXT), null_handling="replace", null_replacement=""
+    )
+    _, offsets, data = joined.buffers()
+    begin, end = np.frombuffer(offsets, np.int64)[[joined.offset, joined.offset + len(joined)]].tolist()
+    return memoryview(data)[begin:end]
+
+
+def _special(sep: str) -> str:
+    """Give the pattern of text that this Python's csv puts in quotes: versions differ in carriage returns."""
+    found = [character for character in f'{sep}"\r\n' if _quotes(character, sep)]
+    return f"[{re.escape(''.join(found))}]"
+
+
+def _quotes(character: str, sep: str) -> bool:
+    line = io.StringIO()
+    csv.writer(line, delimiter=sep, lineterminator="\n").writerow([f"a{character}b", "c"])
+    return line.getvalue().startswith('"')
