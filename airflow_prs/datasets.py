@@ -17,6 +17,7 @@ from airflow_prs.table_rules import (
     dtypes_problems,
     encoding_problems,
     filter_problems,
+    query_problems,
 )
 from airflow_prs.wording import shown, wrong
 
@@ -83,6 +84,8 @@ class TabularDataset:
     :param dtypes: types of columns, by name; None: all as pandas finds them.
     :param comment: character after which the rest of a line of a delimited file says nothing.
     :param filter: which rows of Parquet files are wanted; None: all.
+    :param sql: a query, whose rows are the table; there is no path then.
+    :param conn_id: Airflow connection that it is run through.
     """
 
     kind: InputKind
@@ -96,6 +99,8 @@ class TabularDataset:
     dtypes: Mapping[str, str] | None = field(default=None, hash=False)
     comment: str | None = None
     filter: Sequence[Any] | None = field(default=None, hash=False)
+    sql: str | None = None
+    conn_id: str | None = None
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
@@ -108,9 +113,16 @@ class TabularDataset:
             problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
         elif self.kind is InputKind.JSON_LINES:
             problems += encoding_problems(self.encoding)
+        elif self.kind is InputKind.QUERY:
+            problems += query_problems(self.sql, self.conn_id)
         elif self.kind not in {InputKind.PARQUET, InputKind.ARROW}:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
-        object.__setattr__(self, "path", _settle(self.path, problems))
+        if self.kind is not InputKind.QUERY:
+            object.__setattr__(self, "path", _settle(self.path, problems))
+        elif problems:
+            raise ConfigError(problems)
+        else:
+            object.__setattr__(self, "path", ())
 
     @classmethod
     def from_delimited_files(
@@ -222,6 +234,16 @@ class TabularDataset:
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
         )
 
+    @classmethod
+    def from_sql_query(cls, sql: str, conn_id: str) -> TabularDataset:
+        """
+        Describe the rows of a query, which plan exports once.
+
+        :param sql: the query; a Jinja template.
+        :param conn_id: the id of an Airflow connection to a database.
+        """
+        return cls(kind=InputKind.QUERY, path=(), sql=sql, conn_id=conn_id)
+
     def as_named_input(self, name: str) -> TabularDataset:
         """Make the same dataset, known by a name."""
         return replace(self, name=_require_name(name))
@@ -235,6 +257,8 @@ class TabularDataset:
         return _promote_path(self)
 
     def __repr__(self) -> str:
+        if self.kind is InputKind.QUERY:
+            return f"TabularDataset.from_sql_query({self.sql!r}, {self.conn_id!r})" + _named(self)
         return _represent(f"TabularDataset.from_{self.kind.value}_files", self)
 
 
@@ -355,8 +379,12 @@ def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
 
 def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
     plain = _plain(dataset)
-    path, name = plain.pop("path"), plain.pop("name")
+    path = plain.pop("path")
+    plain.pop("name")
     defaults = {"separator": ",", "header": True, "encoding": "utf-8"}
     listed = [f"{key}={value!r}" for key, value in plain.items() if value is not None and value != defaults.get(key)]
-    named = f".as_named_input({name!r})" if name else ""
-    return f"{maker}({', '.join([repr(path), *listed])}){named}"
+    return f"{maker}({', '.join([repr(path), *listed])}){_named(dataset)}"
+
+
+def _named(dataset: FileDataset | TabularDataset) -> str:
+    return f".as_named_input({dataset.name!r})" if dataset.name else ""

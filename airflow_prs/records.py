@@ -106,6 +106,7 @@ class InputKind(str, Enum):
     JSON_LINES = "json_lines"
     PARQUET = "parquet"
     ARROW = "arrow"
+    QUERY = "query"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class InputSpec:
     What a worker process needs to know to read one input.
 
     :param name: the input's name.
-    :param kind: how the files hold the rows.
+    :param kind: how the files hold the rows; never query, as plan makes Parquet of it.
     :param options: for text: encoding, columns (names in the file's order), chosen (those that run() gets), dtypes; for
         delimited also separator, header, comment.
     :param partition_keys: the keys of partition_format, whose columns follow the others.

@@ -66,6 +66,14 @@ def filter_problems(rows_filter: Any) -> Iterator[str]:
         yield wrong("filter", rows_filter, allowed)
 
 
+def query_problems(sql: Any, conn_id: Any) -> Iterator[str]:
+    """Check a query and its connection."""
+    if not isinstance(sql, str) or not sql.strip():
+        yield wrong("sql", sql, "a query")
+    if not isinstance(conn_id, str) or not conn_id.strip():
+        yield wrong("conn_id", conn_id, "the id of an Airflow connection")
+
+
 def _is_list_of_lists(group: Any) -> bool:
     return isinstance(group, list | tuple) and bool(group) and all(isinstance(one, list | tuple) for one in group)
 

@@ -17,6 +17,7 @@ from airflow_prs.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.datasets import dataset_from_spec
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
+from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.parameters import fill_in
 from airflow_prs.plan.inputs import local_path
@@ -102,6 +103,7 @@ class PlanOperator(BaseOperator):
             variables_hash=self._hash_variables(context, paths),
             earlier=completed,
             published_name=config.result_file_name,
+            run_query=run_query,
             max_shards=conf.getint("core", "max_map_length", fallback=1024),
         )
 

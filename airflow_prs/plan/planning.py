@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_prs.arguments import DriverOptions, driver_options
 from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import TabularDataset
 from airflow_prs.environment_files import read_packages
 from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.cutting import Cut, cut_nothing
@@ -19,6 +21,7 @@ from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
 from airflow_prs.plan.inputs import Dataset, cut_input, describe, local_path
 from airflow_prs.plan.listing import Listing, list_files
+from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.shards import deal
@@ -53,6 +56,7 @@ class PlanRequest:
     :param earlier: run folder of the last completed run, where it is known.
     :param published_name: name of the result file under ``output``, which is no input.
     :param max_shards: how many shards Airflow allows.
+    :param run_query: runs the queries among the inputs.
     """
 
     config: ParallelRunConfig
@@ -69,6 +73,7 @@ class PlanRequest:
     earlier: str | None = None
     published_name: str | None = None
     max_shards: int = 1024
+    run_query: RunQuery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +118,11 @@ def make_plan(request: PlanRequest) -> PlanResult:
         )
         interpreter = config.environment.interpreter
         check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=interpreter == sys.executable)
+        request, queries = _export_queries(request, folder)
         listings = _list_inputs(request)
         if not any(map(len, listings)) and not options.rank_mini_batch_count:
             return _nothing_to_do(folder)
-        settings = _settle(request, options, config, snapshot, listings)
+        settings = _settle(request, options, config, snapshot, listings, queries=queries)
         if reusable := _find_reusable(request, settings.fingerprint):
             return _reuse(folder, reusable, settings)
         if options.rank_mini_batch_count:
@@ -127,6 +133,31 @@ def make_plan(request: PlanRequest) -> PlanResult:
         if not any(map(len, cuts)):
             return _nothing_to_do(folder)
         return _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
+
+
+def _export_queries(
+    request: PlanRequest, folder: RunFolder
+) -> tuple[PlanRequest, dict[str, tuple[dict[str, Any], Listing]]]:
+    """
+    Put files in the place of queries.
+
+    :return: the request with files, and what the fingerprint holds of each query: how it reads, and the checksum of its
+        rows in place of a listing.
+    """
+    datasets: list[Dataset] = []
+    known = {}
+    for dataset in request.datasets:
+        if not isinstance(dataset, TabularDataset) or dataset.kind is not InputKind.QUERY:
+            datasets.append(dataset)
+            continue
+        name = str(dataset.name)
+        if request.run_query is None:
+            raise ConfigError([f"input {name!r} is a query; allowed where no Airflow is at hand: files"])
+        batches = request.run_query(str(dataset.sql), str(dataset.conn_id))
+        path, checksum = export_query(name, batches, folder.names.inputs / name)
+        known[name] = describe(dataset), Listing([checksum], array("q", [0]), array("q", [0]))
+        datasets.append(TabularDataset.from_parquet_files(path).as_named_input(name))
+    return replace(request, datasets=tuple(datasets)), known
 
 
 def _list_inputs(request: PlanRequest) -> list[Listing]:
@@ -154,6 +185,8 @@ def _settle(
     config: ParallelRunConfig,
     snapshot: Snapshot,
     listings: Sequence[Listing],
+    *,
+    queries: Mapping[str, tuple[dict[str, Any], Listing]],
 ) -> RunSettings:
     """Gather what is known before the input is cut."""
     side_inputs = {str(dataset.name): local_path(dataset, request.dag_folder) for dataset in request.side_inputs}
@@ -164,7 +197,10 @@ def _settle(
             config=config.to_json(),
             arguments=request.arguments,
             snapshot=(snapshot.digest, snapshot.entry_script),
-            inputs=[(describe(dataset), listing) for dataset, listing in zip(request.datasets, listings, strict=True)],
+            inputs=[
+                queries.get(str(dataset.name), (describe(dataset), listing))
+                for dataset, listing in zip(request.datasets, listings, strict=True)
+            ],
             side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
             versions=versions_in(config.environment),
             variable_names=variable_names,

@@ -57,6 +57,7 @@ class Names:
         self.settings = path / "config.json"
         self.manifest = path / "manifest.parquet"
         self.source_zip = path / "source.zip"
+        self.inputs = path / "inputs"
         self.layout = path / "layout"
         self.verdicts = path / "verdicts"
         self.gatekeeper = path / "gatekeeper"

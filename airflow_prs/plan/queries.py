@@ -1,0 +1,145 @@
+"""Queries: exported once, row by row, to a Parquet file that is cut like any other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.errors import InputError
+
+Batch = tuple[Sequence[str], Sequence[Sequence[Any]]]
+"""Names of the columns, and some rows."""
+
+RunQuery = Callable[[str, str], Iterable[Batch]]
+"""Runs a query, given as SQL and the id of a connection."""
+
+_ROWS_PER_GROUP = 128 * 1024
+
+
+def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str, str]:
+    """
+    Write the rows of a query to a Parquet file.
+
+    Rows come as Python values, a few at a time. Only when the last one has come the types are known, so they are kept
+    in Arrow files meanwhile, one for each set of types.
+
+    :param name: of the input.
+    :param folder: where the file is to be; made, if need be.
+    :return: the file and its checksum.
+    :raises InputError: if values of one column do not go together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "rows.parquet"
+    parts: list[Path] = []
+    try:
+        schemas = _keep(name, batches, folder, parts)
+        _join(name, parts, schemas[-1], target)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    with target.open("rb") as file:
+        return str(target), _digest(file)
+
+
+def _keep(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) -> list[Any]:
+    import pyarrow as pa
+
+    schemas: list[Any] = []
+    with ExitStack() as stack:
+        writer: Any = None
+        for columns, rows in batches:
+            _require_different(name, columns)
+            batch = _record_batch(name, columns, rows)
+            schema = _unified(name, [*schemas[-1:], batch.schema])
+            if schema != (schemas[-1] if schemas else None):
+                stack.close()
+                parts.append(folder / f"part-{len(parts)}.arrow")
+                schemas.append(schema)
+                file = stack.enter_context(pa.OSFile(str(parts[-1]), "wb"))
+                writer = stack.enter_context(pa.ipc.new_stream(file, schema))
+            writer.write_table(_cast(name, pa.Table.from_batches([batch]), schema))
+    return schemas
+
+
+def _unified(name: str, schemas: Sequence[Any]) -> Any:
+    """Find the types that hold all values; nulls alone have none yet."""
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise _different(name, error) from error
+
+
+def _cast(name: str, table: Any, schema: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return table.cast(schema)
+    except pa.ArrowException as error:
+        raise _different(name, error) from error
+
+
+def _different(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"the query of {name!r} gives values of different types in one column: {error}. Cast it in the query."
+    )
+
+
+def _require_different(name: str, columns: Sequence[str]) -> None:
+    if len(set(columns)) < len(columns):
+        raise InputError(f"the query of {name!r} gives two columns the same name: {list(columns)}; name them with AS.")
+
+
+def _record_batch(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    import pyarrow as pa
+
+    arrays = [_array(name, column, [row[number] for row in rows]) for number, column in enumerate(columns)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+
+def _array(name: str, column: str, values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"column {column!r} of the query of {name!r} cannot be exported: {error}. Cast it in the query."
+        ) from error
+
+
+def _join(name: str, parts: Sequence[Path], schema: Any, target: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for table in _tables(parts):
+            writer.write_table(_cast(name, table, schema), row_group_size=_ROWS_PER_GROUP)
+
+
+def _tables(parts: Sequence[Path]) -> Iterator[Any]:
+    """Read what was kept, as many rows at once as make a row group."""
+    import pyarrow as pa
+
+    for part in parts:
+        with pa.memory_map(str(part)) as file, pa.ipc.open_stream(file) as stream:
+            batches: list[Any] = []
+            rows = 0
+            for batch in stream:
+                batches.append(batch)
+                rows += batch.num_rows
+                if rows >= _ROWS_PER_GROUP:
+                    yield pa.Table.from_batches(batches)
+                    batches, rows = [], 0
+            if batches:
+                yield pa.Table.from_batches(batches)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1024 * 1024):
+        digest.update(block)
+    return digest.hexdigest()

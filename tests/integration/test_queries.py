@@ -1,0 +1,153 @@
+"""Queries: exported once, with the types and values that the database gives."""
+
+import os
+from contextlib import contextmanager
+from datetime import date, datetime, timezone
+from decimal import Decimal
+
+import pandas as pd
+import pytest
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.datasets import TabularDataset, dataset_from_spec
+from airflow_prs.environment import Environment
+from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.plan.planning import PlanRequest, make_plan
+from airflow_prs.plan.queries import export_query
+from airflow_prs.records import RunIdentity
+
+POSTGRES = os.environ.get("TEST_POSTGRES", "postgres://postgres@localhost:5432/test")
+
+
+def export(tmp_path, *batches, columns=("a",)):
+    path, _ = export_query("q", [(columns, rows) for rows in batches], tmp_path / "q")
+    assert [name.name for name in (tmp_path / "q").iterdir()] == ["rows.parquet"]
+    return pd.read_parquet(path)
+
+
+def test_types_that_show_late_hold_from_the_first_row_on(tmp_path):
+    frame = export(tmp_path, [], [(None, 1)], [(None, 1.5)], [(date(2026, 1, 1), None)], columns=("day", "n"))
+    assert frame["n"].tolist()[:2] == [1.0, 1.5]
+    assert frame["day"].tolist() == [None, None, date(2026, 1, 1)]
+
+
+def test_decimals_and_moments_stay_what_they_are(tmp_path):
+    moment = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    frame = export(tmp_path, [(Decimal("1.10"), moment)], [(Decimal("1000000000.123"), moment)], columns=("d", "m"))
+    assert frame["d"].tolist() == [Decimal("1.100"), Decimal("1000000000.123")]
+    assert frame["m"].tolist() == [moment, moment]
+
+
+@pytest.mark.parametrize("batches", [([(1,)], [("x",)]), ([(1,), ("x",)],)])
+def test_a_column_of_two_types_is_an_error_that_says_what_to_do(tmp_path, batches):
+    with pytest.raises(InputError, match=r"query of 'q' .*Cast it in the query"):
+        export(tmp_path, *batches)
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"the query of 'q' gives two columns the same name: .*name them with AS"):
+        export(tmp_path, [(1, 2)], columns=("a", "a"))
+
+
+def test_a_query_survives_its_spec():
+    dataset = TabularDataset.from_sql_query("SELECT 1", "db").as_named_input("q")
+    assert dataset_from_spec(dataset.to_spec()) == dataset
+    assert repr(dataset) == "TabularDataset.from_sql_query('SELECT 1', 'db').as_named_input('q')"
+
+
+@pytest.mark.parametrize(
+    ("sql", "conn_id", "problem"), [("", "db", "sql is ''"), ("SELECT 1", None, "conn_id is None")]
+)
+def test_a_wrong_query_is_named(sql, conn_id, problem):
+    with pytest.raises(ConfigError, match=problem):
+        TabularDataset.from_sql_query(sql, conn_id)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plan a run over a query."""
+    (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
+
+    def make(rows, run="1", columns=("a",)):
+        config = ParallelRunConfig(
+            environment=Environment.current(),
+            source_directory=".",
+            entry_script="score.py",
+            error_threshold=0,
+            output_action="append_row",
+            compute_target="local",
+            node_count=1,
+            mini_batch_size="2 rows",
+        )
+        return make_plan(
+            PlanRequest(
+                config=config,
+                datasets=(TabularDataset.from_sql_query("SELECT a", "db").as_named_input("q"),),
+                output=str(tmp_path / "out"),
+                run_root=str(tmp_path / "root"),
+                dag_folder=str(tmp_path),
+                identity=RunIdentity(dag_id="d", run_id=run, task_id="t", plan=f"plan{run}"),
+                run_query=lambda sql, conn_id: iter([(columns, rows)]),
+                on_empty="skip",
+            )
+        )
+
+    return make
+
+
+def test_the_rows_of_a_query_are_cut_like_a_table(plan):
+    result = plan([(1,), (2,), (3,), (4,)])
+    assert [m.items for m in result.folder.read_mini_batches(0, 2)] == [2, 2]
+    assert (result.folder.path / "inputs" / "q" / "rows.parquet").exists()
+
+
+def test_a_query_without_rows_is_an_empty_input(plan):
+    assert plan([]).is_empty
+
+
+def test_equal_rows_are_reused_and_others_are_not(plan):
+    plan([(1,)]).folder.names.report.write_text('{"status": "completed"}')
+    assert plan([(1,)], "2").reused_from is not None
+    assert plan([(2,)], "3").reused_from is None
+
+
+@contextmanager
+def postgres():
+    """Give Airflow a connection to a database, or skip."""
+    psycopg2 = pytest.importorskip("psycopg2")
+    pytest.importorskip("airflow.providers.postgres.hooks.postgres")
+    try:
+        psycopg2.connect(POSTGRES.replace("postgres://", "postgresql://"), connect_timeout=2).close()
+    except psycopg2.OperationalError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no PostgreSQL: {error}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_TEST_QUERIES", POSTGRES)
+        yield "test_queries"
+
+
+def test_postgresql_gives_its_rows_through_a_connection_of_airflow(tmp_path):
+    from airflow_prs.operators.queries import run_query
+
+    sql = """
+        SELECT n::int AS n, n / 3.0::float8 AS third, CASE WHEN n > 24000 THEN '100%' END AS words,
+               DATE '2026-01-01' + n::int AS day, n::numeric(10, 2) / 4 AS quarter
+        FROM generate_series(1, 25000) AS n ORDER BY n
+    """
+    with postgres() as conn_id:
+        path, _ = export_query("q", run_query(sql, conn_id), tmp_path / "q")
+    frame = pd.read_parquet(path)
+    assert frame["n"].tolist() == list(range(1, 25001))
+    assert frame["third"].tolist() == [n / 3.0 for n in range(1, 25001)]
+    assert frame["words"].tolist()[-1] == "100%"
+    assert frame["day"][0] == date(2026, 1, 2)
+    assert frame["quarter"][0] == Decimal("0.25")
+
+
+def test_a_connection_to_something_else_is_named(monkeypatch):
+    from airflow_prs.operators.queries import run_query
+
+    monkeypatch.setenv("AIRFLOW_CONN_MAIL", "smtp://localhost")
+    with pytest.raises(ConfigError, match="conn_id is 'mail', a SmtpHook; allowed: a connection to a database"):
+        next(run_query("SELECT 1", "mail"))
