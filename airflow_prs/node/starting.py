@@ -17,6 +17,7 @@ from airflow_prs.node.process import ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.staging import Stage
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 
 _LOGS = ("stdout", "stderr", "entry_script_log")
@@ -104,11 +105,7 @@ class Starter:
             ],
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
-            "rows_format": {
-                "format": config.result_format,
-                "to_csv": self._settings.to_csv,
-                "layout": str(names.layout),
-            },
+            "rows_format": rows_format(self._settings, self.request.folder),
             "rows_path": str(self.attempt.names.rows(number)),
             "output_dir": self._output_folder,
             "node": self.attempt.claim.node,
@@ -125,6 +122,15 @@ class Starter:
         if module is None:
             return None
         return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+
+
+def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
+    """Say what the worker runtime needs to know to write rows; see worker.formats.make_writer."""
+    return {
+        "format": settings.config.result_format,
+        "to_csv": settings.to_csv,
+        "layout": str(folder.names.layout),
+    }
 
 
 def script_arguments(settings: RunSettings, processes: int) -> list[str]:

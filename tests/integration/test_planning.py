@@ -339,3 +339,10 @@ def test_settings_have_what_arguments_ask_of_the_driver(request_plan):
     assert settings.profiling_module == "profile"
     assert settings.resource_monitor_interval_s == 5
     assert settings.progress_update_timeout_s == 9
+
+
+def test_the_settings_beside_the_script_reach_the_worker_processes(request_plan, dags):
+    to_csv = {"sep": ",", "header": True}
+    content = {"append_row": {"pandas.DataFrame.to_csv": to_csv}}
+    (dags / "scripts" / "parallel_run_step.settings.json").write_text(json.dumps(content))
+    assert make_plan(request_plan()).folder.read_settings().to_csv == to_csv
