@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,14 +25,17 @@ from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import MAX_TRIES, conclude
 from airflow_prs.errors import EntryScriptError
+from airflow_prs.node.protocols import order_of, outcome_of
+from airflow_prs.node.queue import Hand
 from airflow_prs.node.staging import Stage
+from airflow_prs.node.starting import input_specs, rows_format, script_arguments
 from airflow_prs.node.tally import Tally
 from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
-from airflow_prs.worker import azureml_core, entry_script, failures, readers, rows, script
+from airflow_prs.worker import azureml_core, entry_script, failures, formats, readers, rows, script
 from airflow_prs.worker.working import Order, Try
 
 logger = logging.getLogger(__name__)
@@ -93,8 +96,7 @@ class _ShardRun:
         self._shard = shard
         self._script = user_script
         self._goes_on = goes_on
-        specs = ({"name": spec.name, "kind": spec.kind.value, "options": spec.options} for spec in settings.inputs)
-        self._readers = {spec["name"]: readers.make_reader(spec) for spec in specs}
+        self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
 
     def run(self) -> None:
         """Run them all; each is committed before the next one begins."""
@@ -111,7 +113,8 @@ class _ShardRun:
         closing = Closing.STOPPED
         try:
             with attempt.names.rows(0).open("ab", buffering=0) as file:
-                self._run_all(attempt, tally, rows.RowsFile(file.fileno()))
+                writer = formats.make_writer(rows_format(self._settings, self._folder))
+                self._run_all(attempt, tally, rows.RowsFile(file.fileno(), writer))
             closing = Closing.DONE
         finally:
             attempt.commit([], [], progress=tally.progress(), granted=shard.end, closing=closing)
@@ -128,9 +131,9 @@ class _ShardRun:
             logger.info("mini-batch %d: %s (%.3g s)", outcome.index, what, outcome.duration_s)
 
     def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
-        this, began = Try(mini_batch.index), time.perf_counter()
+        hand, this, began = Hand(mini_batch, 1), Try(mini_batch.index), time.perf_counter()
         try:
-            order = self._order(mini_batch)
+            order = Order(*order_of(hand, has_tables=self._settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items)
             this.begin()
             elements = self._call(loaded, order)
@@ -144,7 +147,7 @@ class _ShardRun:
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
             return self._failure(mini_batch, this.failed(error)["try_failed"], time.perf_counter() - began)
-        return _success(mini_batch, answer, time.perf_counter() - began), None
+        return outcome_of(hand, answer, process=0, duration_s=time.perf_counter() - began), None
 
     def _failure(self, mini_batch: MiniBatch, answer: dict[str, Any], duration_s: float) -> tuple[Outcome, FailedTry]:
         index, started, status = mini_batch.index, answer["started"], Status[answer["status"]]
@@ -172,38 +175,10 @@ class _ShardRun:
             duration_s=duration_s,
         )
 
-    def _order(self, mini_batch: MiniBatch) -> Order:
-        """Hand a mini-batch out as supervisors do."""
-        if self._settings.has_tables:
-            pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
-        else:
-            pieces = [piece.path for piece in mini_batch.pieces]
-        partition = None if mini_batch.partition is None else dict(mini_batch.partition)
-        return Order(mini_batch.index, 1, mini_batch.input, mini_batch.items, partition, pieces)
-
     def _call(self, loaded: Any, order: Order) -> Any:
         context = order.context(loaded) if self._script.takes_context else None
         result = self._script.run(loaded, context)
         return rows.elements_of(self._script.complete(result) if self._script.is_async else result)
-
-
-def _success(mini_batch: MiniBatch, answer: Sequence[Any], duration_s: float) -> Outcome:
-    index, returned, offset, length, crc, started, run_s, cpu_s = answer
-    return Outcome(
-        index=index,
-        status=Status.RUN_DONE,
-        tries=1,
-        items=mini_batch.items,
-        succeeded=min(returned, mini_batch.items),
-        returned=returned,
-        offset=offset,
-        length=length,
-        crc=crc,
-        started=started,
-        duration_s=duration_s,
-        run_s=run_s,
-        cpu_s=cpu_s,
-    )
 
 
 def _node(shard: Shard) -> str:
@@ -260,7 +235,7 @@ def _place(job: Job) -> tuple[str, str]:
 def _load(job: Job, settings: RunSettings) -> script.Script:
     source, name = _place(job)
     try:
-        return script.load_script(source, name, list(settings.arguments))
+        return script.load_script(source, name, script_arguments(settings, processes=1))
     except script.EntryScriptError as error:
         raise EntryScriptError(str(error)) from None
 

@@ -98,3 +98,44 @@ class Home(Protocol):
 
     def say(self, text: str) -> None:
         """Put a line into the task log."""
+
+
+def order_of(hand: Hand, *, has_tables: bool) -> list[Any]:
+    """
+    Describe a mini-batch to a worker: index, try, input, items, partition, and its paths or pieces.
+
+    :param has_tables: whether mini-batches are read from pieces, not given as paths.
+    """
+    mini_batch = hand.mini_batch
+    partition = None if mini_batch.partition is None else dict(mini_batch.partition)
+    if has_tables:
+        pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
+    else:
+        pieces = [piece.path for piece in mini_batch.pieces]
+    return [mini_batch.index, hand.try_number, mini_batch.input, mini_batch.items, partition, pieces]
+
+
+def outcome_of(hand: Hand, answer: list[Any], *, process: int, duration_s: float) -> Outcome:
+    """
+    Make an outcome of a worker's answer to a mini-batch that succeeded.
+
+    :param answer: index, returned elements, offset, length and CRC-32 of the rows, start, seconds in run(), and of CPU.
+    :param process: number of the worker process.
+    """
+    index, returned, offset, length, crc, started, run_s, cpu_s = answer
+    return Outcome(
+        index=index,
+        status=Status.RUN_DONE,
+        tries=hand.try_number,
+        items=hand.mini_batch.items,
+        succeeded=min(hand.mini_batch.items, returned),
+        returned=returned,
+        process=process,
+        offset=offset,
+        length=length,
+        crc=crc,
+        started=started,
+        duration_s=duration_s,
+        run_s=run_s,
+        cpu_s=cpu_s,
+    )

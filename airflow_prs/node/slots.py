@@ -15,9 +15,9 @@ from typing import Any
 
 from airflow_prs.node.memory import used_bytes
 from airflow_prs.node.process import WorkerProcess
-from airflow_prs.node.protocols import Desk, Failure, Home, Rules, StartFailure
+from airflow_prs.node.protocols import Desk, Failure, Home, Rules, StartFailure, order_of, outcome_of
 from airflow_prs.node.queue import Hand
-from airflow_prs.records import MiniBatch, Outcome, Status
+from airflow_prs.records import Status
 
 _AHEAD_S = 0.01
 _MOST_AHEAD = 32
@@ -104,7 +104,7 @@ class Slot:
             if hand is None:
                 break
             life.held[hand.mini_batch.index] = _Held(hand)
-            messages.append({"run": self._described(hand.mini_batch, hand.try_number)})
+            messages.append({"run": order_of(hand, has_tables=self._rules.has_tables)})
             if hand.is_alone:
                 break
         if messages:
@@ -167,14 +167,6 @@ class Slot:
             if not held.since:
                 held.since, held.is_running = now, not self._rules.has_tables
 
-    def _described(self, mini_batch: MiniBatch, try_number: int) -> list[Any]:
-        partition = None if mini_batch.partition is None else dict(mini_batch.partition)
-        if self._rules.has_tables:
-            pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
-        else:
-            pieces = [piece.path for piece in mini_batch.pieces]
-        return [mini_batch.index, try_number, mini_batch.input, mini_batch.items, partition, pieces]
-
     # What it answers
 
     def _hear(self, message: dict[str, Any], early: list[dict[str, Any]]) -> None:
@@ -200,27 +192,9 @@ class Slot:
             life.process.log_for_script(lines)
 
     def _hear_done(self, life: _Life, done: list[Any]) -> None:
-        index, returned, offset, length, crc, started, run_s, cpu_s = done
-        hand, duration_s = self._pop(life, index)
-        items = hand.mini_batch.items
-        self._desk.take_outcome(
-            Outcome(
-                index=index,
-                status=Status.RUN_DONE,
-                tries=hand.try_number,
-                items=items,
-                succeeded=min(items, returned),
-                returned=returned,
-                process=life.process.plan.number,
-                offset=offset,
-                length=length,
-                crc=crc,
-                started=started,
-                duration_s=duration_s,
-                run_s=run_s,
-                cpu_s=cpu_s,
-            )
-        )
+        hand, duration_s = self._pop(life, done[0])
+        process = life.process.plan.number
+        self._desk.take_outcome(outcome_of(hand, done, process=process, duration_s=duration_s))
         self._after_answer(life)
 
     def _hear_failed(self, life: _Life, failed: dict[str, Any]) -> None:

@@ -94,15 +94,7 @@ class Starter:
             "source": str(self._stage.source),
             "entry_script": config.entry_script,
             "argv": script_arguments(self._settings, self.processes),
-            "inputs": [
-                {
-                    "name": spec.name,
-                    "kind": spec.kind.value,
-                    "options": dict(spec.options),
-                    "partition_keys": list(spec.partition_keys),
-                }
-                for spec in self._settings.inputs
-            ],
+            "inputs": input_specs(self._settings),
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
             "rows_format": rows_format(self._settings, self.request.folder),
@@ -122,6 +114,19 @@ class Starter:
         if module is None:
             return None
         return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+
+
+def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
+    """Say what the worker runtime needs to know to read the inputs; see worker.readers.make_reader."""
+    return [
+        {
+            "name": spec.name,
+            "kind": spec.kind.value,
+            "options": dict(spec.options),
+            "partition_keys": list(spec.partition_keys),
+        }
+        for spec in settings.inputs
+    ]
 
 
 def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:

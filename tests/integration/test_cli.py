@@ -277,7 +277,7 @@ from neighbour import WORD
 def run(mini_batch, mini_batch_context):
     script = EntryScript()
     script.logger.info("logged")
-    found = [WORD, sys.argv[1:], script.agent_name, script.output_dir == os.environ["AZUREML_BI_OUTPUT_PATH"],
+    found = [WORD, sys.argv[1:3], "--output" in sys.argv, script.agent_name, script.output_dir == os.environ["AZUREML_BI_OUTPUT_PATH"],
              Path("neighbour.py").exists(), Model.get_model_path("model"), mini_batch_context.minibatch_index]
     return [found] * len(mini_batch)
 """
@@ -287,7 +287,7 @@ def run(mini_batch, mini_batch_context):
     ended = run_apart(configure(script, mini_batch_size=12), *options)
     assert ended.returncode == 0, ended.stderr
     model = str(here / "data" / "00.txt")
-    assert result()[0] == str(["beside", ["--x", "1"], "process000", True, True, model, 0])
+    assert result()[0] == str(["beside", ["--x", "1"], True, "process000", True, True, model, 0])
 
 
 def test_in_process_an_asynchronous_script_works_too(here):
