@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from airflow_prs.errors import ConfigError
+from airflow_prs.mltable import read_mltable
 from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.records import InputKind
 from airflow_prs.table_rules import (
@@ -84,6 +85,7 @@ class TabularDataset:
     :param dtypes: types of columns, by name; None: all as pandas finds them.
     :param comment: character after which the rest of a line of a delimited file says nothing.
     :param filter: which rows of Parquet files are wanted; None: all.
+    :param dropped: columns that are left out where none are chosen.
     :param sql: a query, whose rows are the table; there is no path then.
     :param conn_id: Airflow connection that it is run through.
     """
@@ -99,6 +101,7 @@ class TabularDataset:
     dtypes: Mapping[str, str] | None = field(default=None, hash=False)
     comment: str | None = None
     filter: Sequence[Any] | None = field(default=None, hash=False)
+    dropped: tuple[str, ...] | None = None
     sql: str | None = None
     conn_id: str | None = None
 
@@ -107,8 +110,9 @@ class TabularDataset:
         problems += columns_problems(self.columns, are_numbered=self.header is False)
         problems += dtypes_problems(self.dtypes)
         problems += filter_problems(self.filter)
-        if isinstance(self.columns, list):
-            object.__setattr__(self, "columns", tuple(self.columns))
+        for option in ("columns", "dropped"):
+            if isinstance(getattr(self, option), list):
+                object.__setattr__(self, option, tuple(getattr(self, option)))
         if self.kind is InputKind.DELIMITED:
             problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
         elif self.kind is InputKind.JSON_LINES:
@@ -233,6 +237,16 @@ class TabularDataset:
             partition_format=partition_format,
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
         )
+
+    @classmethod
+    def from_mltable(cls, folder: str | os.PathLike[str]) -> TabularDataset:
+        """
+        Read the original's file MLTable.
+
+        :param folder: absolute path of the folder that holds it.
+        :raises ConfigError: if it cannot be read, or asks for something that is not known here.
+        """
+        return cls(**read_mltable(folder))
 
     @classmethod
     def from_sql_query(cls, sql: str, conn_id: str) -> TabularDataset:

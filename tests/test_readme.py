@@ -243,7 +243,7 @@ def test_what_is_new_is_told_to_those_who_move():
     assert [name for name in OURS if name not in told] == []
 
 
-@pytest.mark.parametrize("name", ["from_mltable", "partition_by"])
+@pytest.mark.parametrize("name", ["partition_by"])
 def test_what_the_readme_calls_missing_is_missing(name):
     assert not hasattr(TabularDataset, name)
 

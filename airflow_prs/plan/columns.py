@@ -24,18 +24,23 @@ class Columns:
     names: Names | None
     dtypes: Mapping[str, str]
 
-    def chosen(self, name: str, columns: Sequence[str | int] | None) -> dict[str, Any]:
+    def chosen(
+        self, name: str, columns: Sequence[str | int] | None, dropped: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """
         Say which columns there are, and which of them are wanted.
 
         :param name: of the input.
         :param columns: what was asked for; None: all.
+        :param dropped: what is left out then.
         :raises InputError: if one of them is not there.
         """
         names: list[str | int] | None = None if self.names is None else list(self.names)
-        missing = [column for column in columns or () if names is not None and column not in names]
+        missing = [column for column in columns or dropped or () if names is not None and column not in names]
         if missing:
             raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {names}.")
+        if columns is None and dropped:
+            columns = [column for column in names or () if column not in dropped]
         return {
             "columns": names,
             "chosen": None if columns is None else list(columns),

@@ -104,16 +104,18 @@ def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) ->
     is_bytes = size.unit != "rows"
     if dataset.kind is InputKind.PARQUET:
         cut, found = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes, rows_filter=dataset.filter)
-        options = {"filter": dataset.filter, **found.chosen(name, dataset.columns)}
+        options = {"filter": dataset.filter, **found.chosen(name, dataset.columns, dataset.dropped)}
         return cut, InputSpec(name=name, kind=InputKind.PARQUET, options=options)
     if dataset.kind is InputKind.ARROW:
         cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes)
-        return cut, InputSpec(name=name, kind=InputKind.ARROW, options=found.chosen(name, dataset.columns))
+        return cut, InputSpec(
+            name=name, kind=InputKind.ARROW, options=found.chosen(name, dataset.columns, dataset.dropped)
+        )
     if dataset.kind is InputKind.JSON_LINES:
         cut, found = cut_json_lines_files(
             name, listing.paths, str(dataset.encoding), size.count, is_bytes=is_bytes, dtypes=dataset.dtypes
         )
-        options = {"encoding": dataset.encoding, **found.chosen(name, dataset.columns)}
+        options = {"encoding": dataset.encoding, **found.chosen(name, dataset.columns, dataset.dropped)}
         return cut, InputSpec(name=name, kind=InputKind.JSON_LINES, options=options)
     dialect = Dialect(
         str(dataset.separator), str(dataset.encoding), bool(dataset.header), dataset.header != "each", dataset.comment
@@ -126,7 +128,7 @@ def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) ->
         "header": dataset.header,
         "encoding": dataset.encoding,
         "comment": dataset.comment,
-        **known.chosen(name, dataset.columns),
+        **known.chosen(name, dataset.columns, dataset.dropped),
     }
     return cut, InputSpec(name=name, kind=InputKind.DELIMITED, options=options)
 

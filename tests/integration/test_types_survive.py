@@ -305,3 +305,13 @@ def test_what_is_no_arrow_file_is_named(tmp_path):
     (tmp_path / "1").write_bytes(b"no arrow file at all")
     with pytest.raises(InputError, match="1' cannot be read as an Arrow or Feather file"):
         mini_batches(TabularDataset.from_arrow_files(str(tmp_path / "1")), tmp_path)
+
+
+def test_dropped_columns_of_an_mltable(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b,c\n1,2,3\n4,5,6\n")
+    (tmp_path / "MLTable").write_text(
+        "paths: [{file: 1.csv}]\ntransformations: [{read_delimited: {delimiter: ','}}, {drop_columns: [b]}]\n"
+    )
+    assert_frame_equal(
+        together(TabularDataset.from_mltable(tmp_path), tmp_path), pd.DataFrame({"a": [1, 4], "c": [3, 6]})
+    )
