@@ -277,7 +277,8 @@ from neighbour import WORD
 def run(mini_batch, mini_batch_context):
     script = EntryScript()
     script.logger.info("logged")
-    found = [WORD, sys.argv[1:3], "--output" in sys.argv, script.agent_name, script.output_dir == os.environ["AZUREML_BI_OUTPUT_PATH"],
+    found = [WORD, sys.argv[1:3], "--output" in sys.argv, script.agent_name,
+             script.output_dir == os.environ["AZUREML_BI_OUTPUT_PATH"],
              Path("neighbour.py").exists(), Model.get_model_path("model"), mini_batch_context.minibatch_index]
     return [found] * len(mini_batch)
 """
