@@ -1,0 +1,62 @@
+"""`airflow dags test` of the same date again: Airflow recreates the run under the same run_id."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import datetime, timezone
+
+import pytest
+
+from tests.dag_runs import DagFile
+
+DATE = datetime(2024, 2, 29, tzinfo=timezone.utc)
+COUNTING = """
+import pathlib
+
+def run(mini_batch):
+    with open({ran!r}, "a") as file:
+        file.writelines(pathlib.Path(path).name + "\\n" for path in mini_batch)
+    return [pathlib.Path(path).name + {mark!r} for path in mini_batch]
+"""
+NAMES = [str(number) for number in range(4)]
+
+
+@pytest.fixture
+def dag_file(airflow_home, tmp_path, request):
+    """A DAG whose script tells which items it ran."""
+    (tmp_path / "items").mkdir()
+    for name in NAMES:
+        (tmp_path / "items" / name).write_text(name)
+    dag_id = re.sub(r"\W", "_", request.node.name)
+    file = DagFile(airflow_home / "dags" / dag_id)
+    file.write(
+        f"""
+        with DAG({dag_id!r}) as dag:
+            ParallelRunOperator(
+                task_id="step", parallel_run_config=config(), inputs=[FileDataset({str(tmp_path / "items")!r})],
+                output={str(tmp_path / "out")!r},
+            )
+        """
+    )
+    yield file
+    file.remove()
+
+
+def run(dag_file, tmp_path, mark):
+    """Run the DAG with a script that marks its rows, and give the rows and how often each item ran so far."""
+    dag_file.script(COUNTING.format(ran=str(tmp_path / "ran"), mark=mark))
+    # Airflow makes the run_id from run_after, which is now if nobody says otherwise.
+    ended = dag_file.run(logical_date=DATE, run_after=DATE)
+    assert ended.state == "success", ended.states
+    rows = (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines()
+    return ended.run_id, rows, Counter((tmp_path / "ran").read_text().splitlines())
+
+
+@pytest.mark.parametrize("mark", [" new", " old"], ids=["a changed script", "the same script"])
+def test_the_same_date_starts_over(dag_file, tmp_path, mark):
+    first, _, _ = run(dag_file, tmp_path, " old")
+    second, rows, ran = run(dag_file, tmp_path, mark)
+    assert first == second
+    assert rows == [f"{name}{mark}" for name in NAMES]
+    assert ran == dict.fromkeys(NAMES, 2)

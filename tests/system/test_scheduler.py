@@ -1,0 +1,68 @@
+"""A run as a user sees it: triggered through the REST API, placed by a real scheduler."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.airflow_services import wait_until
+from tests.system.step_runs import IS_AIRFLOW_3_1, Place, StepRun, write_dag
+
+pytestmark = pytest.mark.system
+
+LABELS = {0: "shard 0 · mini-batches 0–5", 1: "shard 1 · mini-batches 6–11"}  # noqa: RUF001 - an en dash
+
+
+def labels(run):
+    return {number: run.shard(number)["rendered_map_index"] for number in LABELS}
+
+
+def test_two_shards_run_at_the_same_time_and_the_result_is_published(airflow, tmp_path):
+    write_dag(airflow, "two_shards")
+    place = Place(tmp_path / "place")
+    place.hold("0002", "0004", "0008", "0010")
+
+    run = StepRun.trigger(airflow, "two_shards", place, nodes=2)
+
+    wait_until(lambda: "step.mini_batches[1]" in run.states(), run.summary)
+    for done in (2, 4):
+        for number in LABELS:
+            run.wait_for_shard(number, done=done)
+        assert {run.states()[f"step.mini_batches[{number}]"] for number in LABELS} == {"running"}
+        assert [run.done(number) for number in LABELS] == [done, done]
+        if not IS_AIRFLOW_3_1:  # which renders labels when a task ends
+            assert labels(run) == LABELS
+        place.release("0002", "0008")
+    assert run.finish() == "success", run.summary()
+    assert place.result == place.items
+    assert labels(run) == LABELS
+    assert run.states() == dict.fromkeys(
+        [
+            "before",
+            "step.plan",
+            "step.mini_batches[0]",
+            "step.mini_batches[1]",
+            "step.gatekeeper",
+            "step.merge",
+            "after",
+        ],
+        "success",
+    )
+    assert set(place.ran.values()) == {1}
+
+
+@pytest.mark.slow
+def test_default_args_reach_no_task_that_they_would_break(airflow, tmp_path):
+    default_args = {"trigger_rule": "one_failed", "retries": 1, "retry_delay": 1, "depends_on_past": True}
+    write_dag(airflow, "default_args", dag=f"{default_args=}")
+    for day in ("2024-02-28", "2024-02-29"):
+        place = Place(tmp_path / day)
+        place.hold("0002")
+        run = StepRun.trigger(airflow, "default_args", place, logical_date=f"{day}T00:00:00Z")
+        run.wait_for_shard(0, done=2)
+        run.task_process(0).kill()
+        assert run.finish_after_kill() == "success", run.summary()
+        assert place.result == place.items
+        # Behind the step the trigger rule does what it says.
+        assert {name for name, state in run.states().items() if state != "success"} == {"after"}
+        assert run.states()["after"] == "skipped"
+        assert {place.ran[name] for name in place.items if name != "0002"} == {1}

@@ -1,0 +1,398 @@
+"""
+Whatever dies or is cleared: no row is lost or doubled, and what was committed does not run again.
+
+A table with a row for each case: what is done to a run, the task states that it ends with, the rows that are published,
+and which items ran again. Items 0000 to 0005 are shard 0, the others shard 1. Most cases begin with both shards held:
+two mini-batches of each are committed, and the third (0002, 0008) is in run(). In an aborted run 0004 has failed, and
+0008 was in run().
+
+Several runs are in flight at once, since most of a run's time is waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.airflow_services import AirflowServices, wait_until, with_luck
+from tests.system.step_runs import Place, StepRun, under_way, write_dag
+
+pytestmark = pytest.mark.system
+
+DAG_ID = "dies_or_is_cleared"
+AT_ONCE = 6
+
+HELD = {"0002", "0008"}
+BEGUN = {"0000", "0001", "0002", "0006", "0007", "0008"}
+ALL = {f"{number:04}" for number in range(12)}
+
+SHARD_0, SHARD_1 = ["step.mini_batches", 0], ["step.mini_batches", 1]
+GO_ON = ("step.mini_batches", "step.gatekeeper", "step.merge", "after")
+SUCCESS = dict.fromkeys(
+    ["before", "step.plan", "step.mini_batches[0]", "step.mini_batches[1]", "step.gatekeeper", "step.merge", "after"],
+    "success",
+)
+FAILED_MERGE = {"step.merge": "upstream_failed", "after": "upstream_failed"}
+ABORTED = {
+    "step.mini_batches[0]": "failed",
+    "step.mini_batches[1]": "failed",
+    "step.gatekeeper": "failed",
+    **FAILED_MERGE,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """
+    A row of the table.
+
+    :param name: what is done, as a test's id.
+    :param act: does it, from a triggered run to an ended one.
+    :param conf: of the run, besides the number of nodes.
+    :param fails: the items at which run() raises.
+    :param again: the items that run() got twice; all others got there once.
+    :param maybe: the items that may have run once more.
+    :param states: how the tasks end, where that is not success.
+    :param is_slow: whether only `make test-all` runs it.
+    """
+
+    name: str
+    act: Callable[[StepRun], None]
+    conf: Mapping[str, Any] = field(default_factory=dict)
+    fails: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+    maybe: set[str] = field(default_factory=set)
+    states: Mapping[str, str] = field(default_factory=dict)
+    is_slow: bool = True
+
+    @property
+    def is_published(self) -> bool:
+        """Whether there is a result in the end."""
+        return self.states.get("step.merge", "success") == "success"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aborted(Case):
+    """A case in which 0004 fails, and no failure is allowed; 0005 may just have been begun by then."""
+
+    conf: Mapping[str, Any] = field(default_factory=lambda: {"allowed": 0, "tries": 1})
+    fails: set[str] = field(default_factory=lambda: {"0004"})
+    maybe: set[str] = field(default_factory=lambda: {"0005"})
+
+
+# What is done to processes.
+
+
+def hold(run: StepRun) -> None:
+    """Wait until both shards are in run() of their third mini-batch."""
+    for number in (0, 1):
+        run.wait_for_shard(number, done=2)
+    wait_until(lambda: run.place.ran.keys() >= HELD, run.summary)
+
+
+def kill_worker_process(run: StepRun) -> None:
+    hold(run)
+    run.worker_process(0).kill()
+    run.finish()
+
+
+def kill_task_process(run: StepRun) -> None:
+    hold(run)
+    run.task_process(0).kill()
+    run.finish_after_kill()
+
+
+def kill_supervisor(run: StepRun) -> None:
+    hold(run)
+    node = run.task_process(0)
+    node.parent().kill()
+    _, alive = psutil.wait_procs([node], timeout=30)
+    assert not alive, "the node lives on without its supervisor"
+    run.finish()
+
+
+def stop_both_past_the_heartbeat_timeout(run: StepRun) -> None:
+    hold(run)
+    run.place.hold("0004")
+    node = run.task_process(0)
+    zombies = [node.parent(), node]
+    for process in zombies:
+        process.suspend()
+    try:
+        run.place.release("0002")
+        run.wait_for_shard(0, try_number=2, done=4)
+    finally:
+        for process in zombies:
+            with_luck(process.resume)
+    _, alive = psutil.wait_procs([node], timeout=60)
+    assert not alive, "the node lives on beside its successor"
+    run.finish()
+
+
+def mark_failed(run: StepRun) -> None:
+    hold(run)
+    node = run.task_process(0)
+    run.mark("failed", *SHARD_0)
+    _, alive = psutil.wait_procs([node], timeout=60)
+    assert not alive, "the node lives on though its task was marked as failed"
+    run.finish()
+
+
+# What is cleared, and when.
+
+
+def clear(*tasks: str | list[Any], **options: bool) -> Callable[[StepRun], None]:
+    def act(run: StepRun) -> None:
+        run.clear(*tasks, **options)
+
+    return act
+
+
+def while_held(act: Callable[[StepRun], None], *restarted: int) -> Callable[[StepRun], None]:
+    """
+    Do something to a run that goes on, and let it end.
+
+    :param restarted: the shards that begin another try because of it.
+    """
+
+    def act_while_held(run: StepRun) -> None:
+        hold(run)
+        act(run)
+        for number in restarted:
+            run.wait_for_shard(number, try_number=2, done=2)
+        run.finish()
+
+    return act_while_held
+
+
+def after_the_end(act: Callable[[StepRun], None], *, is_idle: bool = False) -> Callable[[StepRun], None]:
+    """
+    Do something to a run that has succeeded, and wait until it has ended again.
+
+    :param is_idle: whether no task is tried again because of it.
+    """
+
+    def act_after_the_end(run: StepRun) -> None:
+        assert run.finish() == "success", run.summary()
+        before = run.tries()
+        act(run)
+        run.finish()
+        assert (run.tries() == before) is is_idle, run.summary()
+
+    return act_after_the_end
+
+
+def after_the_abort(act: Callable[[StepRun], None]) -> Callable[[StepRun], None]:
+    """Let 0004 fail while the other shard is in run(); mend the script, and do something."""
+
+    def act_after_the_abort(run: StepRun) -> None:
+        abort(run)
+        run.place.mend()
+        act(run)
+        run.finish()
+
+    return act_after_the_abort
+
+
+def abort(run: StepRun) -> None:
+    hold(run)
+    run.place.release("0002")
+    run.wait_for_end("failed")
+
+
+def abort_again(run: StepRun) -> None:
+    abort(run)
+    run.place.hold("0004")
+    run.clear(*GO_ON)
+    for number, done in ((0, 4), (1, 2)):
+        run.wait_for_shard(number, try_number=2, done=done)
+    run.place.release("0004")
+    run.wait_for_end("failed")
+    run.finish()
+
+
+def clear_plan_alone_while_held(run: StepRun) -> None:
+    hold(run)
+    run.clear("step.plan")
+    run.wait_for_task("step.plan", "success", try_number=2)
+    run.finish()
+
+
+def clear_what_failed_while_the_other_shard_runs(run: StepRun) -> None:
+    hold(run)
+    run.mark("failed", *SHARD_0)
+    run.wait_for_task("step.mini_batches[0]", "failed")
+    run.clear(only_failed=True)
+    run.wait_for_shard(0, try_number=2, done=2)
+    run.finish()
+
+
+def clear_what_failed_after_the_end(run: StepRun) -> None:
+    mark_failed(run)
+    run.clear(only_failed=True)
+    run.finish()
+
+
+def mark_as_success(*tasks: list[Any]) -> Callable[[StepRun], None]:
+    """Mark tasks as success, which lets Airflow try again what failed behind them."""
+
+    def act(run: StepRun) -> None:
+        for task in tasks:
+            run.mark("success", *task)
+
+    return act
+
+
+PLAN_ON = clear("step.plan", downstream=True)
+
+CASES = [
+    # What dies.
+    Case(name="kill a worker process", act=kill_worker_process, again={"0002"}),
+    Case(name="kill the task process of a shard", act=kill_task_process, again={"0002"}, is_slow=False),
+    Case(name="kill the supervisor of a shard", act=kill_supervisor, again={"0002"}, is_slow=False),
+    Case(
+        name="stop both past the heartbeat timeout and wake them up beside the next try",
+        act=stop_both_past_the_heartbeat_timeout,
+        again={"0002"},
+        # What the zombie begins before it looks at the claims and stops.
+        maybe={"0003", "0004"},
+        is_slow=False,
+    ),
+    Case(
+        name="mark a running shard as failed",
+        act=mark_failed,
+        states={"step.mini_batches[0]": "failed", "step.gatekeeper": "failed", **FAILED_MERGE},
+    ),
+    # What is cleared while the run goes on.
+    Case(name="clear plan while it goes on", act=while_held(PLAN_ON, 0, 1), again=BEGUN),
+    Case(
+        name="clear plan alone while it goes on",
+        act=clear_plan_alone_while_held,
+        states={"step.gatekeeper": "failed", **FAILED_MERGE},
+    ),
+    Case(name="clear one shard while it goes on", act=while_held(clear(SHARD_0), 0), again={"0002"}),
+    Case(name="clear the gatekeeper while it goes on", act=while_held(clear("step.gatekeeper"))),
+    Case(name="clear merge while it goes on", act=while_held(clear("step.merge"))),
+    Case(name="clear shards, gatekeeper and merge while it goes on", act=while_held(clear(*GO_ON), 0, 1), again=HELD),
+    Case(
+        name="clear only failed tasks while it goes on",
+        act=clear_what_failed_while_the_other_shard_runs,
+        again={"0002"},
+    ),
+    Case(name="clear all tasks while it goes on", act=while_held(clear(), 0, 1), again=BEGUN),
+    Case(name="clear a task outside while it goes on", act=while_held(clear("before"))),
+    # What is cleared after a success.
+    Case(name="clear plan after a success", act=after_the_end(PLAN_ON), again=ALL),
+    Case(name="clear plan alone after a success", act=after_the_end(clear("step.plan"))),
+    Case(name="clear one shard after a success", act=after_the_end(clear(SHARD_0))),
+    Case(name="clear the gatekeeper after a success", act=after_the_end(clear("step.gatekeeper"))),
+    Case(name="clear merge after a success", act=after_the_end(clear("step.merge"))),
+    Case(name="clear shards, gatekeeper and merge after a success", act=after_the_end(clear(*GO_ON))),
+    Case(name="clear only failed tasks after a success", act=after_the_end(clear(only_failed=True), is_idle=True)),
+    Case(
+        name="clear only failed tasks after a shard was marked as failed",
+        act=clear_what_failed_after_the_end,
+        again={"0002"},
+    ),
+    Case(name="clear all tasks after a success", act=after_the_end(clear()), again=ALL),
+    Case(name="clear the task before after a success", act=after_the_end(clear("before"))),
+    Case(name="clear the task behind after a success", act=after_the_end(clear("after"))),
+    # What is cleared after an abort.
+    Aborted(name="clear plan after an abort", act=after_the_abort(PLAN_ON), again={*BEGUN, "0003", "0004"}),
+    Aborted(
+        name="clear one shard after an abort",
+        act=after_the_abort(clear(SHARD_0)),
+        again={"0004"},
+        states={**ABORTED, "step.mini_batches[0]": "success"},
+    ),
+    Aborted(
+        name="clear the gatekeeper after an abort",
+        act=after_the_abort(clear("step.gatekeeper")),
+        states=ABORTED,
+    ),
+    Aborted(name="clear merge after an abort", act=after_the_abort(clear("step.merge")), states=ABORTED),
+    Aborted(
+        name="clear shards, gatekeeper and merge after an abort",
+        act=after_the_abort(clear(*GO_ON)),
+        again={"0004", "0008"},
+        is_slow=False,
+    ),
+    Aborted(
+        name="clear shards, gatekeeper and merge after an abort whose cause is still there",
+        act=abort_again,
+        again={"0004"},
+        maybe={"0005", "0008"},
+        states=ABORTED,
+    ),
+    Aborted(
+        name="clear only failed tasks after an abort",
+        act=after_the_abort(clear(only_failed=True)),
+        again={"0004", "0008"},
+    ),
+    Aborted(name="clear all tasks after an abort", act=after_the_abort(clear()), again={*BEGUN, "0003", "0004"}),
+    Aborted(name="clear the task before after an abort", act=after_the_abort(clear("before")), states=ABORTED),
+    Aborted(
+        name="mark the gatekeeper as success after an abort",
+        act=after_the_abort(mark_as_success(["step.gatekeeper"])),
+        states={**ABORTED, "step.gatekeeper": "success"},
+    ),
+    Aborted(
+        name="mark all but merge as success after an abort",
+        act=after_the_abort(mark_as_success(SHARD_0, SHARD_1, ["step.gatekeeper"])),
+        states={"step.merge": "failed", "after": "upstream_failed"},
+    ),
+]
+
+
+# The table.
+
+
+@dataclass(frozen=True)
+class End:
+    """What came of a case."""
+
+    run: StepRun
+    states: Mapping[str, str | None]
+
+
+def go_through(services: AirflowServices, case: Case, place: Place) -> End:
+    """Trigger a run, do to it what the case says, and look at its end."""
+    place.hold(*HELD)
+    place.fail(*case.fails)
+    try:
+        run = StepRun.trigger(services, DAG_ID, place, nodes=2, **case.conf)
+        case.act(run)
+        return End(run, run.states())
+    finally:
+        place.release()
+
+
+@pytest.fixture(scope="module")
+def ends(airflow, request, tmp_path_factory) -> Iterator[Mapping[str, Future[End]]]:
+    """The ends of all cases that were chosen, several under way at once."""
+    write_dag(airflow, DAG_ID)
+    chosen = [item.callspec.params["case"] for item in request.session.items if item.path == request.path]
+    places = {case.name: Place(tmp_path_factory.mktemp("case") / "place") for case in chosen}
+    jobs = {case.name: partial(go_through, airflow, case, places[case.name]) for case in chosen}
+    with under_way(airflow, jobs, at_once=AT_ONCE) as futures:
+        yield futures
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.is_slow) for case in CASES]
+)
+def test_no_row_is_lost_or_doubled(case, ends):
+    end = ends[case.name].result()
+    place, summary = end.run.place, end.run.summary()
+    assert end.states == {**SUCCESS, **case.states}, summary
+    assert place.result == (place.items if case.is_published else None), summary
+    counts = {item: place.ran[item] for item in place.items if item not in case.maybe}
+    assert {item for item, count in counts.items() if count > 1} == case.again, summary
+    assert max(counts.values()) <= 2, summary
+    assert 0 not in counts.values() or not case.is_published, summary
