@@ -19,11 +19,13 @@ class Judgement:
     :param verdict: the ruling.
     :param progress: the counts that it was ruled from.
     :param counted: shard number to the attempt and committed bytes that were counted.
+    :param set_aside: verdicts that whoever judges has set aside.
     """
 
     verdict: Verdict
     progress: Progress
     counted: Mapping[int, Predecessor]
+    set_aside: frozenset[str] = frozenset()
 
     @property
     def is_abort(self) -> bool:
@@ -59,12 +61,18 @@ def judge_states(states: list[ShardState], limits: Limits, *, set_aside: frozens
         for state in states
         if state.claim is not None and (is_final or _has_set_aside(state, set_aside))
     }
-    return Judgement(verdict=judge(progress, limits), progress=progress, counted=counted)
+    return Judgement(verdict=judge(progress, limits), progress=progress, counted=counted, set_aside=set_aside)
 
 
 def uphold(folder: RunFolder, judgement: Judgement, *, author: str, attempt: str) -> StoredVerdict:
     """Write down a verdict, so that everybody else is bound by it."""
-    return folder.write_verdict(judgement.verdict, author=author, attempt=attempt, counted=judgement.counted)
+    return folder.write_verdict(
+        judgement.verdict,
+        author=author,
+        attempt=attempt,
+        counted=judgement.counted,
+        set_aside=judgement.set_aside,
+    )
 
 
 def _has_set_aside(state: ShardState, set_aside: frozenset[str]) -> bool:

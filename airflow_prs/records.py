@@ -386,6 +386,7 @@ class StoredVerdict:
     :param verdict: what was ruled.
     :param counted: shard number to the attempt and committed bytes that were counted.
     :param author: who wrote it: ``gatekeeper`` or a node's name.
+    :param set_aside: verdicts that its author had set aside.
     :param at: moment, seconds since the epoch (UTC).
     """
 
@@ -394,3 +395,4 @@ class StoredVerdict:
     counted: Mapping[int, Predecessor]
     author: str
     at: float
+    set_aside: tuple[str, ...] = ()

@@ -64,6 +64,7 @@ class ShardDesk:
         self.on_work: Callable[[], None] = lambda: None
         self.is_done = asyncio.Event()
         self.is_closed = False
+        self.is_blind: Callable[[], bool] = lambda: False
         self.is_alone = bool(inherited.suspects)
         self.committer.is_granting = not self.is_alone
         self._shard = shard
@@ -85,7 +86,7 @@ class ShardDesk:
 
     def next_hand(self, *, slot: int, may_be_alone: bool) -> Hand | None:
         """Take what a slot should do next; None: nothing now."""
-        if self.is_closed:
+        if self.is_closed or self.is_blind():
             return None
         if self.is_alone:
             hand, self._alone = (self._alone, None) if slot == 0 else (None, self._alone)

@@ -27,6 +27,7 @@ from airflow_prs.run_folder.attempts import Attempt
 _CHECK_S = 0.05
 _PROGRESS_S = 30.0
 _SHOW_S = 2.0
+_BLIND_S = 5.0
 _START_FAILURES_PER_SLOT = 3
 
 
@@ -90,6 +91,9 @@ class Supervisor:
         self._was_ready = False
         self._look_now = asyncio.Event()
         self._stir = asyncio.Event()
+        self._looked_at = time.monotonic()
+        self._look_took_s = 0.0
+        crew.desk.is_blind = self._is_blind
         crew.desk.on_work = self._wake
         crew.desk.committer.on_commit = self._after_commit
 
@@ -225,9 +229,23 @@ class Supervisor:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), LOOK_S)
             self._look_now.clear()
+            began = time.monotonic()
             stored = await asyncio.to_thread(self._crew.watcher.look)
             if stored is not None:
                 raise VerdictError(stored)
+            was_blind = self._is_blind()
+            self._looked_at = time.monotonic()
+            self._look_took_s = self._looked_at - began
+            if was_blind:
+                self._wake()
+
+    def _is_blind(self) -> bool:
+        """
+        Whether the last look is so old that something may have happened which forbids to go on.
+
+        So it is when this process was stopped for a while: another attempt may have taken the shard over.
+        """
+        return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
 
     async def _check(self) -> None:
         while True:

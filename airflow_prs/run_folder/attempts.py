@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Claim, Closing, Commit, FailedTry, Outcome, Progress, Shard, Status
+from airflow_prs.records import Claim, Closing, Commit, FailedTry, Outcome, Progress, Shard, Status, StoredVerdict
 from airflow_prs.run_folder import files, ledger
 from airflow_prs.run_folder.names import AttemptNames, attempt_name
+from airflow_prs.run_folder.verdicts import set_aside_by_clear
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -146,7 +147,7 @@ def open_attempt(
     max_tries: int,
     node: str,
     window: int,
-    verdicts: Sequence[str],
+    verdicts: Sequence[StoredVerdict],
 ) -> Attempt:
     """
     Claim a shard.
@@ -155,7 +156,7 @@ def open_attempt(
     :param max_tries: Airflow's; another number than in the claim before means that the shard was cleared.
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
-    :param verdicts: names of all verdicts so far; a clear sets them aside.
+    :param verdicts: all so far; a clear sets aside those that stood.
     :raises SupersededError: if a later attempt has begun, or another process runs this very attempt.
     """
     name = attempt_name(try_number, task_instance_id)
@@ -189,9 +190,9 @@ def _reopened(state: ledger.ShardState, *, is_cleared: bool) -> int:
     return state.claim.reopened if state.claim is not None else 0
 
 
-def _set_aside(before: Claim | None, verdicts: Sequence[str], *, is_cleared: bool) -> tuple[str, ...]:
+def _set_aside(before: Claim | None, verdicts: Sequence[StoredVerdict], *, is_cleared: bool) -> tuple[str, ...]:
     inherited = before.set_aside if before is not None else ()
-    return tuple(sorted({*inherited, *verdicts})) if is_cleared else inherited
+    return tuple(sorted(set_aside_by_clear(verdicts, inherited))) if is_cleared else inherited
 
 
 def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inheritance:

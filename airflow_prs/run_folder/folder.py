@@ -98,7 +98,7 @@ class RunFolder:
             max_tries=max_tries,
             node=node,
             window=window,
-            verdicts=verdicts.verdict_names(self.names.verdicts),
+            verdicts=verdicts.read_verdicts(self.names.verdicts, ()),
         )
 
     def read_shard(self, shard: Shard) -> ledger.ShardState:
@@ -149,10 +149,18 @@ class RunFolder:
         return self.names.without_trigger(attempt).exists()
 
     def write_verdict(
-        self, verdict: Verdict, *, author: str, attempt: str, counted: Mapping[int, Predecessor]
+        self,
+        verdict: Verdict,
+        *,
+        author: str,
+        attempt: str,
+        counted: Mapping[int, Predecessor],
+        set_aside: Collection[str] = (),
     ) -> StoredVerdict:
         """Write a verdict; the first one of an author and attempt stands."""
-        return verdicts.write_verdict(self.names.verdicts, verdict, author=author, attempt=attempt, counted=counted)
+        return verdicts.write_verdict(
+            self.names.verdicts, verdict, author=author, attempt=attempt, counted=counted, set_aside=set_aside
+        )
 
     def standing_verdict(self, manifest: Manifest, set_aside: Collection[str]) -> StoredVerdict | None:
         """

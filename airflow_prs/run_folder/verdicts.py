@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,15 +39,40 @@ def verdict_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json")) if folder.exists() else []
 
 
+def set_aside_by_clear(verdicts: Iterable[StoredVerdict], before: Collection[str]) -> set[str]:
+    """
+    Name the verdicts that a clear sets aside: those that stood when it was made.
+
+    One whose author had set aside more than the predecessor is from after the clear: another shard was faster.
+
+    :param before: what the predecessor's claim had set aside.
+    """
+    return {*before, *(stored.name for stored in verdicts if set(stored.set_aside) <= set(before))}
+
+
 def write_verdict(
-    folder: Path, verdict: Verdict, *, author: str, attempt: str, counted: Mapping[int, Predecessor]
+    folder: Path,
+    verdict: Verdict,
+    *,
+    author: str,
+    attempt: str,
+    counted: Mapping[int, Predecessor],
+    set_aside: Collection[str] = (),
 ) -> StoredVerdict:
     """
     Write a verdict, once per author and attempt.
 
+    :param set_aside: verdicts that its author has set aside.
     :return: the verdict of this author and attempt that stands: the one that was written first.
     """
-    stored = StoredVerdict(name=f"{author}-{attempt}", verdict=verdict, counted=counted, author=author, at=time.time())
+    stored = StoredVerdict(
+        name=f"{author}-{attempt}",
+        verdict=verdict,
+        counted=counted,
+        author=author,
+        at=time.time(),
+        set_aside=tuple(sorted(set_aside)),
+    )
     files.make_folder(folder)
     path = folder / f"{stored.name}.json"
     if files.write_once(path, _VERDICT.dump_json(stored)):
@@ -93,7 +118,7 @@ def open_gatekeeper(
         before = _CLAIM.validate_json(claims[max(claims)].read_bytes())
         set_aside |= set(before.set_aside)
         if before.max_tries != max_tries:
-            set_aside |= set(verdict_names(verdicts))
+            set_aside |= set_aside_by_clear(read_verdicts(verdicts, set_aside), set_aside)
     claim = GatekeeperClaim(attempt=name, max_tries=max_tries, set_aside=tuple(sorted(set_aside)))
     files.write_once(folder / f"{name}.json", _CLAIM.dump_json(claim))
     return claim

@@ -157,6 +157,19 @@ def test_a_clear_sets_the_standing_verdicts_aside_and_retries_inherit_that(folde
     assert cleared.claim.set_aside == again.claim.set_aside == ("gatekeeper-000001-a",)
 
 
+def test_a_verdict_that_another_cleared_shard_was_fast_enough_to_write_is_not_set_aside(folder):
+    open_attempt(folder).close()
+    abort = Verdict(ruling=Ruling.ABORT, reason="too many")
+    first = folder.write_verdict(abort, author="shard-00001", attempt="000001-a", counted={}).name
+    later = folder.write_verdict(abort, author="shard-00001", attempt="000002-b", counted={}, set_aside=[first]).name
+    cleared = open_attempt(folder, try_number=2, max_tries=7)
+    cleared.close()
+    assert cleared.claim.set_aside == (first,)
+    cleared_again = open_attempt(folder, try_number=3, max_tries=9)
+    cleared_again.close()
+    assert cleared_again.claim.set_aside == (first, later)
+
+
 def test_a_verdict_after_a_clear_is_not_set_aside(folder):
     open_attempt(folder).close()
     open_attempt(folder, try_number=2, max_tries=7).close()
