@@ -169,7 +169,7 @@ def test_no_traceback_of_ours_is_printed(here, capsys):
 def interrupt(config: str) -> RunFolder:
     """Run a job, and send it Ctrl-C once a mini-batch is done."""
     command = [sys.executable, "-m", "airflow_prs", "run", config, "--input", "data/*.txt", "--output", "out"]
-    process = subprocess.Popen([*command, "--", "--seconds", "0.5"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--", "--seconds", "2"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not _done():
         time.sleep(0.05)
