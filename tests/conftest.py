@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +14,8 @@ import pytest
 
 for name in [name for name in os.environ if name.startswith("AIRFLOW") and name != "AIRFLOW_PRS_TEST_SQL"]:
     del os.environ[name]
+# Started in the background of a script, this process and its children would not hear a Ctrl-C that a test sends.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 HOME = Path(tempfile.gettempdir(), f"airflow_prs-tests-{uuid4().hex}")
 os.environ.update(
     {
