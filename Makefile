@@ -55,11 +55,10 @@ test-all: test-slow test-lowest  ## run what takes longer, nothing of `make test
 test-slow: $(VENV)/.synced
 	$(BIN)/python -m pytest -m slow
 
-# What touches Airflow, pandas and pyarrow, again with the lowest versions promised; test_dag_runs needs the dag.test()
-# of Airflow 3.2, which serializes the DAG itself. The examples run there through the command line all the same.
+# What touches Airflow, pandas and pyarrow, again with the lowest versions promised.
 test-lowest: export AIRFLOW_HOME := $(CURDIR)/.airflow-lowest
 test-lowest: $(LOWEST_VENV)/.installed
-	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system --ignore tests/integration/test_dag_runs.py
+	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system
 
 $(LOWEST_VENV)/.installed: $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+
+from packaging.version import Version
 
 PREAMBLE = """
 from airflow.sdk import DAG, Label, Param, TaskGroup, chain, task
@@ -92,6 +95,8 @@ class DagFile:
         from airflow.utils.session import create_session
 
         dag = self.load()
+        if Version(version("apache-airflow-core")) < Version("3.2"):
+            self._serialize()
         dag_run = dag.test(run_conf=conf, **options)
         with create_session() as session:
             instances = dag_run.get_task_instances(session=session)
@@ -100,6 +105,14 @@ class DagFile:
                 for ti in instances
             }
             return Run(dag.dag_id, dag_run.run_id, str(dag_run.state), states)
+
+    def _serialize(self) -> None:
+        """Write the DAG into the database, which dag.test() does by itself from Airflow 3.2 on."""
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+        from airflow.models.dagbag import DagBag, sync_bag_to_db
+
+        DagBundlesManager().sync_bundles_to_db()
+        sync_bag_to_db(DagBag(self.folder, include_examples=False), "dags-folder", None)
 
     def remove(self) -> None:
         """Leave nothing behind."""
