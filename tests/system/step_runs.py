@@ -176,10 +176,12 @@ class StepRun:
         value = self.services.api.get(path, deserialize="true")["value"]
         return RunFolder((json.loads(value) if isinstance(value, str) else value)["folder"])
 
-    def done(self, number: int) -> int:
-        """How many mini-batches of a shard have an outcome."""
+    def done(self, number: int, try_number: int) -> int:
+        """How many mini-batches of a shard have an outcome, once its n-th try has claimed it: -1 before."""
         folder = self.folder()
-        return folder.read_shard(folder.read_manifest().shards[number]).progress.done
+        state = folder.read_shard(folder.read_manifest().shards[number])
+        is_claimed = state.claim is not None and state.claim.try_number == try_number
+        return state.progress.done if is_claimed else -1
 
     def wait_for_shard(self, number: int, *, try_number: int = 1, done: int) -> None:
         """Wait until a shard runs in its n-th try, and has committed so many mini-batches."""
@@ -188,7 +190,8 @@ class StepRun:
             shard = self.shard(number)
             has_ended = shard["state"] in ENDED and shard["try_number"] >= try_number
             assert not has_ended, f"shard {number} has ended too soon: {self.summary()}"
-            return shard["state"] == "running" and shard["try_number"] == try_number and self.done(number) >= done
+            is_running = shard["state"] == "running" and shard["try_number"] == try_number
+            return is_running and self.done(number, try_number) >= done
 
         wait_until(
             is_there, lambda: f"{done} mini-batches of shard {number} in try {try_number}: {self.summary()}", every=0.5
