@@ -57,6 +57,8 @@ test-slow: $(VENV)/.synced
 
 # What touches Airflow, pandas and pyarrow, again with the lowest versions promised.
 test-lowest: export AIRFLOW_HOME := $(CURDIR)/.airflow-lowest
+# uv, which some tests let make environments, is in the other virtual environment alone.
+test-lowest: export PATH := $(PATH):$(CURDIR)/$(BIN)
 test-lowest: $(LOWEST_VENV)/.installed
 	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system
 
