@@ -185,6 +185,9 @@ def test_an_interrupted_node_commits_what_is_done_and_leaves_no_process(tmp_path
     assert state.commit.closing == "stopped"
     ran = len((tmp_path / "runs").read_text().splitlines())
     assert ran - 2 <= state.progress.done <= ran
+    assert list(folder.read_failed_tries(folder.read_manifest().shards[0])) == [], (
+        "what the node itself ended was charged"
+    )
     finish(folder, 2)
     check_exactly_once(folder, 200)
 
