@@ -208,10 +208,14 @@ def test_init_runs_once_in_each_process_and_shutdown_at_its_end(tmp_path):
     Tries(folder).run()
 
     notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
-    for process in {pid for pid, _ in notes}:
-        life = [what for pid, what in notes if pid == process]
-        assert (life[0], life[-1]) == ("init", "shutdown")
-        assert set(life[1:-1]) <= {"run"}
+    lives = [[what for pid, what in notes if pid == process] for process in {pid for pid, _ in notes}]
+    # A process that is still in init() when another one has done everything is not waited for.
+    assert [life for life in lives if life != ["init"]]
+    for life in lives:
+        assert life == ["init"] or (life[0], set(life[1:-1]), life[-1]) in (
+            ("init", {"run"}, "shutdown"),
+            ("init", set(), "shutdown"),
+        )
 
 
 def test_init_that_fails_once_is_tried_in_another_process(tmp_path):
