@@ -18,12 +18,15 @@ from airflow_prs.table_rules import (
     dtypes_problems,
     encoding_problems,
     filter_problems,
+    partition_by_problems,
     query_problems,
 )
 from airflow_prs.wording import shown, wrong
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
 NAME_ALLOWED = "letters, digits and underscores, no digit first"
+
+TARGET_ALLOWED = "the path of a folder, a template, a PipelineParameter, or what another task returns"
 
 _ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
 
@@ -53,6 +56,19 @@ class FileDataset:
         """Make the same dataset, known by a name."""
         return replace(self, name=_require_name(name))
 
+    def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """
+        List the different combinations of key values, in the order in which mini-batches have them.
+
+        The files are listed; none is read. Relative paths begin in the working directory.
+
+        :param keys: some of the keys; None: all.
+        :return: one dict of key to value each: text, a moment, or None.
+        :raises ConfigError: if there is no such key, or the path is known only in a run.
+        :raises InputError: if the files cannot be listed.
+        """
+        return _partition_key_values(self, keys)
+
     def to_spec(self) -> dict[str, Any]:
         """
         Write as plain values; what another task returns and PipelineParameters stay as they are.
@@ -66,7 +82,7 @@ class FileDataset:
         return _promote_path(self)
 
     def __repr__(self) -> str:
-        return _represent(type(self).__name__, self)
+        return _represent(type(self).__name__, self) + _named(self)
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -88,6 +104,8 @@ class TabularDataset:
     :param dropped: columns that are left out where none are chosen.
     :param sql: a query, whose rows are the table; there is no path then.
     :param conn_id: Airflow connection that it is run through.
+    :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
+    :param target: folder of that copy; None: one in the run folder.
     """
 
     kind: InputKind
@@ -104,13 +122,17 @@ class TabularDataset:
     dropped: tuple[str, ...] | None = None
     sql: str | None = None
     conn_id: str | None = None
+    partitioned_by: tuple[str, ...] | None = None
+    target: Any = None
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
         problems += columns_problems(self.columns, are_numbered=self.header is False)
         problems += dtypes_problems(self.dtypes)
         problems += filter_problems(self.filter)
-        for option in ("columns", "dropped"):
+        problems += partition_by_problems(self.partitioned_by, has_names=self.header is not False)
+        problems += _settle_target(self)
+        for option in ("columns", "dropped", "partitioned_by"):
             if isinstance(getattr(self, option), list):
                 object.__setattr__(self, option, tuple(getattr(self, option)))
         if self.kind is InputKind.DELIMITED:
@@ -258,6 +280,39 @@ class TabularDataset:
         """
         return cls(kind=InputKind.QUERY, path=(), sql=sql, conn_id=conn_id)
 
+    def partition_by(
+        self, partition_keys: Sequence[str], target: Any = None, name: str | None = None
+    ) -> TabularDataset:
+        """
+        Describe a copy that is partitioned by the values of columns; plan writes it.
+
+        :param partition_keys: names of the columns; partition_keys of the configuration may be some of them.
+        :param target: folder of the copy, with a folder ``key=value`` for each value and Parquet files in it; may be a
+            template, a PipelineParameter, or what another task returns; relative to the DAG file's folder. None: it is
+            part of the run folder.
+        :param name: as given by ``as_named_input``; None: that of this dataset.
+        :raises ConfigError: if partition_keys is empty or names a column twice, if the columns have no names, or if
+            this is such a copy already.
+        """
+        if self.partitioned_by is not None:
+            raise ConfigError([f"partition_by: this dataset is partitioned by {list(self.partitioned_by)} already"])
+        copy = replace(self, partitioned_by=partition_keys, target=target)  # type: ignore[arg-type]  # made a tuple
+        return copy if name is None else copy.as_named_input(name)
+
+    def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """
+        List the different combinations of key values, in the order in which mini-batches have them.
+
+        Of a partitioned copy, the key columns of the source are read; else the files are listed, and none is read.
+        Relative paths begin in the working directory.
+
+        :param keys: some of the keys; None: all.
+        :return: one dict of key to value each; a missing value is None.
+        :raises ConfigError: if there is no such key, or the path is known only in a run, as are the rows of a query.
+        :raises InputError: if the files cannot be listed or read.
+        """
+        return _partition_key_values(self, keys)
+
     def as_named_input(self, name: str) -> TabularDataset:
         """Make the same dataset, known by a name."""
         return replace(self, name=_require_name(name))
@@ -267,13 +322,15 @@ class TabularDataset:
         return {"kind": self.kind.value, **_plain(self)}
 
     def promoted(self) -> list[Promotion]:
-        """The PipelineParameters in its path."""
-        return _promote_path(self)
+        """The PipelineParameters in its path and target."""
+        return [*_promote_path(self), *_promote_target(self)]
 
     def __repr__(self) -> str:
         if self.kind is InputKind.QUERY:
-            return f"TabularDataset.from_sql_query({self.sql!r}, {self.conn_id!r})" + _named(self)
-        return _represent(f"TabularDataset.from_{self.kind.value}_files", self)
+            made = f"TabularDataset.from_sql_query({self.sql!r}, {self.conn_id!r})"
+        else:
+            made = _represent(f"TabularDataset.from_{self.kind.value}_files", self)
+        return made + _partitioned(self) + _named(self)
 
 
 def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
@@ -385,6 +442,35 @@ def _promote_path(dataset: FileDataset | TabularDataset) -> list[Promotion]:
     return [promote(parameter, place, schema, allowed=PATH_ALLOWED) for parameter in find_parameters(dataset.path)]
 
 
+def _promote_target(dataset: TabularDataset) -> list[Promotion]:
+    place = f"target of {dataset.name or 'a dataset'}"
+    schema = {"type": "string", "minLength": 1}
+    return [promote(parameter, place, schema, allowed=TARGET_ALLOWED) for parameter in find_parameters(dataset.target)]
+
+
+def _settle_target(dataset: TabularDataset) -> Iterator[str]:
+    """Make a path text, and say what is wrong with it."""
+    target = dataset.target
+    if target is None or hasattr(target, "iter_references"):
+        return
+    if isinstance(target, os.PathLike):
+        target = str(target) if hasattr(target, "protocol") else os.fsdecode(target)
+    value = target.default_value if isinstance(target, PipelineParameter) else target
+    if not isinstance(value, str) or not value.strip():
+        yield wrong("target", value, TARGET_ALLOWED)
+    elif scheme := remote_scheme(value):
+        yield f"target is {shown(value)}; {scheme}:// is not supported yet; allowed: a local path or a mounted share"
+    elif isinstance(target, str):
+        object.__setattr__(dataset, "target", target.removeprefix("file://"))
+
+
+def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[str] | None) -> list[dict[str, Any]]:
+    # Plan knows how to read files, and knows datasets; it is asked only when someone calls.
+    from airflow_prs.plan.key_values import partition_key_values
+
+    return partition_key_values(dataset, keys)
+
+
 def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
@@ -394,10 +480,18 @@ def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
 def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
     plain = _plain(dataset)
     path = plain.pop("path")
-    plain.pop("name")
+    for told_elsewhere in ("name", "partitioned_by", "target"):
+        plain.pop(told_elsewhere, None)
     defaults = {"separator": ",", "header": True, "encoding": "utf-8"}
     listed = [f"{key}={value!r}" for key, value in plain.items() if value is not None and value != defaults.get(key)]
-    return f"{maker}({', '.join([repr(path), *listed])}){_named(dataset)}"
+    return f"{maker}({', '.join([repr(path), *listed])})"
+
+
+def _partitioned(dataset: TabularDataset) -> str:
+    if dataset.partitioned_by is None:
+        return ""
+    target = "" if dataset.target is None else f", target={dataset.target!r}"
+    return f".partition_by({list(dataset.partitioned_by)!r}{target})"
 
 
 def _named(dataset: FileDataset | TabularDataset) -> str:

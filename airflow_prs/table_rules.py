@@ -66,6 +66,21 @@ def filter_problems(rows_filter: Any) -> Iterator[str]:
         yield wrong("filter", rows_filter, allowed)
 
 
+def partition_by_problems(keys: Any, *, has_names: bool) -> Iterator[str]:
+    """
+    Check the columns that a copy is to be partitioned by.
+
+    :param has_names: whether columns have names.
+    """
+    if keys is None:
+        return
+    is_list = isinstance(keys, list | tuple) and bool(keys)
+    if not is_list or not all(isinstance(key, str) and key for key in keys) or len(set(keys)) < len(keys):
+        yield wrong("partition_keys of partition_by", keys, COLUMNS_ALLOWED)
+    if not has_names:
+        yield "header is False; allowed with partition_by: True or 'each', as its keys are names of columns"
+
+
 def query_problems(sql: Any, conn_id: Any) -> Iterator[str]:
     """Check a query and its connection."""
     if not isinstance(sql, str) or not sql.strip():

@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_prs.node.memory import MemoryWitness
 from airflow_prs.node.output import LogFile, OutputPump, TaskLog
-from airflow_prs.run_folder.manifest import encode_moment
+from airflow_prs.run_folder.manifest import encode_value
 
 _RUNTIME = Path(__file__).parent.parent / "worker"
 _LENGTH = struct.Struct(">I")
@@ -157,7 +157,7 @@ class WorkerProcess:
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
-        encoded = [json.dumps(message, separators=(",", ":"), default=encode_moment).encode() for message in messages]
+        encoded = [json.dumps(message, separators=(",", ":"), default=encode_value).encode() for message in messages]
         self._sender.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
 
     def log_for_script(self, lines: str) -> None:

@@ -25,27 +25,48 @@ class Columns:
     dtypes: Mapping[str, str]
 
     def chosen(
-        self, name: str, columns: Sequence[str | int] | None, dropped: Sequence[str] | None = None
+        self,
+        name: str,
+        columns: Sequence[str | int] | None,
+        dropped: Sequence[str] | None = None,
+        keys: Sequence[str] = (),
     ) -> dict[str, Any]:
         """
-        Say which columns there are, and which of them are wanted.
+        Say which columns there are in the files, and which of them are wanted.
 
         :param name: of the input.
         :param columns: what was asked for; None: all.
         :param dropped: what is left out then.
-        :raises InputError: if one of them is not there.
+        :param keys: the keys in the paths; where the files hold them themselves, they are wanted in any case.
+        :raises InputError: if one of the columns is not there.
         """
         names: list[str | int] | None = None if self.names is None else list(self.names)
-        missing = [column for column in columns or dropped or () if names is not None and column not in names]
+        there = [*(names or ()), *(key for key in keys if key not in (names or ()))]
+        missing = [column for column in columns or dropped or () if names is not None and column not in there]
         if missing:
-            raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {names}.")
-        if columns is None and dropped:
-            columns = [column for column in names or () if column not in dropped]
-        return {
-            "columns": names,
-            "chosen": None if columns is None else list(columns),
-            "dtypes": dict(self.dtypes),
-        }
+            raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {there}.")
+        wanted = wanted_columns(there, columns, dropped, keys)
+        held = None if wanted is None else [column for column in wanted if column in (names or ())]
+        # Without any column the number of rows would be lost.
+        return {"columns": names, "chosen": held or None, "dtypes": dict(self.dtypes)}
+
+
+def wanted_columns(
+    there: Sequence[str | int],
+    columns: Sequence[str | int] | None,
+    dropped: Sequence[str] | None,
+    keys: Sequence[str],
+) -> list[str | int] | None:
+    """
+    Say which columns run() gets, in their order; None: all.
+
+    :param there: the columns of the files, and the keys that only the paths hold.
+    :param columns: what was asked for, keys apart, which follow where they were not.
+    :param dropped: what is left out where nothing was asked for.
+    """
+    if columns is not None:
+        return [*columns, *(key for key in keys if key not in columns)]
+    return [column for column in there if column not in dropped] if dropped else None
 
 
 def require_same(columns: list[str] | None, names: list[str], first: str, path: str) -> list[str]:

@@ -22,18 +22,20 @@ class Cut:
 
     :param name: of the input.
     :param paths: the files that pieces refer to by number.
+    :param partition_keys: the keys whose values each mini-batch has; None: they have none.
     :ivar items: items of each mini-batch.
     :ivar sizes: bytes of each mini-batch.
     """
 
-    def __init__(self, name: str, paths: Sequence[str]) -> None:
+    def __init__(self, name: str, paths: Sequence[str], partition_keys: Sequence[str] | None = None) -> None:
         self.name = name
         self.items = array("q")
         self.sizes = array("q")
         self._paths = paths
         self._pieces: tuple[array[int], ...] = tuple(array("q") for _ in range(4))
         self._ends = array("q")
-        self._partitions: dict[int, Mapping[str, Any]] = {}
+        self._partition_keys = partition_keys
+        self._partitions: list[tuple[Any, ...]] = []
         self._open_items = self._open_size = 0
 
     def __len__(self) -> int:
@@ -62,10 +64,14 @@ class Cut:
         self._open_items += items
         self._open_size += size_bytes
 
-    def close_mini_batch(self, partition: Mapping[str, Any] | None = None) -> None:
-        """End the mini-batch that is being made; the next piece begins another one."""
+    def close_mini_batch(self, partition: Sequence[Any] | None = None) -> None:
+        """
+        End the mini-batch that is being made; the next piece begins another one.
+
+        :param partition: values of the keys of ``partition_keys``, which all mini-batches have then.
+        """
         if partition is not None:
-            self._partitions[len(self.items)] = partition
+            self._partitions.append(tuple(partition))
         self._ends.append(len(self._pieces[0]))
         self.items.append(self._open_items)
         self.sizes.append(self._open_size)
@@ -76,27 +82,23 @@ class Cut:
         self._open_items = 1
         self.close_mini_batch()
 
-    def gather(self, partition_of: Callable[[str], Mapping[str, Any]]) -> Cut:
+    def gather(self, partition_of: Callable[[int], Mapping[str, Any]]) -> Cut:
         """
         Put the mini-batches of equal key values together, in the order in which these first appear.
 
-        :param partition_of: gives the values of a file, from its path; no mini-batch here crosses files.
+        :param partition_of: gives the values of a file, from its number; no mini-batch here crosses files.
         """
         members: dict[tuple[Any, ...], array[int]] = {}
-        values: list[Mapping[str, Any]] = []
         begins = [0, *self._ends]
+        partition: Mapping[str, Any] = {}
         for number, begin in enumerate(begins[:-1]):
-            partition = partition_of(self._paths[self._pieces[0][begin]])
-            combination = tuple(partition.values())
-            if combination not in members:
-                members[combination] = array("q")
-                values.append(partition)
-            members[combination].append(number)
-        gathered = Cut(self.name, self._paths)
-        for partition, numbers in zip(values, members.values(), strict=True):
+            partition = partition_of(self._pieces[0][begin])
+            members.setdefault(tuple(partition.values()), array("q")).append(number)
+        gathered = Cut(self.name, self._paths, tuple(partition))
+        for values, numbers in members.items():
             for number in numbers:
                 gathered._take(self, number, range(begins[number], begins[number + 1]))
-            gathered.close_mini_batch(partition)
+            gathered.close_mini_batch(values)
         return gathered
 
     def _take(self, other: Cut, number: int, pieces: range) -> None:
@@ -119,10 +121,14 @@ class Cut:
                 input=self.name,
                 items=self.items[number],
                 size_bytes=self.sizes[number],
-                partition=self._partitions.get(number),
+                partition=self._partition(number),
                 pieces=tuple(map(self._piece, range(begin, end))),
             )
             begin = end
+
+    def _partition(self, number: int) -> dict[str, Any] | None:
+        keys = self._partition_keys
+        return None if keys is None else dict(zip(keys, self._partitions[number], strict=True))
 
     def _piece(self, number: int) -> Piece:
         file, begin, end, row_group = (column[number] for column in self._pieces)
@@ -160,19 +166,15 @@ def cut_partitions(
     :param partitions: the values of the keys that count, one mapping a file.
     """
     files: dict[tuple[Any, ...], array[int]] = {}
-    values: list[Mapping[str, Any]] = []
+    partition: Mapping[str, Any] = {}
     for file, partition in enumerate(partitions):
-        combination = tuple(partition.values())
-        if combination not in files:
-            files[combination] = array("q")
-            values.append(partition)
-        files[combination].append(file)
-    cut = Cut(name, paths)
-    for partition, members in zip(values, files.values(), strict=True):
+        files.setdefault(tuple(partition.values()), array("q")).append(file)
+    cut = Cut(name, paths, tuple(partition))
+    for values, members in files.items():
         if any(sizes[file] for file in members):
             for file in members:
                 cut.add_piece(file, items=1, size_bytes=sizes[file])
-            cut.close_mini_batch(partition)
+            cut.close_mini_batch(values)
     return cut
 
 

@@ -70,8 +70,8 @@ def fingerprint_of(
         "config": {name: value for name, value in config.items() if name not in _NO_INFLUENCE},
         "arguments": list(arguments),
         "snapshot": list(snapshot),
-        "inputs": [[dict(described), _digest(listing)] for described, listing in inputs],
-        "side_inputs": [[name, _digest(listing)] for name, listing in side_inputs],
+        "inputs": [[dict(described), digest_of(listing)] for described, listing in inputs],
+        "side_inputs": [[name, digest_of(listing)] for name, listing in side_inputs],
         "versions": dict(versions),
         "variables": [sorted(variable_names), variables_hash],
         "output": output,
@@ -114,7 +114,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _digest(listing: Listing) -> str:
+def digest_of(listing: Listing) -> str:
     """Hash a listing file by file: a million of them would make a JSON of a hundred megabytes."""
     digest = hashlib.sha256()
     for path, size, modified_ns in zip(listing.paths, listing.sizes, listing.modified_ns, strict=True):

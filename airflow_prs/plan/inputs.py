@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +11,17 @@ from typing import Any
 
 from airflow_prs.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.errors import ConfigError, EmptyInputError
+from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan.arrow import cut_arrow_files
+from airflow_prs.plan.columns import Columns, wanted_columns
 from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.json_lines import cut_json_lines_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
-from airflow_prs.plan.parquet import cut_parquet_files
+from airflow_prs.plan.parquet import add_row_groups, cut_parquet_files
+from airflow_prs.plan.partitioned_copy import copy_digest, read_copy, write_copy
 from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_folders, parse_partition_format
+from airflow_prs.plan.tables import read_tables
 from airflow_prs.records import InputKind, InputSpec
 
 Dataset = FileDataset | TabularDataset
@@ -29,21 +32,65 @@ _WHOLE_FILES = MiniBatchSize(sys.maxsize, "rows")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Say how a dataset is read, apart from its path."""
-    return {name: value for name, value in dataset.to_spec().items() if name != "path"}
+    """Say how a dataset is read, apart from where it and its copy are."""
+    return {name: value for name, value in dataset.to_spec().items() if name not in {"path", "target"}}
 
 
-def cut_input(dataset: Dataset, listing: Listing, config: ParallelRunConfig) -> tuple[Cut, InputSpec]:
+def list_input(dataset: Dataset, *, base: str, published: str | None = None) -> Listing:
     """
-    Cut one input into mini-batches.
+    List the files of a dataset, without those of its own copy.
+
+    :param base: folder that relative paths start from.
+    :param published: file that is no input.
+    :raises InputError: if a file does not exist or cannot be looked at.
+    """
+    listing = list_files(dataset.path, base=base, published=published)
+    if isinstance(dataset, TabularDataset) and dataset.target is not None:
+        target = absolute_path(dataset.target, base).rstrip("/") + "/"
+        rest = listing.without(lambda path: path.startswith(target))
+        if len(listing) and not len(rest):
+            raise ConfigError([f"target of {dataset.name!r} is {dataset.target!r}, which holds the input itself"])
+        return rest
+    return listing
+
+
+def cut_input(
+    dataset: Dataset, listing: Listing, config: ParallelRunConfig, *, base: str, copies: Path
+) -> tuple[Cut, InputSpec]:
+    """
+    Cut one input into mini-batches; a copy that it asks for is written first.
 
     :param listing: its files.
+    :param base: folder that relative paths start from.
+    :param copies: folder of the copies that are not to be elsewhere.
     :raises ConfigError: if the configuration and the dataset do not go together.
     :raises InputError: if a file cannot be read or cut.
     """
     if isinstance(dataset, FileDataset):
         return _cut_files(dataset, listing, config)
+    if dataset.partitioned_by is not None:
+        target = Path(absolute_path(dataset.target, base)) if dataset.target else copies / str(dataset.name)
+        return _cut_copy(dataset, listing, config, dataset.partitioned_by, target)
     return _cut_table(dataset, listing, config)
+
+
+def partitions_in_paths(
+    dataset: Dataset, listing: Listing, chosen: Sequence[str] | None
+) -> Iterator[dict[str, str | datetime | None]]:
+    """
+    Take the values of keys from the paths of all files that hold anything.
+
+    :param chosen: some of the keys; None: all.
+    :raises ConfigError: if there is no such key.
+    :raises InputError: if a path does not have the keys.
+    """
+    keys = _path_keys(dataset, listing)
+    if chosen is None and keys is not None:
+        chosen = keys.keys
+    values = _chosen_values(repr(dataset), keys, chosen or ())
+    for path, size in zip(listing.paths, listing.sizes, strict=True):
+        if size:
+            yield values(path)
 
 
 def local_path(dataset: Dataset, base: str) -> tuple[str, Listing]:
@@ -90,37 +137,97 @@ def _cut_table(dataset: TabularDataset, listing: Listing, config: ParallelRunCon
     keys = _path_keys(dataset, listing)
     if config.partition_keys is not None:
         partition_of = _chosen_values(name, keys, config.partition_keys)
-        cut, spec = _cut_rows(dataset, listing, _WHOLE_FILES)
-        cut = cut.gather(partition_of)
+        cut, spec = _cut_rows(dataset, listing, _WHOLE_FILES, keys)
+        cut = cut.gather(lambda file: partition_of(listing.paths[file]))
     else:
         _require_match(keys, listing)
-        cut, spec = _cut_rows(dataset, listing, _mini_batch_size(config, _DEFAULT_TABLE))
-    return cut, _with_key_columns(spec, keys) if keys else spec
+        cut, spec = _cut_rows(dataset, listing, _mini_batch_size(config, _DEFAULT_TABLE), keys)
+    return cut, spec
 
 
-def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) -> tuple[Cut, InputSpec]:
-    """Cut the rows of each file, with nothing known of keys."""
+def _cut_copy(
+    dataset: TabularDataset, listing: Listing, config: ParallelRunConfig, keys: Sequence[str], target: Path
+) -> tuple[Cut, InputSpec]:
+    """Cut a partitioned copy: by its index, as its files may be very many."""
+    name = str(dataset.name)
+    _require_keys(name, keys, config.partition_keys or (), has=f"is partitioned by {list(keys)}")
+    rows, source = describe_rows(dataset, listing)
+    if not rows:
+        return Cut(name, ()), source
+    digest = copy_digest(describe(dataset), listing)
+    copy = read_copy(target, digest) if dataset.target else None
+    if copy is None:
+        copy = write_copy(name, read_tables(dataset, listing.paths, source), keys, target, digest)
+    if sum(copy.rows) != rows:
+        problem = f"{sum(copy.rows)} rows were copied where {rows} had been counted"
+        raise InputError(f"the files of {name!r} have changed while plan read them: {problem}. Run plan again.")
+    size = _WHOLE_FILES if config.partition_keys else _mini_batch_size(config, _DEFAULT_TABLE)
+    cut = Cut(name, copy.paths)
+    for number in range(len(copy.paths)):
+        add_row_groups(cut, number, copy.row_groups(number), size.count, is_bytes=size.unit != "rows")
+    if config.partition_keys:
+        chosen = config.partition_keys
+        cut = cut.gather(lambda number: copy.partition(number, chosen))
+    return cut, InputSpec(name=name, kind=InputKind.PARQUET, options=copy.options(), partition_keys=tuple(keys))
+
+
+def describe_rows(dataset: TabularDataset, listing: Listing) -> tuple[int, InputSpec]:
+    """
+    Count the rows that a copy is to hold, and say how they are read.
+
+    :raises ConfigError: if they lack a column that they are to be partitioned by.
+    :raises InputError: if a file cannot be read.
+    """
+    keys = _path_keys(dataset, listing)
+    _require_match(keys, listing)
+    cut, source = _cut_rows(dataset, listing, _WHOLE_FILES, keys)
+    columns = columns_of(source)
+    missing = [key for key in dataset.partitioned_by or () if key not in columns]
+    if missing and source.options["columns"] is not None:
+        problem = f"partition_by of {dataset.name!r} names {missing}, but there are the columns {columns}"
+        raise ConfigError([problem])
+    return sum(cut.items), source
+
+
+def columns_of(spec: InputSpec) -> list[str]:
+    """Name the columns that run() gets."""
+    path_keys = spec.options.get("path_keys", {"keys": []})
+    known = spec.options["chosen"] or spec.options["columns"] or []
+    return list(path_keys.get("order") or [*known, *(key[0] for key in path_keys["keys"])])
+
+
+def _cut_rows(
+    dataset: TabularDataset, listing: Listing, size: MiniBatchSize, keys: PathKeys | None
+) -> tuple[Cut, InputSpec]:
+    """Cut the rows of each file."""
+    cut, found, options = _cut_files_of(dataset, listing, size)
+    key_names = keys.keys if keys else ()
+    options |= found.chosen(str(dataset.name), dataset.columns, dataset.dropped, key_names)
+    spec = InputSpec(name=str(dataset.name), kind=dataset.kind, options=options)
+    return cut, _with_key_columns(spec, keys, dataset) if keys else spec
+
+
+def _cut_files_of(
+    dataset: TabularDataset, listing: Listing, size: MiniBatchSize
+) -> tuple[Cut, Columns, dict[str, Any]]:
+    """Give the mini-batches of files, their columns, and how they are written."""
     name = str(dataset.name)
     is_bytes = size.unit != "rows"
     if dataset.kind is InputKind.PARQUET:
         cut, found = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes, rows_filter=dataset.filter)
-        options = {"filter": dataset.filter, **found.chosen(name, dataset.columns, dataset.dropped)}
-        return cut, InputSpec(name=name, kind=InputKind.PARQUET, options=options)
+        return cut, found, {"filter": dataset.filter}
     if dataset.kind is InputKind.ARROW:
         cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes)
-        return cut, InputSpec(
-            name=name, kind=InputKind.ARROW, options=found.chosen(name, dataset.columns, dataset.dropped)
-        )
+        return cut, found, {}
     if dataset.kind is InputKind.JSON_LINES:
         cut, found = cut_json_lines_files(
             name, listing.paths, str(dataset.encoding), size.count, is_bytes=is_bytes, dtypes=dataset.dtypes
         )
-        options = {"encoding": dataset.encoding, **found.chosen(name, dataset.columns, dataset.dropped)}
-        return cut, InputSpec(name=name, kind=InputKind.JSON_LINES, options=options)
+        return cut, found, {"encoding": dataset.encoding}
     dialect = Dialect(
         str(dataset.separator), str(dataset.encoding), bool(dataset.header), dataset.header != "each", dataset.comment
     )
-    cut, known = cut_delimited_files(
+    cut, found = cut_delimited_files(
         name, listing.paths, dialect, size.count, is_bytes=is_bytes, dtypes=dataset.dtypes or {}
     )
     options = {
@@ -128,9 +235,8 @@ def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) ->
         "header": dataset.header,
         "encoding": dataset.encoding,
         "comment": dataset.comment,
-        **known.chosen(name, dataset.columns, dataset.dropped),
     }
-    return cut, InputSpec(name=name, kind=InputKind.DELIMITED, options=options)
+    return cut, found, options
 
 
 def _path_keys(dataset: Dataset, listing: Listing) -> PathKeys | None:
@@ -149,25 +255,28 @@ def _chosen_values(
     name: str, keys: PathKeys | None, chosen: Sequence[str]
 ) -> Callable[[str], dict[str, str | datetime | None]]:
     """Make what takes the values of the chosen keys from a path."""
-    missing = [key for key in chosen if keys is None or key not in keys.keys]
-    if keys is None or missing:
-        has = f"has the keys {list(keys.keys)}" if keys else "has no partition_format and no folders named key=value"
-        raise ConfigError([f"partition_keys is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
+    has = f"has the keys {list(keys.keys)}" if keys else "has no partition_format and no folders named key=value"
+    _require_keys(name, keys.keys if keys else (), chosen, has=has)
 
     def values(path: str) -> dict[str, str | datetime | None]:
-        found = keys.read(path)
+        found = keys.read(path) if keys else {}
         return {key: found[key] for key in chosen}
 
     return values
 
 
-def _with_key_columns(spec: InputSpec, keys: PathKeys) -> InputSpec:
+def _require_keys(name: str, keys: Sequence[str], chosen: Sequence[str], *, has: str) -> None:
+    if missing := [key for key in chosen if key not in keys]:
+        raise ConfigError([f"partition_keys is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
+
+
+def _with_key_columns(spec: InputSpec, keys: PathKeys, dataset: TabularDataset) -> InputSpec:
     """
     Let worker processes add the keys' columns.
 
     Where the files of key folders hold such a column themselves, as some writers leave it, that one is taken.
     """
-    columns = spec.options.get("columns") or ()
+    columns = spec.options["columns"] or ()
     if isinstance(keys, PartitionFormat) and (doubled := [key for key in keys.keys if key in columns]):
         problem = (
             f"partition_format of {spec.name!r} is {keys.text!r}; its files have columns named {doubled}, too: "
@@ -176,6 +285,10 @@ def _with_key_columns(spec: InputSpec, keys: PathKeys) -> InputSpec:
         raise ConfigError([problem])
     described = keys.describe()
     described["keys"] = [key for key in described["keys"] if key[0] not in columns]
+    there = [*columns, *(key[0] for key in described["keys"])]
+    wanted = wanted_columns(there, dataset.columns, dataset.dropped, keys.keys)
+    if wanted is not None:
+        described["order"] = wanted
     return replace(spec, options={**spec.options, "path_keys": described}, partition_keys=keys.keys)
 
 

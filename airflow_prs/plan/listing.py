@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -39,6 +39,20 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def without(self, is_left_out: Callable[[str], bool]) -> Listing:
+        """
+        Leave out files.
+
+        :param is_left_out: asked with each path.
+        """
+        kept = [number for number, path in enumerate(self.paths) if not is_left_out(path)]
+        return Listing(
+            [self.paths[number] for number in kept],
+            array("q", [self.sizes[number] for number in kept]),
+            array("q", [self.modified_ns[number] for number in kept]),
+            self.unmatched,
+        )
 
 
 def list_files(path: str | Sequence[str], *, base: str, published: str | None = None) -> Listing:

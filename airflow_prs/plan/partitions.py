@@ -15,6 +15,8 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"yyyy|MM|dd|HH|mm|ss")
 _ATTRIBUTES = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "minute", "ss": "second"}
 _FOLDER = re.compile(r"([^/=]+)=([^/]*)")
+_UNFIT = re.compile(r"""[\x00-\x1f\x7f/\\%="'#*:?{}\[\]^]""")
+"""What Hive and Spark percent-encode in the name of a folder."""
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """What stands for null in the name of a folder."""
@@ -135,11 +137,34 @@ def find_key_folders(paths: Sequence[str]) -> KeyFolders | None:
     return key_folders(keys) if keys else None
 
 
+def copy_folders(keys: Sequence[str]) -> KeyFolders:
+    """Describe the folders that ``key_folder`` names: the last ones of a path, none between."""
+    steps = [f"{re.escape(encode_key(key))}=([^/]*)/" for key in keys]
+    return KeyFolders(tuple(keys), re.compile("/" + "".join(steps) + r"[^/]*\Z"))
+
+
 def key_folders(keys: Sequence[str]) -> KeyFolders:
     """Describe folders of these keys, in their order; other folders may lie between."""
     between = "(?:[^/]*/)*?"
     steps = [f"{re.escape(key)}=([^/]*)/" for key in keys]
     return KeyFolders(tuple(keys), re.compile("/" + between.join(steps) + between + r"[^/]*\Z"))
+
+
+def key_folder(key: str, text: str | None) -> str:
+    """
+    Name the folder of a key's value, as ``find_key_folders`` and others read it.
+
+    :param text: the value; None: null.
+    """
+    if text is None:
+        return f"{encode_key(key)}={NULL}"
+    # A text that looks like null is none.
+    return f"{encode_key(key)}={'%5F' + text[1:] if text == NULL else encode_key(text)}"
+
+
+def encode_key(text: str) -> str:
+    """Percent-encode what has no place in the name of a folder; ``unquote`` is the way back."""
+    return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
 def _folder_keys(folder: str) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.cutting import Cut, cut_nothing
 from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
-from airflow_prs.plan.inputs import Dataset, cut_input, describe, local_path
-from airflow_prs.plan.listing import Listing, list_files
+from airflow_prs.plan.inputs import Dataset, cut_input, describe, list_input, local_path
+from airflow_prs.plan.listing import Listing
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
@@ -129,7 +129,7 @@ def make_plan(request: PlanRequest) -> PlanResult:
             cuts = [cut_nothing(_RANKS, options.rank_mini_batch_count)]
             specs = [InputSpec(name=_RANKS, kind=InputKind.FILES)]
         else:
-            cuts, specs = _cut_inputs(request, config, listings)
+            cuts, specs = _cut_inputs(request, config, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
             return _nothing_to_do(folder)
         return _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
@@ -154,9 +154,12 @@ def _export_queries(
         if request.run_query is None:
             raise ConfigError([f"input {name!r} is a query; allowed where no Airflow is at hand: files"])
         batches = request.run_query(str(dataset.sql), str(dataset.conn_id))
-        path, checksum = export_query(name, batches, folder.names.inputs / name)
+        # A name holds no dot, so this is no copy of another input.
+        place = name if dataset.partitioned_by is None else f"{name}.rows"
+        path, checksum = export_query(name, batches, folder.names.inputs / place)
         known[name] = describe(dataset), Listing([checksum], array("q", [0]), array("q", [0]))
-        datasets.append(TabularDataset.from_parquet_files(path).as_named_input(name))
+        exported = TabularDataset.from_parquet_files(path).as_named_input(name)
+        datasets.append(replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target))
     return replace(request, datasets=tuple(datasets)), known
 
 
@@ -166,7 +169,7 @@ def _list_inputs(request: PlanRequest) -> list[Listing]:
         published = str(Path(request.output, request.published_name))
     listings = []
     for dataset in request.datasets:
-        listing = list_files(dataset.path, base=request.dag_folder, published=published)
+        listing = list_input(dataset, base=request.dag_folder, published=published)
         if listing.unmatched:
             _report_empty(request, f"input {dataset.name!r}: {'; '.join(listing.unmatched)}")
         listings.append(listing)
@@ -241,12 +244,12 @@ def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> Pla
 
 
 def _cut_inputs(
-    request: PlanRequest, config: ParallelRunConfig, listings: Sequence[Listing]
+    request: PlanRequest, config: ParallelRunConfig, listings: Sequence[Listing], *, copies: Path
 ) -> tuple[list[Cut], list[InputSpec]]:
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     for dataset, listing in zip(request.datasets, listings, strict=True):
-        cut, spec = cut_input(dataset, listing, config)
+        cut, spec = cut_input(dataset, listing, config, base=request.dag_folder, copies=copies)
         if len(listing) and not len(cut):
             _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
         _warn_of_tiny(cut, spec)

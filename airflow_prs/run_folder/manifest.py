@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,7 @@ def _table(group: list[MiniBatch], schema: pa.Schema) -> pa.Table:
             "input": m.input,
             "items": m.items,
             "size": m.size_bytes,
-            "partition": None if m.partition is None else json.dumps(dict(m.partition), default=encode_moment),
+            "partition": None if m.partition is None else json.dumps(dict(m.partition), default=encode_value),
             "pieces": [{"path": p.path, "begin": p.begin, "end": p.end, "row_group": p.row_group} for p in m.pieces],
         }
         for m in group
@@ -195,17 +196,31 @@ def _mini_batch(row: dict[str, Any]) -> MiniBatch:
     )
 
 
-def encode_moment(value: object) -> dict[str, str]:
-    """Write a partition value that JSON has no word for: ``{"moment": <ISO 8601>}``."""
+def encode_value(value: object) -> dict[str, str]:
+    """Write a partition value that JSON has no word for, such as ``{"moment": <ISO 8601>}``."""
     if isinstance(value, datetime):
         return {"moment": value.isoformat()}
-    raise TypeError(f"a partition value may be text, a number or a moment, not {type(value).__name__}")
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    if isinstance(value, Decimal):
+        return {"decimal": str(value)}
+    raise TypeError(f"a partition value may be text, a number, a date or a moment, not {type(value).__name__}")
 
 
 def _partition(text: str) -> dict[str, Any]:
     # Value by value, not by a hook of json: the whole may be one key named "moment".
-    return {key: _decode_moment(value) for key, value in json.loads(text).items()}
+    return {key: _decode_value(value) for key, value in json.loads(text).items()}
 
 
-def _decode_moment(value: Any) -> Any:
-    return datetime.fromisoformat(value["moment"]) if isinstance(value, dict) else value
+def _decode_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, text),) = value.items()
+    return _KINDS[kind](text)
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "moment": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "decimal": Decimal,
+}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections.abc import Callable
+from datetime import date, datetime, timezone
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,13 +22,17 @@ class KeyColumns:
 
     :param description: a regular expression for paths (``pattern``); the keys, each with its groups and, where it is a
         moment, the attributes that these stand for (``keys``); whether they are folders named ``key=value``
-        (``are_folders``).
+        (``are_folders``); the kind and the type of the keys that are not text (``types``, may be missing); all columns
+        in the order in which they are wanted (``order``; missing: keys follow the others).
+    :ivar order: that order; None: keys follow the others.
     """
 
     def __init__(self, description: dict[str, Any]) -> None:
         self._pattern = re.compile(description["pattern"])
         self._keys: list[tuple[str, list[int], list[str]]] = description["keys"]
         self._are_folders: bool = description["are_folders"]
+        self._types: dict[str, list[str]] = description.get("types", {})
+        self.order: list[str] | None = description.get("order")
 
     def add(self, frame: Any, paths: list[str], lengths: list[int]) -> Any:
         """
@@ -38,24 +44,52 @@ class KeyColumns:
         """
         matches = [self._pattern.search(path) for path in paths]
         for key, groups, attributes in self._keys:
-            values = [None if match is None else self._value(match.group(*groups, 0), attributes) for match in matches]
-            frame[key] = _column(values, lengths, is_text=not attributes)
-        return frame
+            kind, dtype = self._types.get(key, ["moment", "datetime64[us]"] if attributes else ["text", "str"])
+            read = _READ[kind]
+            values = [
+                None if match is None else self._value(match.group(*groups, 0), attributes, read) for match in matches
+            ]
+            frame[key] = _text_column(values, lengths) if kind == "text" else _column(values, lengths, dtype)
+        return frame if self.order is None else frame[self.order]
 
-    def _value(self, texts: tuple[str, ...], attributes: list[str]) -> str | datetime | None:
+    def _value(self, texts: tuple[str, ...], attributes: list[str], read: Callable[[str], Any]) -> Any:
         if attributes:
             given = {"month": 1, "day": 1, **{name: int(text) for name, text in zip(attributes, texts)}}  # noqa: B905
             return datetime(**given)  # type: ignore[arg-type]  # noqa: DTZ001 - a moment in a path names no time zone
         if not self._are_folders:
             return texts[0]
-        return None if texts[0] == NULL else unquote(texts[0])
+        return None if texts[0] == NULL else read(unquote(texts[0]))
 
 
-def _column(values: list[Any], lengths: list[int], *, is_text: bool) -> Any:
+_READ: dict[str, Callable[[str], Any]] = {
+    "text": str,
+    "whole": int,
+    "float": float,
+    "bool": "true".__eq__,
+    "date": date.fromisoformat,
+    "moment": datetime.fromisoformat,
+    "decimal": Decimal,
+}
+"""What makes a value of its text."""
+
+
+def _column(values: list[Any], lengths: list[int], dtype: str) -> Any:
     import numpy as np
     import pandas as pd
 
-    if not is_text:
-        return np.array(values, "datetime64[us]").repeat(lengths)
+    if not dtype.startswith("datetime64"):
+        return np.array(values, dtype).repeat(lengths)
+    zone = dtype.partition(", ")[2].rstrip("]")
+    if not zone:
+        return np.array(values, "datetime64[us]").astype(dtype).repeat(lengths)
+    in_utc = [None if value is None else value.astimezone(timezone.utc).replace(tzinfo=None) for value in values]
+    moments = np.array(in_utc, "datetime64[us]").astype(dtype.partition(",")[0] + "]").repeat(lengths)
+    return pd.DatetimeIndex(moments).tz_localize("UTC").tz_convert(zone)
+
+
+def _text_column(values: list[Any], lengths: list[int]) -> Any:
+    import numpy as np
+    import pandas as pd
+
     texts = np.array(values, object).repeat(lengths)
     return pd.Series(texts, dtype="str" if int(pd.__version__.split(".")[0]) >= STR_IS_A_TYPE else object)

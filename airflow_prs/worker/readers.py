@@ -127,17 +127,25 @@ class DelimitedPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Read the records between two positions; a whole file may have a header."""
-        import pandas as pd
-
-        header = 0 if begin is None and self._header else None
         data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
+        return self.frame_of(data, names, has_header=begin is None and bool(self._header))
+
+    def frame_of(self, data: bytes, names: list[Any] | None, *, has_header: bool) -> Any:
+        """
+        Read records.
+
+        :param names: the columns in the order of the records; None: they are unknown.
+        :param has_header: whether the first record names the columns.
+        """
+        import pandas as pd
+
         with warnings.catch_warnings():
             # Otherwise a first row that is too long would lose its end with a mere warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
                 io.BytesIO(data),
-                header=header,
+                header=0 if has_header else None,
                 names=names,
                 usecols=self._wanted(names),
                 dtype={name: _asked_for(kind) for name, kind in self._dtypes.items() if kind != MISSING_OR_BOOL},
@@ -146,16 +154,19 @@ class DelimitedPieces:
             )
         return self._settled(frame)
 
-    def _names(self, path: str) -> list[str]:
-        """Read the header of a file that has its own."""
+    def names_in(self, file: Any) -> list[str]:
+        """Read the header of a file that stands at its beginning."""
         import pandas as pd
 
+        return [str(name) for name in pd.read_csv(file, nrows=0, **self._arguments).columns]
+
+    def _names(self, path: str) -> list[str]:
+        """Give the columns of a file that has its own header."""
         if path not in self._headers:
             if len(self._headers) >= KNOWN_HEADERS:
                 self._headers.clear()
             with open(path, "rb") as file:
-                frame = pd.read_csv(unpacking.unpacked(file), nrows=0, **self._arguments)
-            self._headers[path] = [str(name) for name in frame.columns]
+                self._headers[path] = self.names_in(unpacking.unpacked(file))
         return self._headers[path]
 
     def _wanted(self, names: list[Any] | None) -> list[int] | None:
@@ -207,7 +218,11 @@ class JsonLinesPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Read the lines between two positions."""
-        return self._make_frame(_read_whole(path) if begin is None else _read_bytes(path, begin, end))
+        return self.frame_of(_read_whole(path) if begin is None else _read_bytes(path, begin, end))
+
+    def frame_of(self, data: bytes) -> Any:
+        """Read lines."""
+        return self._make_frame(data)
 
 
 class ParquetPieces:

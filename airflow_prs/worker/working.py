@@ -6,7 +6,8 @@ import functools
 import os
 import time
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Relative, as this package has another name where it is at work.
@@ -273,7 +274,15 @@ def _make_profile(wanted: dict[str, str] | None) -> profiling.RunProfile | None:
 
 
 def _value(partition_value: Any) -> Any:
-    """Read the value of a partition key; a moment comes as ``{"moment": "2026-03-01T00:00:00"}``."""
-    if isinstance(partition_value, dict):
-        return datetime.fromisoformat(partition_value["moment"])
-    return partition_value
+    """Read the value of a partition key; a moment comes as ``{"moment": "2026-03-01T00:00:00"}``, and so on."""
+    if not isinstance(partition_value, dict):
+        return partition_value
+    ((kind, text),) = partition_value.items()
+    return _KINDS[kind](text)
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "moment": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "decimal": Decimal,
+}

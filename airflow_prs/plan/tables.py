@@ -1,0 +1,252 @@
+"""The rows of a table, block by block: Arrow tables that hold what worker processes would read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.datasets import TabularDataset
+from airflow_prs.errors import InputError
+from airflow_prs.plan.opening import OpenText, open_text
+from airflow_prs.plan.text_records import Records, whole_records
+from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.worker.key_columns import KeyColumns
+from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
+
+ROWS_AT_ONCE = 64 * 1024
+
+_PANDAS = b"pandas"
+"""Under this name pandas notes in a file what it knows of the columns, its index among them."""
+
+
+Opened = Callable[[str], AbstractContextManager[tuple[Any, Iterator[Any]]]]
+"""Opens a file, and gives its schema and its record batches."""
+
+
+def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) -> Iterator[Any]:
+    """
+    Yield the rows of files in their order, a part at a time, in bounded memory.
+
+    :param spec: how worker processes read the files.
+    :raises InputError: if a file cannot be read, or values of a column have no type in common.
+    """
+    import pyarrow as pa
+
+    keys = spec.options.get("path_keys")
+    key_columns = KeyColumns(keys) if keys else None
+    if spec.kind in {InputKind.PARQUET, InputKind.ARROW}:
+        yield from _arrow_tables(paths, spec, key_columns)
+        return
+    for path in paths:
+        for frame in _frames(dataset, path, spec):
+            whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
+            try:
+                yield pa.Table.from_pandas(whole, preserve_index=False)
+            except (pa.ArrowException, TypeError, OverflowError) as error:
+                raise _without_type(path, error) from error
+
+
+def unify(schemas: Iterable[Any], name: str) -> Any:
+    """
+    Find the types that hold the values of all.
+
+    :param name: of the input.
+    :raises InputError: if there are none.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(list(schemas), promote_options="permissive")
+    except (pa.ArrowException, TypeError) as error:
+        raise _without_type(name, error) from error
+
+
+def cast(table: Any, schema: Any, name: str) -> Any:
+    """
+    Give a table other types of columns.
+
+    :param name: of the input.
+    :raises InputError: if a value would be lost.
+    """
+    import pyarrow as pa
+
+    try:
+        return table.cast(schema)
+    except pa.ArrowException as error:
+        raise _without_type(name, error) from error
+
+
+def _without_type(place: str, error: Exception) -> InputError:
+    return InputError(
+        f"{place!r} cannot be partitioned, as one of its columns has values without a type in common: {error} "
+        "Give the column a type with dtypes, or leave it out with columns."
+    )
+
+
+def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any]:
+    """Read a text file, packed and foreign ones too, a block at a time."""
+    with open_text(path, str(dataset.encoding)) as text:
+        options = {**spec.options, "encoding": text.encoding}
+        if spec.kind is InputKind.JSON_LINES:
+            blocks = whole_records(text, "\n", comment=None, has_quotes=False)
+            yield from _checked(path, blocks, JsonLinesPieces(options).frame_of)
+        else:
+            yield from _checked(path, *_delimited(dataset, text, options))
+
+
+def _delimited(
+    dataset: TabularDataset, text: OpenText, options: dict[str, Any]
+) -> tuple[Iterator[Records], Callable[[bytes], Any]]:
+    """Give the blocks of a delimited file, without its header, and what reads them."""
+    reader = DelimitedPieces(options)
+    blocks = whole_records(text, str(dataset.separator), comment=dataset.comment, has_quotes=True)
+    names = options["columns"]
+
+    def without_header() -> Iterator[Records]:
+        nonlocal names
+        is_first = bool(dataset.header)
+        for records in blocks:
+            if is_first and len(records.starts):
+                is_first = False
+                if dataset.header == "each":
+                    names = reader.names_in(io.BytesIO(records.first))
+                yield records.without_first()
+            else:
+                yield records
+
+    return without_header(), lambda data: reader.frame_of(data, names, has_header=False)
+
+
+def _checked(path: str, blocks: Iterable[Records], read: Callable[[bytes], Any]) -> Iterator[Any]:
+    """Read blocks that hold records; a record that cannot be read has no key, so nothing can be done without it."""
+    for records in blocks:
+        if not len(records.starts):
+            continue
+        try:
+            frame = read(records.text)
+        except Exception as error:  # pandas raises whatever its parsers find
+            message = " ".join(str(error).split())
+            place = f"{path!r}, bytes {records.begin} to {records.end}"
+            raise InputError(f"{place}, cannot be read: {type(error).__name__}: {message}") from error
+        yield frame
+
+
+def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:
+    """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
+    import pyarrow.parquet as pq
+
+    opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
+    schema = _common_schema(paths, spec.name, opened)
+    chosen = spec.options.get("chosen")
+    rows_filter = spec.options.get("filter")
+    condition = None if rows_filter is None else pq.filters_to_expression(rows_filter)
+    for path in paths:
+        for batch in _batches(path, opened):
+            table = cast(batch, schema, spec.name)
+            table = table if condition is None else table.filter(condition)
+            table = table if chosen is None else table.select(chosen)
+            yield table if key_columns is None else _with_keys(table, path, key_columns)
+
+
+def _common_schema(paths: Sequence[str], name: str, opened: Opened) -> Any:
+    schema: Any = None
+    for path in paths:
+        with _reading(path), opened(path) as (own, _):
+            settled = _settled_schema(own)
+        if schema is None:
+            schema = settled
+        elif not settled.equals(schema):
+            schema = unify([schema, settled], name).with_metadata(schema.metadata)
+    return schema
+
+
+def _batches(path: str, opened: Opened) -> Iterator[Any]:
+    """Yield some rows at a time, with the columns that they are to have."""
+    import pyarrow as pa
+
+    with _reading(path), opened(path) as (own, batches):
+        schema = _settled_schema(own)
+        for batch in batches:
+            table = cast(pa.Table.from_batches([batch]).select(schema.names), schema, path)
+            yield from (table.slice(begin, ROWS_AT_ONCE) for begin in range(0, len(table), ROWS_AT_ONCE))
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path!r} cannot be read: {error}") from error
+
+
+@contextmanager
+def _open_parquet(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    import pyarrow.parquet as pq
+
+    # An open file and not a path, which pyarrow could take for a URI.
+    with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
+        yield file.schema_arrow, file.iter_batches(ROWS_AT_ONCE)
+
+
+@contextmanager
+def _open_arrow(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+    import pyarrow as pa
+
+    with pa.memory_map(path) as file:
+        is_stream = file.read(6) != b"ARROW1"
+        file.seek(0)
+        reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file)
+        yield reader.schema, iter(reader) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+
+
+def _settled_schema(schema: Any) -> Any:
+    """
+    Say what the columns of a file are to be.
+
+    As for worker processes, an index that pandas has stored is columns in front if it has names, and nothing without.
+    Categories become what they stand for, as each file has its own.
+    """
+    import pyarrow as pa
+
+    known = json.loads((schema.metadata or {}).get(_PANDAS, b"{}"))
+    index = [column for column in known.get("index_columns", ()) if isinstance(column, str)]
+    named = [column["field_name"] for column in known.get("columns", ()) if column["name"] is not None]
+    fields = [
+        *(schema.field(name) for name in index if name in named),
+        *(field for field in schema if field.name not in index),
+    ]
+    fields = [field.with_type(_decoded(field.type)) for field in fields]
+    metadata = None
+    if known:
+        names = [field.name for field in fields]
+        columns = [
+            column
+            for column in known.get("columns", ())
+            if column["field_name"] in names and column["pandas_type"] != "categorical"
+        ]
+        metadata = {_PANDAS: json.dumps({**known, "index_columns": [], "columns": columns}).encode()}
+    return pa.schema(fields, metadata)
+
+
+def _decoded(kind: Any) -> Any:
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
+    """Add the columns of keys that stand in the path of a file."""
+    import pandas as pd
+    import pyarrow as pa
+
+    rows = len(table)
+    frame = key_columns.add(pd.DataFrame(index=range(rows)), [path], [rows])
+    for name, column in frame.items():
+        table = table.append_column(name, pa.Array.from_pandas(column))
+    return table if key_columns.order is None else table.select(key_columns.order)
