@@ -154,8 +154,8 @@ def _cut_copy(
     rows, source = describe_rows(dataset, listing)
     if not rows:
         return Cut(name, ()), source
-    digest = copy_digest(describe(dataset), listing)
-    copy = read_copy(target, digest) if dataset.target else None
+    digest = copy_digest(describe(dataset), listing) if dataset.target else None
+    copy = read_copy(target, digest) if digest else None
     if copy is None:
         copy = write_copy(name, read_tables(dataset, listing.paths, source), keys, target, digest)
     if sum(copy.rows) != rows:

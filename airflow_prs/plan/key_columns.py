@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,10 @@ def plain_value(key: str, scalar: Any) -> Any:
         if value.nanosecond:
             problem = "a moment finer than microseconds, which cannot be a key; round it"
             raise InputError(f"the key column {key!r} holds {value.isoformat()}, {problem}.")
-        return value.to_pydatetime()
+        value = value.to_pydatetime()
+    if isinstance(value, datetime) and (offset := value.utcoffset()) is not None:
+        # In a zone, the hour that comes twice in autumn would be one.
+        return value.astimezone(timezone(offset))
     return value
 
 

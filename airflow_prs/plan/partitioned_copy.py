@@ -23,7 +23,7 @@ from airflow_prs.plan.key_columns import KeyNumbers, kind_of, pandas_type_of, pl
 from airflow_prs.plan.listing import Listing
 from airflow_prs.plan.parquet import type_with_nulls
 from airflow_prs.plan.partitions import copy_folders, key_folder
-from airflow_prs.plan.sorted_runs import SortedRuns
+from airflow_prs.plan.sorted_runs import MOST_RUNS, RUN_BYTES, SortedRuns
 from airflow_prs.run_folder import files
 
 INDEX = ".partitions.parquet"
@@ -97,14 +97,17 @@ def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_copy(name: str, tables: Iterable[Any], keys: Sequence[str], target: Path, digest: str) -> PartitionedCopy:
+def write_copy(
+    name: str, tables: Iterable[Any], keys: Sequence[str], target: Path, digest: str | None
+) -> PartitionedCopy:
     """
     Write a copy, in bounded memory; it takes the place of an older copy, and of nothing else.
 
     :param name: of the input.
     :param tables: the rows in their order.
     :param target: folder of the copy.
-    :param digest: equal for copies of the same rows.
+    :param digest: equal for copies of the same rows; None: it is for one run alone, which would begin anew after a
+        power cut.
     :raises ConfigError: if other files are in the target.
     :raises InputError: if the rows cannot be partitioned so.
     """
@@ -113,7 +116,8 @@ def write_copy(name: str, tables: Iterable[Any], keys: Sequence[str], target: Pa
         runs_folder, whole = workplace / "runs", workplace / "copy"
         runs_folder.mkdir()
         whole.mkdir()
-        numbers, runs = KeyNumbers(keys), SortedRuns(runs_folder, name)
+        numbers = KeyNumbers(keys)
+        runs = SortedRuns(runs_folder, name, run_bytes=RUN_BYTES, most_runs=MOST_RUNS)
         nullable: dict[str, str] = {}
         for table in tables:
             if len(table):
@@ -125,8 +129,8 @@ def write_copy(name: str, tables: Iterable[Any], keys: Sequence[str], target: Pa
         _require_room(name, whole, len(numbers))
         _write_partitions(name, copy, runs, whole)
         _write_index(whole / INDEX, copy, digest)
-        # One call for a million files.
-        os.sync()
+        if digest is not None:
+            os.sync()  # one call for a million files
         _put_in_place(name, whole, target)
     copy.paths[:] = [str(target / path) for path in copy.paths]
     return copy
@@ -288,7 +292,7 @@ def _put_in_place(name: str, whole: Path, target: Path) -> None:
 # The index
 
 
-def _write_index(path: Path, copy: PartitionedCopy, digest: str) -> None:
+def _write_index(path: Path, copy: PartitionedCopy, digest: str | None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

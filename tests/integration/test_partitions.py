@@ -2,81 +2,28 @@
 
 from datetime import datetime
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
-from airflow_prs.plan.planning import PlanRequest, make_plan
-from airflow_prs.records import RunIdentity
-from airflow_prs.worker.readers import make_reader
+from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
+
+WHOLE = {"csv.gz", "arrow"}
+"""Kinds of files that are never cut."""
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a table, as the suffix of its name says."""
-
-    def one(name, frame):
-        path = tmp_path / "data" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame = pd.DataFrame(frame)
-        if name.endswith(".csv"):
-            frame.to_csv(path, index=False)
-        else:
-            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, row_group_size=2)
-
-    return one
+    """Write a table below ``data``."""
+    return lambda name, frame: write_table(tmp_path / "data" / name, frame)
 
 
 @pytest.fixture
 def plan(tmp_path):
     """Plan a run over datasets below ``data``; gives what each mini-batch's key values and argument would be."""
-    (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
-
-    def make(*datasets, **settings):
-        values = {
-            "environment": Environment.current(),
-            "entry_script": "score.py",
-            "error_threshold": 0,
-            "output_action": "append_row",
-            "compute_target": "local",
-            "node_count": 2,
-        }
-        request = PlanRequest(
-            config=ParallelRunConfig(**values, **settings),
-            datasets=tuple(dataset.as_named_input(f"in{number}") for number, dataset in enumerate(datasets)),
-            output=str(tmp_path / "out"),
-            run_root=str(tmp_path / "root"),
-            dag_folder=str(tmp_path),
-            identity=RunIdentity(dag_id="dag", run_id="run", task_id="step", plan="plan"),
-        )
-        folder, manifest = (result := make_plan(request)).folder, result.manifest
-        return [loaded(folder, m) for m in folder.read_mini_batches(0, manifest.mini_batches)]
-
-    return make
-
-
-def loaded(folder, mini_batch):
-    (spec,) = [spec for spec in folder.read_settings().inputs if spec.name == mini_batch.input]
-    reader = make_reader({"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)})
-    pieces = [[p.path, p.begin, p.end, p.row_group] if reader.is_table else p.path for p in mini_batch.pieces]
-    return mini_batch.partition, reader.load(pieces, mini_batch.items)
-
-
-def partitions(planned):
-    return [partition for partition, _ in planned]
-
-
-def values(planned, *columns):
-    return [list(zip(*(frame[column] for column in columns), strict=True)) for _, frame in planned]
-
-
-KINDS = {"csv": TabularDataset.from_delimited_files, "parquet": TabularDataset.from_parquet_files}
-each_kind = pytest.mark.parametrize("kind", KINDS)
+    return lambda *datasets, **settings: mini_batches(table_plan(tmp_path, *datasets, **settings))
 
 
 @each_kind
@@ -124,15 +71,65 @@ def test_a_partition_format_finds_keys_in_folders_and_file_names(kind, write, pl
 def test_tables_that_are_cut_by_size_have_the_columns_of_keys_too(kind, write, plan):
     write(f"k=a/1.{kind}", {"n": range(5)})
     planned = plan(KINDS[kind]("data"), mini_batch_size="2 rows")
-    assert partitions(planned) == [None, None, None]
-    assert values(planned, "n", "k") == [[(0, "a"), (1, "a")], [(2, "a"), (3, "a")], [(4, "a")]]
+    rows = [(n, "a") for n in range(5)]
+    assert values(planned, "n", "k") == ([rows] if kind in WHOLE else [rows[:2], rows[2:4], rows[4:]])
+    assert set(partitions(planned)) == {None}
 
 
-def test_a_column_that_the_files_of_key_folders_have_themselves_is_taken(write, plan):
-    write("k=7/1.parquet", {"k": [7], "n": [1]})
-    ((partition, frame),) = plan(TabularDataset.from_parquet_files("data"), partition_keys=["k"])
+@each_kind
+def test_a_column_that_the_files_of_key_folders_have_themselves_is_taken(kind, write, plan):
+    write(f"k=7/1.{kind}", {"k": [7], "n": [1]})
+    ((partition, frame),) = plan(KINDS[kind]("data"), partition_keys=["k"])
     assert partition == {"k": "7"}
     assert frame.to_dict("list") == {"k": [7], "n": [1]}
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (["n"], {"n": [1], "k": [7], "j": ["x"]}),
+        (["k", "n"], {"k": [7], "n": [1], "j": ["x"]}),
+        (["j", "n"], {"j": ["x"], "n": [1], "k": [7]}),
+        (["j", "k"], {"j": ["x"], "k": [7]}),
+        (["j"], {"j": ["x"], "k": [7]}),
+    ],
+)
+def test_keys_are_columns_whichever_columns_are_chosen(kind, columns, expected, write, plan):
+    write(f"k=7/j=x/1.{kind}", {"k": [7], "m": [0], "n": [1]})
+    ((_, frame),) = plan(KINDS[kind]("data", columns=columns), partition_keys=["k"])
+    assert frame.to_dict("list") == expected
+    assert list(frame) == list(expected)
+
+
+@each_kind
+def test_a_key_may_be_the_only_column_that_is_chosen(kind, write, plan):
+    write(f"k=a/1.{kind}", {"n": [1, 2]})
+    ((_, frame),) = plan(KINDS[kind]("data", columns=["k"]))
+    assert frame.to_dict("list") == {"k": ["a", "a"]}
+
+
+def test_a_column_that_neither_files_nor_folders_have_is_named_with_those_that_are_there(write, plan):
+    write("k=a/1.jsonl", {"n": [1]})
+    with pytest.raises(InputError, match=r"no column 'x'; it has the columns \['n', 'k'\]"):
+        plan(TabularDataset.from_json_lines_files("data", columns=["x"]))
+
+
+@pytest.mark.parametrize(
+    ("step", "columns"), [("keep_columns: [user, n]", ["user", "n", "day"]), ("drop_columns: [user, m]", ["n", "day"])]
+)
+def test_an_mltable_keeps_and_drops_the_keys_that_it_extracts(step, columns, tmp_path, write, plan):
+    write("ann/2024-02-29.jsonl", {"m": [0], "n": [1]})
+    (tmp_path / "data" / "MLTable").write_text(
+        "paths: [{pattern: ./*/*.jsonl}]\n"
+        "transformations:\n"
+        "- read_json_lines\n"
+        "- extract_columns_from_partition_format: /{user}/{day:yyyy-MM-dd}.jsonl\n"
+        f"- {step}\n"
+    )
+    ((partition, frame),) = plan(TabularDataset.from_mltable(tmp_path / "data"), partition_keys=["user"])
+    assert partition == {"user": "ann"}
+    assert list(frame) == columns
 
 
 def test_a_key_of_a_partition_format_may_not_be_named_like_a_column(write, plan):
@@ -141,10 +138,11 @@ def test_a_key_of_a_partition_format_may_not_be_named_like_a_column(write, plan)
         plan(TabularDataset.from_delimited_files("data", partition_format="/{k}.csv"))
 
 
-def test_the_null_of_folders_is_a_value_of_its_own(write, plan):
-    write("k=__HIVE_DEFAULT_PARTITION__/1.csv", {"n": [1]})
-    write("k=a/1.csv", {"n": [2]})
-    planned = plan(TabularDataset.from_delimited_files("data"), partition_keys=["k"])
+@each_kind
+def test_the_null_of_folders_is_a_value_of_its_own(kind, write, plan):
+    write(f"k=__HIVE_DEFAULT_PARTITION__/1.{kind}", {"n": [1]})
+    write(f"k=a/1.{kind}", {"n": [2]})
+    planned = plan(KINDS[kind]("data"), partition_keys=["k"])
     assert partitions(planned) == [{"k": None}, {"k": "a"}]
     assert planned[0][1]["k"].isna().all()
 
@@ -190,6 +188,15 @@ def test_a_file_outside_of_the_folders_is_named(write, plan):
     write("stray.csv", {"n": [1]})
     with pytest.raises(InputError, match=r"stray\.csv' lies in no folder named key=value"):
         plan(TabularDataset.from_delimited_files("data"), partition_keys=["k"])
+
+
+@each_kind
+def test_there_may_be_many_keys(kind, write, plan):
+    keys = [f"k{number}" for number in range(20)]
+    write("/".join(f"{key}={key[1:]}" for key in keys) + f"/1.{kind}", {"n": [1]})
+    ((partition, frame),) = plan(KINDS[kind]("data"), partition_keys=keys[::-1])
+    assert partition == {key: key[1:] for key in keys[::-1]}
+    assert list(frame) == ["n", *keys]
 
 
 def test_files_may_lie_in_folders_of_keys_too(write, plan):

@@ -1,0 +1,462 @@
+"""Copies of tables, partitioned by the values of columns: from a dataset to what run() would get."""
+
+import datetime as dt
+import gzip
+import itertools
+import os
+import subprocess
+import sys
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_prs.datasets import TabularDataset
+from airflow_prs.errors import ConfigError, EmptyInputError, InputError
+from airflow_prs.plan import partitioned_copy
+from airflow_prs.plan.partitioned_copy import read_copy, write_copy
+from airflow_prs.worker.readers import ParquetPieces, TableReader, make_reader
+from tests.shards import Tries, read_rows
+from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+ROWS = {"k": ["b", "a", "b", "c", "a", "b"], "j": [1, 1, 2, 1, 2, 1], "n": range(6)}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a table below ``data``."""
+    return lambda name, frame: write_table(tmp_path / "data" / name, frame)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plan a run over datasets below ``data``; gives what each mini-batch's key values and argument would be."""
+    return lambda *datasets, **changes: mini_batches(table_plan(tmp_path, *datasets, **changes))
+
+
+def parquet(path="data"):
+    return TabularDataset.from_parquet_files(path)
+
+
+@each_kind
+def test_each_combination_of_values_is_one_mini_batch_in_the_order_of_first_appearance(kind, write, plan):
+    write(f"1.{kind}", ROWS)
+    write(f"2.{kind}", {"k": ["c", "d"], "j": [1, 1], "n": [6, 7]})
+    planned = plan(KINDS[kind]("data").partition_by(["k", "j"]), partition_keys=["k", "j"])
+    pairs = [("b", 1), ("a", 1), ("b", 2), ("c", 1), ("a", 2), ("d", 1)]
+    assert partitions(planned) == [{"k": k, "j": j} for k, j in pairs]
+    assert values(planned, "n") == [[(0,), (5,)], [(1,)], [(2,)], [(3,), (6,)], [(4,)], [(7,)]]
+    assert values(planned, "k", "j") == [[pair] * len(frame) for pair, (_, frame) in zip(pairs, planned, strict=True)]
+    assert {tuple(frame) for _, frame in planned} == {("n", "k", "j")}
+    assert {str(frame["j"].dtype) for _, frame in planned} == {"int64"}
+
+
+def test_some_of_the_keys_put_partitions_together(write, plan):
+    write("1.parquet", ROWS)
+    planned = plan(parquet().partition_by(["k", "j"]), partition_keys=["j"])
+    assert partitions(planned) == [{"j": 1}, {"j": 2}]
+    assert values(planned, "n", "k") == [[(0, "b"), (5, "b"), (1, "a"), (3, "c")], [(2, "b"), (4, "a")]]
+
+
+def test_without_partition_keys_a_copy_is_cut_by_size_and_no_mini_batch_crosses_partitions(write, plan):
+    write("1.parquet", ROWS)
+    planned = plan(parquet().partition_by(["k"]), mini_batch_size="2 rows")
+    assert partitions(planned) == [None] * 4
+    assert sorted(values(planned, "k", "n")[0] + values(planned, "k", "n")[1]) == [("b", 0), ("b", 2), ("b", 5)]
+    assert values(planned, "k", "n")[2:] == [[("a", 1), ("a", 4)], [("c", 3)]]
+
+
+VALUES = {
+    "text": [
+        "/",
+        "=",
+        "%",
+        "a/b=c%20",
+        "\n",
+        "ü 中 🙂",
+        "",
+        " ",
+        "..",
+        "true",
+        "1",
+        "__HIVE_DEFAULT_PARTITION__",
+        "\0\x7f",
+    ],
+    "whole": [0, -1, 2**63 - 1, -(2**63)],
+    "float": [0.1, 1e300, -2.5, 5e-324, float("inf"), -float("inf"), 1.0],
+    "truth": [True, False],
+    "date": [dt.date(1, 1, 1), dt.date(9999, 12, 31)],
+    "moment": [dt.datetime(2024, 2, 29, 23, 59, 59, 999999), dt.datetime(1969, 12, 31)],  # noqa: DTZ001
+    "moment in a zone": [pd.Timestamp(f"2024-10-27T0{hour}:30Z").tz_convert("Europe/Berlin") for hour in (0, 1)],
+    "decimal": [Decimal("1.10"), Decimal("-0.01")],
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("has_missing", [False, True])
+def test_values_and_types_of_keys_survive(kind, has_missing, plan, tmp_path):
+    wanted = [*VALUES[kind], *([None] if has_missing else [])]
+    pq.write_table(pa.table({"key": wanted * 2, "n": range(2 * len(wanted))}), tmp_path / "t.parquet")
+    source = pd.read_parquet(tmp_path / "t.parquet")
+    planned = plan(parquet("t.parquet").partition_by(["key"]), partition_keys=["key"])
+    # Python finds the hour that comes twice in autumn unequal to whatever it is compared with.
+    assert [str(partition["key"]) for partition in partitions(planned)] == [str(value) for value in wanted]
+    assert values(planned, "n") == [[(n,), (n + len(wanted),)] for n in range(len(wanted))]
+    together = pd.concat([frame for _, frame in planned]).sort_values("n", ignore_index=True)
+    pd.testing.assert_frame_equal(together, source[["n", "key"]])
+    assert {str(frame["key"].dtype) for _, frame in planned} == {str(source["key"].dtype)}
+
+
+def test_null_and_nan_are_one_partition_of_its_own(plan, tmp_path):
+    pq.write_table(pa.table({"k": pa.array([float("nan"), 1.0, None]), "n": [0, 1, 2]}), tmp_path / "t.parquet")
+    planned = plan(parquet("t.parquet").partition_by(["k"]), partition_keys=["k"])
+    assert partitions(planned) == [{"k": None}, {"k": 1.0}]
+    assert values(planned, "n") == [[(0,), (2,)], [(1,)]]
+
+
+def test_names_of_keys_may_hold_anything(write, plan):
+    write("1.parquet", {"a/b=%": [1, 2], "n": [0, 1]})
+    planned = plan(parquet().partition_by(["a/b=%"]), partition_keys=["a/b=%"])
+    assert values(planned, "a/b=%", "n") == [[(1, 0)], [(2, 1)]]
+
+
+def test_other_columns_keep_their_types_and_choices(plan, tmp_path):
+    frame = pd.DataFrame({"k": [1, 2, 1], "i": pd.array([2**60 + 1, None, 3], "Int64"), "w": [1, None, 2], "x": "-"})
+    frame["c"] = pd.Series(["a", "b", "a"], dtype="category")
+    frame.to_parquet(tmp_path / "t.parquet")
+    dataset = TabularDataset.from_parquet_files("t.parquet", columns=["c", "i", "w", "k"], filter=[("k", "<", 3)])
+    (_, one), (_, two) = plan(dataset.partition_by(["k"]), partition_keys=["k"])
+    assert list(one) == ["c", "i", "w", "k"]
+    assert one["i"].tolist() == [2**60 + 1, 3]
+    assert [str(one[name].dtype) for name in one] == [str(two[name].dtype) for name in two]
+    assert str(one["w"].dtype) == "float64"
+
+
+def test_an_index_that_pandas_stored_is_a_column_if_it_has_a_name(plan, tmp_path):
+    pd.DataFrame({"k": [1, 1]}, pd.Index([7, 8], name="id")).to_parquet(tmp_path / "t.parquet")
+    ((_, frame),) = plan(parquet("t.parquet").partition_by(["k"]))
+    assert frame.to_dict("list") == {"id": [7, 8], "k": [1, 1]}
+    pd.DataFrame({"k": [1, 1], "n": [1, 2]}, [7, 8]).to_parquet(tmp_path / "t.parquet")
+    ((_, frame),) = plan(parquet("t.parquet").partition_by(["k"]), run="2")
+    assert frame.to_dict("list") == {"n": [1, 2], "k": [1, 1]}
+
+
+def test_keys_in_the_paths_of_the_source_are_columns_to_partition_by(write, plan):
+    write("day=1/1.csv", {"n": [1, 2]})
+    write("day=2/1.csv", {"n": [2, 3]})
+    planned = plan(TabularDataset.from_delimited_files("data").partition_by(["n"]), partition_keys=["n"])
+    assert values(planned, "day", "n") == [[("1", 1)], [("1", 2), ("2", 2)], [("2", 3)]]
+    by_day = plan(TabularDataset.from_delimited_files("data").partition_by(["day"]), run="2", partition_keys=["day"])
+    assert values(by_day, "day", "n") == [[("1", 1), ("1", 2)], [("2", 2), ("2", 3)]]
+
+
+def test_delimited_files_with_headers_of_their_own_and_foreign_encodings_can_be_partitioned(plan, tmp_path):
+    (tmp_path / "1.csv").write_text("# said\nk,a\nü,1\n", "utf-16")
+    (tmp_path / "2.csv").write_bytes("b,k\n2,ü\n".encode("utf-16"))
+    dataset = TabularDataset.from_delimited_files("*.csv", header="each", encoding="utf-16", comment="#")
+    ((partition, frame),) = plan(dataset.partition_by(["k"]), partition_keys=["k"])
+    assert partition == {"k": "ü"}
+    assert frame.fillna(0).to_dict("list") == {"a": [1, 0], "b": [0, 2], "k": ["ü", "ü"]}
+
+
+def test_a_packed_file_of_many_blocks_is_read_as_one(plan, tmp_path, monkeypatch):
+    from airflow_prs.plan import scanning, text_records
+
+    monkeypatch.setattr(
+        text_records,
+        "scan_records",
+        lambda *args, **options: scanning.scan_records(*args, **options, block_bytes=100),
+    )
+    rows = "".join(f'{n % 3},"line\n{n}"\n' for n in range(100))
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(f"k,n\n{rows}".encode()))
+    planned = plan(TabularDataset.from_delimited_files("t.csv.gz").partition_by(["k"]), partition_keys=["k"])
+    assert values(planned, "n") == [[(f"line\n{n}",) for n in range(k, 100, 3)] for k in range(3)]
+
+
+def test_objects_and_lists_in_json_lines_go_along(plan, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"k": true, "o": {"a": 1}}\n{"o": {"b": [2]}}\n')
+    planned = plan(TabularDataset.from_json_lines_files("t.jsonl").partition_by(["k"]), partition_keys=["k"])
+    assert partitions(planned) == [{"k": True}, {"k": None}]
+    assert planned[0][1]["o"][0]["a"] == 1
+    assert list(planned[1][1]["o"][0]["b"]) == [2]
+
+
+def test_the_rows_of_a_query_can_be_partitioned(tmp_path):
+    query = TabularDataset.from_sql_query("SELECT", "db").partition_by(["k"])
+    batches = [(("k", "n"), [(2, 0), (1, 1)]), (("k", "n"), [(2, 2)])]
+    changes = {"run_query": lambda sql, conn_id: iter(batches)}
+    planned = mini_batches(result := table_plan(tmp_path, query, changes=changes, partition_keys=["k"]))
+    assert values(planned, "k", "n") == [[(2, 0), (2, 2)], [(1, 1)]]
+    assert (result.folder.path / "inputs" / "in0" / "k=2" / "rows.parquet").exists()
+
+
+# What is refused
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(write, plan):
+    write("day=1/1.csv", {"n": [1], "k": [1]})
+    dataset = TabularDataset.from_delimited_files("data", columns=["n"]).partition_by(["n", "k"])
+    with pytest.raises(ConfigError, match=r"partition_by of 'in0' names \['k'\], .* the columns \['n', 'day'\]"):
+        plan(dataset)
+
+
+def test_partition_keys_that_are_none_of_the_copy_are_named(write, plan):
+    write("k=1/1.parquet", {"n": [1]})
+    with pytest.raises(ConfigError, match=r"'in0' is partitioned by \['n'\], so it cannot be cut by \['k'\]"):
+        plan(parquet().partition_by(["n"]), partition_keys=["k"])
+
+
+def test_a_partitioned_input_beside_one_without_the_key_is_an_error_that_names_that(write, plan):
+    write("k=1/1.parquet", {"n": [1], "m": [1]})
+    with pytest.raises(ConfigError, match=r"'in1' has the keys \['k'\], so it cannot be cut by \['n'\]"):
+        plan(parquet().partition_by(["n", "k"]), parquet(), partition_keys=["n"])
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        (pa.array([[1], [2]]), r"the column 'k' is of type list.* cannot be a key; allowed: text"),
+        (pa.array([b"a", b"b"]), r"the column 'k' is of type binary"),
+        (pa.array([1, 2], pa.timestamp("ns")), r"the key column 'k' holds .*a moment finer than microseconds"),
+        (pa.array(["x" * 300, "y"]), r"a folder named 'k=xxx.* at most 255 bytes"),
+    ],
+)
+def test_values_that_can_be_no_key_are_an_error(column, problem, plan, tmp_path):
+    pq.write_table(pa.table({"k": column, "n": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=problem):
+        plan(parquet("t.parquet").partition_by(["k"]))
+
+
+def test_a_copy_without_any_other_column_is_refused(write, plan):
+    write("1.parquet", {"k": [1]})
+    with pytest.raises(ConfigError, match="names all columns of 'in0'"):
+        plan(parquet().partition_by(["k"]))
+
+
+def test_a_column_of_mixed_types_is_an_error_that_says_what_to_do(plan, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"k": 1, "v": "text"}\n{"k": 1, "v": [1]}\n')
+    with pytest.raises(InputError, match=r"'in0' cannot be partitioned, .* Field v .*leave it out with columns"):
+        plan(TabularDataset.from_json_lines_files("t.jsonl").partition_by(["k"]))
+
+
+def test_a_record_that_cannot_be_read_is_an_error_that_names_the_file(plan, tmp_path):
+    (tmp_path / "t.csv").write_text("k,n\n1,2\n1,2,3\n")
+    with pytest.raises(InputError, match=r"t\.csv', bytes 8 to 14, cannot be read: "):
+        plan(TabularDataset.from_delimited_files("t.csv").partition_by(["k"]))
+
+
+def test_a_source_without_rows_is_an_empty_input(write, plan, tmp_path):
+    write("1.csv", {"k": [], "n": []})
+    dataset = TabularDataset.from_delimited_files("data").partition_by(["k"], target="copy")
+    with pytest.raises(EmptyInputError, match="hold no data"):
+        plan(dataset)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_more_partitions_than_a_file_system_has_room_for_are_an_error_before_they_are_written(
+    write, plan, tmp_path, monkeypatch
+):
+    full = os.statvfs_result([4096, 4096, 10**9, 10**9, 10**9, 1000, 5, 5, 0, 255])
+    monkeypatch.setattr(partitioned_copy.os, "statvfs", lambda _: full)
+    write("1.parquet", {"k": range(3), "n": range(3)})
+    with pytest.raises(InputError, match="has 3 partitions, which need 6 files and folders, .*5 more files"):
+        plan(parquet().partition_by(["k"], target="copy"))
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
+
+
+# The target
+
+
+def test_a_target_holds_folders_that_others_read(write, plan, tmp_path):
+    write("1.parquet", {"k": ["a/b", "c"] * 2, "j": [1, 2] * 2, "n": range(4)})
+    planned = plan(parquet().partition_by(["k", "j"], target="copies/all"))
+    assert values(planned, "n") == [[(0,), (2,)], [(1,), (3,)]]
+    table = pq.read_table(tmp_path / "copies" / "all").to_pandas()
+    assert table[["k", "j", "n"]].astype(str).to_numpy().tolist() == [
+        ["a/b", "1", "0"],
+        ["a/b", "1", "2"],
+        ["c", "2", "1"],
+        ["c", "2", "3"],
+    ]
+    again = plan(parquet("copies/all"), run="2", partition_keys=["k"])
+    assert partitions(again) == [{"k": "a/b"}, {"k": "c"}]
+
+
+def test_a_copy_of_the_same_source_is_taken_as_it_is_and_another_takes_its_place(write, plan, tmp_path):
+    write("1.parquet", {"k": [1, 1, 2], "d": [dt.date(2026, 1, 1)] * 3, "n": [1, 2, 3]})
+    dataset = parquet().partition_by(["k", "d"], target=str(tmp_path / "copy"))
+    first = plan(dataset, partition_keys=["d", "k"])
+    inode = (tmp_path / "copy").stat().st_ino
+    assert [(one, frame.to_dict()) for one, frame in plan(dataset, run="2", partition_keys=["d", "k"])] == [
+        (one, frame.to_dict()) for one, frame in first
+    ]
+    assert (tmp_path / "copy").stat().st_ino == inode
+    write("2.parquet", {"k": [3], "d": [dt.date(2026, 1, 1)], "n": [4]})
+    assert values(plan(dataset, run="3"), "n") == [[(1,), (2,)], [(3,)], [(4,)]]
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [".partitions.parquet", "k=1", "k=2", "k=3"]
+
+
+def test_a_copy_that_lost_a_file_is_written_anew(write, plan, tmp_path):
+    write("1.parquet", {"k": [1, 2], "n": [1, 2]})
+    dataset = parquet().partition_by(["k"], target="copy")
+    plan(dataset)
+    (tmp_path / "copy" / "k=1" / "rows.parquet").unlink()
+    assert values(plan(dataset, run="2"), "n") == [[(1,)], [(2,)]]
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_a_target_with_other_files_is_refused_and_left_alone(is_copy, write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    dataset = parquet().partition_by(["k"], target="copy")
+    if is_copy:
+        plan(dataset)
+        write("1.parquet", {"k": [1], "n": [2]})
+    (tmp_path / "copy" / "k=1").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "copy" / "k=1" / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"target of 'in0' is .*, where 'k=1/mine\.txt' is not of a partitioned copy"):
+        plan(dataset, run="2")
+    assert (tmp_path / "copy" / "k=1" / "mine.txt").read_text() == "mine"
+
+
+def test_a_target_that_is_a_file_or_the_source_is_refused(write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="'in0' is .*file', a file; allowed: a folder"):
+        plan(parquet().partition_by(["k"], target="file"))
+    with pytest.raises(ConfigError, match="target of 'in0' is 'data', which holds the input itself"):
+        plan(parquet().partition_by(["k"], target="data"))
+
+
+def test_a_copy_below_its_source_is_no_part_of_it(write, plan):
+    write("1.parquet", {"k": [1], "n": [1]})
+    dataset = parquet().partition_by(["k"], target="data/copy")
+    assert values(plan(dataset), "n") == values(plan(dataset, run="2"), "n") == [[(1,)]]
+
+
+def test_what_stops_plan_leaves_the_older_copy_and_nothing_else(write, plan, tmp_path, monkeypatch):
+    write("1.parquet", {"k": [1], "n": [1]})
+    dataset = parquet().partition_by(["k"], target="copy")
+    plan(dataset)
+    write("1.parquet", {"k": [1], "n": [2]})
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(partitioned_copy.os, "sync", stop)
+        plan(dataset, run="2")
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy"]
+    assert pq.read_table(tmp_path / "copy")["n"].to_pylist() == [1]
+    assert values(plan(dataset, run="3"), "n") == [[(2,)]]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from airflow_prs.datasets import TabularDataset
+from airflow_prs.plan import partitioned_copy
+from tests.table_plans import table_plan
+
+partitioned_copy.os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)
+table_plan(Path(sys.argv[1]), TabularDataset.from_parquet_files("data").partition_by(["k"], target="copy"))
+"""
+
+
+def test_a_plan_that_is_killed_leaves_nothing_that_counts(write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert killed.returncode < 0
+    assert not (tmp_path / "copy").exists()
+    assert values(plan(parquet().partition_by(["k"], target="copy"), run="2"), "n") == [[(1,)]]
+
+
+# Reuse
+
+
+def test_equal_sources_are_reused_wherever_the_copy_was(write, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    first = table_plan(tmp_path, parquet().partition_by(["k"], target="one"), run="1")
+    first.folder.names.report.write_text('{"status": "completed"}')
+    assert table_plan(tmp_path, parquet().partition_by(["k"]), run="2").reused_from == str(first.folder.path)
+    assert table_plan(tmp_path, parquet().partition_by(["n"]), run="3").reused_from is None
+    write("1.parquet", {"k": [1], "n": [2]})
+    assert table_plan(tmp_path, parquet().partition_by(["k"]), run="4").reused_from is None
+
+
+# Properties
+
+keys_of = {
+    "text": st.text(st.characters(codec="utf-8"), max_size=5),
+    "whole": st.integers(-3, 3),
+    "float": st.floats(allow_nan=False, width=32).map(abs),
+    "truth": st.booleans(),
+}
+
+
+@st.composite
+def tables(draw):
+    """Draw key columns, and where the rows of a table are torn apart."""
+    count = draw(st.integers(1, 40))
+    columns = {
+        f"k{number}": draw(
+            st.lists(st.none() | keys_of[draw(st.sampled_from(sorted(keys_of)))], min_size=count, max_size=count)
+        )
+        for number in range(draw(st.integers(1, 3)))
+    }
+    return columns, sorted(draw(st.lists(st.integers(0, count), max_size=8)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(tables(), st.sampled_from([1, 200, 10**9]), st.integers(2, 4))
+def test_a_copy_loses_and_doubles_nothing_and_keeps_the_order(tmp_path_factory, drawn, run_bytes, most_runs):
+    columns, cuts = drawn
+    rows = list(zip(*columns.values(), strict=True))
+    table = pa.table({**columns, "n": range(len(rows))})
+    parts = [table.slice(begin, end - begin) for begin, end in itertools.pairwise([0, *cuts, len(rows)])]
+    target = tmp_path_factory.mktemp("copies") / "copy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partitioned_copy, "RUN_BYTES", run_bytes)
+        patch.setattr(partitioned_copy, "MOST_RUNS", most_runs)
+        copy = write_copy("in", parts, list(columns), target, "digest")
+    expected = {}
+    for number, row in enumerate(rows):
+        expected.setdefault(row, []).append(number)
+    again = read_copy(target, "digest")
+    for found in (copy, again):
+        assert list(zip(*found.values, strict=True)) == list(expected)
+        reader = make_reader({"name": "in", "kind": "parquet", "options": found.options()})
+        frames = [
+            reader.load([[path, None, None, None]], len(expected[row]))
+            for path, row in zip(found.paths, expected, strict=True)
+        ]
+        assert [frame["n"].tolist() for frame in frames] == list(expected.values())
+        assert [[None if pd.isna(value) else value for value in frame.iloc[0][list(columns)]] for frame in frames] == [
+            list(row) for row in expected
+        ]
+
+
+# A node
+
+SCRIPT = """
+def run(mini_batch, mini_batch_context):
+    values = mini_batch_context.partition_key_value
+    assert [mini_batch[key].iloc[0] for key in values] == list(values.values())
+    return [f"{values} {n}" for n in mini_batch["n"]]
+"""
+
+
+def test_a_node_gets_each_partition_with_its_values(write, tmp_path):
+    write("1.parquet", {"k": ["x", "y", "x"], "d": [dt.date(2026, 1, 1)] * 3, "p": [Decimal("1.5")] * 3, "n": range(3)})
+    (tmp_path / "score.py").write_text(SCRIPT)
+    dataset = parquet().partition_by(["k", "d", "p"])
+    folder = table_plan(tmp_path, dataset, partition_keys=["k", "d", "p"], node_count=1).folder
+    assert Tries(folder).run()["failed"] == 0
+    values_of = "{{'k': '{}', 'd': datetime.date(2026, 1, 1), 'p': Decimal('1.5')}}"
+    assert read_rows(folder) == [f"{values_of.format(k)} {n}" for k, n in (("x", 0), ("x", 2), ("y", 1))]
