@@ -45,7 +45,7 @@ class PartitionedCopy:
     :param schema: the columns of its files: all but the keys.
     :param nullable: types of columns of which a mini-batch alone could have another type.
     :param keys: key to the type of its values, in the order of the folders.
-    :param values: of each key, one a partition, in the order in which the combinations first appeared.
+    :param columns: values of each key, one a partition, in the order in which the combinations first appeared.
     :param paths: the file of each partition.
     :param ends: one past the last of each file's row groups.
     :param rows: of each row group.
@@ -55,7 +55,7 @@ class PartitionedCopy:
     schema: Any
     nullable: Mapping[str, str]
     keys: Mapping[str, Any]
-    values: Sequence[Sequence[Any]]
+    columns: Sequence[Sequence[Any]]
     paths: list[str] = field(default_factory=list)
     ends: array[int] = field(default_factory=lambda: array("q"))
     rows: array[int] = field(default_factory=lambda: array("q"))
@@ -64,14 +64,14 @@ class PartitionedCopy:
     def partition(self, number: int, keys: Iterable[str]) -> dict[str, Any]:
         """Give the values that some keys have in a partition."""
         known = list(self.keys)
-        return {key: self.values[known.index(key)][number] for key in keys}
+        return {key: self.columns[known.index(key)][number] for key in keys}
 
     def options(self) -> dict[str, Any]:
         """Say how worker processes read its files."""
         described = copy_folders(list(self.keys)).describe()
         described["types"] = {
             key: [kind := kind_of(key, arrow_type), pandas_type_of(kind, arrow_type, has_missing=None in values)]
-            for (key, arrow_type), values in zip(self.keys.items(), self.values, strict=True)
+            for (key, arrow_type), values in zip(self.keys.items(), self.columns, strict=True)
         }
         names = list(self.schema.names)
         dtypes = {name: kind for name, kind in self.nullable.items() if name in names}
@@ -165,7 +165,7 @@ def _describe(
     import pyarrow as pa
 
     if schema is None:
-        return PartitionedCopy(schema=pa.schema([]), nullable={}, keys=dict.fromkeys(keys), values=[[] for _ in keys])
+        return PartitionedCopy(schema=pa.schema([]), nullable={}, keys=dict.fromkeys(keys), columns=[[] for _ in keys])
     others = pa.schema([column for column in schema if column.name not in keys], schema.metadata)
     if not len(others):
         problem = f"partition_keys of partition_by names all columns of {name!r}; at least one other has to be there"
@@ -174,7 +174,7 @@ def _describe(
     for key, kind in types.items():
         kind_of(key, kind)
     values = [_typed(column, kind) for column, kind in zip(numbers.columns(), types.values(), strict=True)]
-    return PartitionedCopy(schema=others, nullable=nullable, keys=types, values=values)
+    return PartitionedCopy(schema=others, nullable=nullable, keys=types, columns=values)
 
 
 def _typed(values: list[Any], kind: Any) -> list[Any]:
@@ -212,16 +212,14 @@ def _require_room(name: str, folder: Path, partitions: int) -> None:
 
 
 def _write_partitions(name: str, copy: PartitionedCopy, runs: SortedRuns, whole: Path) -> None:
-    folders = _folders(name, copy)
-    for (_, tables), folder in zip(runs.partitions(), folders, strict=True):
-        place = whole / folder
-        place.mkdir(parents=True)
-        _write_rows(place / _FILE, copy, tables)
+    for (_, batches), folder in zip(runs.partitions(copy.schema), _folders(name, copy), strict=True):
+        os.makedirs(f"{whole}/{folder}")  # noqa: PTH103 - a million of them
+        _write_rows(f"{whole}/{folder}/{_FILE}", copy, batches)
         copy.paths.append(f"{folder}/{_FILE}")
 
 
 def _folders(name: str, copy: PartitionedCopy) -> Iterator[str]:
-    for values in zip(*copy.values, strict=True):
+    for values in zip(*copy.columns, strict=True):
         steps = [key_folder(key, text_of(value)) for key, value in zip(copy.keys, values, strict=True)]
         for step in steps:
             if len(os.fsencode(step)) > _LONGEST_NAME:
@@ -232,29 +230,36 @@ def _folders(name: str, copy: PartitionedCopy) -> Iterator[str]:
         yield "/".join(steps)
 
 
-def _write_rows(path: Path, copy: PartitionedCopy, tables: Iterator[Any]) -> None:
+def _write_rows(path: str, copy: PartitionedCopy, batches: Iterator[Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     collected: list[Any] = []
-    names = copy.schema.names
-    with pq.ParquetWriter(path, copy.schema, compression="zstd", metadata_collector=collected) as writer:
-        held: list[Any] = []
-        rows = 0
-        for table in tables:
-            held.append(table.select(names).replace_schema_metadata(copy.schema.metadata))
-            rows += len(table)
-            if rows >= _ROWS_PER_GROUP:
-                writer.write_table(pa.concat_tables(held), row_group_size=_ROWS_PER_GROUP)
-                held, rows = [], 0
-        if held:
-            writer.write_table(pa.concat_tables(held), row_group_size=_ROWS_PER_GROUP)
+    with (
+        pa.OSFile(path, "wb") as file,
+        pq.ParquetWriter(file, copy.schema, compression="zstd", metadata_collector=collected) as writer,
+    ):
+        for group in _groups(batches):
+            writer.write_table(pa.Table.from_batches(group, copy.schema), row_group_size=_ROWS_PER_GROUP)
     (footer,) = collected
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
         copy.rows.append(group.num_rows)
         copy.sizes.append(sum(group.column(column).total_compressed_size for column in range(group.num_columns)))
     copy.ends.append(len(copy.rows))
+
+
+def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
+    """Put batches together that make a row group."""
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        if held and rows + len(batch) > _ROWS_PER_GROUP:
+            yield held
+            held, rows = [], 0
+        held.append(batch)
+        rows += len(batch)
+    yield held
 
 
 @contextmanager
@@ -297,7 +302,7 @@ def _write_index(path: Path, copy: PartitionedCopy, digest: str | None) -> None:
     import pyarrow.parquet as pq
 
     begins = [0, *copy.ends[:-1]]
-    columns = [pa.array(values, kind) for values, kind in zip(copy.values, copy.keys.values(), strict=True)]
+    columns = [pa.array(values, kind) for values, kind in zip(copy.columns, copy.keys.values(), strict=True)]
     index = pa.table(
         {
             "keys": pa.StructArray.from_arrays(columns, names=list(copy.keys)),
@@ -336,7 +341,7 @@ def read_copy(target: Path, digest: str) -> PartitionedCopy | None:
         schema=pa.ipc.read_schema(pa.py_buffer(b64decode(described["schema"]))),
         nullable=described["nullable"],
         keys={key.name: key.type for key in columns.type},
-        values=[
+        columns=[
             [plain_value(key.name, value) for value in columns.field(position)]
             for position, key in enumerate(columns.type)
         ],

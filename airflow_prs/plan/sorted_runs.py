@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +22,6 @@ MOST_RUNS = 64
 """Files that are merged at once; each is open then."""
 
 _ROWS_AT_ONCE = 64 * 1024
-_NUMBERS = -1
-"""Position of the column with the numbers."""
 
 
 class SortedRuns:
@@ -68,14 +67,18 @@ class SortedRuns:
         if self._held_bytes >= self._run_bytes:
             self._spill()
 
-    def partitions(self) -> Iterator[tuple[int, Iterator[Any]]]:
-        """Yield the number and the rows of each partition, which are to be read before the next one is asked for."""
+    def partitions(self, schema: Any) -> Iterator[tuple[int, Iterator[Any]]]:
+        """
+        Yield the number and the rows of each partition, as record batches.
+
+        The rows of one are to be read before the next one is asked for.
+
+        :param schema: the columns that are wanted.
+        """
         if self._held:
             self._spill()
         paths = [path for level in reversed(self._levels) for path in level]
-        with ExitStack() as stack:
-            for number, tables in _merge([_Run(path, stack) for path in paths]):
-                yield number, (cast(table, self._schema, self._name) for table in tables)
+        yield from _merge(paths, schema, self._name)
 
     def _spill(self) -> None:
         import numpy as np
@@ -104,17 +107,16 @@ class SortedRuns:
                 merged.unlink()
 
     def _merged(self, paths: Sequence[Path]) -> Iterator[Any]:
-        with ExitStack() as stack:
-            for number, tables in _merge([_Run(path, stack) for path in paths]):
-                for table in tables:
-                    yield _numbered(cast(table, self._schema, self._name), number)
+        for number, batches in _merge(paths, self._schema, self._name):
+            for batch in batches:
+                yield _numbered(batch, number)
 
 
-def _numbered(table: Any, number: int) -> Any:
+def _numbered(batch: Any, number: int) -> Any:
     import numpy as np
     import pyarrow as pa
 
-    return table.append_column("", pa.array(np.full(len(table), number, np.int64)))
+    return pa.Table.from_batches([batch]).append_column("", pa.array(np.full(len(batch), number, np.int64)))
 
 
 def _write(path: Path, tables: Iterator[Any]) -> None:
@@ -122,53 +124,52 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
 
     first = next(tables)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, first.schema) as writer:
-        for table in _batched(first, tables):
+        for table in _together(first, tables):
             writer.write_table(table, max_chunksize=_ROWS_AT_ONCE)
 
 
-def _batched(first: Any, tables: Iterator[Any]) -> Iterator[Any]:
+def _together(first: Any, tables: Iterator[Any]) -> Iterator[Any]:
     """Put tables together that would make small batches."""
     import pyarrow as pa
 
     held, rows = [first], len(first)
     for table in tables:
-        held.append(table)
-        rows += len(table)
         if rows >= _ROWS_AT_ONCE:
             yield pa.concat_tables(held).combine_chunks()
             held, rows = [], 0
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
+        held.append(table)
+        rows += len(table)
+    yield pa.concat_tables(held).combine_chunks()
 
 
 class _Run:
     """
     A run that is read from its beginning to its end.
 
+    :param schema: the columns that are wanted.
+    :param name: of the input.
     :ivar number: of the partition that comes next; None at the end.
     """
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
+    def __init__(self, path: Path, schema: Any, name: str, stack: ExitStack) -> None:
         import pyarrow as pa
 
         self._reader = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path))))
         self._batches = map(self._reader.get_batch, range(self._reader.num_record_batches))
-        self.number: int | None = None
-        self._batch: Any = None
+        self._schema = schema
+        self._name = name
+        self._rows: Any = None
         self._numbers: Any = None
         self._at = 0
+        self.number: int | None = None
         self._next_batch()
 
     def take(self) -> Iterator[Any]:
-        """Yield the rows of the next partition, without their number."""
-        import pyarrow as pa
-
+        """Yield the rows of the next partition."""
         number = self.number
         while number is not None and self.number == number:
             end = int(self._numbers.searchsorted(number, "right"))
-            columns = self._batch.columns[:_NUMBERS]
-            names = self._batch.schema.names[:_NUMBERS]
-            part = pa.Table.from_arrays([column.slice(self._at, end - self._at) for column in columns], names=names)
+            part = self._rows.slice(self._at, end - self._at)
             self._at = end
             if end == len(self._numbers):
                 self._next_batch()
@@ -177,17 +178,31 @@ class _Run:
             yield part
 
     def _next_batch(self) -> None:
-        self._batch = next(self._batches, None)
+        batch = next(self._batches, None)
         self._at = 0
-        if self._batch is None:
+        if batch is None:
             self.number = None
         else:
-            self._numbers = self._batch.column(self._batch.num_columns - 1).to_numpy()
+            self._rows = _rows_of(batch, self._schema, self._name)
+            self._numbers = batch.column(batch.num_columns - 1).to_numpy()
             self.number = int(self._numbers[0])
 
 
-def _merge(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:
+def _rows_of(batch: Any, schema: Any, name: str) -> Any:
+    """Give the wanted columns of a batch, which has the numbers behind them."""
+    import pyarrow as pa
+
+    whole = pa.Table.from_arrays(batch.columns[:-1], names=batch.schema.names[:-1])
+    return cast(whole.select(schema.names), schema, name).combine_chunks().to_batches()[0]
+
+
+def _merge(paths: Sequence[Path], schema: Any, name: str) -> Iterator[tuple[int, Iterator[Any]]]:
     """Yield the partitions of all runs in the order of their numbers, inside in the order of the runs."""
+    with ExitStack() as stack:
+        yield from _merged([_Run(path, schema, name, stack) for path in paths])
+
+
+def _merged(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:
     waiting = [(run.number, position) for position, run in enumerate(runs) if run.number is not None]
     heapq.heapify(waiting)
     while waiting:
@@ -195,7 +210,7 @@ def _merge(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:
         members = []
         while waiting and waiting[0][0] == number:
             members.append(heapq.heappop(waiting)[1])
-        yield number, (table for position in members for table in runs[position].take())
+        yield number, itertools.chain.from_iterable(runs[position].take() for position in members)
         for position in members:
             following = runs[position].number
             if following is not None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from decimal import Decimal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +19,7 @@ from airflow_prs.datasets import TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan import partitioned_copy
 from airflow_prs.plan.partitioned_copy import read_copy, write_copy
-from airflow_prs.worker.readers import ParquetPieces, TableReader, make_reader
+from airflow_prs.worker.readers import make_reader
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
 
@@ -266,7 +265,7 @@ def test_more_partitions_than_a_file_system_has_room_for_are_an_error_before_the
     full = os.statvfs_result([4096, 4096, 10**9, 10**9, 10**9, 1000, 5, 5, 0, 255])
     monkeypatch.setattr(partitioned_copy.os, "statvfs", lambda _: full)
     write("1.parquet", {"k": range(3), "n": range(3)})
-    with pytest.raises(InputError, match="has 3 partitions, which need 6 files and folders, .*5 more files"):
+    with pytest.raises(InputError, match=r"has 3 partitions, which need 6 files and folders, .*5 more files"):
         plan(parquet().partition_by(["k"], target="copy"))
     assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == []
 
@@ -328,7 +327,7 @@ def test_a_target_with_other_files_is_refused_and_left_alone(is_copy, write, pla
 def test_a_target_that_is_a_file_or_the_source_is_refused(write, plan, tmp_path):
     write("1.parquet", {"k": [1], "n": [1]})
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="'in0' is .*file', a file; allowed: a folder"):
+    with pytest.raises(ConfigError, match=r"'in0' is .*file', a file; allowed: a folder"):
         plan(parquet().partition_by(["k"], target="file"))
     with pytest.raises(ConfigError, match="target of 'in0' is 'data', which holds the input itself"):
         plan(parquet().partition_by(["k"], target="data"))
@@ -349,9 +348,10 @@ def test_what_stops_plan_leaves_the_older_copy_and_nothing_else(write, plan, tmp
     def stop():
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(partitioned_copy.os, "sync", stop)
-        plan(dataset, run="2")
+        with pytest.raises(KeyboardInterrupt):
+            plan(dataset, run="2")
     assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy"]
     assert pq.read_table(tmp_path / "copy")["n"].to_pylist() == [1]
     assert values(plan(dataset, run="3"), "n") == [[(2,)]]
@@ -430,7 +430,7 @@ def test_a_copy_loses_and_doubles_nothing_and_keeps_the_order(tmp_path_factory, 
         expected.setdefault(row, []).append(number)
     again = read_copy(target, "digest")
     for found in (copy, again):
-        assert list(zip(*found.values, strict=True)) == list(expected)
+        assert list(zip(*found.columns, strict=True)) == list(expected)
         reader = make_reader({"name": "in", "kind": "parquet", "options": found.options()})
         frames = [
             reader.load([[path, None, None, None]], len(expected[row]))
