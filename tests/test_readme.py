@@ -243,9 +243,13 @@ def test_what_is_new_is_told_to_those_who_move():
     assert [name for name in OURS if name not in told] == []
 
 
-@pytest.mark.parametrize("name", ["partition_by"])
-def test_what_the_readme_calls_missing_is_missing(name):
-    assert not hasattr(TabularDataset, name)
+@parameter_pages
+def test_what_datasets_can_be_asked_for_is_described(page):
+    told = set(re.findall(r"`(?:TabularDataset)?\.(\w+)\(", PAGES[page]))
+    methods = {
+        name for name in dir(TabularDataset) if not name.startswith("_") and callable(getattr(TabularDataset, name))
+    }
+    assert methods - told == {"promoted", "to_spec"}
 
 
 # Commands and links
