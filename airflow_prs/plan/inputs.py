@@ -85,9 +85,9 @@ def partitions_in_paths(
     :raises InputError: if a path does not have the keys.
     """
     keys = _path_keys(dataset, listing)
-    if chosen is None and keys is not None:
-        chosen = keys.keys
-    values = _chosen_values(repr(dataset), keys, chosen or ())
+    values = _chosen_values(
+        repr(dataset), keys, keys.keys if keys and chosen is None else chosen or (), given_as="keys"
+    )
     for path, size in zip(listing.paths, listing.sizes, strict=True):
         if size:
             yield values(path)
@@ -252,22 +252,30 @@ def _require_match(keys: PathKeys | None, listing: Listing) -> None:
 
 
 def _chosen_values(
-    name: str, keys: PathKeys | None, chosen: Sequence[str]
+    name: str, keys: PathKeys | None, chosen: Sequence[str], *, given_as: str = "partition_keys"
 ) -> Callable[[str], dict[str, str | datetime | None]]:
-    """Make what takes the values of the chosen keys from a path."""
-    has = f"has the keys {list(keys.keys)}" if keys else "has no partition_format and no folders named key=value"
-    _require_keys(name, keys.keys if keys else (), chosen, has=has)
+    """
+    Make what takes the values of the chosen keys from a path.
+
+    :param given_as: the parameter that chose them.
+    """
+    if keys is None:
+        has = "has no partition_format and no folders named key=value"
+        raise ConfigError([f"{given_as} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {list(chosen)}"])
+    _require_keys(name, keys.keys, chosen, has=f"has the keys {list(keys.keys)}", given_as=given_as)
 
     def values(path: str) -> dict[str, str | datetime | None]:
-        found = keys.read(path) if keys else {}
+        found = keys.read(path)
         return {key: found[key] for key in chosen}
 
     return values
 
 
-def _require_keys(name: str, keys: Sequence[str], chosen: Sequence[str], *, has: str) -> None:
+def _require_keys(
+    name: str, keys: Sequence[str], chosen: Sequence[str], *, has: str, given_as: str = "partition_keys"
+) -> None:
     if missing := [key for key in chosen if key not in keys]:
-        raise ConfigError([f"partition_keys is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
+        raise ConfigError([f"{given_as} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
 
 
 def _with_key_columns(spec: InputSpec, keys: PathKeys, dataset: TabularDataset) -> InputSpec:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_prs.datasets import TabularDataset
-from airflow_prs.errors import ConfigError
+from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.parameters import find_parameters
 from airflow_prs.plan.inputs import Dataset, describe_rows, list_input, partitions_in_paths
 from airflow_prs.plan.key_columns import KeyNumbers
+from airflow_prs.plan.listing import Listing
 from airflow_prs.plan.tables import read_tables
 from airflow_prs.records import InputKind
 
@@ -36,7 +37,7 @@ def _require_known(dataset: Dataset) -> None:
     """Refuse what stands for something that only a run can tell."""
     if isinstance(dataset, TabularDataset) and dataset.kind is InputKind.QUERY:
         raise ConfigError([f"get_partition_key_values: {dataset!r} is a query, which only plan runs"])
-    paths = [dataset.path] if isinstance(dataset.path, str) else list(dataset.path)
+    paths = dataset.path if isinstance(dataset.path, tuple) else (dataset.path,)
     for path in paths:
         if not isinstance(path, str) or "{{" in path or list(find_parameters(path)):
             problem = f"get_partition_key_values: path is {path!r}, which only a run knows; give the path itself"
@@ -44,13 +45,13 @@ def _require_known(dataset: Dataset) -> None:
 
 
 def _in_paths(dataset: Dataset, keys: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    return partitions_in_paths(dataset, list_input(dataset, base=os.getcwd()), keys)  # noqa: PTH109 - as text
+    return partitions_in_paths(dataset, _listed(dataset), keys)
 
 
 def _in_rows(dataset: TabularDataset, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Read the key columns of what is to be copied."""
+    """Read the rows of what is to be copied."""
     source = replace(dataset, target=None)
-    listing = list_input(source, base=os.getcwd())  # noqa: PTH109 - as text
+    listing = _listed(source)
     _, spec = describe_rows(source, listing)
     numbers = KeyNumbers(keys)
     for table in read_tables(source, listing.paths, spec):
@@ -59,7 +60,14 @@ def _in_rows(dataset: TabularDataset, keys: Sequence[str]) -> Iterator[dict[str,
         yield dict(zip(keys, values, strict=True))
 
 
+def _listed(dataset: Dataset) -> Listing:
+    listing = list_input(dataset, base=os.getcwd())  # noqa: PTH109 - as text
+    if not len(listing):
+        raise EmptyInputError(f"{dataset!r}: {'; '.join(listing.unmatched)}.")
+    return listing
+
+
 def _chosen(keys: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
     if missing := [key for key in keys or () if key not in known]:
-        raise ConfigError([f"get_partition_key_values: there are the keys {list(known)}, but no {missing}"])
+        raise ConfigError([f"keys is {keys}; there are the keys {list(known)}, but no {missing}"])
     return known if keys is None else keys

@@ -252,7 +252,8 @@ def _cut_inputs(
         cut, spec = cut_input(dataset, listing, config, base=request.dag_folder, copies=copies)
         if len(listing) and not len(cut):
             _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
-        _warn_of_tiny(cut, spec)
+        if not spec.partition_keys:
+            _warn_of_tiny(cut, spec)
         cuts.append(cut)
         specs.append(spec)
     return cuts, specs

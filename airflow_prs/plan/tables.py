@@ -45,7 +45,8 @@ def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) 
         for frame in _frames(dataset, path, spec):
             whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
-                yield pa.Table.from_pandas(whole, preserve_index=False)
+                table = pa.Table.from_pandas(whole, preserve_index=False)
+                yield table.cast(_settled_schema(table.schema))
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 raise _without_type(path, error) from error
 

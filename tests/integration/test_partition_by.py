@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 
 import pandas as pd
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.datasets import TabularDataset
+from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
+from airflow_prs.parameters import PipelineParameter
 from airflow_prs.plan import partitioned_copy
 from airflow_prs.plan.partitioned_copy import read_copy, write_copy
 from airflow_prs.worker.readers import make_reader
@@ -177,6 +179,22 @@ def test_a_packed_file_of_many_blocks_is_read_as_one(plan, tmp_path, monkeypatch
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(f"k,n\n{rows}".encode()))
     planned = plan(TabularDataset.from_delimited_files("t.csv.gz").partition_by(["k"]), partition_keys=["k"])
     assert values(planned, "n") == [[(f"line\n{n}",) for n in range(k, 100, 3)] for k in range(3)]
+
+
+def test_categories_become_what_they_stand_for(plan, tmp_path):
+    (tmp_path / "t.csv").write_text("k,c\nx,b\ny,a\nx,c\n")
+    dataset = TabularDataset.from_delimited_files("t.csv", dtypes={"k": "category", "c": "category"})
+    planned = plan(dataset.partition_by(["k"]), partition_keys=["k"])
+    assert values(planned, "k", "c") == [[("x", "b"), ("x", "c")], [("y", "a")]]
+
+
+def test_whole_numbers_that_no_type_holds_are_an_error_that_says_what_to_do(plan, tmp_path):
+    (tmp_path / "t.csv").write_text(f"k,n\nx,{10**30}\n")
+    dataset = TabularDataset.from_delimited_files("t.csv").partition_by(["k"])
+    with pytest.raises(InputError, match=r"t\.csv' cannot be partitioned, .* Give the column a type with dtypes"):
+        plan(dataset)
+    planned = plan(replace(dataset, dtypes={"n": "str"}))
+    assert values(planned, "n") == [[(str(10**30),)]]
 
 
 def test_objects_and_lists_in_json_lines_go_along(plan, tmp_path):
@@ -360,7 +378,8 @@ def test_what_stops_plan_leaves_the_older_copy_and_nothing_else(write, plan, tmp
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from airflow_prs.datasets import TabularDataset
+from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.parameters import PipelineParameter
 from airflow_prs.plan import partitioned_copy
 from tests.table_plans import table_plan
 
@@ -440,6 +459,65 @@ def test_a_copy_loses_and_doubles_nothing_and_keeps_the_order(tmp_path_factory, 
         assert [[None if pd.isna(value) else value for value in frame.iloc[0][list(columns)]] for frame in frames] == [
             list(row) for row in expected
         ]
+
+
+# Values of keys without a run
+
+
+def test_values_of_partitioned_columns_come_from_the_source(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("day=1/1.csv", ROWS)
+    write("day=2/1.csv", {"k": ["d", None], "j": [1, 2], "n": [6, 7]})
+    dataset = TabularDataset.from_delimited_files("data").partition_by(["k", "j", "day"], target="{{ ds }}")
+    assert dataset.get_partition_key_values(["k"]) == [{"k": k} for k in ("b", "a", "c", "d", None)]
+    assert dataset.get_partition_key_values(["day", "j"]) == [
+        {"day": day, "j": j} for day, j in (("1", 1), ("1", 2), ("2", 1), ("2", 2))
+    ]
+    assert dataset.get_partition_key_values()[1] == {"k": "a", "j": 1, "day": "1"}
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_values_in_paths_are_listed_without_reading_a_file(tmp_path):
+    for name in ("b/2024/02.txt", "a/2024/02.txt", "b/2024/03.txt", "c/2024/03.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("" if name.startswith("c") else "no table")
+    for make in (FileDataset, TabularDataset.from_parquet_files):
+        dataset = make(str(tmp_path), partition_format="/{user}/{month:yyyy/MM}.txt")
+        february, march = dt.datetime(2024, 2, 1), dt.datetime(2024, 3, 1)  # noqa: DTZ001
+        assert dataset.get_partition_key_values(["month"]) == [{"month": february}, {"month": march}]
+        assert dataset.get_partition_key_values() == [
+            {"user": "a", "month": february},
+            {"user": "b", "month": february},
+            {"user": "b", "month": march},
+        ]
+
+
+def test_values_of_key_folders_are_listed(tmp_path):
+    for folder in ("k=b%2F", "k=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "f").write_text("x")
+    assert FileDataset(str(tmp_path)).get_partition_key_values() == [{"k": None}, {"k": "b/"}]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "keys", "problem"),
+    [
+        (FileDataset("/tmp/{{ ds }}"), None, "path is .*, which only a run knows"),
+        (FileDataset(PipelineParameter("p", "x")), None, "path is PipelineParameter.*, which only a run knows"),
+        (TabularDataset.from_sql_query("SELECT 1", "db").partition_by(["a"]), None, "is a query, which only plan runs"),
+        (FileDataset(__file__), None, "has no partition_format and no folders named key=value"),
+        (FileDataset(__file__, "/{name}.py"), ["x"], r"has the keys \['name'\], so it cannot be cut by \['x'\]"),
+        (parquet(__file__).partition_by(["a"]), ["b"], r"keys is \['b'\]; there are the keys \['a'\], but no \['b'\]"),
+    ],
+)
+def test_values_that_cannot_be_told_are_an_error(dataset, keys, problem):
+    with pytest.raises(ConfigError, match=problem):
+        dataset.get_partition_key_values(keys)
+
+
+def test_a_path_without_files_has_no_values_to_tell(tmp_path):
+    with pytest.raises(EmptyInputError, match="matched no file"):
+        FileDataset(f"{tmp_path}/*").get_partition_key_values()
 
 
 # A node
