@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError, RunFolderError
 from airflow_prs.node.desk import ShardDesk
-from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.protocols import Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.run_status import RunStatus
@@ -69,7 +69,7 @@ class Crew:
     slots: int
     rules: Rules
     suspects: list[MiniBatch]
-    start: Callable[[int, Callable[[dict[str, Any]], None]], Awaitable[WorkerProcess]]
+    start: Callable[[int, Callable[[list[Message]], None]], Awaitable[WorkerProcess]]
     resources: ResourceLog
     sample_s: float
     stuck_s: float | None
@@ -127,7 +127,6 @@ class Supervisor:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_over = False
         self._start_failures = 0
-        self._was_ready = False
         self._look_now = asyncio.Event()
         self._stir = asyncio.Event()
         self._looked_at = time.monotonic()
@@ -175,20 +174,22 @@ class Supervisor:
             for slot in self._slots:
                 slot.leave() if closing is Closing.DONE else slot.kill()
             self._stir.set()
-            await asyncio.gather(*keepers, return_exceptions=True)
-            await self._end_parts(background)
-            await self._close(closing)
+            leaving = asyncio.gather(*keepers, return_exceptions=True)
+            try:
+                if closing is Closing.DONE:
+                    # What is done is durable at once; shutdown() has nothing to do with it.
+                    await self._close(closing)
+            finally:
+                await leaving
+                await self._end_parts(background)
+            if closing is not Closing.DONE:
+                await self._close(closing)
 
     # What slots need
 
-    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+    async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
-
-        def hear(message: dict[str, Any]) -> None:
-            self._was_ready = self._was_ready or "ready" in message
-            on_message(message)
-
-        return await self._crew.start(slot, hear)
+        return await self._crew.start(slot, on_messages)
 
     def take_start_failure(self, failure: StartFailure) -> None:
         """Take a process that did not become ready; too many of them end the node."""
@@ -214,7 +215,7 @@ class Supervisor:
         if failure.stage == "import":
             hint = self._crew.explain_import(failure.error) or "It is shown above."
             return EntryScriptError(f"{text}\n\nThe entry script {script} cannot be used. {hint}")
-        if failure.stage == "timeout" and not self._was_ready:
+        if failure.stage == "timeout" and not any(slot.was_ready for slot in self._slots):
             return NodeError(
                 f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
             )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_PER_GROUP = 8192
+_ROWS_AT_ONCE = 512
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
@@ -75,7 +76,7 @@ def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
     for group, start, stop in _row_groups(file):
         if start < end and first < stop:
             rows = file.read_row_group(group).slice(max(0, first - start), end - max(first, start))
-            yield from map(_mini_batch, rows.to_pylist())
+            yield from _mini_batches(rows)
 
 
 def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatch]:
@@ -89,7 +90,7 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
         wanted = indices[bisect.bisect_left(indices, start) : bisect.bisect_left(indices, stop)]
         if wanted:
             rows = file.read_row_group(group).take([index - start for index in wanted])
-            yield from map(_mini_batch, rows.to_pylist())
+            yield from _mini_batches(rows)
 
 
 def read_item_counts(path: Path, first: int, end: int) -> list[int]:
@@ -183,16 +184,25 @@ def _table(group: list[MiniBatch], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _mini_batch(row: dict[str, Any]) -> MiniBatch:
-    partition = row["partition"]
-    return MiniBatch(
-        index=row["index"],
-        input=row["input"],
-        items=row["items"],
-        size_bytes=row["size"],
-        partition=None if partition is None else _partition(partition),
-        pieces=tuple(Piece(**piece) for piece in row["pieces"]),
-    )
+def _mini_batches(rows: pa.Table) -> Iterator[MiniBatch]:
+    """Make mini-batches of rows, column by column, a part at a time: a node waits for the first of them."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows.slice(start, _ROWS_AT_ONCE).combine_chunks()
+        indices, inputs, items, sizes, partitions = (part.column(place).to_pylist() for place in range(5))
+        lists = part.column(5).chunk(0)
+        pieces = map(Piece._make, zip(*(field.to_pylist() for field in lists.flatten().flatten()), strict=True))
+        lengths = lists.value_lengths().to_pylist()
+        for index, name, count, size, partition, length in zip(
+            indices, inputs, items, sizes, partitions, lengths, strict=True
+        ):
+            yield MiniBatch(
+                index=index,
+                input=name,
+                items=count,
+                size_bytes=size,
+                partition=None if partition is None else _partition(partition),
+                pieces=tuple(itertools.islice(pieces, length)),
+            )
 
 
 def encode_moment(value: object) -> dict[str, str]:
