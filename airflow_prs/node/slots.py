@@ -3,8 +3,8 @@ One place for a worker process: started, fed, watched by the clock, replaced.
 
 Where mini-batches are short a process gets several ahead, enough for some milliseconds, takes them one by one and
 answers each at once; the answers are heard several at a time. An asynchronous entry script works on several at once.
-The clock runs for those that it works on. If it dies, only what it worked on can be to blame: one mini-batch is charged;
-of several, each is tried alone to find out.
+The clock runs for those that it works on. If it dies, only what it worked on can be to blame: one mini-batch is
+charged; of several, each is tried alone to find out.
 """
 
 from __future__ import annotations
