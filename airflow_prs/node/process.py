@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_prs.node.memory import MemoryWitness
 from airflow_prs.node.output import LogFile, OutputPump, TaskLog
-from airflow_prs.run_folder.manifest import encode_moment
+from airflow_prs.run_folder.columns import encode_moment
 from airflow_prs.worker.channel import DONE, DONE_MARK, Done
 
 Message = dict[str, Any] | Done

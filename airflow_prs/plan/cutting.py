@@ -1,19 +1,19 @@
-"""Cutting files, records and row groups into mini-batches; nothing here reads a file."""
+"""Cutting files and records into mini-batches; nothing here reads a file."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.records import MiniBatch, Piece
+from airflow_prs.plan.paths import Paths
+from airflow_prs.records import MiniBatch
+from airflow_prs.run_folder.columns import NONE, PIECES, ROWS, batch_of, encode_partition, mini_batches_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-_NONE = -1
+    import pyarrow as pa
 
 
 class Cut:
@@ -26,13 +26,14 @@ class Cut:
     :ivar sizes: bytes of each mini-batch.
     """
 
-    def __init__(self, name: str, paths: Sequence[str]) -> None:
+    def __init__(self, name: str, paths: Iterable[str]) -> None:
         self.name = name
         self.items = array("q")
         self.sizes = array("q")
-        self._paths = paths
-        self._pieces: tuple[array[int], ...] = tuple(array("q") for _ in range(4))
-        self._ends = array("q")
+        self._paths = Paths.of(paths)
+        self._files, self._row_groups = array("i"), array("i")
+        self._begins, self._ends = array("q"), array("q")
+        self._piece_ends = array("q", [0])
         self._partitions: dict[int, Mapping[str, Any]] = {}
         self._open_items = self._open_size = 0
 
@@ -40,33 +41,52 @@ class Cut:
         return len(self.items)
 
     def add_piece(
-        self,
-        file: int,
-        *,
-        items: int,
-        size_bytes: int,
-        span: tuple[int, int] | None = None,
-        row_group: int | None = None,
+        self, file: int, *, items: int, size_bytes: int, begin: int = NONE, end: int = NONE, row_group: int = NONE
     ) -> None:
         """
-        Add a piece to the mini-batch that is being made.
+        Add a piece to the mini-batch that is being made; without a place it is the whole file.
 
         :param file: number of the file.
-        :param span: begin and end as in Piece; None: the whole file.
         """
-        begin, end = span or (_NONE, _NONE)
-        for column, value in zip(
-            self._pieces, (file, begin, end, _NONE if row_group is None else row_group), strict=True
-        ):
-            column.append(value)
+        self._files.append(file)
+        self._begins.append(begin)
+        self._ends.append(end)
+        self._row_groups.append(row_group)
         self._open_items += items
         self._open_size += size_bytes
+
+    def add_files(
+        self,
+        files: npt.NDArray[np.integer],
+        sizes: npt.NDArray[np.int64],
+        ends: npt.NDArray[np.integer],
+        partition: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Add mini-batches of whole files.
+
+        :param files: their numbers.
+        :param sizes: bytes of each file.
+        :param ends: of each mini-batch, one past its last file, counted in ``files``.
+        :param partition: key values of a mini-batch that is added alone.
+        """
+        import numpy as np
+
+        if partition is not None:
+            self._partitions[len(self.items)] = partition
+        begins = np.concatenate(([0], ends[:-1]))
+        _extend(self._piece_ends, ends + len(self._files))
+        _extend(self.items, ends - begins)
+        _extend(self.sizes, np.add.reduceat(sizes, begins) if len(sizes) else sizes)
+        _extend(self._files, files)
+        for column in (self._begins, self._ends, self._row_groups):
+            _extend(column, np.full(len(files), NONE))
 
     def close_mini_batch(self, partition: Mapping[str, Any] | None = None) -> None:
         """End the mini-batch that is being made; the next piece begins another one."""
         if partition is not None:
             self._partitions[len(self.items)] = partition
-        self._ends.append(len(self._pieces[0]))
+        self._piece_ends.append(len(self._files))
         self.items.append(self._open_items)
         self.sizes.append(self._open_size)
         self._open_items = self._open_size = 0
@@ -84,9 +104,8 @@ class Cut:
         """
         members: dict[tuple[Any, ...], array[int]] = {}
         values: list[Mapping[str, Any]] = []
-        begins = [0, *self._ends]
-        for number, begin in enumerate(begins[:-1]):
-            partition = partition_of(self._paths[self._pieces[0][begin]])
+        for number in range(len(self)):
+            partition = partition_of(self._paths[self._files[self._piece_ends[number]]])
             combination = tuple(partition.values())
             if combination not in members:
                 members[combination] = array("q")
@@ -95,49 +114,80 @@ class Cut:
         gathered = Cut(self.name, self._paths)
         for partition, numbers in zip(values, members.values(), strict=True):
             for number in numbers:
-                gathered._take(self, number, range(begins[number], begins[number + 1]))
+                gathered._take(self, number)
             gathered.close_mini_batch(partition)
         return gathered
 
-    def _take(self, other: Cut, number: int, pieces: range) -> None:
-        """Add all pieces of another cut's mini-batch to the one that is being made."""
-        for column, source in zip(self._pieces, other._pieces, strict=True):
-            column.extend(source[pieces.start : pieces.stop])
-        self._open_items += other.items[number]
-        self._open_size += other.sizes[number]
-
-    def mini_batches(self, first: int) -> Iterator[MiniBatch]:
+    def batches(self, first: int) -> Iterator[pa.RecordBatch]:
         """
-        Yield the mini-batches one by one.
+        Give the mini-batches in columns, so many at a time that memory stays bounded; see columns.batch_of.
 
         :param first: index of the first one in the whole input.
         """
-        begin = 0
-        for number, end in enumerate(self._ends):
-            yield MiniBatch(
-                index=first + number,
-                input=self.name,
-                items=self.items[number],
-                size_bytes=self.sizes[number],
-                partition=self._partitions.get(number),
-                pieces=tuple(map(self._piece, range(begin, end))),
+        import numpy as np
+
+        ends = np.asarray(self._piece_ends)
+        start = 0
+        while start < len(self):
+            within = int(np.searchsorted(ends, ends[start] + PIECES, "right")) - 1
+            stop = min(max(within, start + 1), start + ROWS, len(self))
+            pieces = slice(int(ends[start]), int(ends[stop]))
+            yield batch_of(
+                first=first + start,
+                name=self.name,
+                items=self.items[start:stop],
+                sizes=self.sizes[start:stop],
+                partitions=self._encoded(range(start, stop)),
+                piece_ends=ends[start + 1 : stop + 1] - ends[start],
+                paths=self._paths.take(np.asarray(self._files[pieces])),
+                places=[column[pieces] for column in (self._begins, self._ends, self._row_groups)],
             )
-            begin = end
+            start = stop
 
-    def _piece(self, number: int) -> Piece:
-        file, begin, end, row_group = (column[number] for column in self._pieces)
-        if begin == _NONE:
-            return Piece(self._paths[file])
-        return Piece(self._paths[file], begin, end, None if row_group == _NONE else row_group)
+    def mini_batches(self, first: int) -> Iterator[MiniBatch]:
+        """
+        Give the mini-batches one by one.
+
+        :param first: index of the first one in the whole input.
+        """
+        import pyarrow as pa
+
+        for batch in self.batches(first):
+            yield from mini_batches_of(pa.Table.from_batches([batch]))
+
+    def _encoded(self, numbers: Iterable[int]) -> list[str | None] | None:
+        if not self._partitions:
+            return None
+        found = map(self._partitions.get, numbers)
+        return [None if partition is None else encode_partition(partition) for partition in found]
+
+    def _take(self, other: Cut, number: int) -> None:
+        """Add all pieces of another cut's mini-batch to the one that is being made."""
+        pieces = slice(other._piece_ends[number], other._piece_ends[number + 1])
+        self._files += other._files[pieces]
+        self._begins += other._begins[pieces]
+        self._ends += other._ends[pieces]
+        self._row_groups += other._row_groups[pieces]
+        self._open_items += other.items[number]
+        self._open_size += other.sizes[number]
 
 
-def cut_files(name: str, paths: Sequence[str], sizes: Sequence[int], count: int) -> Cut:
-    """Cut files into mini-batches of ``count`` files."""
+def _extend(column: array[int], numbers: npt.NDArray[np.integer]) -> None:
+    column.frombytes(numbers.astype(column.typecode).tobytes())
+
+
+def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int) -> Cut:
+    """
+    Cut files into mini-batches of ``count`` files.
+
+    :param sizes: bytes of each file.
+    """
+    import numpy as np
+
+    sizes = np.asarray(sizes, np.int64)
+    total = len(sizes)
     cut = Cut(name, paths)
-    for file, size in enumerate(sizes):
-        cut.add_piece(file, items=1, size_bytes=size)
-        if (file + 1) % count == 0 or file + 1 == len(paths):
-            cut.close_mini_batch()
+    cut.add_files(np.arange(total), sizes, np.minimum(np.arange(count, total + count, count), total))
     return cut
 
 
@@ -150,15 +200,18 @@ def cut_nothing(name: str, count: int) -> Cut:
 
 
 def cut_partitions(
-    name: str, paths: Sequence[str], sizes: Sequence[int], partitions: Iterable[Mapping[str, Any]]
+    name: str, paths: Iterable[str], sizes: npt.ArrayLike, partitions: Iterable[Mapping[str, Any]]
 ) -> Cut:
     """
     Cut files into one mini-batch per combination of key values, in the order in which these first appear.
 
     A combination that only empty files have makes none.
 
+    :param sizes: bytes of each file.
     :param partitions: the values of the keys that count, one mapping a file.
     """
+    import numpy as np
+
     files: dict[tuple[Any, ...], array[int]] = {}
     values: list[Mapping[str, Any]] = []
     for file, partition in enumerate(partitions):
@@ -167,12 +220,11 @@ def cut_partitions(
             files[combination] = array("q")
             values.append(partition)
         files[combination].append(file)
+    sizes = np.asarray(sizes, np.int64)
     cut = Cut(name, paths)
-    for partition, members in zip(values, files.values(), strict=True):
-        if any(sizes[file] for file in members):
-            for file in members:
-                cut.add_piece(file, items=1, size_bytes=sizes[file])
-            cut.close_mini_batch(partition)
+    for partition, members in zip(values, map(np.asarray, files.values()), strict=True):
+        if sizes[members].any():
+            cut.add_files(members, sizes[members], np.array([len(members)]), partition)
     return cut
 
 
@@ -251,59 +303,3 @@ class RecordCutter:
     def _open(self, begin: int | np.int64, number: int) -> None:
         self._begins.append(int(begin))
         self._numbers.append(number)
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """
-    A row group of a Parquet file.
-
-    :param number: inside the file.
-    :param size_bytes: in the file, compressed.
-    """
-
-    number: int
-    rows: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows of one row group, from ``begin`` to before ``end``."""
-
-    row_group: int
-    begin: int
-    end: int
-    size_bytes: int
-
-
-def cut_row_groups(groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> Iterator[list[Rows]]:
-    """
-    Cut one file's row groups into mini-batches.
-
-    Whole row groups stand together as long as they fit; one that is too large alone is cut into even parts.
-
-    :param size: bytes or rows of a mini-batch.
-    :param is_bytes: whether size is in bytes.
-    """
-    together: list[Rows] = []
-    weight = 0
-    for group in groups:
-        own = group.size_bytes if is_bytes else group.rows
-        if together and weight + own > size:
-            yield together
-            together, weight = [], 0
-        if own > size:
-            yield from ([part] for part in _parts(group, min(group.rows, -(-own // size))))
-        elif group.rows:
-            together.append(Rows(group.number, 0, group.rows, group.size_bytes))
-            weight += own
-    if together:
-        yield together
-
-
-def _parts(group: RowGroup, count: int) -> Iterator[Rows]:
-    for part in range(count):
-        begin, end = group.rows * part // count, group.rows * (part + 1) // count
-        size = group.size_bytes * end // group.rows - group.size_bytes * begin // group.rows
-        yield Rows(group.number, begin, end, size)

@@ -82,5 +82,5 @@ def add_pieces(cut: Cut, file: int, pieces: list[tuple[int, int, int]], *, is_wh
         cut.close_mini_batch()
         return
     for begin, end, records in pieces:
-        cut.add_piece(file, items=records, size_bytes=end - begin, span=(begin, end))
+        cut.add_piece(file, items=records, size_bytes=end - begin, begin=begin, end=end)
         cut.close_mini_batch()

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import Manifest, Piece
 from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.run_folder.columns import batches_of
 from tests.makers import make_mini_batch, make_shards
 
 
 def write(path, mini_batches, *counts):
-    return manifests.write_manifest(path, mini_batches, make_shards(*counts))
+    return manifests.write_manifest(path, batches_of(mini_batches), make_shards(*counts))
 
 
 @pytest.fixture
