@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
 from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
-from airflow_prs.plan.cutting import Cut
+from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def cut_arrow_files(
     name: str, paths: Sequence[str], sizes: npt.NDArray[np.int64], size: int, *, is_bytes: bool
-) -> tuple[Cut, Columns]:
+) -> tuple[TableCut, Columns]:
     """
     Cut Arrow files (Feather among them) into mini-batches; a file in the streaming format is one mini-batch.
 
@@ -30,7 +30,7 @@ def cut_arrow_files(
     """
     import pyarrow as pa
 
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     columns: list[str] | None = None
     nullable: dict[str, str] = {}
     for file, (path, size_bytes) in enumerate(zip(paths, sizes.tolist(), strict=True)):

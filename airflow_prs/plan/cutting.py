@@ -1,9 +1,9 @@
-"""Cutting files and records into mini-batches; nothing here reads a file."""
+"""Cutting files into mini-batches, and holding what was cut; nothing here reads a file."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.plan.paths import Paths
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 class Cut:
     """
-    One input, cut into mini-batches; kept in columns, so that millions of pieces can be held.
+    Whole files of one input, cut into mini-batches; kept in columns, so that millions of them can be held.
 
     :param name: of the input.
-    :param paths: the files that pieces refer to by number.
+    :param paths: the files, which are referred to by number.
     :ivar items: items of each mini-batch.
     :ivar sizes: bytes of each mini-batch.
     """
@@ -31,29 +31,12 @@ class Cut:
         self.items = array("q")
         self.sizes = array("q")
         self._paths = Paths.of(paths)
-        self._files, self._row_groups = array("i"), array("i")
-        self._begins, self._ends = array("q"), array("q")
+        self._files = array("i")
         self._piece_ends = array("q", [0])
         self._partitions: dict[int, Mapping[str, Any]] = {}
-        self._open_items = self._open_size = 0
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def add_piece(
-        self, file: int, *, items: int, size_bytes: int, begin: int = NONE, end: int = NONE, row_group: int = NONE
-    ) -> None:
-        """
-        Add a piece to the mini-batch that is being made; without a place it is the whole file.
-
-        :param file: number of the file.
-        """
-        self._files.append(file)
-        self._begins.append(begin)
-        self._ends.append(end)
-        self._row_groups.append(row_group)
-        self._open_items += items
-        self._open_size += size_bytes
 
     def add_files(
         self,
@@ -73,50 +56,12 @@ class Cut:
         import numpy as np
 
         if partition is not None:
-            self._partitions[len(self.items)] = partition
+            self._partitions[len(self)] = partition
         begins = np.concatenate(([0], ends[:-1]))
         _extend(self._piece_ends, ends + len(self._files))
         _extend(self.items, ends - begins)
         _extend(self.sizes, np.add.reduceat(sizes, begins) if len(sizes) else sizes)
         _extend(self._files, files)
-        for column in (self._begins, self._ends, self._row_groups):
-            _extend(column, np.full(len(files), NONE))
-
-    def close_mini_batch(self, partition: Mapping[str, Any] | None = None) -> None:
-        """End the mini-batch that is being made; the next piece begins another one."""
-        if partition is not None:
-            self._partitions[len(self.items)] = partition
-        self._piece_ends.append(len(self._files))
-        self.items.append(self._open_items)
-        self.sizes.append(self._open_size)
-        self._open_items = self._open_size = 0
-
-    def add_empty(self) -> None:
-        """Add a mini-batch of one item that has no data."""
-        self._open_items = 1
-        self.close_mini_batch()
-
-    def gather(self, partition_of: Callable[[str], Mapping[str, Any]]) -> Cut:
-        """
-        Put the mini-batches of equal key values together, in the order in which these first appear.
-
-        :param partition_of: gives the values of a file, from its path; no mini-batch here crosses files.
-        """
-        members: dict[tuple[Any, ...], array[int]] = {}
-        values: list[Mapping[str, Any]] = []
-        for number in range(len(self)):
-            partition = partition_of(self._paths[self._files[self._piece_ends[number]]])
-            combination = tuple(partition.values())
-            if combination not in members:
-                members[combination] = array("q")
-                values.append(partition)
-            members[combination].append(number)
-        gathered = Cut(self.name, self._paths)
-        for partition, numbers in zip(values, members.values(), strict=True):
-            for number in numbers:
-                gathered._take(self, number)
-            gathered.close_mini_batch(partition)
-        return gathered
 
     def batches(self, first: int) -> Iterator[pa.RecordBatch]:
         """
@@ -140,7 +85,7 @@ class Cut:
                 partitions=self._encoded(range(start, stop)),
                 piece_ends=ends[start + 1 : stop + 1] - ends[start],
                 paths=self._paths.take(np.asarray(self._files[pieces])),
-                places=[column[pieces] for column in (self._begins, self._ends, self._row_groups)],
+                places=self._places(pieces),
             )
             start = stop
 
@@ -155,13 +100,77 @@ class Cut:
         for batch in self.batches(first):
             yield from mini_batches_of(pa.Table.from_batches([batch]))
 
+    def _places(self, pieces: slice) -> Sequence[array[int]]:
+        """Give begin, end and row group of some pieces."""
+        return [array("q", [NONE]) * (pieces.stop - pieces.start)] * 3
+
     def _encoded(self, numbers: Iterable[int]) -> list[str | None] | None:
         if not self._partitions:
             return None
         found = map(self._partitions.get, numbers)
         return [None if partition is None else encode_partition(partition) for partition in found]
 
-    def _take(self, other: Cut, number: int) -> None:
+
+class TableCut(Cut):
+    """Parts of files, cut into mini-batches one after the other."""
+
+    def __init__(self, name: str, paths: Iterable[str]) -> None:
+        super().__init__(name, paths)
+        self._begins, self._ends, self._row_groups = array("q"), array("q"), array("i")
+        self._open_items = self._open_size = 0
+
+    def add_piece(
+        self, file: int, *, items: int, size_bytes: int, begin: int = NONE, end: int = NONE, row_group: int = NONE
+    ) -> None:
+        """
+        Add a piece to the mini-batch that is being made; without a place it is the whole file.
+
+        :param file: number of the file.
+        """
+        self._files.append(file)
+        self._begins.append(begin)
+        self._ends.append(end)
+        self._row_groups.append(row_group)
+        self._open_items += items
+        self._open_size += size_bytes
+
+    def close_mini_batch(self, partition: Mapping[str, Any] | None = None) -> None:
+        """End the mini-batch that is being made; the next piece begins another one."""
+        if partition is not None:
+            self._partitions[len(self)] = partition
+        self._piece_ends.append(len(self._files))
+        self.items.append(self._open_items)
+        self.sizes.append(self._open_size)
+        self._open_items = self._open_size = 0
+
+    def add_nothing(self) -> None:
+        """Add a mini-batch of one item that has no data."""
+        self._open_items = 1
+        self.close_mini_batch()
+
+    def gather(self, partition_of: Callable[[str], Mapping[str, Any]]) -> TableCut:
+        """
+        Put the mini-batches of equal key values together, in the order in which these first appear.
+
+        :param partition_of: gives the values of a file, from its path; no mini-batch here crosses files.
+        """
+        members: dict[tuple[Any, ...], array[int]] = {}
+        values: list[Mapping[str, Any]] = []
+        for number in range(len(self)):
+            partition = partition_of(self._paths[self._files[self._piece_ends[number]]])
+            combination = tuple(partition.values())
+            if combination not in members:
+                members[combination] = array("q")
+                values.append(partition)
+            members[combination].append(number)
+        gathered = TableCut(self.name, self._paths)
+        for partition, numbers in zip(values, members.values(), strict=True):
+            for number in numbers:
+                gathered._take(self, number)
+            gathered.close_mini_batch(partition)
+        return gathered
+
+    def _take(self, other: TableCut, number: int) -> None:
         """Add all pieces of another cut's mini-batch to the one that is being made."""
         pieces = slice(other._piece_ends[number], other._piece_ends[number + 1])
         self._files += other._files[pieces]
@@ -171,9 +180,12 @@ class Cut:
         self._open_items += other.items[number]
         self._open_size += other.sizes[number]
 
+    def _places(self, pieces: slice) -> Sequence[array[int]]:
+        return [self._begins[pieces], self._ends[pieces], self._row_groups[pieces]]
+
 
 def _extend(column: array[int], numbers: npt.NDArray[np.integer]) -> None:
-    column.frombytes(numbers.astype(column.typecode).tobytes())
+    column.frombytes(numbers.astype(column.typecode).view("u1").data)
 
 
 def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int) -> Cut:
@@ -192,10 +204,10 @@ def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int)
 
 
 def cut_nothing(name: str, count: int) -> Cut:
-    """Make mini-batches without any input."""
-    cut = Cut(name, ())
+    """Make mini-batches of one item each, without any data."""
+    cut = TableCut(name, ())
     for _ in range(count):
-        cut.add_empty()
+        cut.add_nothing()
     return cut
 
 
@@ -226,80 +238,3 @@ def cut_partitions(
         if sizes[members].any():
             cut.add_files(members, sizes[members], np.array([len(members)]), partition)
     return cut
-
-
-class RecordCutter:
-    """
-    Cuts one file's records into mini-batches while they are found, keeping no more than the cuts.
-
-    :param size: bytes or records of a mini-batch; a record that is larger alone is a mini-batch of its own.
-    :param is_bytes: whether size is in bytes.
-    """
-
-    def __init__(self, size: int, *, is_bytes: bool) -> None:
-        self._size = size
-        self._is_bytes = is_bytes
-        self._begins = array("q")
-        self._numbers = array("q")
-        self._seen = 0
-        self._last = 0
-
-    def feed(self, starts: npt.NDArray[np.int64]) -> None:
-        """
-        Take the next records.
-
-        :param starts: first byte of each.
-        """
-        if not len(starts):
-            return
-        if not self._begins:
-            self._open(starts[0], 0)
-        if self._is_bytes:
-            self._cut_by_bytes(starts)
-        else:
-            self._cut_by_records(starts)
-        self._seen += len(starts)
-        self._last = int(starts[-1])
-
-    def finish(self, end: int) -> list[tuple[int, int, int]]:
-        """
-        Cut what is left.
-
-        :param end: one past the last byte.
-        :return: begin, end and number of records of each mini-batch.
-        """
-        import numpy as np
-
-        if self._begins and self._is_bytes:
-            self._cut_by_bytes(np.array([end]))
-        if self._begins and self._begins[-1] == end:
-            self._begins.pop()
-            self._numbers.pop()
-        ends = [*self._begins[1:], end]
-        numbers = [*self._numbers[1:], self._seen]
-        return [
-            (begin, stop, next_number - number)
-            for begin, stop, number, next_number in zip(self._begins, ends, self._numbers, numbers, strict=False)
-        ]
-
-    def _cut_by_records(self, starts: npt.NDArray[np.int64]) -> None:
-        first = max(self._size, -(-self._seen // self._size) * self._size)
-        for number in range(first, self._seen + len(starts), self._size):
-            self._open(starts[number - self._seen], number)
-
-    def _cut_by_bytes(self, starts: npt.NDArray[np.int64]) -> None:
-        """Begin the next mini-batch at the last record that starts within reach of the one that is open."""
-        while True:
-            begin = self._begins[-1]
-            beyond = int(starts.searchsorted(begin + self._size, "right"))
-            if beyond == len(starts):
-                return
-            within = int(starts[beyond - 1]) if beyond else self._last
-            if within > begin:
-                self._open(within, self._seen + beyond - 1)
-            else:
-                self._open(starts[beyond], self._seen + beyond)
-
-    def _open(self, begin: int | np.int64, number: int) -> None:
-        self._begins.append(int(begin))
-        self._numbers.append(number)

@@ -13,7 +13,7 @@ from airflow_prs.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.arrow import cut_arrow_files
-from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
+from airflow_prs.plan.cutting import Cut, TableCut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.json_lines import cut_json_lines_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
@@ -98,7 +98,7 @@ def _cut_table(dataset: TabularDataset, listing: Listing, config: ParallelRunCon
     return cut, _with_key_columns(spec, keys) if keys else spec
 
 
-def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) -> tuple[Cut, InputSpec]:
+def _cut_rows(dataset: TabularDataset, listing: Listing, size: MiniBatchSize) -> tuple[TableCut, InputSpec]:
     """Cut the rows of each file, with nothing known of keys."""
     name = str(dataset.name)
     is_bytes = size.unit != "rows"

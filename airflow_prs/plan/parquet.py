@@ -9,7 +9,7 @@ from typing import Any
 from airflow_prs.errors import InputError
 from airflow_prs.plan.ahead import read_ahead
 from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
-from airflow_prs.plan.cutting import Cut
+from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
 
 Filter = Sequence[Any]
@@ -18,7 +18,7 @@ Filter = Sequence[Any]
 
 def cut_parquet_files(
     name: str, paths: Sequence[str], size: int, *, is_bytes: bool, rows_filter: Filter | None = None
-) -> tuple[Cut, Columns]:
+) -> tuple[TableCut, Columns]:
     """
     Cut Parquet files into mini-batches.
 
@@ -29,7 +29,7 @@ def cut_parquet_files(
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one.
     """
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     columns: list[str] | None = None
     nullable: dict[str, str] = {}
     for file, (path, footer) in enumerate(zip(paths, read_ahead(_read_footer, paths), strict=True)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from airflow_prs.plan.cutting import Cut
+from airflow_prs.plan.cutting import TableCut
 
 
 class RowGroup(NamedTuple):
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     size_bytes: int
 
 
-def add_row_groups(cut: Cut, file: int, groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> None:
+def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> None:
     """Cut one file's row groups, or what is like them, and add the mini-batches."""
     for mini_batch in cut_row_groups(groups, size, is_bytes=is_bytes):
         for row_group, begin, end, size_bytes in mini_batch:
