@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 SCHEMA = 1
 """Number of the run folder's layout; readers refuse a higher one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """
-    A part of one file.
+    A part of one file; there are so many of them that it counts how fast they are made.
 
     :param path: the file.
     :param begin: first byte of a delimited file, or first row inside ``row_group``; None: the whole file.
@@ -166,7 +165,7 @@ class Outcome:
     :param length: bytes of its rows.
     :param crc: CRC-32 of these bytes.
     :param started: moment at which its last try began, seconds since the epoch (UTC).
-    :param duration_s: from hand-out to answer of the last try.
+    :param duration_s: of the last try, from when the worker process took it up until its rows were written.
     :param run_s: inside run().
     :param cpu_s: CPU time of the worker process meanwhile.
     """

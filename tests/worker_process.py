@@ -82,7 +82,7 @@ class Supervisor:
         return self.receive()
 
     def hand_out(self, *orders):
-        os.write(self._channel._fd, b"".join(encode_frame({"run": order}) for order in orders))
+        os.write(self._channel._fd, b"".join(encode_frame({"run": [order]}) for order in orders))
 
     def rows(self, done):
         """The rows that an answer speaks of, checked."""

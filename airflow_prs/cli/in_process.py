@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 import sys
-import time
 import traceback
 import uuid
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker import azureml_core, entry_script, failures, formats, readers, rows, script
+from airflow_prs.worker.channel import Done
 from airflow_prs.worker.working import Order, Try
 
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class _ShardRun:
             logger.info("mini-batch %d: %s (%.3g s)", outcome.index, what, outcome.duration_s)
 
     def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
-        hand, this, began = Hand(mini_batch, 1), Try(mini_batch.index), time.perf_counter()
+        hand, this = Hand(mini_batch, 1), Try(mini_batch.index)
         try:
             order = Order(*order_of(hand, has_tables=self._settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items)
@@ -140,17 +140,18 @@ class _ShardRun:
             this.end()
             has_rows = self._settings.config.output_action == "append_row"
             place = rows_file.append(elements) if has_rows else (0, 0, 0)
-            answer = this.done(len(elements), place)["done"]
+            answer = Done(*this.done(len(elements), place)["done"])
         except (Exception, SystemExit) as error:
             # Who leaves the debugger wants to leave.
             if not self._goes_on or isinstance(error, bdb.BdbQuit):
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
-            return self._failure(mini_batch, this.failed(error)["try_failed"], time.perf_counter() - began)
-        return outcome_of(hand, answer, process=0, duration_s=time.perf_counter() - began), None
+            return self._failure(mini_batch, this.failed(error)["try_failed"])
+        return outcome_of(hand, answer, process=0), None
 
-    def _failure(self, mini_batch: MiniBatch, answer: dict[str, Any], duration_s: float) -> tuple[Outcome, FailedTry]:
+    def _failure(self, mini_batch: MiniBatch, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
         index, started, status = mini_batch.index, answer["started"], Status[answer["status"]]
+        duration_s = answer["duration_s"]
         outcome = Outcome(
             index=index,
             status=status,

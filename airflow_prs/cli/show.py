@@ -126,8 +126,20 @@ def _state(sight: _Sight) -> str:
     return (
         f"Not over: {progress.done:,} of {progress.total:,} mini-batches done, {progress.failed:,} of them failed; "
         f"{progress.failing:,} will be tried again; {progress.items_succeeded:,} of {progress.items_total:,} items "
-        f"succeeded, {progress.items_failed:,} failed."
+        f"succeeded, {progress.items_failed:,} failed.{_pace(sight.folder, progress.total - progress.done)}"
     )
+
+
+def _pace(folder: RunFolder, left: int) -> str:
+    """Say how fast the running nodes are, as they told last."""
+    try:
+        status = json.loads(folder.names.status.read_bytes())
+    except FileNotFoundError:
+        return ""
+    rate = status["mini_batches_per_s"]
+    if not rate or time.time() - status["at"] > _QUIET_S:
+        return ""
+    return f"\n{rate:.3g} mini-batches a second, about {left / rate:,.0f} seconds to go."
 
 
 def _shard_lines(states: tuple[ShardState, ...]) -> Iterator[str]:

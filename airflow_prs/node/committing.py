@@ -14,6 +14,7 @@ from airflow_prs.run_folder.attempts import Attempt
 GROUP_S = 0.5
 GROUP_BYTES = 64 * 1024 * 1024
 SMALLEST_WINDOW = 64
+_FASTEST_GROWTH = 4
 
 
 class Committer:
@@ -33,17 +34,20 @@ class Committer:
         self._outcomes: list[Outcome] = []
         self._tries: list[FailedTry] = []
         self._bytes = 0
+        self._busy_s = 0.0
         self._window = SMALLEST_WINDOW
         self._last = time.monotonic()
         self._urgent = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_over = False
+        self._is_closed = False
         self.is_granting = True
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome."""
         self._outcomes.append(outcome)
         self._bytes += outcome.length
+        self._busy_s += outcome.duration_s
         if self._bytes > GROUP_BYTES:
             self._urgent.set()
 
@@ -54,6 +58,16 @@ class Committer:
     def hurry(self) -> None:
         """Ask for a commit now."""
         self._urgent.set()
+
+    @property
+    def grants_below(self) -> float:
+        """How few granted mini-batches are left when it is time to grant more, so that nobody has to wait for it."""
+        return self._window / 2
+
+    def grant(self) -> None:
+        """Ask for a commit that grants more, unless one is under way: it does."""
+        if not self._lock.locked():
+            self._urgent.set()
 
     def end(self) -> None:
         """Let run() come to its end."""
@@ -78,18 +92,22 @@ class Committer:
         A commit that has begun goes through even if whoever waits for it is cancelled.
 
         :param trying: see Attempt.commit.
-        :param closing: see Attempt.commit.
+        :param closing: see Attempt.commit; nothing is committed after it.
         """
         await asyncio.shield(asyncio.ensure_future(self._commit(trying, closing)))
 
     async def _commit(self, trying: tuple[int, int] | None, closing: Closing | None) -> None:
         async with self._lock:
             self._urgent.clear()
+            if self._is_closed:
+                return
+            self._is_closed = closing is not None
             outcomes, tries = self._outcomes, self._tries
+            busy_s, self._busy_s = self._busy_s, 0.0
             self._outcomes, self._tries, self._bytes = [], [], 0
             granted = self._queue.granted
             if self.is_granting and closing is None:
-                granted = self._queue.extend_grant(self._widen(len(outcomes)))
+                granted = self._queue.extend_grant(self._widen(len(outcomes), busy_s))
             await asyncio.to_thread(
                 self._attempt.commit,
                 outcomes,
@@ -103,9 +121,15 @@ class Committer:
             self._queue.granted = granted
         self.on_commit()
 
-    def _widen(self, outcomes: int) -> int:
-        """Grant what half a second takes: enough to keep going, little to suspect if the node dies."""
+    def _widen(self, outcomes: int, busy_s: float) -> int:
+        """
+        Grant what two groups take: enough to keep going, little to suspect if the node dies.
+
+        :param busy_s: seconds that the processes worked on these outcomes, all together.
+        """
         now = time.monotonic()
-        elapsed, self._last = max(now - self._last, 1e-3), now
-        self._window = max(SMALLEST_WINDOW, min(2 * self._window, int(2 * GROUP_S * outcomes / elapsed)))
+        # The shorter: init() lies between the first two commits, and several processes share what they were busy.
+        elapsed_s, self._last = max(min(now - self._last, busy_s), 1e-3), now
+        enough = int(2 * GROUP_S * outcomes / elapsed_s)
+        self._window = max(SMALLEST_WINDOW, min(_FASTEST_GROWTH * self._window, enough))
         return self._window

@@ -92,8 +92,8 @@ class ShardDesk:
             hand, self._alone = (self._alone, None) if slot == 0 else (None, self._alone)
         else:
             hand = self._queue.take(may_be_alone=may_be_alone)
-            if self._queue.is_blocked:
-                self.committer.hurry()
+            if self._queue.left_of_grant < self.committer.grants_below:
+                self.committer.grant()
         if hand is not None:
             self.tally.count_handed_out(hand.try_number)
         return hand
@@ -196,7 +196,7 @@ class ShardDesk:
         self.committer.add(outcome)
         self._board.count(outcome)
         self._reply(None)
-        if self.tally.progress().done == self._shard.count:
+        if self.tally.done == self._shard.count:
             self.is_done.set()
 
     def _reply(self, hand: Hand | None) -> None:

@@ -16,11 +16,16 @@ from typing import Any
 
 from airflow_prs.node.memory import MemoryWitness
 from airflow_prs.node.output import LogFile, OutputPump, TaskLog
-from airflow_prs.run_folder.manifest import encode_value
+from airflow_prs.run_folder.columns import encode_value
+from airflow_prs.worker.channel import DONE, DONE_MARK, Done
+
+Message = dict[str, Any] | Done
+"""What a worker process says."""
 
 _RUNTIME = Path(__file__).parent.parent / "worker"
 _LENGTH = struct.Struct(">I")
 _DRAIN_S = 5.0
+_encode = json.JSONEncoder(separators=(",", ":"), default=encode_value).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,26 +54,36 @@ class ProcessPlan:
 class _Frames(asyncio.Protocol):
     """Cuts the bytes of the channel into messages."""
 
-    def __init__(self, on_message: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, on_messages: Callable[[list[Message]], None]) -> None:
         self.closed = asyncio.Event()
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._buffer = bytearray()
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
         buffer += data
+        messages: list[Message] = []
         start = 0
         while len(buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, start)
             end = start + _LENGTH.size + length
             if len(buffer) < end:
                 break
-            self._on_message(json.loads(buffer[start + _LENGTH.size : end]))
+            messages.append(_decode(buffer, start, end))
             start = end
         del buffer[:start]
+        if messages:
+            self._on_messages(messages)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed.set()
+
+
+def _decode(buffer: bytearray, start: int, end: int) -> Message:
+    if buffer[start + _LENGTH.size] == DONE_MARK:
+        return Done._make(DONE.unpack_from(buffer, start)[2:])
+    message: dict[str, Any] = json.loads(buffer[start + _LENGTH.size : end])
+    return message
 
 
 class _Sender:
@@ -83,6 +98,7 @@ class _Sender:
         self._socket = channel.dup()
         self._socket.settimeout(0)
         self._waiting = bytearray()
+        self._is_full = False
 
     def write(self, data: bytes) -> None:
         self._waiting += data
@@ -100,12 +116,16 @@ class _Sender:
             while self._waiting:
                 del self._waiting[: self._socket.send(self._waiting)]
         except BlockingIOError:
-            loop.add_writer(self._socket, self._send)
+            if not self._is_full:
+                self._is_full = True
+                loop.add_writer(self._socket, self._send)
             return
         except OSError:
             # The process is gone, which the other end of the channel tells in its own time.
             self._waiting.clear()
-        loop.remove_writer(self._socket)
+        if self._is_full:
+            self._is_full = False
+            loop.remove_writer(self._socket)
 
 
 class _Control(asyncio.Protocol):
@@ -157,8 +177,18 @@ class WorkerProcess:
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
-        encoded = [json.dumps(message, separators=(",", ":"), default=encode_value).encode() for message in messages]
+        encoded = [_encode(message).encode() for message in messages]
         self._sender.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
+
+    def rest(self, seconds: float) -> None:
+        """Let answers gather in the channel for a while: who reads each at once is woken up for each."""
+        if not self._channel.is_closing() and self._channel.is_reading():
+            self._channel.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self._channel.is_closing():
+            self._channel.resume_reading()
 
     def log_for_script(self, lines: str) -> None:
         """Write what the entry script's own logger says into its log file."""
@@ -199,7 +229,7 @@ class WorkerProcess:
 async def start_process(
     plan: ProcessPlan,
     *,
-    on_message: Callable[[dict[str, Any]], None],
+    on_messages: Callable[[list[Message]], None],
     log_files: Mapping[str, Path],
     task_log: TaskLog,
     redact: Callable[[str], str],
@@ -207,7 +237,7 @@ async def start_process(
     """
     Start a worker process.
 
-    :param on_message: called with each message of the process, in the event loop.
+    :param on_messages: called with what the process has said, in its order, in the event loop.
     :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
     """
     loop = asyncio.get_running_loop()
@@ -216,7 +246,7 @@ async def start_process(
     with channel_there, control_there:
         guard = _spawn(plan, control_there.fileno(), channel_there.fileno())
     sender = _Sender(channel_here)
-    channel, frames = await loop.create_connection(lambda: _Frames(on_message), sock=channel_here)
+    channel, frames = await loop.create_connection(lambda: _Frames(on_messages), sock=channel_here)
     control = await loop.create_connection(_Control, sock=control_here)
     pumps = []
     for name, pipe in (("stdout", guard.stdout), ("stderr", guard.stderr)):

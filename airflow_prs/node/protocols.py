@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.queue import Hand
 from airflow_prs.records import Outcome, Status
+from airflow_prs.worker.channel import Done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ class Desk(Protocol):
 class Home(Protocol):
     """Where slots get their processes."""
 
-    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+    async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
 
     def take_start_failure(self, failure: StartFailure) -> None:
@@ -115,14 +116,13 @@ def order_of(hand: Hand, *, has_tables: bool) -> list[Any]:
     return [mini_batch.index, hand.try_number, mini_batch.input, mini_batch.items, partition, pieces]
 
 
-def outcome_of(hand: Hand, answer: list[Any], *, process: int, duration_s: float) -> Outcome:
+def outcome_of(hand: Hand, answer: Done, *, process: int) -> Outcome:
     """
     Make an outcome of a worker's answer to a mini-batch that succeeded.
 
-    :param answer: index, returned elements, offset, length and CRC-32 of the rows, start, seconds in run(), and of CPU.
     :param process: number of the worker process.
     """
-    index, returned, offset, length, crc, started, run_s, cpu_s = answer
+    index, returned, offset, length, crc, started, duration_s, run_s, cpu_s = answer
     return Outcome(
         index=index,
         status=Status.RUN_DONE,

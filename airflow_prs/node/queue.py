@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -67,9 +68,11 @@ class WorkQueue:
         return len(self._again) + len(self._waiting) + self._unread
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether something is left that the next commit must grant first."""
-        return not self._again and self._next is not None and self._next.index >= self.granted
+    def left_of_grant(self) -> float:
+        """How many indices are granted and not yet handed out; infinite where all that is left is granted."""
+        if self._next is None or self.granted >= self._shard.end:
+            return math.inf
+        return self.granted - self._next.index
 
     @property
     def has_waited(self) -> bool:

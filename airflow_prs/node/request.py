@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from airflow_prs.node.installing import Method
 from airflow_prs.run_folder.folder import RunFolder
@@ -24,6 +25,7 @@ class NodeRequest:
     :param environments_root: folder of the environments that this machine has made.
     :param install_method: what makes them: ``uv``, ``pip``, or ``auto`` for uv where there is one.
     :param tells_results: whether worker processes say what run() returned, for who looks on.
+    :param tell_progress: is told now and then how far the shard is, in a few numbers; returns at once.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     :param redact: masks secrets in what processes print.
     :param logger: the task's.
@@ -39,6 +41,7 @@ class NodeRequest:
     environments_root: Path = field(default_factory=lambda: Path.home() / ".cache" / "airflow_prs" / "environments")
     install_method: Method = "auto"
     tells_results: bool = False
+    tell_progress: Callable[[Mapping[str, Any]], None] = lambda _progress: None
     is_orphaned: Callable[[], bool] = lambda: False
     redact: Callable[[str], str] = lambda text: text
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))

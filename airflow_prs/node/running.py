@@ -16,6 +16,7 @@ from airflow_prs.node.protocols import Rules
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.resources import ResourceLog
+from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.staging import Stage
 from airflow_prs.node.starting import Starter
 from airflow_prs.node.status import StatusBoard
@@ -90,12 +91,12 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     stage = Stage(request.folder.names.source_zip)
     try:
         starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
-        _run_in_thread(lambda: Supervisor(_crew(shard, settings, starter, watcher)))
+        _run_in_thread(lambda: Supervisor(_crew(shard, manifest, settings, starter, watcher)))
     finally:
         stage.remove()
 
 
-def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
+def _crew(shard: Shard, manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
     request, attempt = starter.request, starter.attempt
     config, inherited = settings.config, attempt.inheritance
     pending = int((~inherited.done).sum())
@@ -109,7 +110,14 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
             delay_s=config.retry_delay_s,
             count_failed_tries=config.count_failed_tries,
         ),
-        StatusBoard(attempt.names.status, shard, attempt.claim.node, inherited.done),
+        StatusBoard(
+            attempt.names.status,
+            shard,
+            manifest.mini_batches,
+            attempt.claim.node,
+            done=inherited.done,
+            failed=inherited.failed,
+        ),
         slots=slots,
         log_of=starter.log_of,
         say=lambda text: request.logger.info("%s", text),
@@ -118,6 +126,7 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
         desk=desk,
         attempt=attempt,
         watcher=watcher,
+        run_status=RunStatus(request.folder, manifest),
         slots=slots,
         rules=_rules(settings),
         suspects=_find(request.folder, inherited.suspects),
@@ -127,6 +136,7 @@ def _crew(shard: Shard, settings: RunSettings, starter: Starter, watcher: Watche
         stuck_s=settings.progress_update_timeout_s,
         entry_script=config.entry_script,
         explain_import=starter.explain_import,
+        tell_progress=request.tell_progress,
         logger=request.logger,
     )
 

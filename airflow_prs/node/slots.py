@@ -1,9 +1,10 @@
 """
 One place for a worker process: started, fed, watched by the clock, replaced.
 
-Where mini-batches are short a process gets several ahead and takes them one by one; an asynchronous entry script works
-on several at once. The clock runs for those that it works on. If it dies, only what it worked on can be to blame: one
-mini-batch is charged; of several, each is tried alone to find out.
+Where mini-batches are short a process gets several ahead, enough for some milliseconds, takes them one by one and
+answers each at once; the answers are heard several at a time. An asynchronous entry script works on several at once.
+The clock runs for those that it works on. If it dies, only what it worked on can be to blame: one mini-batch is
+charged; of several, each is tried alone to find out.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_prs.node.memory import used_bytes
-from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.protocols import Desk, Failure, Home, Rules, StartFailure, order_of, outcome_of
 from airflow_prs.node.queue import Hand
 from airflow_prs.records import Status
+from airflow_prs.worker.channel import Done
 
-_AHEAD_S = 0.01
-_MOST_AHEAD = 32
+_AHEAD_S = 0.02
+_MOST_AHEAD = 512
+_SHORTEST_REST_S, _LONGEST_REST_S = 0.001, 0.005
 _MOST_FAILED_TRIES = 10
 _SMOOTHING = 0.2
 _CANCEL_S = 5.0
@@ -70,8 +73,9 @@ class Slot:
         self._home = home
         self._rules = rules
         self._life: _Life | None = None
+        self.was_ready = False
         self._is_over = False
-        self._seconds_each = 1.0
+        self._seconds_each = 0.0
 
     @property
     def process(self) -> tuple[str, int] | None:
@@ -81,13 +85,12 @@ class Slot:
 
     async def live(self) -> None:
         """Run one worker process from its start to its end."""
-        early: list[dict[str, Any]] = []
-        process = await self._home.start(self.number, lambda message: self._hear(message, early))
+        early: list[Message] = []
+        process = await self._home.start(self.number, lambda messages: self._hear(messages, early))
         self._life = _Life(process=process, began=time.monotonic())
         if self._is_over:
             process.kill()
-        for message in early:
-            self._hear(message, early)
+        self._hear(early, [])
         await process.wait()
         life, self._life = self._life, None
         self._settle(life)
@@ -98,18 +101,18 @@ class Slot:
         if life is None or not life.is_ready or life.is_leaving or life.replaced_because:
             return
         depth = self._depth(life)
-        messages = []
+        orders = []
         while len(life.held) < depth:
             hand = self._desk.next_hand(slot=self.number, may_be_alone=not life.held)
             if hand is None:
                 break
             life.held[hand.mini_batch.index] = _Held(hand)
-            messages.append({"run": order_of(hand, has_tables=self._rules.has_tables)})
+            orders.append(order_of(hand, has_tables=self._rules.has_tables))
             if hand.is_alone:
                 break
-        if messages:
+        if orders:
             self._begin(life)
-            life.process.send(*messages)
+            life.process.send({"run": orders})
 
     def leave(self) -> None:
         """Let a process that has nothing in hand end in the normal way; one that is not ready is killed."""
@@ -154,7 +157,8 @@ class Slot:
             return 0
         depth, share = life.concurrency, self._desk.fair_share()
         if depth == 1:
-            depth, share = min(_MOST_AHEAD, int(_AHEAD_S / max(self._seconds_each, 1e-6))), share // 2
+            ahead = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 1
+            depth, share = min(_MOST_AHEAD, ahead), share // 2
         depth = max(1, min(depth, share))
         if self._rules.most_mini_batches is not None:
             depth = min(depth, self._rules.most_mini_batches - life.answers)
@@ -169,13 +173,22 @@ class Slot:
 
     # What it answers
 
-    def _hear(self, message: dict[str, Any], early: list[dict[str, Any]]) -> None:
+    def _hear(self, messages: list[Message], early: list[Message]) -> None:
         life = self._life
         if life is None:
-            early.append(message)
-        elif (done := message.get("done")) is not None:
-            self._hear_done(life, done)
-        elif (index := message.get("running")) is not None:
+            early += messages
+            return
+        for message in messages:
+            if isinstance(message, Done):
+                hand = self._pop(life, message.minibatch_index, message.duration_s)
+                self._desk.take_outcome(outcome_of(hand, message, process=life.process.plan.number))
+            else:
+                self._hear_other(life, message)
+        self._begin(life)
+        self._after_answers(life)
+
+    def _hear_other(self, life: _Life, message: dict[str, Any]) -> None:
+        if (index := message.get("running")) is not None:
             if index in life.held:
                 life.held[index].since, life.held[index].is_running = time.monotonic(), True
         elif (failed := message.get("try_failed")) is not None:
@@ -183,7 +196,7 @@ class Slot:
         elif (ready := message.get("ready")) is not None:
             # A script whose run() is not asynchronous works on one at a time whatever the configuration allows.
             life.is_ready, life.pid, life.concurrency = True, ready["pid"], ready["concurrency"]
-            self.feed()
+            self.was_ready = True
         elif (failed := message.get("failed")) is not None:
             life.start_failure = StartFailure(**failed)
         elif (note := message.get("note")) is not None:
@@ -191,14 +204,8 @@ class Slot:
         elif (lines := message.get("log")) is not None:
             life.process.log_for_script(lines)
 
-    def _hear_done(self, life: _Life, done: list[Any]) -> None:
-        hand, duration_s = self._pop(life, done[0])
-        process = life.process.plan.number
-        self._desk.take_outcome(outcome_of(hand, done, process=process, duration_s=duration_s))
-        self._after_answer(life)
-
     def _hear_failed(self, life: _Life, failed: dict[str, Any]) -> None:
-        hand, duration_s = self._pop(life, failed["index"])
+        hand = self._pop(life, failed["index"], failed["duration_s"])
         retry = failed.get("retry") or {}
         life.failed_tries += 1
         self._desk.take_failure(
@@ -209,32 +216,37 @@ class Slot:
                 traceback=failed["traceback"],
                 process=life.process.plan.name,
                 started=failed["started"],
-                duration_s=duration_s,
+                duration_s=failed["duration_s"],
                 run_s=failed["run_s"],
                 cpu_s=failed["cpu_s"],
                 is_hopeless=retry.get("never", False),
                 wait_s=retry.get("after_s", 0.0),
             )
         )
-        self._after_answer(life)
 
-    def _pop(self, life: _Life, index: int) -> tuple[Hand, float]:
-        held = life.held.pop(index)
-        duration_s = time.monotonic() - held.since
-        self._seconds_each += _SMOOTHING * (duration_s - self._seconds_each)
+    def _pop(self, life: _Life, index: int, duration_s: float) -> Hand:
         life.answers += 1
-        self._begin(life)
-        return held.hand, duration_s
+        before = self._seconds_each or duration_s
+        self._seconds_each = before + _SMOOTHING * (duration_s - before)
+        return life.held.pop(index).hand
 
-    def _after_answer(self, life: _Life) -> None:
+    def _after_answers(self, life: _Life) -> None:
+        most = self._rules.most_mini_batches
         if life.failed_tries > _MOST_FAILED_TRIES:
             self._replace(life, f"more than {_MOST_FAILED_TRIES} tries failed in it")
-        elif life.answers == self._rules.most_mini_batches:
+        elif most is not None and life.answers >= most:
             self._replace(life, f"it has worked on {life.answers} mini-batches (max_mini_batches_per_process)")
         if life.replaced_because and not life.held:
             self._let_go(life)
         else:
             self.feed()
+            self._rest(life)
+
+    def _rest(self, life: _Life) -> None:
+        """Hear nothing while the process has enough to do."""
+        rest_s = min(len(life.held) * self._seconds_each / 2, _LONGEST_REST_S)
+        if life.concurrency == 1 and rest_s >= _SHORTEST_REST_S and not self._rules.has_tables:
+            life.process.rest(rest_s)
 
     # How it ends
 

@@ -13,7 +13,7 @@ from airflow_prs.arguments import RESERVED
 from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.environments import missing_module_hint
 from airflow_prs.node.output import TaskLog
-from airflow_prs.node.process import ProcessPlan, WorkerProcess, start_process
+from airflow_prs.node.process import Message, ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.staging import Stage
 from airflow_prs.run_folder.attempts import Attempt
@@ -56,7 +56,7 @@ class Starter:
         path = self.request.folder.names.log("stderr", self.attempt.claim.node, process)
         return str(path.relative_to(self.request.folder.path))
 
-    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+    async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start the next worker process."""
         number = next(self._numbers)
         name = f"process{number:03d}"
@@ -72,7 +72,7 @@ class Starter:
         )
         return await start_process(
             plan,
-            on_message=on_message,
+            on_messages=on_messages,
             log_files={kind: names.log(kind, node, name) for kind in _LOGS},
             task_log=TaskLog(self.request.logger, name),
             redact=self.request.redact,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,36 +16,42 @@ from airflow_prs.run_folder import files
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-BINS = 100
-_LAST_FAILURES = 5
+MOST_BINS = 100
+LAST_FAILURES = 5
+_LONGEST_ERROR = 500
 
 
 class StatusBoard:
     """
-    Keeps what status.json says: counts, rates, the last failures, and the state of the shard in at most 100 bins.
+    Keeps what an attempt's status.json says: counts, rates, the last failures, and which mini-batches are done.
+
+    The latter in bins of the whole run, at most 100, so that those of all shards add up; see run_status.py.
 
     :param path: of the file; it appears whole each time.
+    :param total: mini-batches of the whole run.
     :param node: ``<host>-<shard>-<try>``.
     :param done: by position in the shard: which mini-batches had an outcome when the attempt opened.
+    :param failed: likewise, which of them had failed.
     """
 
-    def __init__(self, path: Path, shard: Shard, node: str, done: npt.NDArray[Any]) -> None:
-        import numpy as np
-
+    def __init__(
+        self, path: Path, shard: Shard, total: int, node: str, *, done: npt.NDArray[Any], failed: npt.NDArray[Any]
+    ) -> None:
         self._path = path
         self._shard = shard
+        self._total = total
         self._node = node
         self._began = time.monotonic()
-        self._bins = min(BINS, shard.count)
-        places = np.flatnonzero(done) * self._bins // max(shard.count, 1)
-        self._done = np.bincount(places, minlength=self._bins).tolist()
-        self._failed = [0] * self._bins
+        self._bins = min(MOST_BINS, total)
+        self._first = shard.first * self._bins // total
+        self._done = self._count_in_bins(done)
+        self._failed = self._count_in_bins(failed)
         self._processes: dict[int, list[float]] = {}
-        self._failures: deque[dict[str, Any]] = deque(maxlen=_LAST_FAILURES)
+        self._failures: deque[dict[str, Any]] = deque(maxlen=LAST_FAILURES)
 
     def count(self, outcome: Outcome) -> None:
         """Take the outcome of a mini-batch."""
-        place = (outcome.index - self._shard.first) * self._bins // self._shard.count
+        place = outcome.index * self._bins // self._total - self._first
         self._done[place] += 1
         self._failed[place] += outcome.has_failed
         if not outcome.has_failed:
@@ -56,10 +63,12 @@ class StatusBoard:
         """Take a failed try."""
         self._failures.append(
             {
+                "at": failure.started + failure.duration_s,
                 "mini_batch": failure.hand.mini_batch.index,
                 "try": failure.hand.try_number,
                 "status": failure.status.name,
-                "error": failure.error[:500],
+                "error": failure.error[:_LONGEST_ERROR],
+                "node": self._node,
                 "process": failure.process,
             }
         )
@@ -72,15 +81,27 @@ class StatusBoard:
             "schema": SCHEMA,
             "at": time.time(),
             "node": self._node,
-            "shard": {"number": self._shard.number, "first": self._shard.first, "count": self._shard.count},
-            "progress": {name: getattr(progress, name) for name in progress.__slots__},
+            "shard": self._shard.number,
+            "progress": asdict(progress),
             "seconds": round(seconds, 1),
             "mini_batches_per_s": round(here / seconds, 3),
             "processes": {
-                f"process{number:03d}": {"mini_batches": int(counts[0]), "run_s": round(counts[1], 3)}
+                f"process{number:03d}": {
+                    "mini_batches": int(counts[0]),
+                    "mini_batches_per_s": round(counts[0] / seconds, 3),
+                    "run_s": round(counts[1], 3),
+                }
                 for number, counts in sorted(self._processes.items())
             },
-            "bins": {"size": self._shard.count / self._bins, "done": self._done, "failed": self._failed},
+            "bins": {"first": self._first, "done": self._done, "failed": self._failed},
             "last_failures": list(self._failures),
         }
         files.write_whole(self._path, json.dumps(status, ensure_ascii=False).encode())
+
+    def _count_in_bins(self, mask: npt.NDArray[Any]) -> list[int]:
+        import numpy as np
+
+        last = (self._shard.end - 1) * self._bins // self._total
+        places = (np.flatnonzero(mask) + self._shard.first) * self._bins // self._total - self._first
+        counts: list[int] = np.bincount(places, minlength=last - self._first + 1).tolist()
+        return counts

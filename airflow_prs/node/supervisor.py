@@ -10,15 +10,16 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError, RunFolderError
 from airflow_prs.node.desk import ShardDesk
-from airflow_prs.node.process import WorkerProcess
+from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.protocols import Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
+from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.records import Closing, MiniBatch, Progress, StoredVerdict
@@ -47,6 +48,7 @@ class Crew:
     :param desk: has the work.
     :param attempt: this node's claim to the shard.
     :param watcher: knows when to stop.
+    :param run_status: shows how far the whole run is.
     :param slots: number of worker processes.
     :param rules: how they are treated.
     :param suspects: what a predecessor may have died of, in index order.
@@ -56,22 +58,59 @@ class Crew:
     :param stuck_s: seconds without any mini-batch done after which the node gives up; None: for ever.
     :param entry_script: the script's name, for errors.
     :param explain_import: names what an environment lacks, given the error of an import; '' otherwise.
+    :param tell_progress: is told how far the shard is whenever the task log is.
     :param logger: the task's.
     """
 
     desk: ShardDesk
     attempt: Attempt
     watcher: Watcher
+    run_status: RunStatus
     slots: int
     rules: Rules
     suspects: list[MiniBatch]
-    start: Callable[[int, Callable[[dict[str, Any]], None]], Awaitable[WorkerProcess]]
+    start: Callable[[int, Callable[[list[Message]], None]], Awaitable[WorkerProcess]]
     resources: ResourceLog
     sample_s: float
     stuck_s: float | None
     entry_script: str
     explain_import: Callable[[str], str]
+    tell_progress: Callable[[Mapping[str, Any]], None]
     logger: logging.Logger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pace:
+    """How far a shard is, and how fast it was lately."""
+
+    before: Progress
+    now: Progress
+    seconds: float
+
+    @property
+    def _left(self) -> int:
+        return self.now.total - self.now.done
+
+    @property
+    def _rate(self) -> float:
+        return (self.now.done - self.before.done) / self.seconds
+
+    def numbers(self) -> dict[str, Any]:
+        return {
+            "total": self.now.total,
+            "done": self.now.done,
+            "failed": self.now.failed,
+            "left": self._left,
+            "mini_batches_per_s": round(self._rate, 3),
+        }
+
+    def __str__(self) -> str:
+        rows = (self.now.elements - self.before.elements) / self.seconds
+        end = f"about {self._left / self._rate:.0f} seconds to go" if self._rate else "no end in sight yet"
+        return (
+            f"{self.now.done} of {self.now.total} mini-batches done, {self.now.failed} of them failed, "
+            f"{self._left} left; {self._rate:.3g} mini-batches and {rows:.4g} rows a second, {end}"
+        )
 
 
 class Supervisor:
@@ -88,7 +127,6 @@ class Supervisor:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_over = False
         self._start_failures = 0
-        self._was_ready = False
         self._look_now = asyncio.Event()
         self._stir = asyncio.Event()
         self._looked_at = time.monotonic()
@@ -136,20 +174,22 @@ class Supervisor:
             for slot in self._slots:
                 slot.leave() if closing is Closing.DONE else slot.kill()
             self._stir.set()
-            await asyncio.gather(*keepers, return_exceptions=True)
-            await self._end_parts(background)
-            await self._close(closing)
+            leaving = asyncio.gather(*keepers, return_exceptions=True)
+            try:
+                if closing is Closing.DONE:
+                    # What is done is durable at once; shutdown() has nothing to do with it.
+                    await self._close(closing)
+            finally:
+                await leaving
+                await self._end_parts(background)
+            if closing is not Closing.DONE:
+                await self._close(closing)
 
     # What slots need
 
-    async def start(self, slot: int, on_message: Callable[[dict[str, Any]], None]) -> WorkerProcess:
+    async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
-
-        def hear(message: dict[str, Any]) -> None:
-            self._was_ready = self._was_ready or "ready" in message
-            on_message(message)
-
-        return await self._crew.start(slot, hear)
+        return await self._crew.start(slot, on_messages)
 
     def take_start_failure(self, failure: StartFailure) -> None:
         """Take a process that did not become ready; too many of them end the node."""
@@ -175,7 +215,7 @@ class Supervisor:
         if failure.stage == "import":
             hint = self._crew.explain_import(failure.error) or "It is shown above."
             return EntryScriptError(f"{text}\n\nThe entry script {script} cannot be used. {hint}")
-        if failure.stage == "timeout" and not self._was_ready:
+        if failure.stage == "timeout" and not any(slot.was_ready for slot in self._slots):
             return NodeError(
                 f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
             )
@@ -196,6 +236,7 @@ class Supervisor:
             self._watch(),
             self._check(),
             self._show(),
+            self._show_run(),
             self._sample(),
             self._tell(),
             self._mind_progress(),
@@ -257,8 +298,16 @@ class Supervisor:
 
     async def _show(self) -> None:
         while True:
-            await asyncio.sleep(_SHOW_S)
             await asyncio.to_thread(self._desk.show)
+            await asyncio.sleep(_SHOW_S)
+
+    async def _show_run(self) -> None:
+        running = 1
+        while True:
+            await asyncio.sleep(_SHOW_S * running)
+            # Nothing depends on it, so what is wrong with the storage is left to commits to find.
+            with contextlib.suppress(OSError):
+                running = max(1, await asyncio.to_thread(self._crew.run_status.write))
 
     async def _sample(self) -> None:
         while self._crew.sample_s > 0:
@@ -270,9 +319,11 @@ class Supervisor:
         before, since = self._desk.tally.progress(), time.monotonic()
         while True:
             await asyncio.sleep(_PROGRESS_S)
-            now, progress = time.monotonic(), self._desk.tally.progress()
-            self.say(_told(before, progress, now - since))
-            before, since = progress, now
+            now = time.monotonic()
+            pace = _Pace(before=before, now=self._desk.tally.progress(), seconds=now - since)
+            self.say(str(pace))
+            self._crew.tell_progress(pace.numbers())
+            before, since = pace.now, now
 
     async def _mind_progress(self) -> None:
         limit_s = self._crew.stuck_s
@@ -313,19 +364,10 @@ class Supervisor:
             if await asyncio.to_thread(self._crew.attempt.is_newest):
                 await self._desk.committer.commit(closing=closing)
                 await asyncio.to_thread(self._desk.show)
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(self._crew.run_status.write_last)
         except (OSError, RunFolderError) as error:
             if closing is Closing.DONE:
                 raise
             # The reason for stopping matters more; without a closing record the next attempt is careful.
             self.say(f"the last commit failed: {error}")
-
-
-def _told(before: Progress, now: Progress, seconds: float) -> str:
-    """Word how far a shard is, and how fast it was lately."""
-    left = now.total - now.done
-    rate, rows = (now.done - before.done) / seconds, (now.elements - before.elements) / seconds
-    end = f"about {left / rate:.0f} seconds to go" if rate else "no end in sight yet"
-    return (
-        f"{now.done} of {now.total} mini-batches done, {now.failed} of them failed, {left} left; "
-        f"{rate:.3g} mini-batches and {rows:.4g} rows a second, {end}"
-    )

@@ -50,6 +50,11 @@ class Tally:
         self.items_succeeded += outcome.succeeded
         self.items_failed += outcome.items - outcome.succeeded
 
+    @property
+    def done(self) -> int:
+        """Mini-batches with an outcome."""
+        return self.base.done + self.succeeded + self.failed
+
     def progress(self) -> Progress:
         """Read the counts."""
         base = self.base

@@ -16,6 +16,7 @@ from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
 from airflow_prs.airflow_side.handover import planned_folder
 from airflow_prs.airflow_side.supervision import orphan_check
+from airflow_prs.airflow_side.task_state import progress_teller
 from airflow_prs.errors import PrsError, RunAbortedError
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
@@ -90,6 +91,7 @@ class MiniBatchesOperator(BaseOperator):
             variables=self.variables.render(self, context, folder.read_settings().side_inputs),
             environments_root=parallel_run_folder("environments_root", "environments"),
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
+            tell_progress=progress_teller(context),
             is_orphaned=orphan_check(),
             redact=lambda text: str(redact(text)),
             logger=logger,

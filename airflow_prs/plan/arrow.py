@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
-from airflow_prs.plan.columns import Columns, require_same
-from airflow_prs.plan.cutting import Cut, RowGroup
-from airflow_prs.plan.parquet import add_row_groups, type_with_nulls
+from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
+from airflow_prs.plan.cutting import TableCut
+from airflow_prs.plan.row_groups import RowGroup, add_row_groups
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def cut_arrow_files(
-    name: str, paths: Sequence[str], sizes: Sequence[int], size: int, *, is_bytes: bool
-) -> tuple[Cut, Columns]:
+    name: str, paths: Sequence[str], sizes: npt.NDArray[np.int64], size: int, *, is_bytes: bool
+) -> tuple[TableCut, Columns]:
     """
     Cut Arrow files (Feather among them) into mini-batches; a file in the streaming format is one mini-batch.
 
@@ -26,10 +30,10 @@ def cut_arrow_files(
     """
     import pyarrow as pa
 
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     columns: list[str] | None = None
     nullable: dict[str, str] = {}
-    for file, path in enumerate(paths):
+    for file, (path, size_bytes) in enumerate(zip(paths, sizes.tolist(), strict=True)):
         try:
             schema, rows, is_stream = _look_at(path, nullable)
         except (OSError, pa.ArrowException) as error:
@@ -37,10 +41,10 @@ def cut_arrow_files(
         columns = require_same(columns, list(schema.names), paths[0], path)
         total = sum(rows)
         if is_stream and total:
-            cut.add_piece(file, items=total, size_bytes=sizes[file])
+            cut.add_piece(file, items=total, size_bytes=size_bytes)
             cut.close_mini_batch()
         elif total:
-            groups = [RowGroup(number, count, sizes[file] * count // total) for number, count in enumerate(rows)]
+            groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
             add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
     return cut, Columns(columns, nullable)
 

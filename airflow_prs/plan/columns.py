@@ -84,6 +84,15 @@ def require_same(columns: list[str] | None, names: list[str], first: str, path: 
     return names
 
 
+def type_with_nulls(kind: Any) -> str | None:
+    """Say what pandas makes of a column in which some values are missing; None: what it makes of any other."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(kind):
+        return "float64"
+    return "object" if pa.types.is_boolean(kind) else None
+
+
 def require_types(name: str, dtypes: Mapping[str, str]) -> None:
     """
     Check types that were given.

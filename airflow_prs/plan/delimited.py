@@ -10,8 +10,9 @@ from typing import Any
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.column_types import ColumnTypes
 from airflow_prs.plan.columns import Columns, Names, require_types
-from airflow_prs.plan.cutting import Cut, RecordCutter
+from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText, open_text
+from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.scanning import UnclosedQuoteError
 from airflow_prs.plan.text_records import Records, add_pieces, whole_records
 
@@ -44,7 +45,7 @@ def cut_delimited_files(
     *,
     is_bytes: bool,
     dtypes: Mapping[str, str] | None = None,
-) -> tuple[Cut, Columns]:
+) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
 
@@ -61,7 +62,7 @@ def cut_delimited_files(
     _require_ascii(name, dialect)
     dtypes = dtypes or {}
     require_types(name, dtypes)
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     types = ColumnTypes(dialect.arguments, dtypes)
     columns = _Headers(dialect)
     for file, path in enumerate(paths):

@@ -14,13 +14,14 @@ from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan.arrow import cut_arrow_files
 from airflow_prs.plan.columns import Columns, wanted_columns
-from airflow_prs.plan.cutting import Cut, cut_files, cut_partitions
+from airflow_prs.plan.cutting import Cut, TableCut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.json_lines import cut_json_lines_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
-from airflow_prs.plan.parquet import add_row_groups, cut_parquet_files
+from airflow_prs.plan.parquet import cut_parquet_files
 from airflow_prs.plan.partitioned_copy import copy_digest, read_copy, write_copy
 from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_folders, parse_partition_format
+from airflow_prs.plan.row_groups import add_row_groups
 from airflow_prs.plan.tables import read_tables
 from airflow_prs.records import InputKind, InputSpec
 
@@ -162,7 +163,7 @@ def _cut_copy(
         problem = f"{sum(copy.rows)} rows were copied where {rows} had been counted"
         raise InputError(f"the files of {name!r} have changed while plan read them: {problem}. Run plan again.")
     size = _WHOLE_FILES if config.partition_keys else _mini_batch_size(config, _DEFAULT_TABLE)
-    cut = Cut(name, copy.paths)
+    cut = TableCut(name, copy.paths)
     for number in range(len(copy.paths)):
         add_row_groups(cut, number, copy.row_groups(number), size.count, is_bytes=size.unit != "rows")
     if config.partition_keys:
@@ -198,7 +199,7 @@ def columns_of(spec: InputSpec) -> list[str]:
 
 def _cut_rows(
     dataset: TabularDataset, listing: Listing, size: MiniBatchSize, keys: PathKeys | None
-) -> tuple[Cut, InputSpec]:
+) -> tuple[TableCut, InputSpec]:
     """Cut the rows of each file."""
     cut, found, options = _cut_files_of(dataset, listing, size)
     key_names = keys.keys if keys else ()
@@ -209,7 +210,7 @@ def _cut_rows(
 
 def _cut_files_of(
     dataset: TabularDataset, listing: Listing, size: MiniBatchSize
-) -> tuple[Cut, Columns, dict[str, Any]]:
+) -> tuple[TableCut, Columns, dict[str, Any]]:
     """Give the mini-batches of files, their columns, and how they are written."""
     name = str(dataset.name)
     is_bytes = size.unit != "rows"

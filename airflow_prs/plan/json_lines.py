@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_prs.plan.columns import Columns, require_types
-from airflow_prs.plan.cutting import Cut, RecordCutter
+from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import open_text
+from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.text_records import Records, add_pieces, whole_records
 
 
@@ -20,7 +21,7 @@ def cut_json_lines_files(
     *,
     is_bytes: bool,
     dtypes: Mapping[str, str] | None = None,
-) -> tuple[Cut, Columns]:
+) -> tuple[TableCut, Columns]:
     """
     Cut files with a JSON object a line into mini-batches.
 
@@ -34,7 +35,7 @@ def cut_json_lines_files(
     """
     given = dict(dtypes or {})
     require_types(name, given)
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     values = _Values()
     for file, path in enumerate(paths):
         with open_text(path, encoding) as text:

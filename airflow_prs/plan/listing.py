@@ -4,24 +4,25 @@
 # Paths are text here: Path objects for a million files would cost too much.
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import stat
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from airflow_prs.errors import InputError
+from airflow_prs.plan.globs import Glob, has_magic
+from airflow_prs.plan.paths import PathColumn, Paths
 from airflow_prs.plan.walking import walk
-from airflow_prs.run_folder.names import RUNS
 
-_MAGIC = re.compile(r"[*?\[]")
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Listing:
     """
     Files in sorted order, in columns, so that a million of them can be held.
@@ -32,9 +33,9 @@ class Listing:
     :param unmatched: one sentence for each path or pattern that matched nothing.
     """
 
-    paths: list[str] = field(default_factory=list)
-    sizes: array[int] = field(default_factory=lambda: array("q"))
-    modified_ns: array[int] = field(default_factory=lambda: array("q"))
+    paths: Paths
+    sizes: npt.NDArray[np.int64]
+    modified_ns: npt.NDArray[np.int64]
     unmatched: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -46,13 +47,33 @@ class Listing:
 
         :param is_left_out: asked with each path.
         """
-        kept = [number for number, path in enumerate(self.paths) if not is_left_out(path)]
-        return Listing(
-            [self.paths[number] for number in kept],
-            array("q", [self.sizes[number] for number in kept]),
-            array("q", [self.modified_ns[number] for number in kept]),
-            self.unmatched,
-        )
+        import numpy as np
+
+        kept = np.fromiter((not is_left_out(path) for path in self.paths), np.bool_, len(self))
+        return Listing(self.paths.where(kept), self.sizes[kept], self.modified_ns[kept], self.unmatched)
+
+
+class _Found:
+    """Files in the order in which they are found."""
+
+    def __init__(self) -> None:
+        self._paths = PathColumn()
+        self._sizes = array("q")
+        self._modified_ns = array("q")
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, path: str, status: os.stat_result) -> None:
+        self._paths.append(path)
+        self._sizes.append(status.st_size)
+        self._modified_ns.append(status.st_mtime_ns)
+
+    def in_order(self, unmatched: tuple[str, ...], *, may_repeat: bool) -> Listing:
+        import numpy as np
+
+        paths, order = self._paths.in_order(may_repeat=may_repeat)
+        return Listing(paths, np.asarray(self._sizes)[order], np.asarray(self._modified_ns)[order], unmatched)
 
 
 def list_files(path: str | Sequence[str], *, base: str, published: str | None = None) -> Listing:
@@ -67,14 +88,17 @@ def list_files(path: str | Sequence[str], *, base: str, published: str | None = 
     :param published: the file that this operator publishes.
     :raises InputError: if a file does not exist or cannot be looked at.
     """
-    found = Listing()
+    found = _Found()
     unmatched = []
-    for single in (path,) if isinstance(path, str) else path:
+    singles = (path,) if isinstance(path, str) else path
+    for single in singles:
         before = len(found)
         hint = _expand(single, base, found, published)
         if len(found) == before:
             unmatched.append(f"{single!r} matched no file{hint}")
-    return _in_order(found, tuple(unmatched) if path else ("the list of paths is empty",))
+    if not singles:
+        unmatched.append("the list of paths is empty")
+    return found.in_order(tuple(unmatched), may_repeat=len(singles) > 1)
 
 
 def absolute_path(path: str, base: str) -> str:
@@ -86,11 +110,11 @@ def absolute_path(path: str, base: str) -> str:
     return str(PurePosixPath(os.path.abspath(base), path))
 
 
-def _expand(text: str, base: str, found: Listing, published: str | None) -> str:
+def _expand(text: str, base: str, found: _Found, published: str | None) -> str:
     """Add all files that a path or pattern stands for; returns what helps the reader if there were none."""
     path = absolute_path(text, base)
     root, pattern = _split(path)
-    if not any(map(_MAGIC.search, pattern)) and not (pattern == () and os.path.isdir(root)):
+    if not any(map(has_magic, pattern)) and not (pattern == () and os.path.isdir(root)):
         _add_named(path, found)
         return ""
     if not pattern or text.endswith("/"):
@@ -111,28 +135,26 @@ def _split(path: str) -> tuple[str, tuple[str, ...]]:
     return root, ()
 
 
-def _search(root: str, pattern: tuple[str, ...], found: Listing, published: str | None) -> str:
-    matcher = _Matcher(pattern)
-    for entry in walk(root, matcher.start, matcher.advance, on_loop=lambda _: None):
-        if not _is_published(entry, published):
-            try:
-                _add(entry.path, entry.stat(), found)
-            except FileNotFoundError:  # removed since the folder was listed, so no longer input
-                continue
-    if not _MAGIC.search(pattern[0]):
+def _search(root: str, pattern: tuple[str, ...], found: _Found, published: str | None) -> str:
+    glob = Glob(pattern)
+    published_name = os.path.basename(published or "")
+    for entry in walk(root, glob.start, glob.takes, glob.enters, on_loop=lambda _: None):
+        if entry.name == published_name and _is_same_file(entry.path, published):
+            continue
+        try:
+            found.add(entry.path, entry.stat())
+        except FileNotFoundError:  # removed since the folder was listed, so no longer input
+            continue
+    if not has_magic(pattern[0]):
         return f": {os.path.join(root, pattern[0])!r} does not exist"
-    return ", only folders; a glob that ends with '/**' takes what is in them" if matcher.has_met_folder else ""
+    return ", only folders; a glob that ends with '/**' takes what is in them" if glob.has_met_folder else ""
 
 
-def _is_published(entry: os.DirEntry[str], published: str | None) -> bool:
-    return (
-        published is not None
-        and entry.name == os.path.basename(published)
-        and os.path.realpath(entry.path) == os.path.realpath(published)
-    )
+def _is_same_file(path: str, published: str | None) -> bool:
+    return published is not None and os.path.realpath(path) == os.path.realpath(published)
 
 
-def _add_named(path: str, found: Listing) -> None:
+def _add_named(path: str, found: _Found) -> None:
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -141,91 +163,4 @@ def _add_named(path: str, found: Listing) -> None:
         raise InputError(f"{path!r} cannot be looked at: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path!r} is neither a file nor a folder, but a pipe, a socket or a device.")
-    _add(path, status, found)
-
-
-def _add(path: str, status: os.stat_result, found: Listing) -> None:
-    found.paths.append(path)
-    found.sizes.append(status.st_size)
-    found.modified_ns.append(status.st_mtime_ns)
-
-
-def _in_order(found: Listing, unmatched: tuple[str, ...]) -> Listing:
-    listing = Listing(unmatched=unmatched)
-    paths = found.paths
-    last = ""
-    for position in sorted(range(len(paths)), key=paths.__getitem__):
-        path = paths[position]
-        if path != last:
-            listing.paths.append(_storable(path))
-            listing.sizes.append(found.sizes[position])
-            listing.modified_ns.append(found.modified_ns[position])
-        last = path
-    return listing
-
-
-def _storable(path: str) -> str:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"the name of {path!r} is not valid UTF-8, so no manifest can hold it; rename it.") from None
-    return path
-
-
-class _Matcher:
-    """
-    Follows a glob along the names of a path, all ways at once.
-
-    A state is the set of segments that may come next; one past the last segment means that the whole glob matched.
-
-    :param pattern: the glob's segments.
-    :ivar has_met_folder: whether the whole glob matched a folder.
-    """
-
-    def __init__(self, pattern: tuple[str, ...]) -> None:
-        self._segments = [None if part == "**" else re.compile(fnmatch.translate(part)) for part in pattern]
-        self._is_any_depth = tuple(part == "**" for part in pattern)
-        self._may_be_hidden = [part.startswith(".") for part in pattern]
-        self.start = self._close({0})
-        self.has_met_folder = False
-
-    def advance(self, name: str, state: frozenset[int], is_folder: bool) -> frozenset[int] | None:  # noqa: FBT001
-        """Give the state after one more name; None: nothing below or at it can match."""
-        if name == RUNS:
-            return None
-        ahead = self._after(name, state)
-        if not is_folder:
-            return ahead if len(self._segments) in ahead else None
-        if ahead == {len(self._segments)}:
-            self.has_met_folder = True
-            return None
-        return ahead or None
-
-    def _after(self, name: str, state: frozenset[int]) -> frozenset[int]:
-        ahead = set()
-        is_hidden = name.startswith(".")
-        for position in state:
-            if position == len(self._segments) or (is_hidden and not self._may_be_hidden[position]):
-                continue
-            segment = self._segments[position]
-            if segment is None:
-                ahead |= {position, position + 1} if position == len(self._segments) - 1 else {position}
-            elif segment.match(name):
-                ahead.add(position + 1)
-        return self._close(ahead) if ahead else _NOTHING
-
-    def _close(self, state: set[int]) -> frozenset[int]:
-        """Add what may be skipped: ``**`` also stands for no folder at all, unless it comes last."""
-        return _closure(frozenset(state), self._is_any_depth)
-
-
-_NOTHING: frozenset[int] = frozenset()
-
-
-@lru_cache(maxsize=1024)
-def _closure(state: frozenset[int], is_any_depth: tuple[bool, ...]) -> frozenset[int]:
-    closed = set(state)
-    for position, is_any in enumerate(is_any_depth[:-1]):
-        if is_any and position in closed:
-            closed.add(position + 1)
-    return frozenset(closed)
+    found.add(path, status)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import InputError
-from airflow_prs.plan.columns import Columns, require_same
-from airflow_prs.plan.cutting import Cut, RowGroup, cut_row_groups
+from airflow_prs.plan.ahead import read_ahead
+from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
+from airflow_prs.plan.cutting import TableCut
+from airflow_prs.plan.row_groups import RowGroup, add_row_groups
 
 Filter = Sequence[Any]
 """Conditions as pyarrow takes them: ``[["year", ">=", 2020]]``."""
@@ -16,7 +18,7 @@ Filter = Sequence[Any]
 
 def cut_parquet_files(
     name: str, paths: Sequence[str], size: int, *, is_bytes: bool, rows_filter: Filter | None = None
-) -> tuple[Cut, Columns]:
+) -> tuple[TableCut, Columns]:
     """
     Cut Parquet files into mini-batches.
 
@@ -27,39 +29,19 @@ def cut_parquet_files(
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one.
     """
-    cut = Cut(name, paths)
+    cut = TableCut(name, paths)
     columns: list[str] | None = None
     nullable: dict[str, str] = {}
-    for file, path in enumerate(paths):
-        footer = _read_footer(path)
+    for file, (path, footer) in enumerate(zip(paths, read_ahead(_read_footer, paths), strict=True)):
         schema = footer.schema.to_arrow_schema()
         columns = require_same(columns, list(schema.names), paths[0], path)
-        groups = list(_row_groups(footer))
+        groups, with_nulls = _look_at(footer, schema)
         if rows_filter is None:
-            nullable |= _types_with_nulls(footer, schema)
+            nullable |= with_nulls
         else:
             groups = list(_matching(name, path, groups, rows_filter))
         add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
     return cut, Columns(columns, nullable)
-
-
-def add_row_groups(cut: Cut, file: int, groups: Sequence[RowGroup], size: int, *, is_bytes: bool) -> None:
-    """Cut one file's row groups, or what is like them, and add the mini-batches."""
-    for mini_batch in cut_row_groups(groups, size, is_bytes=is_bytes):
-        for rows in mini_batch:
-            span = (rows.begin, rows.end)
-            items = rows.end - rows.begin
-            cut.add_piece(file, items=items, size_bytes=rows.size_bytes, span=span, row_group=rows.row_group)
-        cut.close_mini_batch()
-
-
-def type_with_nulls(kind: Any) -> str | None:
-    """Say what pandas makes of a column in which some values are missing; None: what it makes of any other."""
-    import pyarrow as pa
-
-    if pa.types.is_integer(kind):
-        return "float64"
-    return "object" if pa.types.is_boolean(kind) else None
 
 
 def _read_footer(path: str) -> Any:
@@ -77,25 +59,26 @@ def _read_footer(path: str) -> Any:
         ) from error
 
 
-def _row_groups(footer: Any) -> Iterator[RowGroup]:
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        size = sum(group.column(column).total_compressed_size for column in range(group.num_columns))
-        yield RowGroup(number, group.num_rows, size)
+def _look_at(footer: Any, schema: Any) -> tuple[list[RowGroup], dict[str, str]]:
+    """
+    Look at every column of every row group, once.
 
-
-def _types_with_nulls(footer: Any, schema: Any) -> dict[str, str]:
-    """Find the columns of which a mini-batch may have another type than the whole, as nulls are elsewhere."""
-    found = {}
+    :return: the row groups, and the types of the columns of which a mini-batch may have another type than the whole, as
+        nulls are elsewhere.
+    """
     kinds = {field.name: type_with_nulls(field.type) for field in schema}
+    names = [footer.schema.column(position).path for position in range(footer.num_columns)]
+    watched = {position: name for position, name in enumerate(names) if kinds.get(name) is not None}
+    groups, with_nulls = [], {}
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        for position in range(group.num_columns):
-            column = group.column(position)
-            kind = kinds.get(column.path_in_schema)
-            if kind is not None and column.is_stats_set and column.statistics.null_count:
-                found[column.path_in_schema] = kind
-    return found
+        parts = list(map(group.column, range(group.num_columns)))
+        groups.append(RowGroup(number, group.num_rows, sum([part.total_compressed_size for part in parts])))
+        for position, name in list(watched.items()):
+            if parts[position].is_stats_set and parts[position].statistics.null_count:
+                with_nulls[name] = str(kinds[name])
+                del watched[position]
+    return groups, with_nulls
 
 
 def _matching(name: str, path: str, groups: Sequence[RowGroup], rows_filter: Filter) -> Iterator[RowGroup]:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.plan.cutting import RowGroup
+from airflow_prs.plan.columns import type_with_nulls
 from airflow_prs.plan.fingerprint import digest_of, versions_of
 from airflow_prs.plan.key_columns import KeyNumbers, kind_of, pandas_type_of, plain_value, text_of
 from airflow_prs.plan.listing import Listing
-from airflow_prs.plan.parquet import type_with_nulls
 from airflow_prs.plan.partitions import copy_folders, key_folder
+from airflow_prs.plan.row_groups import RowGroup
 from airflow_prs.plan.sorted_runs import MOST_RUNS, RUN_BYTES, SortedRuns
 from airflow_prs.run_folder import files
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import sys
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.arguments import DriverOptions, driver_options
 from airflow_prs.config import ParallelRunConfig
@@ -21,14 +19,18 @@ from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
 from airflow_prs.plan.inputs import Dataset, cut_input, describe, list_input, local_path
 from airflow_prs.plan.listing import Listing
+from airflow_prs.plan.paths import Paths
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
-from airflow_prs.records import InputKind, InputSpec, Manifest, MiniBatch, RunIdentity
+from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.settings import RunSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +146,8 @@ def _export_queries(
     :return: the request with files, and what the fingerprint holds of each query: how it reads, and the checksum of its
         rows in place of a listing.
     """
+    import numpy as np
+
     datasets: list[Dataset] = []
     known = {}
     for dataset in request.datasets:
@@ -157,7 +161,7 @@ def _export_queries(
         # A name holds no dot, so this is no copy of another input.
         place = name if dataset.partitioned_by is None else f"{name}.rows"
         path, checksum = export_query(name, batches, folder.names.inputs / place)
-        known[name] = describe(dataset), Listing([checksum], array("q", [0]), array("q", [0]))
+        known[name] = describe(dataset), Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
         exported = TabularDataset.from_parquet_files(path).as_named_input(name)
         datasets.append(replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target))
     return replace(request, datasets=tuple(datasets)), known
@@ -262,16 +266,18 @@ def _cut_inputs(
 def _write(
     request: PlanRequest, folder: RunFolder, settings: RunSettings, snapshot: Snapshot, cuts: Sequence[Cut]
 ) -> PlanResult:
+    import numpy as np
+
     shards = deal(
-        list(itertools.chain.from_iterable(cut.items for cut in cuts)),
-        list(itertools.chain.from_iterable(cut.sizes for cut in cuts)),
+        np.concatenate([cut.items for cut in cuts]),
+        np.concatenate([cut.sizes for cut in cuts]),
         node_count=settings.config.node_count,
         mini_batches_per_task=settings.config.mini_batches_per_task,
         max_shards=request.max_shards,
     )
     folder.write_settings(settings)
     snapshot.write(folder.names.source_zip)
-    manifest = folder.write_manifest(_all_mini_batches(cuts), shards)
+    manifest = folder.write_batches(_all_batches(cuts), shards)
     logger.info(
         "%d mini-batches of %d items in %d shards.", manifest.mini_batches, manifest.items, len(manifest.shards)
     )
@@ -282,10 +288,10 @@ def _nothing_to_do(folder: RunFolder) -> PlanResult:
     return PlanResult(folder=folder, manifest=Manifest(mini_batches=0, items=0, size_bytes=0, shards=()), is_empty=True)
 
 
-def _all_mini_batches(cuts: Sequence[Cut]) -> Iterator[MiniBatch]:
+def _all_batches(cuts: Sequence[Cut]) -> Iterator[pa.RecordBatch]:
     first = 0
     for cut in cuts:
-        yield from cut.mini_batches(first)
+        yield from cut.batches(first)
         first += len(cut)
 
 

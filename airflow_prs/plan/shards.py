@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from airflow_prs.errors import ConfigError
 from airflow_prs.records import Shard
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 
 def deal(
-    items: Sequence[int],
-    sizes: Sequence[int],
+    items: npt.ArrayLike,
+    sizes: npt.ArrayLike,
     *,
     node_count: int,
     mini_batches_per_task: int | None,
@@ -27,33 +30,42 @@ def deal(
     :param max_shards: what Airflow allows.
     :raises ConfigError: if that makes more shards than Airflow allows.
     """
+    import numpy as np
+
+    items, sizes = np.asarray(items, np.int64), np.asarray(sizes, np.int64)
     total = len(items)
     if mini_batches_per_task is None:
-        starts = even_starts([size or count for size, count in zip(sizes, items, strict=True)], node_count)
+        starts = even_starts(np.where(sizes, sizes, items), node_count)
     else:
         starts = list(range(0, total, mini_batches_per_task))
     if len(starts) > max_shards:
         raise ConfigError([_too_many(len(starts), total, mini_batches_per_task, node_count, max_shards)])
     return tuple(
         Shard(
-            number=number, first=first, count=end - first, items=sum(items[first:end]), size_bytes=sum(sizes[first:end])
+            number=number,
+            first=first,
+            count=end - first,
+            items=int(items[first:end].sum()),
+            size_bytes=int(sizes[first:end].sum()),
         )
         for number, (first, end) in enumerate(pairwise([*starts, total]))
     )
 
 
-def even_starts(weights: Sequence[int], count: int) -> list[int]:
+def even_starts(weights: npt.ArrayLike, count: int) -> list[int]:
     """
     Say where to begin each of ``count`` runs of nearly even weight; fewer where there are fewer weights.
 
     Every run ends at the mini-batch nearest to its share, so none is heavier than an even share and one mini-batch.
     """
-    total = len(weights)
+    import numpy as np
+
+    sums = np.concatenate(([0], np.cumsum(weights, dtype=np.int64)))
+    total = len(sums) - 1
     count = min(count, total)
-    sums = list(accumulate(weights, initial=0))
     starts = [0] if count else []
     for number in range(1, count):
-        share = sums[-1] * number / count
+        share = int(sums[-1]) * number / count
         nearest = bisect_left(sums, share)
         if nearest and share - sums[nearest - 1] < sums[nearest] - share:
             nearest -= 1

@@ -88,9 +88,19 @@ def _files_of_folder(source_directory: str, entry_script: str, base: str) -> tup
     root = absolute_path(source_directory, base)
     if not os.path.isdir(root):
         raise ConfigError([f"source_directory={source_directory!r}: {root!r} is not a folder"])
-    entries = walk(root, 0, lambda name, state, _: None if name in _LEFT_OUT else state, on_loop=_refuse_loop)
+    entries = walk(
+        root,
+        start=True,
+        takes=lambda _: _is_code,
+        enters=lambda name, _: True if _is_code(name) else None,
+        on_loop=_refuse_loop,
+    )
     files = {os.path.relpath(entry.path, root): entry.path for entry in entries}
     return files, os.path.relpath(os.path.join(root, entry_script), root)
+
+
+def _is_code(name: str) -> bool:
+    return name not in _LEFT_OUT
 
 
 def _script_alone(entry_script: str, base: str) -> tuple[dict[str, str], str]:

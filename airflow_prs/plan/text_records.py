@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_prs.plan.cutting import Cut
+from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText
 from airflow_prs.plan.scanning import scan_records
 
@@ -69,7 +69,7 @@ def whole_records(text: OpenText, separator: str, *, comment: str | None, has_qu
     yield Records(pending, begin, known)
 
 
-def add_pieces(cut: Cut, file: int, pieces: list[tuple[int, int, int]], *, is_whole: bool) -> None:
+def add_pieces(cut: TableCut, file: int, pieces: list[tuple[int, int, int]], *, is_whole: bool) -> None:
     """
     Add the mini-batches of one file.
 
@@ -82,5 +82,5 @@ def add_pieces(cut: Cut, file: int, pieces: list[tuple[int, int, int]], *, is_wh
         cut.close_mini_batch()
         return
     for begin, end, records in pieces:
-        cut.add_piece(file, items=records, size_bytes=end - begin, span=(begin, end))
+        cut.add_piece(file, items=records, size_bytes=end - begin, begin=begin, end=end)
         cut.close_mini_batch()

@@ -16,29 +16,33 @@ State = TypeVar("State")
 def walk(
     root: str,
     start: State,
-    advance: Callable[[str, State, bool], State | None],
+    takes: Callable[[State], Callable[[str], object]],
+    enters: Callable[[str, State], State | None],
     on_loop: Callable[[str], None],
 ) -> Iterator[os.DirEntry[str]]:
     """
     Yield the files below a folder, in no particular order.
 
-    :param start: what ``advance`` is told about the entries of the root.
-    :param advance: asked with an entry's name, its folder's state and whether it is a folder; gives the entry's state,
-        or None to leave it out.
+    :param start: state of the root.
+    :param takes: asked once with each folder's state; gives what says of a file's name whether the file is wanted.
+    :param enters: asked with the name of a folder and the state of the one that it lies in; gives its own state, or
+        None to leave it out.
     :param on_loop: told the path of a link that leads back to a folder it lies in; such links are not followed.
     :raises InputError: if a folder cannot be listed, or a link leads nowhere.
     """
     folders: list[tuple[str, State, tuple[str, ...]]] = [(root, start, ())]
     while folders:
         folder, state, crossed = folders.pop()
+        is_wanted = takes(state)
         for entry in _entries(folder):
-            is_folder = _is_folder(entry)
-            ahead = advance(entry.name, state, is_folder)
-            if ahead is None:
-                continue
-            if not is_folder:
-                if _is_file(entry):
+            if entry.is_file(follow_symlinks=False):
+                if is_wanted(entry.name):
                     yield entry
+            elif not _is_folder(entry):
+                if is_wanted(entry.name) and _leads_to_file(entry):
+                    yield entry
+            elif (ahead := enters(entry.name, state)) is None:
+                continue
             elif not entry.is_symlink():
                 folders.append((entry.path, ahead, crossed))
             elif _leads_back(entry.path, way := (*crossed, os.path.realpath(folder))):
@@ -58,14 +62,14 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; _is_file reports it
+    except OSError:  # a link to itself; _leads_to_file reports it
         return False
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
+def _leads_to_file(entry: os.DirEntry[str]) -> bool:
     """Sockets, pipes and devices are none; a link that leads nowhere is not left out in silence."""
     if not entry.is_symlink():
-        return entry.is_file()
+        return False
     if os.path.isfile(entry.path):
         return True
     if not os.path.exists(entry.path):

@@ -8,6 +8,7 @@ vouches for both. Each file is written by one attempt alone, so a zombie can onl
 
 from __future__ import annotations
 
+import operator
 import time
 import zlib
 from collections import Counter
@@ -32,6 +33,7 @@ class Inheritance:
     What an attempt takes over.
 
     :param done: whether each of the shard's mini-batches has an outcome, by its position in the shard.
+    :param failed: likewise, whether it has failed.
     :param progress: the shard's counts.
     :param tries: failed tries so far of mini-batches that will be tried again, by index.
     :param suspects: indices that a predecessor may have had in hand when it died; they are tried first, alone.
@@ -39,6 +41,7 @@ class Inheritance:
     """
 
     done: npt.NDArray[Any]
+    failed: npt.NDArray[Any]
     progress: Progress
     tries: dict[int, int] = field(default_factory=dict)
     suspects: tuple[int, ...] = ()
@@ -133,9 +136,9 @@ class Attempt:
     def _records(self, outcomes: Iterable[Outcome]) -> bytes:
         import numpy as np
 
-        names = self._outcome_type.names or ()
-        rows = sorted(tuple(getattr(outcome, name) for name in names) for outcome in outcomes)
-        return np.array(rows, self._outcome_type).tobytes()
+        # Its fields begin with the index, so that the records come in that order.
+        record = operator.attrgetter(*(self._outcome_type.names or ()))
+        return np.array(sorted(map(record, outcomes)), self._outcome_type).tobytes()
 
 
 def open_attempt(
@@ -203,9 +206,10 @@ def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inhe
     # An attempt without commits of its own whose predecessors are the chain so far reads as exactly that chain.
     inherited = ledger.ShardState(shard=shard, claim=claim)
     outcomes = ledger.read_outcomes(inherited, shard_folder)
-    done = np.zeros(shard.count, bool)
-    done[outcomes["index"] - shard.first] = True
-    failed_tries = Counter(failed.index for failed in ledger.read_failed_tries(inherited, shard_folder))
+    done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
+    places = outcomes["index"] - shard.first
+    done[places], failed[places] = True, outcomes["status"] != Status.RUN_DONE
+    failed_tries = Counter(failed_try.index for failed_try in ledger.read_failed_tries(inherited, shard_folder))
     tries = {index: count for index, count in failed_tries.items() if not done[index - shard.first]}
     is_dead = state.claim is not None and (state.commit is None or state.commit.closing is None)
     pending = np.flatnonzero(~done) + shard.first
@@ -213,6 +217,7 @@ def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inhe
     charged = state.commit.trying if is_dead and state.commit is not None else None
     return Inheritance(
         done=done,
+        failed=failed,
         progress=_progress(shard, outcomes, tries),
         tries=tries,
         suspects=suspects,

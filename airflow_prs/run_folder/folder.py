@@ -21,11 +21,13 @@ from airflow_prs.records import (
 )
 from airflow_prs.run_folder import attempts, files, ledger, verdicts
 from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.run_folder.columns import batches_of
 from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, run_path, task_pattern
 from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
 
 class RunFolder:
@@ -65,8 +67,12 @@ class RunFolder:
 
     def write_manifest(self, mini_batches: Iterable[MiniBatch], shards: Sequence[Shard]) -> Manifest:
         """Write the manifest, the last file of a plan."""
+        return self.write_batches(batches_of(mini_batches), shards)
+
+    def write_batches(self, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
+        """Write the manifest from mini-batches in columns; see columns.batch_of."""
         files.make_folder(self.path)
-        return manifests.write_manifest(self.names.manifest, mini_batches, shards)
+        return manifests.write_manifest(self.names.manifest, batches, shards)
 
     def read_manifest(self) -> Manifest:
         """Read the totals and the shards: one footer."""

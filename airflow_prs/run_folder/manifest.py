@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import bisect
-import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Piece, Shard
+from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
 from airflow_prs.run_folder import files
+from airflow_prs.run_folder.columns import mini_batches_of, schema_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS_PER_GROUP = 8192
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
-def write_manifest(path: Path, mini_batches: Iterable[MiniBatch], shards: Sequence[Shard]) -> Manifest:
+def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
     """
-    Write a manifest, whole or not at all.
+    Write a manifest, whole or not at all, a record batch at a time.
 
-    :param mini_batches: in index order; those of each shard, shard by shard.
+    :param batches: the mini-batches in index order, all those of the shards.
     :raises RunFolderError: if the mini-batches are not those that the shards name.
     """
     import pyarrow.parquet as pq
@@ -39,21 +36,37 @@ def write_manifest(path: Path, mini_batches: Iterable[MiniBatch], shards: Sequen
         size_bytes=sum(s.size_bytes for s in shards),
         shards=tuple(shards),
     )
-    schema = _schema(
+    schema = schema_of(
         {b"airflow_prs": json.dumps({"schema": SCHEMA}).encode(), b"manifest": _MANIFEST.dump_json(manifest)}
     )
 
     def write(temporary: Path) -> None:
-        source = iter(mini_batches)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for shard in shards:
-                for group in _groups(source, shard):
-                    writer.write_table(_table(group, schema))
-        if next(source, None) is not None:
-            raise RunFolderError(f"more mini-batches than the {manifest.mini_batches} of the shards")
+            for part in _parts_of_shards(batches, [shard.end for shard in shards]):
+                writer.write_batch(part)
 
     files.publish(path, write)
     return manifest
+
+
+def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """Split record batches where shards end, so that no row group belongs to two."""
+    total = ends[-1] if ends else 0
+    index = 0
+    for batch in batches:
+        first, begin = batch["index"][0].as_py(), 0
+        if first != index or first + len(batch) > total:
+            raise RunFolderError(
+                f"mini-batches {first} to {first + len(batch) - 1} came, expected were those from {index} "
+                f"of the {total} that the shards have"
+            )
+        while begin < len(batch):
+            end = ends[bisect.bisect_right(ends, index)]
+            part = batch.slice(begin, end - index)
+            yield part
+            begin, index = begin + len(part), index + len(part)
+    if index != total:
+        raise RunFolderError(f"{index} mini-batches came, but the shards have {total}")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -76,7 +89,7 @@ def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
     for group, start, stop in _row_groups(file):
         if start < end and first < stop:
             rows = file.read_row_group(group).slice(max(0, first - start), end - max(first, start))
-            yield from map(_mini_batch, rows.to_pylist())
+            yield from mini_batches_of(rows)
 
 
 def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatch]:
@@ -90,7 +103,7 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
         wanted = indices[bisect.bisect_left(indices, start) : bisect.bisect_left(indices, stop)]
         if wanted:
             rows = file.read_row_group(group).take([index - start for index in wanted])
-            yield from map(_mini_batch, rows.to_pylist())
+            yield from mini_batches_of(rows)
 
 
 def read_item_counts(path: Path, first: int, end: int) -> list[int]:
@@ -137,90 +150,3 @@ def _open(path: Path) -> Any:
 
 def _manifest_of(schema: Any) -> Manifest:
     return _MANIFEST.validate_json(schema.metadata[b"manifest"])
-
-
-def _schema(metadata: dict[bytes, bytes]) -> pa.Schema:
-    import pyarrow as pa
-
-    piece = pa.struct(
-        [("path", pa.string()), ("begin", pa.int64()), ("end", pa.int64()), ("row_group", pa.int64())],
-    )
-    return pa.schema(
-        [
-            ("index", pa.int64()),
-            ("input", pa.string()),
-            ("items", pa.int64()),
-            ("size", pa.int64()),
-            ("partition", pa.string()),
-            ("pieces", pa.list_(piece)),
-        ],
-        metadata=metadata,
-    )
-
-
-def _groups(source: Iterator[MiniBatch], shard: Shard) -> Iterator[list[MiniBatch]]:
-    for start in range(shard.first, shard.end, _ROWS_PER_GROUP):
-        size = min(_ROWS_PER_GROUP, shard.end - start)
-        group = list(itertools.islice(source, size))
-        if len(group) != size or group[0].index != start:
-            raise RunFolderError(f"shard {shard.number} has {shard.count} mini-batches from {shard.first}, others came")
-        yield group
-
-
-def _table(group: list[MiniBatch], schema: pa.Schema) -> pa.Table:
-    import pyarrow as pa
-
-    rows = [
-        {
-            "index": m.index,
-            "input": m.input,
-            "items": m.items,
-            "size": m.size_bytes,
-            "partition": None if m.partition is None else json.dumps(dict(m.partition), default=encode_value),
-            "pieces": [{"path": p.path, "begin": p.begin, "end": p.end, "row_group": p.row_group} for p in m.pieces],
-        }
-        for m in group
-    ]
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _mini_batch(row: dict[str, Any]) -> MiniBatch:
-    partition = row["partition"]
-    return MiniBatch(
-        index=row["index"],
-        input=row["input"],
-        items=row["items"],
-        size_bytes=row["size"],
-        partition=None if partition is None else _partition(partition),
-        pieces=tuple(Piece(**piece) for piece in row["pieces"]),
-    )
-
-
-def encode_value(value: object) -> dict[str, str]:
-    """Write a partition value that JSON has no word for, such as ``{"moment": <ISO 8601>}``."""
-    if isinstance(value, datetime):
-        return {"moment": value.isoformat()}
-    if isinstance(value, date):
-        return {"date": value.isoformat()}
-    if isinstance(value, Decimal):
-        return {"decimal": str(value)}
-    raise TypeError(f"a partition value may be text, a number, a date or a moment, not {type(value).__name__}")
-
-
-def _partition(text: str) -> dict[str, Any]:
-    # Value by value, not by a hook of json: the whole may be one key named "moment".
-    return {key: _decode_value(value) for key, value in json.loads(text).items()}
-
-
-def _decode_value(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ((kind, text),) = value.items()
-    return _KINDS[kind](text)
-
-
-_KINDS: dict[str, Callable[[str], Any]] = {
-    "moment": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "decimal": Decimal,
-}

@@ -61,6 +61,7 @@ class Names:
         self.layout = path / "layout"
         self.verdicts = path / "verdicts"
         self.gatekeeper = path / "gatekeeper"
+        self.status = path / "status.json"
         self.report = path / "report.json"
         self.processed = path / "processed_mini-batches.csv"
         self.process_summary = path / "process_summary.csv"

@@ -90,9 +90,9 @@ class TaskServer:
 
     def _take_frames(self) -> None:
         for message in self._frames.receive_whole():
-            if "run" in message:
-                self._start(message["run"])
-            elif "cancel" in message:
+            for order in message.get("run", ()):
+                self._start(order)
+            if "cancel" in message:
                 self._cancel(message["cancel"], message["error"])
             elif "close" in message:
                 self._is_closing = True

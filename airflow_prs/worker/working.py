@@ -46,11 +46,11 @@ class Try:
     :param index: of the mini-batch.
     """
 
-    __slots__ = ("_began", "_cpu", "_ended", "_index", "_started", "_status")
+    __slots__ = ("_began", "_cpu", "_ended", "_index", "_since", "_started", "_status")
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._started, self._cpu = time.time(), time.process_time()
+        self._started, self._since, self._cpu = time.time(), time.perf_counter(), time.process_time()
         self._began = self._ended = 0.0
         self._status = "LOAD"
 
@@ -65,8 +65,8 @@ class Try:
 
     def done(self, returned: int, place: tuple[int, int, int]) -> dict[str, Any]:
         """Answer for a mini-batch whose rows are written."""
-        run_s, cpu_s = self._ended - self._began, time.process_time() - self._cpu
-        return {"done": [self._index, returned, *place, self._started, run_s, cpu_s]}
+        duration_s, cpu_s = time.perf_counter() - self._since, time.process_time() - self._cpu
+        return {"done": (self._index, returned, *place, self._started, duration_s, self._ended - self._began, cpu_s)}
 
     def failed(self, error: BaseException, overdue: str = "") -> dict[str, Any]:
         """
@@ -74,9 +74,10 @@ class Try:
 
         :param overdue: why it was cancelled, if it was.
         """
-        run_s = (self._ended or time.perf_counter()) - self._began if self._began else 0.0
+        now = time.perf_counter()
+        run_s = (self._ended or now) - self._began if self._began else 0.0
         cpu_s = time.process_time() - self._cpu
-        timing = {"started": self._started, "run_s": run_s, "cpu_s": cpu_s}
+        timing = {"started": self._started, "duration_s": now - self._since, "run_s": run_s, "cpu_s": cpu_s}
         description = {"status": self._status + "_EXCEPTION", **failures.describe(error)}
         if overdue:
             description.update(status=self._status + "_TIMEOUT", error=overdue)
@@ -137,8 +138,9 @@ class Worker:
                 return False
             if "close" in message:
                 return True
-            if "run" in message:  # whoever wants to cancel comes too late
-                self._supervisor.send(self._try(Order(*message["run"]), compute))
+            for order in message.get("run", ()):  # whoever wants to cancel comes too late
+                # At once: who is charged if the next one kills this process depends on it.
+                self._supervisor.send(self._try(Order(*order), compute))
                 self._after_try()
 
     def _serve_many(self) -> bool:

@@ -194,6 +194,25 @@ def test_only_the_mini_batch_in_run_is_charged_when_a_process_dies(tmp_path):
     assert progress.handed_out == progress.total == 600
 
 
+def test_of_many_short_mini_batches_those_that_end_their_process_are_charged_and_no_others(tmp_path):
+    killers = {"item-150", "item-151", "item-400"}
+    script = f"""
+import os
+def run(mini_batch):
+    if mini_batch[0] in {killers}:
+        os._exit(3)
+    return mini_batch
+"""
+    folder = make_plan(tmp_path, script, mini_batches=600, items=1, run_max_try=1)
+    Tries(folder).run()
+
+    outcomes = folder.read_outcomes(folder.read_manifest().shards[0])
+    charged = {f"item-{outcome['index']}" for outcome in outcomes if outcome["status"] == Status.PROCESS_DIED}
+    assert charged == killers
+    assert set(outcomes["tries"]) == {1}
+    assert read_rows(folder) == [name for name in map("item-{}".format, range(600)) if name not in killers]
+
+
 def test_init_runs_once_in_each_process_and_shutdown_at_its_end(tmp_path):
     script = f"""
         import os

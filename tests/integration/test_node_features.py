@@ -242,8 +242,9 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
         deadline = time.monotonic() + 30
         shard = folder.read_manifest().shards[0]
         while not seen and time.monotonic() < deadline:
-            shown = (attempt.status for attempt in folder.attempts(shard))
-            seen.extend(json.loads(status.read_text()) for status in shown if status.exists())
+            shown = [attempt.status for attempt in folder.attempts(shard)]
+            found = [json.loads(status.read_text()) for status in shown if status.exists()]
+            seen.extend(status for status in found if status["progress"]["succeeded"])
             time.sleep(0.05)
 
     thread = threading.Thread(target=watch)
@@ -254,6 +255,41 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
     last = json.loads(folder.attempts(folder.read_manifest().shards[0])[-1].status.read_text())
     assert 0 < seen[0]["progress"]["succeeded"] < last["progress"]["succeeded"] == 60
     assert sum(seen[0]["bins"]["done"]) == seen[0]["progress"]["succeeded"]
+
+
+def test_a_running_run_is_shown_in_one_small_file(tmp_path):
+    script = f"""
+        import pathlib, time
+        def run(mini_batch):
+            number = int(mini_batch[0].rpartition("-")[2])
+            if number % 10 == 7: raise ValueError("seven")
+            while number in (149, 299) and not pathlib.Path({str(tmp_path / "seen")!r}).exists(): time.sleep(0.1)
+            return mini_batch
+    """
+    rules = {"error_threshold": -1, "run_max_try": 1}
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=300, items=1, shards=2, **rules)
+    nodes = [threading.Thread(target=Tries(folder).run, args=(shard,)) for shard in (0, 1)]
+    for node in nodes:
+        node.start()
+    during = {}
+    while any(node.is_alive() for node in nodes):
+        if folder.names.status.exists() and not during:
+            status = json.loads(folder.names.status.read_text())
+            if sum(status["bins"]["done"]) == status["progress"]["succeeded"] + 30 == 298:
+                during = status
+                (tmp_path / "seen").touch()
+        time.sleep(0.1)
+    for node in nodes:
+        node.join()
+
+    assert (during["shards"], during["mini_batches_per_s"] > 0) == ({"running": 2}, True)
+    assert [node["done"] for node in during["nodes"]] == [149, 149]
+    last = json.loads(folder.names.status.read_text())
+    assert (last["shards"], last["progress"]["succeeded"], last["progress"]["failed"]) == ({"done": 2}, 270, 30)
+    assert (last["bins"]["count"], set(last["bins"]["done"]), sum(last["bins"]["failed"])) == (100, {3}, 30)
+    assert {node["total"] for node in last["nodes"]} == {150}
+    assert "ValueError: seven" in last["last_failures"][-1]["error"]
+    assert folder.names.status.stat().st_size < 8192
 
 
 def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):

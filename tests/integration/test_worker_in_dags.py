@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pstats
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from tests.dag_runs import result_of
 
@@ -80,6 +83,37 @@ def logs_of(run, kind):
     """The text of all logs of one kind."""
     folder = Path(run.xcom("step.plan", key="plan")["folder"], "logs", "user", kind)
     return "".join(path.read_text() for path in sorted(folder.rglob("*.txt")))
+
+
+def progress_of(run, task_id):
+    """What Airflow's task state store holds of a shard's progress."""
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        query = select(TaskStateStoreModel.value).filter_by(
+            dag_id=run.dag_id, run_id=run.run_id, task_id=task_id, key="progress"
+        )
+        return json.loads(session.scalars(query).one())
+
+
+@pytest.mark.skipif(
+    Version(version("apache-airflow-core")) < Version("3.3"), reason="the task state store came with Airflow 3.3"
+)
+def test_the_state_store_of_a_running_task_tells_how_far_it_is(dag_file, items, output, monkeypatch):
+    monkeypatch.setattr("airflow_prs.node.supervisor._PROGRESS_S", 0.2)
+    dag_file.script("import time\ndef run(mini_batch): time.sleep(0.5); return mini_batch\n")
+    files = f"[FileDataset({str(items)!r}).as_named_input('texts')]"
+    dag_file.write(
+        one_step("progress", files, output, config="mini_batch_size=1, node_count=1, process_count_per_node=1")
+    )
+
+    run = dag_file.run()
+
+    progress = progress_of(run, "step.mini_batches")
+    assert (progress["total"], progress["failed"]) == (4, 0)
+    assert 0 < progress["done"] == 4 - progress["left"]
 
 
 def test_a_script_of_the_original_runs_unmodified(dag_file, items, output, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -50,6 +51,20 @@ def test_a_run_that_goes_on_shows_its_counts(tmp_path, capsys):
     folder = make_folder(tmp_path, 3, 2)
     begin(folder)
     assert "Not over: 1 of 5 mini-batches done, 0 of them failed" in page(capsys, folder.path)
+
+
+def test_a_run_that_goes_on_shows_its_pace(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2)
+    begin(folder)
+    folder.names.status.write_text(json.dumps({"at": time.time(), "mini_batches_per_s": 0.5}))
+    assert "0.5 mini-batches a second, about 8 seconds to go." in page(capsys, folder.path)
+
+
+def test_a_pace_of_long_ago_is_not_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2)
+    begin(folder)
+    folder.names.status.write_text(json.dumps({"at": time.time() - 600, "mini_batches_per_s": 0.5}))
+    assert "a second" not in page(capsys, folder.path)
 
 
 def test_each_shard_has_a_line(tmp_path, capsys):

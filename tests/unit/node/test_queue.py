@@ -49,8 +49,9 @@ def test_tries_of_an_earlier_attempt_count_on(now):
 def test_nothing_is_handed_out_beyond_the_grant(now):
     queue = make_queue(now, granted=12)
     assert take_all(queue) == [(10, 1), (11, 1)]
-    assert queue.is_blocked
+    assert queue.left_of_grant == 0
     queue.granted = queue.extend_grant(3)
+    assert queue.left_of_grant == 3
     assert take_all(queue) == [(12, 1), (13, 1), (14, 1)]
 
 

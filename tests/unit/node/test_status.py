@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_prs.node.protocols import Failure
 from airflow_prs.node.queue import Hand
@@ -16,7 +19,7 @@ def make_board(path, count, done=()):
     mask = np.zeros(count, bool)
     mask[list(done)] = True
     shard = Shard(number=0, first=1000, count=count, items=count, size_bytes=count)
-    return StatusBoard(path / "status.json", shard, "host-0-1", mask)
+    return StatusBoard(path / "status.json", shard, 1000 + count, "host-0-1", done=mask, failed=mask & False)
 
 
 def read(path):
@@ -29,16 +32,39 @@ def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
         board.count(Outcome(index=index + 500_000, status=Status.RUN_DONE, tries=1, items=1))
     board.write(Progress(total=1_000_000))
     bins = read(tmp_path)["bins"]
-    assert (len(bins["done"]), bins["done"][0], bins["done"][50]) == (100, 10_000, 2000)
+    assert (len(bins["done"]), bins["done"][:3], bins["done"][50]) == (100, [9010, 990, 0], 2000)
     assert (tmp_path / "status.json").stat().st_size < 4096
 
 
-def test_a_small_shard_has_a_bin_for_each_mini_batch(tmp_path):
-    board = make_board(tmp_path, 3, done=[1])
-    board.count(Outcome(index=1002, status=Status.RUN_EXCEPTION, tries=3, items=1))
+def test_a_small_run_has_a_bin_for_each_mini_batch(tmp_path):
+    shard = Shard(number=1, first=4, count=3, items=3, size_bytes=3)
+    board = StatusBoard(
+        tmp_path / "status.json",
+        shard,
+        7,
+        "host-1-2",
+        done=np.array([True, True, False]),
+        failed=np.array([True, False, False]),
+    )
+    board.count(Outcome(index=6, status=Status.RUN_EXCEPTION, tries=3, items=1))
     board.write(Progress())
-    bins = read(tmp_path)["bins"]
-    assert (bins["done"], bins["failed"]) == ([0, 1, 1], [0, 0, 1])
+    assert read(tmp_path)["bins"] == {"first": 4, "done": [1, 1, 1], "failed": [1, 0, 1]}
+
+
+@given(total=st.integers(1, 1000), cuts=st.lists(st.integers(0, 1000), max_size=5), data=st.data())
+def test_the_bins_of_all_shards_add_up_to_those_of_the_run(tmp_path_factory, total, cuts, data):
+    path = tmp_path_factory.mktemp("bins")
+    bounds = sorted({0, total, *(cut for cut in cuts if cut < total)})
+    done = data.draw(st.lists(st.booleans(), min_size=total, max_size=total))
+    sums = [0] * min(100, total)
+    for number, (first, end) in enumerate(itertools.pairwise(bounds)):
+        shard = Shard(number=number, first=first, count=end - first, items=end - first, size_bytes=end - first)
+        mask = np.array(done[first:end])
+        StatusBoard(path / "status.json", shard, total, "host-0-1", done=mask, failed=mask).write(Progress())
+        bins = read(path)["bins"]
+        for place, count in enumerate(bins["done"], bins["first"]):
+            sums[place] += count
+    assert sums == [sum(done[i] for i in range(total) if i * len(sums) // total == place) for place in range(len(sums))]
 
 
 def test_the_last_failures_are_shown(tmp_path):

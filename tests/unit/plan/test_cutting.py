@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.plan.cutting import RecordCutter, RowGroup, cut_files, cut_partitions, cut_row_groups
+from airflow_prs.plan.cutting import cut_files, cut_partitions
+from airflow_prs.plan.record_cutting import RecordCutter
+from airflow_prs.plan.row_groups import RowGroup, cut_row_groups
 from airflow_prs.records import Piece
 
 lengths = st.lists(st.integers(1, 40), max_size=80)

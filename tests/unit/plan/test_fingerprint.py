@@ -1,19 +1,20 @@
 """When two runs have the same fingerprint."""
 
 import sys
-from array import array
 
+import numpy as np
 import pytest
 
 from airflow_prs.environment import Environment
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in, versions_of
 from airflow_prs.plan.listing import Listing
+from airflow_prs.plan.paths import Paths
 
 CONFIG = {"error_threshold": 1, "mini_batch_size": 5, "node_count": 2, "description": None, "source_directory": "a"}
 
 
 def files(path="/a", size=1, modified=1):
-    return Listing([path], array("q", [size]), array("q", [modified]))
+    return Listing(Paths.of([path]), np.array([size]), np.array([modified]))
 
 
 def fingerprint(**changes):

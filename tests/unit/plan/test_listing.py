@@ -31,7 +31,7 @@ def test_a_single_file_is_one_item_with_its_size_and_time(folder):
     root = folder("a.txt")
     listing = list_files("a.txt", base=str(root))
     status = (root / "a.txt").stat()
-    assert (listing.paths, [*listing.sizes], [*listing.modified_ns]) == (
+    assert ([*listing.paths], [*listing.sizes], [*listing.modified_ns]) == (
         [str(root / "a.txt")],
         [5],
         [status.st_mtime_ns],
@@ -97,7 +97,7 @@ def test_folders_that_exist_are_no_globs_even_before_a_glob(folder):
 
 def test_absolute_paths_ignore_the_base(folder):
     root = folder("a")
-    assert list_files(str(root / "a"), base="/nowhere").paths == [str(root / "a")]
+    assert [*list_files(str(root / "a"), base="/nowhere").paths] == [str(root / "a")]
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -167,3 +167,11 @@ def test_a_name_that_is_not_utf8_is_an_error_that_shows_it(tmp_path):
     (tmp_path / os.fsdecode(b"\xff")).touch()
     with pytest.raises(InputError, match="not valid UTF-8"):
         list_files(".", base=str(tmp_path))
+
+
+def test_a_file_that_many_patterns_match_keeps_its_size_and_time(folder):
+    root = folder("b/22", "a/1", "c/333")
+    listing = list_files(["c/*", "*/*", "b/22"], base=str(root))
+    assert names(listing, root) == ["a/1", "b/22", "c/333"]
+    assert [*listing.sizes] == [3, 4, 5]
+    assert [*listing.modified_ns] == [(root / name).stat().st_mtime_ns for name in ("a/1", "b/22", "c/333")]

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import Manifest, Piece
 from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.run_folder.columns import batches_of
 from tests.makers import make_mini_batch, make_shards
 
 
 def write(path, mini_batches, *counts):
-    return manifests.write_manifest(path, mini_batches, make_shards(*counts))
+    return manifests.write_manifest(path, batches_of(mini_batches), make_shards(*counts))
 
 
 @pytest.fixture
@@ -113,5 +114,5 @@ def test_a_manifest_of_a_newer_version_is_refused(path, monkeypatch):
 
 
 def test_a_partition_value_that_cannot_be_written_is_refused(path):
-    with pytest.raises(TypeError, match="text, a number or a moment"):
+    with pytest.raises(TypeError, match="text, a number, a date or a moment"):
         write(path, [replace(make_mini_batch(0), partition={"user": object()})], 1)

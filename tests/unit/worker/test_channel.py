@@ -30,6 +30,13 @@ def test_a_frame_that_arrives_in_parts_is_received_whole(ends):
     assert channel.receive() == {"run": ["x" * 50_000]}
 
 
+def test_the_answer_to_a_mini_batch_comes_back_as_it_was(ends):
+    supervisor, channel = ends
+    answer = {"done": [2**40, 3, 2**50, 7, 2**32 - 1, 1.5e9 + 1e-6, 0.25, 0.125, 0.0625]}
+    supervisor.sendall(encode_frame(answer) + encode_frame({"note": "x"}))
+    assert [channel.receive(), channel.receive()] == [answer, {"note": "x"}]
+
+
 def test_the_end_of_the_channel_is_no_frame(ends):
     supervisor, channel = ends
     supervisor.sendall(encode_frame({"run": [1]})[:-1])

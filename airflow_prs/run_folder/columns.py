@@ -1,0 +1,175 @@
+"""Mini-batches in columns, as the manifest holds them: a record batch has a row for each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.records import MiniBatch, Piece
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+ROWS = 8192
+"""Most mini-batches of a record batch, and so of a row group of the manifest."""
+
+PIECES = 65536
+"""Most pieces of a record batch, unless it is of one mini-batch that alone has more."""
+
+NONE = -1
+"""Stands for None in columns of numbers."""
+
+_ROWS_READ = 512
+
+
+def schema_of(metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
+    """Give the columns of the manifest."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("index", pa.int64()),
+            ("input", pa.string()),
+            ("items", pa.int64()),
+            ("size", pa.int64()),
+            ("partition", pa.string()),
+            ("pieces", pa.list_(pa.struct(_piece_fields()))),
+        ],
+        metadata=metadata,
+    )
+
+
+def batch_of(
+    *,
+    first: int,
+    name: str,
+    items: Sequence[int] | npt.NDArray[np.int64],
+    sizes: Sequence[int] | npt.NDArray[np.int64],
+    partitions: Sequence[str | None] | None,
+    piece_ends: Sequence[int] | npt.NDArray[np.int64],
+    paths: Sequence[str] | pa.Array,
+    places: Sequence[Sequence[int] | npt.NDArray[np.integer]],
+) -> pa.RecordBatch:
+    """
+    Put consecutive mini-batches of one input into a record batch.
+
+    :param first: index of the first one.
+    :param name: of the input.
+    :param items: of each mini-batch.
+    :param sizes: bytes of each mini-batch.
+    :param partitions: key values of each as ``encode_partition`` writes them; None: it is not cut by partition.
+    :param piece_ends: of each mini-batch, one past its last piece, counted in the columns that follow.
+    :param paths: of each piece.
+    :param places: begin, end and row group of each piece; NONE where it has none.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    fields = _piece_fields()
+    numbers = [np.asarray(column, np.int64) for column in places]
+    pieces = pa.StructArray.from_arrays(
+        [pa.array(paths, pa.string()) if isinstance(paths, Sequence) else paths.cast(pa.string())]
+        + [pa.array(column, mask=column == NONE) for column in numbers],
+        fields=fields,
+    )
+    count = len(items)
+    columns = [
+        pa.array(np.arange(first, first + count)),
+        pa.array([name] * count, pa.string()),
+        pa.array(items, pa.int64()),
+        pa.array(sizes, pa.int64()),
+        pa.nulls(count, pa.string()) if partitions is None else pa.array(partitions, pa.string()),
+        pa.ListArray.from_arrays(pa.array(np.concatenate(([0], piece_ends)), pa.int32()), pieces),
+    ]
+    return pa.record_batch(columns, schema=schema_of())
+
+
+def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
+    """Put mini-batches that stand in index order into record batches."""
+    for name, group in itertools.groupby(mini_batches, lambda mini_batch: mini_batch.input):
+        while some := list(itertools.islice(group, ROWS)):
+            pieces = [piece for mini_batch in some for piece in mini_batch.pieces]
+            yield batch_of(
+                first=some[0].index,
+                name=name,
+                items=[m.items for m in some],
+                sizes=[m.size_bytes for m in some],
+                partitions=[None if m.partition is None else encode_partition(m.partition) for m in some],
+                piece_ends=list(itertools.accumulate(len(m.pieces) for m in some)),
+                paths=[piece.path for piece in pieces],
+                places=[
+                    [NONE if number is None else number for number in column]
+                    for column in zip(*((p.begin, p.end, p.row_group) for p in pieces), strict=True)
+                ]
+                or [(), (), ()],
+            )
+
+
+def mini_batches_of(rows: pa.Table) -> Iterator[MiniBatch]:
+    """Read the mini-batches of a table one by one, making objects of a few at a time."""
+    for batch in rows.to_batches(max_chunksize=_ROWS_READ):
+        pieces = iter(_pieces(batch["pieces"].flatten()))
+        names = ("index", "input", "items", "size", "partition")
+        columns = [batch[name].to_pylist() for name in names]
+        counts = batch["pieces"].value_lengths().to_pylist()
+        for index, name, items, size, partition, count in zip(*columns, counts, strict=True):
+            yield MiniBatch(
+                index=index,
+                input=name,
+                items=items,
+                size_bytes=size,
+                partition=None if partition is None else _decode_partition(partition),
+                pieces=tuple(itertools.islice(pieces, count)),
+            )
+
+
+def _piece_fields() -> list[pa.Field]:
+    import pyarrow as pa
+
+    numbers = [pa.field(name, pa.int64()) for name in ("begin", "end", "row_group")]
+    return [pa.field("path", pa.string()), *numbers]
+
+
+def _pieces(column: pa.StructArray) -> Iterator[Piece]:
+    return map(Piece, *(part.to_pylist() for part in column.flatten()))
+
+
+def encode_partition(partition: Any) -> str:
+    """Write key values as JSON; see encode_value."""
+    return json.dumps(dict(partition), default=encode_value)
+
+
+def encode_value(value: object) -> dict[str, str]:
+    """Write a partition value that JSON has no word for, such as ``{"moment": <ISO 8601>}``."""
+    if isinstance(value, datetime):
+        return {"moment": value.isoformat()}
+    if isinstance(value, date):
+        return {"date": value.isoformat()}
+    if isinstance(value, Decimal):
+        return {"decimal": str(value)}
+    raise TypeError(f"a partition value may be text, a number, a date or a moment, not {type(value).__name__}")
+
+
+def _decode_partition(text: str) -> dict[str, Any]:
+    # Value by value, not by a hook of json: the whole may be one key named "moment".
+    return {key: _decode_value(value) for key, value in json.loads(text).items()}
+
+
+def _decode_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, text),) = value.items()
+    return _KINDS[kind](text)
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "moment": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "decimal": Decimal,
+}
