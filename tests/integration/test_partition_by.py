@@ -22,6 +22,7 @@ from airflow_prs.parameters import PipelineParameter
 from airflow_prs.plan import partitioned_copy
 from airflow_prs.plan.partitioned_copy import read_copy, write_copy
 from airflow_prs.worker.readers import make_reader
+from tests.dag_runs import result_of
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
 
@@ -538,3 +539,29 @@ def test_a_node_gets_each_partition_with_its_values(write, tmp_path):
     assert Tries(folder).run()["failed"] == 0
     values_of = "{{'k': '{}', 'd': datetime.date(2026, 1, 1), 'p': Decimal('1.5')}}"
     assert read_rows(folder) == [f"{values_of.format(k)} {n}" for k, n in (("x", 0), ("x", 2), ("y", 1))]
+
+
+def test_a_dag_writes_its_copies_where_templates_and_parameters_say(dag_file, tmp_path):
+    for name, first in (("a", 0), ("b", 3)):
+        write_table(tmp_path / f"{name}.csv", {"k": ["x", "y", "x"], "n": range(first, first + 3)})
+    dag_file.script(
+        "def run(mini_batch, context):\n    return [f'{context.partition_key_value} {n}' for n in mini_batch['n']]\n"
+    )
+    dag_file.write(f"""
+        with DAG("{dag_file.folder.name}", schedule=None) as dag:
+            tables = [TabularDataset.from_delimited_files(f"{tmp_path}/{{name}}.csv") for name in "ab"]
+            ParallelRunOperator(
+                task_id="step",
+                parallel_run_config=config(partition_keys=["k"], mini_batch_size=None),
+                inputs=[
+                    tables[0].partition_by(["k"], target="{tmp_path}/{{{{ run_id }}}}"),
+                    tables[1].partition_by(["k"], target=PipelineParameter("copy", "nowhere")),
+                ],
+                output="{tmp_path}/out",
+            )
+    """)
+    run = dag_file.run({"copy": f"{tmp_path}/b"})
+    assert run.state == "success"
+    rows = [("x", 0), ("x", 2), ("y", 1), ("x", 3), ("x", 5), ("y", 4)]
+    assert result_of(tmp_path / "out").splitlines() == [f"{{'k': '{k}'}} {n}" for k, n in rows]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [".partitions.parquet", "k=x", "k=y"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.sdk import DAG, Label, XComArg, chain, task
 
@@ -77,6 +78,8 @@ with DAG("digits", schedule=None):
         inputs=TabularDataset.from_delimited_files(["a.csv", "b.csv"], separator=";"),
     )
     parquet = TabularDataset.from_parquet_files(PipelineParameter("tables", default_value="/data/*.parquet"))
+    copy: TabularDataset = parquet.partition_by(["land"], target="/data/by_land/{{ ds }}", name="by_land")
+    lands: list[dict[str, Any]] = copy.get_partition_key_values(["land"])
     location: XComArg = score.output
     chain(download(), Label("scored"), score, tables)
     score >> publish(score.output)  # type: ignore[arg-type]  # as with any operator: Airflow renders it

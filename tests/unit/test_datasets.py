@@ -31,6 +31,14 @@ class WhatATaskReturns:
             "TabularDataset.from_delimited_files('a.csv', separator='\\t', header=False, encoding='cp1252')",
         ),
         (TabularDataset.from_parquet_files("a"), "TabularDataset.from_parquet_files('a')"),
+        (
+            TabularDataset.from_parquet_files("a").partition_by(["k", "j"], Path("/t"), "rows"),
+            "TabularDataset.from_parquet_files('a').partition_by(['k', 'j'], target='/t').as_named_input('rows')",
+        ),
+        (
+            TabularDataset.from_sql_query("SELECT 1", "db").partition_by(("k",)),
+            "TabularDataset.from_sql_query('SELECT 1', 'db').partition_by(['k'])",
+        ),
     ],
 )
 def test_the_repr_shows_how_a_dataset_was_made(dataset, text):
@@ -76,6 +84,8 @@ def test_what_a_task_returns_and_parameters_stay_as_they_are_in_the_spec():
         FileDataset(["a", "b"], "/{user}.png").as_named_input("digits"),
         TabularDataset.from_delimited_files("a.csv", ";", False, "latin-1").as_named_input("rows"),
         TabularDataset.from_parquet_files("a"),
+        TabularDataset.from_parquet_files("a").partition_by(["k"], "/t/{{ ds }}"),
+        TabularDataset.from_sql_query("SELECT 1", "db").partition_by(["k"]),
     ],
 )
 def test_a_spec_makes_the_same_dataset_again(dataset):
@@ -122,6 +132,20 @@ def test_a_task_that_returned_nothing_is_an_error():
             lambda: TabularDataset.from_delimited_files("a", encoding="utf-9"),
             "encoding is 'utf-9'; allowed: an encoding",
         ),
+        (lambda: tables().partition_by([]), "partition_keys of partition_by is []; allowed: a list of the names of"),
+        (lambda: tables().partition_by(["a", "a"]), "partition_keys of partition_by is ['a', 'a']"),
+        (lambda: tables().partition_by("a"), "partition_keys of partition_by is 'a'"),
+        (lambda: tables().partition_by(["a", 3]), "partition_keys of partition_by is ['a', 3]"),
+        (lambda: tables().partition_by(["a"]).partition_by(["b"]), "is partitioned by ['a'] already"),
+        (
+            lambda: tables(header=False).partition_by(["a"]),
+            "header is False; allowed with partition_by: True or 'each'",
+        ),
+        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a folder, a template"),
+        (lambda: tables().partition_by(["a"], 3), "target is 3"),
+        (lambda: tables().partition_by(["a"], "s3://b/k"), "target is 's3://b/k'; s3:// is not supported yet"),
+        (lambda: tables().partition_by(["a"], PipelineParameter("p", 3)), "target is 3"),
+        (lambda: tables().partition_by(["a"], name="a b"), "name is 'a b'"),
         (lambda: TabularDataset(kind="csv", path="a"), "use from_delimited_files or from_parquet_files"),
     ],
 )
@@ -129,6 +153,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(make, problem):
     with pytest.raises(ConfigError) as error:
         make()
     assert problem in str(error.value)
+
+
+def tables(**options):
+    return TabularDataset.from_delimited_files("a", **options)
 
 
 def test_all_problems_of_a_dataset_come_in_one_error():
@@ -142,6 +170,21 @@ def test_a_parameter_for_the_path_may_be_chosen_in_the_form_of_a_run():
     assert promotion.fields == ("path of x",)
     assert promotion.schema["type"] == ["string", "array"]
     assert promotion.schema["description"] == "Where"
+
+
+def test_a_parameter_for_a_target_may_be_chosen_too_and_what_a_task_returns_stays():
+    copy = tables().partition_by(["k"], PipelineParameter("copy", "/t", "Where to"), "x")
+    (promotion,) = copy.promoted()
+    assert promotion.fields == ("target of x",)
+    assert promotion.schema == {"type": "string", "minLength": 1, "description": "Where to"}
+    task = WhatATaskReturns()
+    assert tables().partition_by(["k"], task).to_spec()["target"] is task
+
+
+@pytest.mark.parametrize("rendered", ["/t/x", Path("/t/x"), "file:///t/x"])
+def test_a_rendered_target_may_be_text_or_a_path(rendered):
+    spec = tables().partition_by(["k"], WhatATaskReturns()).to_spec()
+    assert dataset_from_spec({**spec, "target": rendered}).target == "/t/x"
 
 
 @pytest.mark.parametrize(
