@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,12 +15,13 @@ from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan.arrow import cut_arrow_files
 from airflow_prs.plan.columns import Columns, wanted_columns
+from airflow_prs.plan.copying import write_copy
 from airflow_prs.plan.cutting import Cut, TableCut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
 from airflow_prs.plan.json_lines import cut_json_lines_files
 from airflow_prs.plan.listing import Listing, absolute_path, list_files
 from airflow_prs.plan.parquet import cut_parquet_files
-from airflow_prs.plan.partitioned_copy import copy_digest, read_copy, write_copy
+from airflow_prs.plan.partitioned_copy import copy_digest, read_copy
 from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_folders, parse_partition_format
 from airflow_prs.plan.row_groups import add_row_groups
 from airflow_prs.plan.tables import read_tables
@@ -47,12 +49,31 @@ def list_input(dataset: Dataset, *, base: str, published: str | None = None) -> 
     """
     listing = list_files(dataset.path, base=base, published=published)
     if isinstance(dataset, TabularDataset) and dataset.target is not None:
-        target = absolute_path(dataset.target, base).rstrip("/") + "/"
+        target = os.path.normpath(absolute_path(dataset.target, base)) + "/"
         rest = listing.without(lambda path: path.startswith(target))
         if len(listing) and not len(rest):
             raise ConfigError([f"target of {dataset.name!r} is {dataset.target!r}, which holds the input itself"])
         return rest
     return listing
+
+
+def require_own_targets(datasets: Sequence[Dataset], base: str) -> None:
+    """
+    Check that no copy would take the place of another one of the same run.
+
+    :param base: folder that relative paths start from.
+    :raises ConfigError: if two inputs have one target.
+    """
+    taken: dict[str, str] = {}
+    for dataset in datasets:
+        if isinstance(dataset, TabularDataset) and dataset.target is not None:
+            name = str(dataset.name)
+            other = taken.setdefault(os.path.normpath(absolute_path(dataset.target, base)), name)
+            if other != name:
+                problem = (
+                    f"target of {name!r} is {dataset.target!r}, as is that of {other!r}; give each a folder of its own"
+                )
+                raise ConfigError([problem])
 
 
 def cut_input(

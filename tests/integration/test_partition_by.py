@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.parameters import PipelineParameter
-from airflow_prs.plan import partitioned_copy
-from airflow_prs.plan.partitioned_copy import read_copy, write_copy
+from airflow_prs.plan import copying
+from airflow_prs.plan.copying import write_copy
+from airflow_prs.plan.partitioned_copy import read_copy
 from airflow_prs.worker.readers import make_reader
 from tests.dag_runs import result_of
 from tests.shards import Tries, read_rows
@@ -282,7 +283,7 @@ def test_more_partitions_than_a_file_system_has_room_for_are_an_error_before_the
     write, plan, tmp_path, monkeypatch
 ):
     full = os.statvfs_result([4096, 4096, 10**9, 10**9, 10**9, 1000, 5, 5, 0, 255])
-    monkeypatch.setattr(partitioned_copy.os, "statvfs", lambda _: full)
+    monkeypatch.setattr(copying.os, "statvfs", lambda _: full)
     write("1.parquet", {"k": range(3), "n": range(3)})
     with pytest.raises(InputError, match=r"has 3 partitions, which need 6 files and folders, .*5 more files"):
         plan(parquet().partition_by(["k"], target="copy"))
@@ -352,6 +353,14 @@ def test_a_target_that_is_a_file_or_the_source_is_refused(write, plan, tmp_path)
         plan(parquet().partition_by(["k"], target="data"))
 
 
+def test_two_inputs_with_one_target_are_refused(write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    one, two = (parquet().partition_by(["k"], target=target) for target in ("copy", f"{tmp_path}/./copy"))
+    with pytest.raises(ConfigError, match=r"target of 'in1' is .*/copy', as is that of 'in0'"):
+        plan(one, two)
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_copy_below_its_source_is_no_part_of_it(write, plan):
     write("1.parquet", {"k": [1], "n": [1]})
     dataset = parquet().partition_by(["k"], target="data/copy")
@@ -368,7 +377,7 @@ def test_what_stops_plan_leaves_the_older_copy_and_nothing_else(write, plan, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(partitioned_copy.os, "sync", stop)
+        patch.setattr(copying.os, "sync", stop)
         with pytest.raises(KeyboardInterrupt):
             plan(dataset, run="2")
     assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy"]
@@ -381,10 +390,10 @@ import os, signal, sys
 from pathlib import Path
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.parameters import PipelineParameter
-from airflow_prs.plan import partitioned_copy
+from airflow_prs.plan import copying
 from tests.table_plans import table_plan
 
-partitioned_copy.os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)
+copying.os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)
 table_plan(Path(sys.argv[1]), TabularDataset.from_parquet_files("data").partition_by(["k"], target="copy"))
 """
 
@@ -442,8 +451,8 @@ def test_a_copy_loses_and_doubles_nothing_and_keeps_the_order(tmp_path_factory, 
     parts = [table.slice(begin, end - begin) for begin, end in itertools.pairwise([0, *cuts, len(rows)])]
     target = tmp_path_factory.mktemp("copies") / "copy"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partitioned_copy, "RUN_BYTES", run_bytes)
-        patch.setattr(partitioned_copy, "MOST_RUNS", most_runs)
+        patch.setattr(copying, "RUN_BYTES", run_bytes)
+        patch.setattr(copying, "MOST_RUNS", most_runs)
         copy = write_copy("in", parts, list(columns), target, "digest")
     expected = {}
     for number, row in enumerate(rows):
