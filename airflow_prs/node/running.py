@@ -22,7 +22,7 @@ from airflow_prs.node.starting import Starter
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
-from airflow_prs.records import Manifest, MiniBatch, Shard
+from airflow_prs.records import Manifest, Shard
 from airflow_prs.report import abort_message, first_failures
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -129,7 +129,7 @@ def _crew(shard: Shard, manifest: Manifest, settings: RunSettings, starter: Star
         run_status=RunStatus(request.folder, manifest),
         slots=slots,
         rules=_rules(settings),
-        suspects=_find(request.folder, inherited.suspects),
+        suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         start=starter.start,
         resources=ResourceLog(request.folder.names.resources(attempt.claim.node)),
         sample_s=settings.resource_monitor_interval_s,
@@ -148,14 +148,6 @@ def _queue(folder: RunFolder, shard: Shard, attempt: Attempt) -> WorkQueue:
         done[index - shard.first] = True
     tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
     return WorkQueue(folder, shard, done=done, tries=tries, granted=attempt.claim.granted)
-
-
-def _find(folder: RunFolder, indices: tuple[int, ...]) -> list[MiniBatch]:
-    if not indices:
-        return []
-    wanted = set(indices)
-    found = folder.read_mini_batches(indices[0], indices[-1] + 1)
-    return [mini_batch for mini_batch in found if mini_batch.index in wanted]
 
 
 def _rules(settings: RunSettings) -> Rules:

@@ -201,7 +201,9 @@ def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int)
     sizes = np.asarray(sizes, np.int64)
     total = len(sizes)
     cut = Cut(name, paths)
-    cut.add_files(np.arange(total), sizes, np.minimum(np.arange(count, total + count, count), total))
+    ends = np.arange(count, total + count, count)
+    ends[-1:] = total
+    cut.add_files(np.arange(total, dtype=np.int32), sizes, ends)
     return cut
 
 

@@ -41,7 +41,8 @@ def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequen
     )
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        # Without statistics: every shard reads the footer, and it has a part for each shard.
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
             for part in _parts_of_shards(batches, [shard.end for shard in shards]):
                 writer.write_batch(part)
 

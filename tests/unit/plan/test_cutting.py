@@ -8,6 +8,7 @@ from airflow_prs.plan.cutting import cut_files, cut_partitions
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.row_groups import RowGroup, cut_row_groups
 from airflow_prs.records import Piece
+from airflow_prs.run_folder.columns import PIECES
 
 lengths = st.lists(st.integers(1, 40), max_size=80)
 row_groups = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 500)), max_size=20)
@@ -90,3 +91,19 @@ def test_each_combination_is_one_mini_batch_in_order_of_first_appearance():
         ({"k": "b"}, ["/1", "/3"]),
         ({"k": "a"}, ["/2"]),
     ]
+
+
+def test_a_row_group_has_a_bounded_number_of_files_however_many_a_mini_batch_has():
+    count = 2 * PIECES + 10
+    cut = cut_files("in", [f"/f{number}" for number in range(count)], range(count), 20_000)
+    batches = list(cut.batches(0))
+    assert max(len(batch["pieces"].flatten()) for batch in batches) <= PIECES
+    assert [piece["path"].as_py() for batch in batches for piece in batch["pieces"].flatten()][-1] == f"/f{count - 1}"
+    assert sum(len(batch) for batch in batches) == len(cut) == -(-count // 20_000)
+
+
+def test_a_mini_batch_with_more_files_than_that_stays_whole():
+    count = PIECES + 10
+    (mini_batch,) = cut_files("in", [f"/f{number}" for number in range(count)], [1] * count, count).mini_batches(0)
+    assert [mini_batch.pieces[0], mini_batch.pieces[-1]] == [Piece("/f0"), Piece(f"/f{count - 1}")]
+    assert mini_batch.items == mini_batch.size_bytes == len(mini_batch.pieces) == count

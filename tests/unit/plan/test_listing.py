@@ -1,9 +1,14 @@
 """Which files a dataset's path stands for."""
 
+import contextlib
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_prs.errors import InputError
 from airflow_prs.plan.listing import list_files
@@ -75,6 +80,24 @@ def test_hidden_names_and_run_folders_are_left_out(folder):
 def test_hidden_names_that_the_path_names_itself_are_taken(folder):
     root = folder(".d/a", "x/.e/b", "x/.f")
     assert names(list_files([".d", "*/.e/*", "x/.f"], base=str(root)), root) == [".d/a", "x/.e/b", "x/.f"]
+
+
+segments = st.text("ab.-", min_size=1, max_size=3).filter(lambda name: name.strip("."))
+trees = st.lists(st.lists(segments, min_size=1, max_size=3), max_size=12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(trees)
+def test_any_tree_is_listed_in_sorted_order_without_what_is_hidden(tree):
+    with tempfile.TemporaryDirectory() as root:
+        for parts in tree:
+            with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                Path(root, *parts[:-1]).mkdir(parents=True, exist_ok=True)
+                Path(root, *parts).touch()
+        files = [path for path in Path(root).rglob("*") if path.is_file()]
+        seen = [str(path) for path in files if not any(p.startswith(".") for p in path.relative_to(root).parts)]
+        assert [*list_files(root, base="/").paths] == sorted(seen)
+        assert [*list_files([root, f"{root}/**/*"], base="/").paths] == sorted(seen)
 
 
 def test_the_published_file_is_left_out_and_others_of_its_name_are_not(folder):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
 from datetime import datetime
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,6 +77,15 @@ def test_shards_larger_than_a_row_group_are_read_whole(path):
     assert [m.index for m in manifests.read_mini_batches(path, 8190, 8510)] == list(range(8190, 8510))
 
 
+def test_no_row_group_belongs_to_two_shards(path):
+    write(path, map(make_mini_batch, range(9003)), 8500, 500, 3)
+    file = pq.ParquetFile(path)
+    groups = [file.read_row_group(n, columns=["index"])["index"].to_pylist() for n in range(file.num_row_groups)]
+    assert [index for group in groups for index in group] == list(range(9003))
+    shards = [[bisect_right([8500, 9000], index) for index in group] for group in groups]
+    assert all(shard[0] == shard[-1] for shard in shards)
+
+
 def test_a_plan_without_mini_batches_can_be_read(path):
     write(path, [])
     assert manifests.read_manifest(path).mini_batches == 0
@@ -87,6 +98,12 @@ def test_other_mini_batches_than_the_shards_name_are_refused(path, given_count):
         write(path, map(make_mini_batch, range(given_count)), 3)
     assert not path.exists()
     assert not list(path.parent.iterdir())
+
+
+def test_mini_batches_of_two_inputs_are_read_back(path):
+    mini_batches = [replace(make_mini_batch(index), input="one" if index < 2 else "two") for index in range(4)]
+    write(path, mini_batches, 3, 1)
+    assert list(manifests.read_mini_batches(path, 0, 4)) == mini_batches
 
 
 def test_mini_batches_out_of_order_are_refused(path):
