@@ -7,6 +7,7 @@ its own attempt has committed. Anything else in the shard's folder is void, so r
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -167,39 +168,52 @@ def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
     """
     import numpy as np
 
-    parts = [np.empty(0, np.dtype([*_FIELDS, ("attempt", "<u4")]))]
-    for position, link in enumerate(state.chain):
-        part = _read_attempt(AttemptNames(shard_folder / link.attempt), link.committed_bytes)
+    parts = [_read_attempt(AttemptNames(shard_folder / link.attempt), link.committed_bytes) for link in state.chain]
+    for position, part in enumerate(parts):
+        part["attempt"] = position
         if state.claim is not None and position < state.claim.reopened:
-            part = part[part["status"] == Status.RUN_DONE]
-        numbered = np.empty(len(part), parts[0].dtype)
-        for name, _ in _FIELDS:
-            numbered[name] = part[name]
-        numbered["attempt"] = position
-        parts.append(numbered)
-    # The later attempt's outcome counts: reversed, because unique() keeps the first one that it meets.
-    newest_first = np.concatenate(parts)[::-1]
-    _, positions = np.unique(newest_first["index"], return_index=True)
-    return newest_first[positions]
+            parts[position] = part[part["status"] == Status.RUN_DONE]
+    if not parts:
+        return np.empty(0, _numbered_type())
+    outcomes = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # Sorted stably, the later attempt's outcome, which counts, is the last one of its mini-batch.
+    order = np.argsort(outcomes["index"], kind="stable")
+    indices = outcomes["index"].take(order)
+    is_last = np.append(indices[1:] != indices[:-1], True)[: len(indices)]
+    counting: npt.NDArray[Any] = outcomes.take(order[is_last])
+    return counting
+
+
+def _numbered_type() -> np.dtype[Any]:
+    """Record of one outcome, and which attempt it is of."""
+    import numpy as np
+
+    return np.dtype([*_FIELDS, ("attempt", "<u4")])
 
 
 def _read_attempt(names: AttemptNames, committed_bytes: int) -> npt.NDArray[Any]:
+    """Read what an attempt has committed, commit by commit; ``attempt`` is left to the caller."""
     import numpy as np
 
-    kind = outcome_type()
+    kind, numbered = outcome_type(), _numbered_type()
     if committed_bytes == 0:
-        return np.empty(0, kind)
-    raw = names.outcomes.read_bytes()
-    start = 0
-    for commit in read_commits(names, committed_bytes):
-        end = commit.outcomes * kind.itemsize
-        if len(raw) < end or zlib.crc32(memoryview(raw)[start:end]) != commit.crc:
-            raise RunFolderError(
-                f"{names.outcomes} is damaged: bytes {start} to {end} are not what was committed. "
-                "Clear the plan task to start over."
-            )
-        start = end
-    return np.frombuffer(raw, kind, start // kind.itemsize)
+        return np.empty(0, numbered)
+    with names.outcomes.open("rb") as file:
+        outcomes = np.empty(os.fstat(file.fileno()).st_size // kind.itemsize, numbered)
+        # The fields of a record stand where they stand in the file, so that none of them is copied by itself.
+        records = outcomes.view(np.uint8).reshape(-1, numbered.itemsize)[:, : kind.itemsize]
+        done = 0
+        for commit in read_commits(names, committed_bytes):
+            size = (commit.outcomes - done) * kind.itemsize
+            raw = file.read(max(size, 0))
+            if len(raw) != size or zlib.crc32(raw) != commit.crc:
+                raise RunFolderError(
+                    f"{names.outcomes} is damaged: bytes {done * kind.itemsize} to {commit.outcomes * kind.itemsize} "
+                    "are not what was committed. Clear the plan task to start over."
+                )
+            records[done : commit.outcomes] = np.frombuffer(raw, np.uint8).reshape(-1, kind.itemsize)
+            done = commit.outcomes
+    return outcomes[:done]
 
 
 def read_commits(names: AttemptNames, committed_bytes: int) -> Iterator[Commit]:
