@@ -13,7 +13,8 @@ from typing import Any, Literal
 from airflow_prs.committed import Committed, read_committed, read_result
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict
-from airflow_prs.report_files import log_path, plain_try, write_failed_items, write_processed
+from airflow_prs.report_files import log_path, plain_try, write_failed_items
+from airflow_prs.report_processed import write_processed
 from airflow_prs.report_summaries import write_summaries
 from airflow_prs.run_folder import files
 from airflow_prs.run_folder.folder import RunFolder

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.ledger import ShardState
 
 _FAILED_STRETCH = 512
+_ADDED_BY = {"started": "min", "ended": "max"}
+"""What work is not summed up, but which value of several stays."""
 _NO_PROCESS = -1
 """Stands for the process of a mini-batch whose node died: nobody knows which it was."""
 
@@ -123,45 +125,37 @@ def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
 
 def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[int, int, _Work]]:
     """Add up what each process did: attempt, number of the process, and its work; in this order."""
-    import numpy as np
+    import pyarrow as pa
 
     outcomes = committed.outcomes(state)
-    if not len(outcomes):
-        return
-    attempts, processes = outcomes["attempt"], _processes(committed, state, outcomes)
-    order = np.lexsort((processes, attempts))
-    attempts, processes, outcomes = attempts[order], processes[order], outcomes[order]
-    is_other = (np.diff(attempts.astype(np.int64)) != 0) | (np.diff(processes) != 0)
-    firsts = np.concatenate([[0], np.flatnonzero(is_other) + 1])
-    sums = _sums(outcomes, firsts)
-    for place, first in enumerate(firsts):
-        work = _Work(**{name: values[place].item() for name, values in sums.items()})
-        yield int(attempts[first]), int(processes[first]), work
+    values, process = _values(outcomes), _processes(committed, state, outcomes)
+    table = pa.table({"attempt": outcomes["attempt"].copy(), "process": process, **values})
+    # Single sums of many threads would be added up in any order.
+    groups = table.group_by(["attempt", "process"], use_threads=False)
+    added = groups.aggregate([(name, _ADDED_BY.get(name, "sum")) for name in values])
+    added = added.sort_by([("attempt", "ascending"), ("process", "ascending")])
+    for row in added.to_pylist():
+        work = _Work(**{name: row[f"{name}_{_ADDED_BY.get(name, 'sum')}"] for name in values})
+        yield row["attempt"], row["process"], work
 
 
-def _sums(outcomes: npt.NDArray[Any], firsts: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """
-    Add up groups of outcomes, field by field.
-
-    :param firsts: where each group begins.
-    """
+def _values(outcomes: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Lay out what the outcomes tell of a process's work, column by column."""
     import numpy as np
 
     # A mini-batch that died with its node has no moment.
     has_moment = outcomes["started"] > 0
     ends = outcomes["started"] + outcomes["duration_s"]
-    values = {
+    return {
         "mini_batches": np.ones(len(outcomes), np.int64),
         "failed": (outcomes["status"] != Status.RUN_DONE).astype(np.int64),
-        "items": outcomes["items"],
-        "elements": outcomes["returned"],
-        "run_s": outcomes["run_s"].astype(np.float64),
-        "cpu_s": outcomes["cpu_s"].astype(np.float64),
+        "items": outcomes["items"].copy(),
+        "elements": outcomes["returned"].copy(),
+        "run_s": outcomes["run_s"].copy(),
+        "cpu_s": outcomes["cpu_s"].copy(),
+        "started": np.where(has_moment, outcomes["started"], math.inf),
+        "ended": np.where(has_moment, ends, -math.inf),
     }
-    sums: dict[str, npt.NDArray[Any]] = {name: np.add.reduceat(value, firsts) for name, value in values.items()}
-    sums["started"] = np.minimum.reduceat(np.where(has_moment, outcomes["started"], math.inf), firsts)
-    sums["ended"] = np.maximum.reduceat(np.where(has_moment, ends, -math.inf), firsts)
-    return sums
 
 
 def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -27,7 +27,7 @@ from airflow_prs.compute import load_compute_targets
 from airflow_prs.config_rules import OURS, RULES
 from airflow_prs.provider_info import get_provider_info
 from airflow_prs.records import Status
-from airflow_prs.report_files import NOT_FINISHED, NOT_TRIED
+from airflow_prs.report_processed import NOT_FINISHED, NOT_TRIED
 from tests.dag_runs import DagFile
 
 ROOT = Path(__file__).parent.parent
