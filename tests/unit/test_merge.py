@@ -6,8 +6,12 @@ import json
 import resource
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedError, RunFolderError, SupersededError
 from airflow_prs.merge import merge_run
@@ -138,6 +142,33 @@ def test_rows_spread_over_many_files_are_found(tmp_path):
     assert published(tmp_path) == all_rows(*range(70))
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_rows_stand_in_input_order_wherever_they_were_written(data):
+    total = data.draw(st.integers(1, 40))
+    sizes = st.sampled_from([0, 1, 30, 300, 70_000, 200_000])
+    rows = {index: bytes([index + 1]) * data.draw(sizes) for index in range(total)}
+    with TemporaryDirectory() as output:
+        folder = make_folder(Path(output), total)
+        left = data.draw(st.permutations(range(total)))
+        for try_number in (1, 2):
+            attempt, progress = open_attempt(folder, try_number=try_number), None
+            count = data.draw(st.integers(0, len(left))) if try_number == 1 else len(left)
+            done, left = left[:count], left[count:]
+            for process in (0, 1):
+                mine = done[process::2]
+                # What lies between the rows was never committed: of any length, or nothing at all.
+                void = data.draw(st.sampled_from([0, 1, 5000]))
+                written = {
+                    key: value for index in mine for key, value in ((index, rows[index]), (-index - 1, b"?" * void))
+                }
+                outcomes = [make_outcome(index) for index in mine]
+                progress = commit(attempt, outcomes, rows=written, process=process, progress=progress)
+            attempt.close()
+        merge_run(folder)
+        assert published(Path(output)) == b"".join(rows.values())
+
+
 def test_merging_again_gives_the_same_result(tmp_path):
     folder = make_folder(tmp_path, 3)
     do_shard(folder)
@@ -249,6 +280,19 @@ def test_a_damaged_piece_is_named_and_nothing_is_published(tmp_path):
         merge_run(folder)
     assert published(tmp_path) == b"earlier"
     assert files_in(tmp_path) == [RESULT]
+
+
+def test_the_first_of_several_damaged_pieces_is_named(tmp_path):
+    folder = make_folder(tmp_path, 4000)
+    do_shard(folder)
+    # Mini-batches 3999, 3997, ... stand in the file in this order.
+    path = next(folder.path.glob("nodes/*/*/rows-000.bin"))
+    data = bytearray(path.read_bytes())
+    for index in (2001, 1999, 3001):
+        data[data.index(rows_of(index))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunFolderError, match="mini-batch 1999 are damaged"):
+        merge_run(folder)
 
 
 def test_a_long_damaged_piece_is_found(tmp_path):
