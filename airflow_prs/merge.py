@@ -71,6 +71,7 @@ def _publish(folder: RunFolder, settings: RunSettings, committed: Committed) -> 
         publish_rows(
             target,
             committed,
+            identity=settings.identity,
             result_format=settings.config.result_format,
             confirm=lambda: _refuse_superseded(folder),
         )

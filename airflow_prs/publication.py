@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from airflow_prs import result_parquet, result_rows
 from airflow_prs.errors import PublicationError
-from airflow_prs.run_folder import files
+from airflow_prs.run_folder import files, temporaries
 
 if TYPE_CHECKING:
     from airflow_prs.committed import Committed
+    from airflow_prs.records import RunIdentity
     from airflow_prs.run_folder.folder import RunFolder
 
 _ADVICE = {
@@ -25,10 +26,13 @@ _ADVICE = {
 }
 
 
-def publish_rows(target: Path, committed: Committed, *, result_format: str, confirm: Callable[[], None]) -> None:
+def publish_rows(
+    target: Path, committed: Committed, *, identity: RunIdentity, result_format: str, confirm: Callable[[], None]
+) -> None:
     """
     Let a file with the rows of all mini-batches appear, whole or not at all.
 
+    :param identity: whose result it is; what a killed merge of the same task has left beside it is removed.
     :param result_format: ``parquet``, or any other, which is bytes one after the other.
     :param confirm: called right before the file gets its name; what it raises prevents that.
     :raises RunFolderError: if rows are not what was committed.
@@ -46,7 +50,10 @@ def publish_rows(target: Path, committed: Committed, *, result_format: str, conf
 
     try:
         files.make_folder(target.parent)
-        files.publish(target, write)
+        temporaries.remove_leftovers(target, identity)
+        temporary = temporaries.temporary_name(target, identity)
+        with temporaries.held(temporary):
+            files.publish(target, write, temporary)
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "See to it")
         raise PublicationError(

@@ -35,13 +35,14 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:50]}.{uuid4().hex}.tmp")
 
 
-def publish(path: Path, write: Callable[[Path], None]) -> None:
+def publish(path: Path, write: Callable[[Path], None], temporary: Path | None = None) -> None:
     """
     Let a file appear under its name whole or not at all: temporary name, fsync, rename, fsync of the folder.
 
     :param write: writes the file at the path that it is given.
+    :param temporary: that path, in the same folder; None: one that no other writer uses.
     """
-    temporary = temporary_name(path)
+    temporary = temporary or temporary_name(path)
     try:
         write(temporary)
         sync_file(temporary)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +19,7 @@ from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedE
 from airflow_prs.merge import merge_run
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.temporaries import held, temporary_name
 from tests.makers import (
     commit,
     count,
@@ -24,6 +27,7 @@ from tests.makers import (
     make_failed_try,
     make_failure,
     make_folder,
+    make_identity,
     make_outcome,
     open_attempt,
     rows_of,
@@ -380,6 +384,51 @@ def test_the_longest_file_name_that_a_file_system_takes_can_be_published(tmp_pat
     folder = make_folder(tmp_path, 2, append_row_file_name=name)
     do_shard(folder)
     assert merge_run(folder).location == str(tmp_path / name)
+
+
+# What killed merges have left
+
+
+def leave(output, *, run_id="run 1", dag_id="digits", hours=0):
+    """Leave what a merge that was killed so many hours ago leaves."""
+    path = temporary_name(output / RESULT, make_identity(run_id=run_id, dag_id=dag_id))
+    path.write_bytes(b"half")
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_a_killed_merge_has_left_is_removed_by_the_next_of_its_run(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    leave(tmp_path)
+    merge_run(folder)
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_a_file_that_another_merge_is_writing_stays(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = temporary_name(tmp_path / RESULT, make_identity())
+    with held(path):
+        merge_run(folder)
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("left", "stays"),
+    [
+        ({"run_id": "run 2"}, True),
+        ({"run_id": "run 2", "hours": 25}, False),
+        ({"dag_id": "letters", "hours": 25}, True),
+    ],
+)
+def test_what_others_have_left_is_removed_only_if_it_is_an_old_one_of_the_same_task(tmp_path, left, stays):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = leave(tmp_path, **left)
+    merge_run(folder)
+    assert path.exists() is stays
 
 
 # Results without rows
