@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
@@ -13,7 +14,7 @@ from airflow_prs.plan.columns import Columns, Names, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.record_cutting import RecordCutter
-from airflow_prs.plan.scanning import UnclosedQuoteError
+from airflow_prs.plan.scanning import BLOCK_BYTES, UnclosedQuoteError
 from airflow_prs.plan.text_records import Records, add_pieces, whole_records
 
 
@@ -45,6 +46,7 @@ def cut_delimited_files(
     *,
     is_bytes: bool,
     dtypes: Mapping[str, str] | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
@@ -55,6 +57,7 @@ def cut_delimited_files(
     :param size: bytes or records of a mini-batch.
     :param is_bytes: whether size is in bytes.
     :param dtypes: types of columns that are not to be found out.
+    :param block_bytes: how much is read at once.
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one.
     :raises ConfigError: if the dialect cannot be cut, or a type is none that pandas knows.
@@ -63,33 +66,46 @@ def cut_delimited_files(
     dtypes = dtypes or {}
     require_types(name, dtypes)
     cut = TableCut(name, paths)
-    types = ColumnTypes(dialect.arguments, dtypes)
     columns = _Headers(dialect)
-    for file, path in enumerate(paths):
-        with open_text(path, dialect.encoding) as text:
-            cutter = RecordCutter(size, is_bytes=is_bytes)
-            try:
-                end = _read(path, text, columns, cutter, types)
-            except UnclosedQuoteError:
-                problem = f"{path!r} ends inside a quoted field: a closing quote is missing somewhere."
-                raise InputError(problem) from None
-            add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
-    return cut, Columns(columns.names, types.settle() | dict(dtypes))
+    with ColumnTypes(dialect.arguments, dtypes) as types:
+        for file, path in enumerate(paths):
+            with open_text(path, dialect.encoding) as text:
+                cutter = RecordCutter(size, is_bytes=is_bytes)
+                try:
+                    end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
+                except UnclosedQuoteError:
+                    problem = f"{path!r} ends inside a quoted field: a closing quote is missing somewhere."
+                    raise InputError(problem) from None
+                add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+        found = types.settle()
+    return cut, Columns(columns.names, found | dict(dtypes))
 
 
-def _read(path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes) -> int:
+def _read(
+    path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes, *, block_bytes: int
+) -> int:
     """Go through a file once; give the position of its end."""
+    has_header = is_header_ahead = headers.dialect.has_header
     names: Names | None = None
-    records = Records(b"", text.position or 0, ())
-    for records in whole_records(text, headers.dialect.separator, comment=headers.dialect.comment, has_quotes=True):
-        rows = records
-        if names is None and len(records.starts):
-            names = headers.read(path, records.first, text.encoding)
-            rows = records.without_first() if headers.dialect.has_header else records
-        cutter.feed(rows.starts)
-        if names is not None and len(rows.starts):
-            types.feed(rows.text, names, text.encoding)
-    return records.end
+    end = 0
+    separator, comment = headers.dialect.separator, headers.dialect.comment
+    for records in whole_records(text, separator, comment=comment, has_quotes=True, block_bytes=block_bytes):
+        starts, skipped = records.starts, 0
+        if len(starts) and is_header_ahead:
+            starts, is_header_ahead = starts.without_first(), False
+        cutter.feed(starts)
+        if records.first is not None:
+            begin, stop = records.first
+            names = headers.read(path, records.text[begin:stop], text.encoding)
+            skipped = stop if has_header else 0
+        if names is not None and records.size_bytes > skipped:
+            types.feed(partial(_rows, records, skipped), names, text.encoding, is_plain=records.is_plain)
+        end = records.end
+    return end
+
+
+def _rows(records: Records, skipped: int) -> bytes:
+    return records.text[skipped:] if skipped else records.text
 
 
 class _Headers:

@@ -10,7 +10,7 @@ from airflow_prs.plan.columns import Columns, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import open_text
 from airflow_prs.plan.record_cutting import RecordCutter
-from airflow_prs.plan.text_records import Records, add_pieces, whole_records
+from airflow_prs.plan.text_records import add_pieces, whole_records
 
 
 def cut_json_lines_files(
@@ -40,11 +40,12 @@ def cut_json_lines_files(
     for file, path in enumerate(paths):
         with open_text(path, encoding) as text:
             cutter = RecordCutter(size, is_bytes=is_bytes)
-            records = Records(b"", 0, ())
+            end = 0
             for records in whole_records(text, "\n", comment=None, has_quotes=False):
                 cutter.feed(records.starts)
                 values.feed(list(_objects(records.text, text.encoding)))
-            add_pieces(cut, file, cutter.finish(records.end), is_whole=text.is_whole)
+                end = records.end
+            add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
     return cut, Columns(values.names or None, values.settle() | given)
 
 

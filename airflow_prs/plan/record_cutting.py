@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from airflow_prs.plan.bits import Starts
+
+_SMALL_BYTES = 64 * 1024
+"""In mini-batches below it, so many cuts are looked for that every position is worth knowing."""
 
 
 class RecordCutter:
@@ -26,7 +26,7 @@ class RecordCutter:
         self._seen = 0
         self._last = 0
 
-    def feed(self, starts: npt.NDArray[np.int64]) -> None:
+    def feed(self, starts: Starts) -> None:
         """
         Take the next records.
 
@@ -35,13 +35,15 @@ class RecordCutter:
         if not len(starts):
             return
         if not self._begins:
-            self._open(starts[0], 0)
+            self._open(starts.at(0), 0)
         if self._is_bytes:
+            if self._size < _SMALL_BYTES:
+                starts.positions()
             self._cut_by_bytes(starts)
         else:
             self._cut_by_records(starts)
         self._seen += len(starts)
-        self._last = int(starts[-1])
+        self._last = starts.at(len(starts) - 1)
 
     def finish(self, end: int) -> list[tuple[int, int, int]]:
         """
@@ -50,10 +52,8 @@ class RecordCutter:
         :param end: one past the last byte.
         :return: begin, end and number of records of each mini-batch.
         """
-        import numpy as np
-
         if self._begins and self._is_bytes:
-            self._cut_by_bytes(np.array([end]))
+            self._cut_by_bytes(Starts.of([end]))
         if self._begins and self._begins[-1] == end:
             self._begins.pop()
             self._numbers.pop()
@@ -64,24 +64,25 @@ class RecordCutter:
             for begin, stop, number, next_number in zip(self._begins, ends, self._numbers, numbers, strict=False)
         ]
 
-    def _cut_by_records(self, starts: npt.NDArray[np.int64]) -> None:
+    def _cut_by_records(self, starts: Starts) -> None:
         first = max(self._size, -(-self._seen // self._size) * self._size)
-        for number in range(first, self._seen + len(starts), self._size):
-            self._open(starts[number - self._seen], number)
+        numbers = range(first - self._seen, len(starts), self._size)
+        for number, begin in zip(numbers, starts.at_each(numbers), strict=True):
+            self._open(begin, number + self._seen)
 
-    def _cut_by_bytes(self, starts: npt.NDArray[np.int64]) -> None:
+    def _cut_by_bytes(self, starts: Starts) -> None:
         """Begin the next mini-batch at the last record that starts within reach of the one that is open."""
         while True:
             begin = self._begins[-1]
-            beyond = int(starts.searchsorted(begin + self._size, "right"))
+            beyond = starts.count_to(begin + self._size)
             if beyond == len(starts):
                 return
-            within = int(starts[beyond - 1]) if beyond else self._last
+            within = starts.at(beyond - 1) if beyond else self._last
             if within > begin:
                 self._open(within, self._seen + beyond - 1)
             else:
-                self._open(starts[beyond], self._seen + beyond)
+                self._open(starts.at(beyond), self._seen + beyond)
 
-    def _open(self, begin: int | np.int64, number: int) -> None:
-        self._begins.append(int(begin))
+    def _open(self, begin: int, number: int) -> None:
+        self._begins.append(begin)
         self._numbers.append(number)

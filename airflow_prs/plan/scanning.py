@@ -4,18 +4,25 @@ Finding the records of delimited text, block by block.
 The rules are those of pandas' C parser, which reads the records later: a quote opens a quoted field only at the start
 of a field, a doubled quote stays inside it, line breaks inside belong to the field; a record ends at LF, CR LF or CR;
 a line of nothing but white space is no record.
+
+Most blocks are plain: no comment, no quote that is mere text, no line that begins with white space. They are read with
+a few steps for 64 bytes at once. The others are gone through from mark to mark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
+
+from airflow_prs.plan.bits import WORD, Starts, after, between, last_of, pack
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BLOCK_BYTES = 8 * 1024 * 1024
+BLOCK_BYTES = 512 * 1024
+"""What the caches of a processor hold together with the marks made of it."""
 
 _QUOTE, _LF, _CR, _SPACE, _TAB = b'"\n\r \t'
 _NOWHERE = -2
@@ -23,6 +30,20 @@ _NOWHERE = -2
 
 class UnclosedQuoteError(ValueError):
     """A quoted field is still open at the end of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """
+    A part of a file.
+
+    :param starts: first bytes of the records that show in it; one may be before it, as a blank line went on.
+    :param is_plain: whether there is nothing in it but simple fields and those that are quoted as a whole.
+    """
+
+    text: bytes
+    starts: Starts
+    is_plain: bool
 
 
 def scan_records(
@@ -33,9 +54,9 @@ def scan_records(
     comment: int | None = None,
     has_quotes: bool = True,
     block_bytes: int = BLOCK_BYTES,
-) -> Iterator[tuple[bytes, npt.NDArray[np.int64]]]:
+) -> Iterator[Block]:
     """
-    Yield a file's blocks, from where it stands, each with the first bytes of the records that show in it.
+    Yield a file's blocks, from where it stands.
 
     A record that ends where a block ends may show with the next one.
 
@@ -47,7 +68,7 @@ def scan_records(
     """
     scanner = _Scanner(separator, position, comment, has_quotes=has_quotes)
     while block := file.read(block_bytes):
-        yield block, scanner.scan(block)
+        yield scanner.scan(block)
     if scanner.is_quoted:
         raise UnclosedQuoteError
 
@@ -64,6 +85,7 @@ class _Scanner:
     """
 
     def __init__(self, separator: int, position: int, comment: int | None, *, has_quotes: bool) -> None:
+        self._separator = separator
         self._breaks = (separator, _LF, _CR)
         self._blanks = tuple({_SPACE, _TAB} - {separator})
         self._position = position
@@ -77,11 +99,59 @@ class _Scanner:
         self._is_line_counted = False
         self._is_line_comment = False
 
-    def scan(self, block: bytes) -> npt.NDArray[np.int64]:
-        """Give the first bytes of the records that show in a block."""
+    def scan(self, block: bytes) -> Block:
+        """Find the records that show in a block."""
         import numpy as np
 
         text = np.frombuffer(block, np.uint8)
+        plain = None if self._has_comment(block) else self._scan_plain(block, text)
+        return Block(block, Starts.of(self._scan_any(text)) if plain is None else plain, plain is not None)
+
+    def _has_comment(self, block: bytes) -> bool:
+        return self._comment is not None and (self._is_in_comment or self._comment in block)
+
+    def _scan_plain(self, block: bytes, text: npt.NDArray[np.uint8]) -> Starts | None:
+        """Read a block with bits; None, and nothing is changed: it is not plain."""
+        if not self._is_line_counted and self._line_start < self._position:
+            return None
+        ends = pack(text == _LF)
+        if _CR in block:
+            ends |= pack(text == _CR)
+        is_quoted, has_just_closed = self.is_quoted, False
+        if self._has_quotes and (is_quoted or _QUOTE in block):
+            quotes = pack(text == _QUOTE)
+            inside = between(quotes, is_open=is_quoted)
+            may_open = after(ends | pack(text == self._separator), first=self._last_byte in self._breaks)
+            may_open |= after(quotes, first=self._has_just_closed)
+            if (quotes & inside & ~may_open).any():
+                return None
+            ends &= ~inside
+            last = len(text) - 1
+            is_quoted = bool(int(inside[last // WORD]) >> last % WORD & 1)
+            has_just_closed = not is_quoted and int(text[-1]) == _QUOTE
+        starts = after(ends, first=not self._is_line_counted) & ~ends
+        starts[-1] &= starts.dtype.type(2 ** ((len(text) - 1) % WORD + 1) - 1)
+        if (starts & pack(text <= _SPACE)).any():
+            return None
+        self.is_quoted, self._has_just_closed = is_quoted, has_just_closed
+        self._go_on(text, last_of(ends))
+        return Starts(starts, self._position - len(text))
+
+    def _go_on(self, text: npt.NDArray[np.uint8], last_end: int | None) -> None:
+        """Keep what the next block needs to know of a plain one."""
+        if last_end is None:
+            self._is_line_counted = True
+        else:
+            self._line_start = self._position + last_end + 1
+            self._is_line_counted = last_end + 1 < len(text)
+        self._is_line_comment = False
+        self._last_byte = int(text[-1])
+        self._position += len(text)
+
+    def _scan_any(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Read a block, whatever is in it."""
+        import numpy as np
+
         ends = np.flatnonzero((text == _LF) | (text == _CR))
         quotes = np.flatnonzero(text == _QUOTE) if self._has_quotes else ends[:0]
         hashes = np.flatnonzero(text == self._comment) if self._comment is not None else quotes[:0]

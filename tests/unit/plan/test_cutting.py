@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_prs.plan.bits import Starts
 from airflow_prs.plan.cutting import cut_files, cut_partitions
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.row_groups import RowGroup, cut_row_groups
@@ -18,7 +19,7 @@ def cut_records(record_lengths, size, *, is_bytes, block):
     starts = np.concatenate(([0], np.cumsum(record_lengths, dtype=np.int64)))
     cutter = RecordCutter(size, is_bytes=is_bytes)
     for first in range(0, len(record_lengths), block):
-        cutter.feed(starts[:-1][first : first + block])
+        cutter.feed(Starts.of(starts[:-1][first : first + block]))
     return cutter.finish(int(starts[-1])), starts.tolist()
 
 

@@ -21,7 +21,7 @@ blocks = st.integers(1, 70)
 
 def starts_of(data, block_bytes=7, separator=",", comment=None):
     blocks = scan_records(io.BytesIO(data), ord(separator), comment=comment and ord(comment), block_bytes=block_bytes)
-    found = [starts for _, starts in blocks]
+    found = [block.starts.positions() for block in blocks]
     return np.concatenate([np.array([], np.int64), *found]).tolist()
 
 
