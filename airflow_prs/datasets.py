@@ -12,12 +12,12 @@ from airflow_prs.errors import ConfigError
 from airflow_prs.mltable import read_mltable
 from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.records import InputKind
+from airflow_prs.row_filters import filter_from_plain, filter_problems, filter_to_plain
 from airflow_prs.table_rules import (
     columns_problems,
     delimited_problems,
     dtypes_problems,
     encoding_problems,
-    filter_problems,
     partition_by_problems,
     query_problems,
 )
@@ -232,7 +232,8 @@ class TabularDataset:
         :param partition_format: as for FileDataset.
         :param columns: names of the columns that are wanted, in the wanted order.
         :param filter: conditions that the wanted rows fulfil, such as ``[("year", ">=", 2020)]``; of a list of such
-            lists one is enough.
+            lists one is enough. Values are text, numbers, True, False, dates, datetimes, Decimals; None is what is
+            missing.
         """
         return cls(
             kind=InputKind.PARQUET,
@@ -319,7 +320,8 @@ class TabularDataset:
 
     def to_spec(self) -> dict[str, Any]:
         """Write as plain values, as FileDataset does."""
-        return {"kind": self.kind.value, **_plain(self)}
+        plain = {"kind": self.kind.value, **_plain(self)}
+        return plain if self.filter is None else {**plain, "filter": filter_to_plain(self.filter)}
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path and target."""
@@ -341,6 +343,8 @@ def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
     """
     options = {name: value for name, value in spec.items() if name != "kind"}
     kind = InputKind(spec["kind"])
+    if options.get("filter") is not None:
+        options["filter"] = filter_from_plain(options["filter"])
     return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)
 
 
@@ -351,7 +355,9 @@ def remote_scheme(path: str) -> str | None:
 
 
 def _as_lists(value: Any) -> Any:
-    """Make lists of tuples, as they come back from JSON."""
+    """Make lists of tuples and sets, as they come back from JSON."""
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)  # the same on every host
     return [_as_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 

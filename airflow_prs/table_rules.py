@@ -9,7 +9,6 @@ from typing import Any
 from airflow_prs.wording import wrong
 
 HEADERS = (True, False, "each")
-OPERATORS = ("=", "==", "!=", "<", "<=", ">", ">=", "in", "not in")
 COLUMNS_ALLOWED = "a list of the names of columns, each once"
 
 
@@ -53,19 +52,6 @@ def dtypes_problems(dtypes: Any) -> Iterator[str]:
     yield wrong("dtypes", dtypes, "a dictionary of a column's name to a type of pandas, such as {'price': 'float64'}")
 
 
-def filter_problems(rows_filter: Any) -> Iterator[str]:
-    """Check conditions, which are those of pyarrow."""
-    if rows_filter is None:
-        return
-    is_list = isinstance(rows_filter, list | tuple) and bool(rows_filter)
-    groups = rows_filter if is_list and all(map(_is_list_of_lists, rows_filter)) else [rows_filter]
-    if not is_list or not all(_is_condition(condition) for group in groups for condition in group):
-        allowed = (
-            "conditions that all hold, such as [('year', '>=', 2020)], or a list of such lists, of which one holds"
-        )
-        yield wrong("filter", rows_filter, allowed)
-
-
 def partition_by_problems(keys: Any, *, has_names: bool) -> Iterator[str]:
     """
     Check the columns that a copy is to be partitioned by.
@@ -87,20 +73,6 @@ def query_problems(sql: Any, conn_id: Any) -> Iterator[str]:
         yield wrong("sql", sql, "a query")
     if not isinstance(conn_id, str) or not conn_id.strip():
         yield wrong("conn_id", conn_id, "the id of an Airflow connection")
-
-
-def _is_list_of_lists(group: Any) -> bool:
-    return isinstance(group, list | tuple) and bool(group) and all(isinstance(one, list | tuple) for one in group)
-
-
-def _is_condition(condition: Any) -> bool:
-    if not isinstance(condition, list | tuple) or len(condition) != 3:  # noqa: PLR2004 - name, operator, value
-        return False
-    name, operator, value = condition
-    if not isinstance(name, str) or operator not in OPERATORS:
-        return False
-    values = value if operator in {"in", "not in"} and isinstance(value, list | tuple) else [value]
-    return bool(values) and all(isinstance(one, str | int | float) for one in values)
 
 
 def _is_character(text: Any) -> bool:

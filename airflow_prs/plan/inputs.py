@@ -26,6 +26,7 @@ from airflow_prs.plan.partitions import PartitionFormat, PathKeys, find_key_fold
 from airflow_prs.plan.row_groups import add_row_groups
 from airflow_prs.plan.tables import read_tables
 from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.row_filters import filter_to_plain
 
 Dataset = FileDataset | TabularDataset
 
@@ -237,7 +238,7 @@ def _cut_files_of(
     is_bytes = size.unit != "rows"
     if dataset.kind is InputKind.PARQUET:
         cut, found = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes, rows_filter=dataset.filter)
-        return cut, found, {"filter": dataset.filter}
+        return cut, found, {"filter": filter_to_plain(dataset.filter)}
     if dataset.kind is InputKind.ARROW:
         cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes)
         return cut, found, {}

@@ -12,10 +12,11 @@ from typing import Any
 from airflow_prs.datasets import TabularDataset
 from airflow_prs.errors import InputError
 from airflow_prs.plan.opening import OpenText, open_text
-from airflow_prs.plan.text_records import Records, whole_records
+from airflow_prs.plan.text_records import whole_records
 from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker.key_columns import KeyColumns
 from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
+from airflow_prs.worker.row_filter import expression_of
 
 ROWS_AT_ONCE = 64 * 1024
 
@@ -94,57 +95,55 @@ def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any
         options = {**spec.options, "encoding": text.encoding}
         if spec.kind is InputKind.JSON_LINES:
             blocks = whole_records(text, "\n", comment=None, has_quotes=False)
-            yield from _checked(path, blocks, JsonLinesPieces(options).frame_of)
+            texts = ((records.text, records.end) for records in blocks)
+            yield from _checked(path, texts, JsonLinesPieces(options).frame_of)
         else:
             yield from _checked(path, *_delimited(dataset, text, options))
 
 
 def _delimited(
     dataset: TabularDataset, text: OpenText, options: dict[str, Any]
-) -> tuple[Iterator[Records], Callable[[bytes], Any]]:
-    """Give the blocks of a delimited file, without its header, and what reads them."""
+) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
+    """Give the texts of a delimited file without its header, each with its end, and what reads them."""
     reader = DelimitedPieces(options)
     blocks = whole_records(text, str(dataset.separator), comment=dataset.comment, has_quotes=True)
     names = options["columns"]
 
-    def without_header() -> Iterator[Records]:
+    def without_header() -> Iterator[tuple[bytes, int]]:
         nonlocal names
-        is_first = bool(dataset.header)
         for records in blocks:
-            if is_first and len(records.starts):
-                is_first = False
+            data = records.text
+            if records.first is not None and dataset.header:
+                begin, stop = records.first
                 if dataset.header == "each":
-                    names = reader.names_in(io.BytesIO(records.first))
-                yield records.without_first()
-            else:
-                yield records
+                    names = reader.names_in(io.BytesIO(data[begin:stop]))
+                data = data[stop:]
+            yield data, records.end
 
     return without_header(), lambda data: reader.frame_of(data, names, has_header=False)
 
 
-def _checked(path: str, blocks: Iterable[Records], read: Callable[[bytes], Any]) -> Iterator[Any]:
-    """Read blocks that hold records; a record that cannot be read has no key, so nothing can be done without it."""
-    for records in blocks:
-        if not len(records.starts):
+def _checked(path: str, texts: Iterable[tuple[bytes, int]], read: Callable[[bytes], Any]) -> Iterator[Any]:
+    """Read texts that hold records; a record that cannot be read has no key, so nothing can be done without it."""
+    for data, end in texts:
+        if not data.strip(b"\r\n"):
             continue
         try:
-            frame = read(records.text)
+            frame = read(data)
         except Exception as error:  # pandas raises whatever its parsers find
             message = " ".join(str(error).split())
-            place = f"{path!r}, bytes {records.begin} to {records.end}"
+            place = f"{path!r}, bytes {end - len(data)} to {end}"
             raise InputError(f"{place}, cannot be read: {type(error).__name__}: {message}") from error
         yield frame
 
 
 def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:
     """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
-    import pyarrow.parquet as pq
-
     opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
     schema = _common_schema(paths, spec.name, opened)
     chosen = spec.options.get("chosen")
     rows_filter = spec.options.get("filter")
-    condition = None if rows_filter is None else pq.filters_to_expression(rows_filter)
+    condition = None if rows_filter is None else expression_of(rows_filter)
     for path in paths:
         for batch in _batches(path, opened):
             table = cast(batch, schema, spec.name)

@@ -12,6 +12,7 @@ from typing import Any
 from . import unpacking  # noqa: TID252 - this package has another name where it is at work
 from .json_lines import JsonTable  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
+from .row_filter import expression_of  # noqa: TID252
 
 OPEN_FILES = 4
 """Parquet files kept open, as consecutive mini-batches mostly come from the same one."""
@@ -268,9 +269,7 @@ class ParquetPieces:
     def _wanted(self, table: Any) -> Any:
         """Leave out rows and columns that are not wanted."""
         if self._filter is not None:
-            import pyarrow.parquet
-
-            table = table.filter(pyarrow.parquet.filters_to_expression(self._filter))
+            table = table.filter(expression_of(self._filter))
         return table if self._chosen is None else table.select(self._chosen)
 
     def _columns(self) -> list[str] | None:

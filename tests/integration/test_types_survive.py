@@ -3,6 +3,8 @@
 import gzip
 import io
 import json
+from datetime import date, datetime, timezone
+from decimal import Decimal
 
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +16,7 @@ from pandas.testing import assert_frame_equal
 from pyarrow import feather
 
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import TabularDataset
+from airflow_prs.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.inputs import cut_input
@@ -295,7 +297,62 @@ def test_a_filter_that_does_not_fit_is_an_error_that_names_it(tmp_path, table):
         mini_batches(TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[("gone", "=", 1)]), tmp_path)
 
 
-@pytest.mark.parametrize("rows_filter", [[], "a > 1", [("a", ">")], [("a", "~", 1)], [("a", "=", None)], [[("a",)]]])
+moment = datetime(2026, 1, 3, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("condition", "is_wanted"),
+    [
+        (("truth", "=", True), lambda row: row["truth"] is True),
+        (("truth", "in", [False]), lambda row: row["truth"] is False),
+        (("truth", "=", None), lambda row: row["truth"] is None),
+        (("words", "!=", None), lambda row: row["words"] is not None),
+        (("whole", "in", [None, 7]), lambda row: row["whole"] in {None, 7}),
+        (("day", ">=", date(2026, 1, 5)), lambda row: row["day"] >= date(2026, 1, 5)),
+        (("day", "in", {date(2026, 1, 5)}), lambda row: row["day"] == date(2026, 1, 5)),
+        (("day", "<", pd.Timestamp("2026-01-05")), lambda row: row["day"] < date(2026, 1, 5)),
+        (("moment", "==", moment), lambda row: row["moment"] == moment),
+        (("moment", ">", pd.Timestamp("2026-01-03 01:00", tz="Europe/Berlin")), lambda row: row["moment"] > moment),
+        (("small", "not in", [1, 2]), lambda row: row["small"] not in {1, 2}),
+        (("price", "=", Decimal("0.25")), lambda row: row["price"] == Decimal("0.25")),
+    ],
+)
+def test_a_filter_takes_every_value_that_has_an_order(tmp_path, table, condition, is_wanted):
+    table = table.append_column("price", pa.array([Decimal(row) / 4 for row in range(9)], pa.decimal128(9, 2)))
+    write_parquet(table, tmp_path / "1")
+    dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), columns=["small"], filter=[condition])
+    dataset = dataset_from_spec(json.loads(json.dumps(dataset.to_spec())))
+    wanted = [row["small"] for row in table.to_pylist() if is_wanted(row)]
+    assert together(dataset, tmp_path, "2 rows")["small"].tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("condition", "problem"),
+    [
+        (("a", ">", None), "filter on 'a' with '>' has None; allowed: text, a number"),
+        (("a", "=", b"x"), "filter on 'a' with '=' has b'x'; allowed: .*, or None for what is missing"),
+        (("a", "=", [1]), r"filter on 'a' with '=' has \[1\]; allowed"),
+        (("a", "=", float("nan")), "filter on 'a' with '=' has nan; allowed"),
+        (("a", "=", pd.NaT), "filter on 'a' with '=' has NaT; allowed"),
+        (("a", "=", pd.Timestamp(1)), r"has Timestamp\(.*\); allowed: .*to the microsecond"),
+        (("a", "in", "xy"), "filter on 'a' with 'in' has 'xy'; allowed: a list of at least one of these"),
+        (("a", "not in", []), r"filter on 'a' with 'not in' has \[\]; allowed: a list"),
+    ],
+)
+def test_a_wrong_value_in_a_filter_is_named(condition, problem):
+    with pytest.raises(ConfigError, match=problem):
+        TabularDataset.from_parquet_files("a", filter=[condition])
+
+
+def test_a_moment_without_a_time_zone_does_not_fit_one_with(tmp_path, table):
+    write_parquet(table, tmp_path / "1")
+    condition = ("moment", ">", pd.Timestamp("2026-01-01"))
+    dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[condition])
+    with pytest.raises(InputError, match=r"the filter .* of 't' does not fit .*with timezone"):
+        mini_batches(dataset, tmp_path)
+
+
+@pytest.mark.parametrize("rows_filter", [[], "a > 1", [("a", ">")], [("a", "~", 1)], [[("a",)]]])
 def test_a_wrong_filter_is_named(rows_filter):
     with pytest.raises(ConfigError, match=r"filter is .*allowed: conditions that all hold"):
         TabularDataset.from_parquet_files("a", filter=rows_filter)
