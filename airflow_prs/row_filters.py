@@ -90,8 +90,7 @@ def _value_problems(name: str, operator: str, value: Any) -> Iterator[str]:
 
 
 def _is_value(value: Any) -> bool:
-    nanosecond: int = getattr(value, "nanosecond", 0)  # of pandas' Timestamp; that of NaT is no number
-    if isinstance(value, datetime) and nanosecond:
+    if getattr(value, "nanosecond", None):  # of pandas' Timestamp; not even a number where that is NaT
         return False
     # What is not equal to itself is not a number, or no moment: nothing is equal to it.
     return isinstance(value, str | int | float | date | Decimal) and value == value  # noqa: PLR0124

@@ -1,5 +1,7 @@
 """Queries: exported once, with the types and values that the database gives."""
 
+import importlib
+import json
 import os
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
@@ -111,17 +113,25 @@ def test_equal_rows_are_reused_and_others_are_not(plan):
     assert plan([(2,)], "3").reused_from is None
 
 
-@contextmanager
-def postgres():
-    """Give Airflow a connection to a database, or skip."""
-    psycopg2 = pytest.importorskip("psycopg2")
-    pytest.importorskip("airflow.providers.postgres.hooks.postgres")
+def what_is_missing():
+    """Say what a query cannot do without, if it is not there."""
+    try:
+        psycopg2 = importlib.import_module("psycopg2")
+        importlib.import_module("airflow.providers.postgres.hooks.postgres")
+    except ImportError as error:
+        return f"no driver of PostgreSQL: {error}"
     try:
         psycopg2.connect(POSTGRES.replace("postgres://", "postgresql://"), connect_timeout=2).close()
     except psycopg2.OperationalError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no PostgreSQL: {error}")
+        return f"no PostgreSQL at {POSTGRES} (set TEST_POSTGRES to the URL of one with a database): {error}"
+    return None
+
+
+@contextmanager
+def postgres():
+    """Give Airflow a connection to a database; without one fail on CI, and skip elsewhere."""
+    if (missing := what_is_missing()) is not None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_TEST_QUERIES", POSTGRES)
         yield "test_queries"
@@ -143,6 +153,30 @@ def test_postgresql_gives_its_rows_through_a_connection_of_airflow(tmp_path):
     assert frame["words"].tolist()[-1] == "100%"
     assert frame["day"][0] == date(2026, 1, 2)
     assert frame["quarter"][0] == Decimal("0.25")
+
+
+def test_a_dag_gives_the_rows_of_a_query_to_the_script(dag_file, tmp_path):
+    dag_file.script(
+        """
+        def run(mini_batch):
+            return mini_batch.assign(double=mini_batch["n"] * 2)
+        """
+    )
+    sql = "SELECT n::int AS n, CASE WHEN n % 2 = 0 THEN 'even' END AS kind FROM generate_series(1, {{ params.last }}) n"
+    dag_file.write(f"""
+        with DAG("query", params={{"last": 9}}) as dag:
+            ParallelRunOperator(
+                task_id="step",
+                parallel_run_config=config(mini_batch_size="2 rows", append_row_file_name="rows.jsonl"),
+                inputs=[TabularDataset.from_sql_query({sql + " ORDER BY n"!r}, "test_queries")],
+                output={str(tmp_path / "out")!r},
+            )
+    """)
+    with postgres():
+        run = dag_file.run()
+    assert run.state == "success"
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert rows == [{"n": n, "kind": None if n % 2 else "even", "double": 2 * n} for n in range(1, 10)]
 
 
 def test_a_connection_to_something_else_is_named(monkeypatch):
