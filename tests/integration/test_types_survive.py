@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from pyarrow import feather
 
-from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import TabularDataset, dataset_from_spec
-from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.plan.inputs import cut_input
-from airflow_prs.plan.listing import list_files
-from airflow_prs.worker.readers import LoadError, make_reader
+from airflow_prs.worker.readers import LoadError
+from tests.tables import mini_batches, together
 
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -64,29 +61,6 @@ def tables(draw):
 
 def write(path, rows, encoding="utf-8"):
     pd.DataFrame(rows).to_csv(path, header=False, index=False, encoding=encoding)
-
-
-def mini_batches(dataset, folder, size="2 rows"):
-    """Cut a dataset and read each mini-batch as a worker process does."""
-    config = ParallelRunConfig(
-        environment=Environment.current(),
-        entry_script="score.py",
-        error_threshold=0,
-        output_action="append_row",
-        compute_target="local",
-        node_count=1,
-        mini_batch_size=size,
-    )
-    cut, spec = cut_input(dataset.as_named_input("t"), list_files(dataset.path, base=str(folder)), config)
-    options = json.loads(json.dumps(dict(spec.options)))
-    reader = make_reader({"name": "t", "kind": spec.kind.value, "options": options})
-    return [
-        reader.load([[p.path, p.begin, p.end, p.row_group] for p in m.pieces], m.items) for m in cut.mini_batches(0)
-    ]
-
-
-def together(dataset, folder, size="2 rows"):
-    return pd.concat(mini_batches(dataset, folder, size), ignore_index=True)
 
 
 @in_one_folder
