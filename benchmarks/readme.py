@@ -1,0 +1,29 @@
+"""The tables of measurements in the README, between two comments each."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def replace_table(name: str, lines: list[str]) -> None:
+    """
+    Put a table, and where and when it was measured, in the place of the one before.
+
+    :param name: of the comments ``<!-- <name> -->`` and ``<!-- /<name> -->`` around it.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    table = "\n".join(lines)
+    README.write_text(f"{before}{begin}{table}\n\n{_where_and_when()}\n{end}{after}", encoding="utf-8")
+
+
+def _where_and_when() -> str:
+    day = datetime.now(timezone.utc).date().isoformat()
+    return f"Measured on {day} with {os.cpu_count()} cores, Python {platform.python_version()}, Linux."

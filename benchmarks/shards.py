@@ -1,0 +1,58 @@
+"""Shards that are run without Airflow, and how long their work took."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from airflow_prs.run_folder.folder import RunFolder
+from tests.shards import Tries, make_plan
+
+PROCESSES = 2
+
+
+@contextmanager
+def new_folder() -> Iterator[Path]:
+    """Make a folder, and remove it with all that is in it."""
+    path = Path(tempfile.mkdtemp(prefix="airflow_prs-bench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def work_s(folder: RunFolder) -> float:
+    """Seconds from the first run() to the last commit, so without starting processes and init()."""
+    shards = folder.read_manifest().shards
+    started = min(float(folder.read_outcomes(shard)["started"].min()) for shard in shards)
+    commits = [folder.read_shard(shard).commit for shard in shards]
+    return max(commit.at for commit in commits if commit is not None) - started
+
+
+def shard_s(script: str, *, mini_batches: int, items: int) -> float:
+    """Seconds of a shard's work."""
+    with new_folder() as path:
+        folder = make_plan(path, script, mini_batches=mini_batches, items=items, process_count_per_node=PROCESSES)
+        Tries(folder).run()
+        return work_s(folder)
+
+
+def shard_in_new_process(script: str, *, mini_batches: int, items: int) -> tuple[float, float]:
+    """Seconds of a shard's work, and the most memory in bytes that its supervisor used."""
+    with new_folder() as path, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        folder = make_plan(path, script, mini_batches=mini_batches, items=items, process_count_per_node=PROCESSES)
+        # Planning had its own process's memory; the node has a fresh one.
+        used = pool.submit(_run_shard, str(folder.path)).result()
+        return work_s(folder), used
+
+
+def _run_shard(folder: str) -> float:
+    Tries(RunFolder(folder)).run()
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes * 1024.0

@@ -1,0 +1,63 @@
+"""What has to happen before there is any work: a shard's start, and the import in a DAG file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from benchmarks.comparing import Comparison
+from benchmarks.shards import PROCESSES, new_folder
+from tests.shards import Tries, make_plan
+
+ECHO = "def run(mini_batch): return mini_batch\n"
+
+
+def start_s() -> float:
+    """Seconds from run_node() to the first run(), for files."""
+    with new_folder() as path:
+        folder = make_plan(path, ECHO, mini_batches=PROCESSES, items=1, process_count_per_node=PROCESSES)
+        began = time.time()
+        Tries(folder).run()
+        return float(folder.read_outcomes(folder.read_manifest().shards[0])["started"].min()) - began
+
+
+def command_s(code: str) -> float:
+    """Seconds of a Python that runs a line of code."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.monotonic() - began
+
+
+def import_s(statement: str, *, before: str = "pass") -> float:
+    """Seconds that an import takes after another statement."""
+    code = f"{before}\nimport time; t = time.monotonic()\n{statement}\nprint(time.monotonic() - t)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def start(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small already
+    return [
+        Comparison(
+            "a shard's start, from execute() to the first run()",
+            '`python -c "import pandas, pyarrow"`',
+            1.5,
+            start_s,
+            lambda: command_s("import pandas, pyarrow"),
+            rounds=7,
+        )
+    ]
+
+
+def imports(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small already
+    names = "from airflow_prs import FileDataset, ParallelRunConfig, ParallelRunOperator"
+    return [
+        Comparison(
+            "import of airflow_prs in a DAG file, Airflow already imported",
+            "import of pydantic in a fresh Python",
+            1.0,
+            lambda: import_s(names, before="import airflow.sdk; airflow.sdk.DAG"),
+            lambda: import_s("import pydantic; pydantic.BaseModel"),
+            rounds=7,
+        )
+    ]

@@ -1,0 +1,117 @@
+"""Mini-batches that take their time: whether all processes are at work until the end."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from pathlib import Path
+
+from airflow_prs.run_folder.folder import RunFolder
+from benchmarks.comparing import Comparison
+from benchmarks.shards import PROCESSES, new_folder, shard_s, work_s
+from tests.airflow_services import AirflowServices, running_airflow, wait_until
+from tests.dag_runs import DagFile
+
+BUSY = """
+def run(mini_batch):
+    end = time.process_time() + 0.02
+    while time.process_time() < end: pass
+    return mini_batch
+"""
+BUSY_MINI_BATCHES, BUSY_S = 200, 0.02
+
+SHARDS = 2
+SHAPE, SHORTEST_S, SLEEPS = 1.5, 0.05, 400
+SLEEP = """
+import json, pathlib, time
+SECONDS = json.loads((pathlib.Path(__file__).parent / "seconds.json").read_text())
+def run(mini_batch, context):
+    time.sleep(SECONDS[context.minibatch_index])
+    return [context.minibatch_index]
+"""
+DAG_SOURCE = """
+with DAG("heavy_tail", schedule=None):
+    ParallelRunOperator(
+        task_id="step",
+        parallel_run_config=config(
+            run_invocation_timeout=3600, node_count={shards}, process_count_per_node={processes}
+        ),
+        inputs=[],
+        output={output!r},
+        arguments=["--rank_mini_batch_count", "{mini_batches}"],
+    )
+"""
+_RUN_S = 1800
+
+
+def heavy_first() -> list[float]:
+    """Draw the seconds of all mini-batches: those above the median stand in the first half."""
+    draw = random.Random(6)
+    seconds = sorted(SHORTEST_S * draw.paretovariate(SHAPE) for _ in range(SLEEPS))
+    light, heavy = seconds[: SLEEPS // 2], seconds[SLEEPS // 2 :]
+    draw.shuffle(light)
+    draw.shuffle(heavy)
+    return heavy + light
+
+
+def ideal_s(seconds: list[float]) -> float:
+    return max(sum(seconds) / (SHARDS * PROCESSES), *seconds)
+
+
+@functools.cache
+def under_a_scheduler_s() -> float:
+    """Seconds from the first run() to the last commit of two shards that a scheduler runs beside each other."""
+    with new_folder() as path, running_airflow(path / "home") as services:
+        output = path / "out"
+        file = DagFile(services.dags / "heavy_tail")
+        file.script(SLEEP)
+        file.script(json.dumps(heavy_first()), "seconds.json")
+        file.write(DAG_SOURCE.format(shards=SHARDS, processes=PROCESSES, output=str(output), mini_batches=SLEEPS))
+        _run_to_the_end(services, "heavy_tail")
+        return work_s(_run_folder(output))
+
+
+def _run_to_the_end(services: AirflowServices, dag_id: str) -> None:
+    services.wait_for_dag(dag_id)
+    run_id = services.api.post(f"dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
+
+    def state() -> str:
+        services.check()
+        found = services.api.get(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return found if found in {"success", "failed"} else ""
+
+    ended = wait_until(state, f"the run of {dag_id}", _RUN_S, every=1)
+    if ended != "success":
+        raise RuntimeError(f"the run of {dag_id} {ended}:\n{services.logs()}")
+
+
+def _run_folder(output: Path) -> RunFolder:
+    [manifest] = output.glob("_parallel_run/*/*/*/*/manifest.parquet")
+    return RunFolder(manifest.parent)
+
+
+def busy(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small already
+    return [
+        Comparison(
+            "W3: 200 mini-batches of 20 ms CPU",
+            "CPU seconds / processes",
+            1.05,
+            lambda: shard_s(BUSY, mini_batches=BUSY_MINI_BATCHES, items=1),
+            lambda: BUSY_MINI_BATCHES * BUSY_S / PROCESSES,
+        )
+    ]
+
+
+def heavy_tail(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small already
+    return [
+        Comparison(
+            "W4: two shards under a scheduler, sleeps of a Pareto law (1.5), the heavy ones all in the first half",
+            "the larger of all seconds / all processes and the longest one",
+            1.15,
+            under_a_scheduler_s,
+            lambda: ideal_s(heavy_first()),
+            rounds=1,
+            reason="The second shard is done long before the first; nodes do not take work over from each other",
+        )
+    ]
