@@ -18,11 +18,19 @@ SLICE_CELLS = 65_536
 SEPARATORS = " ,;\t|"
 """None of them stands in a number or in True."""
 
-PLAIN_FLOATS = (1e-4, 1e15)
-"""Between these numpy writes no exponent, and where Arrow writes none either they differ in the ".0" of whole ones."""
-
 INTEGERS = frozenset({"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"})
 TEXT = pa.large_string()
+
+
+def _first_exponent() -> float:
+    """Find from where on this Arrow writes floats with an exponent; numpy does from 1e16 on."""
+    sizes = 10.0 ** np.arange(17)
+    has_exponent = pc.match_substring(pa.array(1.5 * sizes).cast(TEXT), "e").to_pylist()
+    return float(sizes[has_exponent.index(True)]) if True in has_exponent else 1e15
+
+
+PLAIN_FLOATS = (1e-4, _first_exponent())
+"""Between these neither numpy nor Arrow writes an exponent, and they differ in the ".0" of whole ones alone."""
 
 
 def suits(frame: Any, sep: str) -> bool:
@@ -39,11 +47,11 @@ def write_slices(frame: Any, sep: str, write: Callable[[Any], Any], write_as_pan
     """
     rows = max(1, SLICE_CELLS // len(frame.columns))
     special = _special(sep)
+    columns = [_values_of(frame.iloc[:, place]) for place in range(len(frame.columns))]
     for start in range(0, len(frame), rows):
-        part = frame.iloc[start : start + rows]
-        cells = _cells(part, special)
+        cells = _cells([column[start : start + rows] for column in columns], special)
         if cells is None:
-            write_as_pandas(part)
+            write_as_pandas(frame.iloc[start : start + rows])
         else:
             write(_join(cells, sep))
 
@@ -56,13 +64,17 @@ def _is_known(dtype: Any) -> bool:
     return isinstance(dtype, pd.StringDtype) or str(dtype) in INTEGERS or str(dtype) == "boolean"
 
 
-def _cells(frame: Any, special: str) -> list[Any] | None:
+def _values_of(column: Any) -> Any:
+    """Give what is cheap to cut into slices."""
+    return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
+
+
+def _cells(columns: list[Any], special: str) -> list[Any] | None:
     """Give the text of all cells, column by column, null for what is missing; None: some object is no text."""
     cells = []
-    for place in range(len(frame.columns)):
-        column = frame.iloc[:, place]
+    for values in columns:
         try:
-            text = _text_of(column, special)
+            text = _text_of(values, special)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # objects of several sorts, or text that is no UTF-8
         if text is None:
@@ -71,11 +83,11 @@ def _cells(frame: Any, special: str) -> list[Any] | None:
     return cells
 
 
-def _text_of(column: Any, special: str) -> Any:
-    kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else ""
+def _text_of(values: Any, special: str) -> Any:
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else ""
     if kind == "f":
-        return _floats(np.ascontiguousarray(column.to_numpy()))
-    array = pa.array(column.to_numpy() if kind else column, from_pandas=True)
+        return _floats(np.ascontiguousarray(values))
+    array = pa.array(values, from_pandas=True)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if pa.types.is_dictionary(array.type):
@@ -91,12 +103,14 @@ def _text_of(column: Any, special: str) -> Any:
 
 def _floats(values: Any) -> Any:
     size = np.abs(values)
-    is_plain = ((size >= PLAIN_FLOATS[0]) & (size < PLAIN_FLOATS[1])) | (size == 0)
+    # Neither for what is missing nor for infinity.
+    is_plain = (size >= PLAIN_FLOATS[0]) & (size < PLAIN_FLOATS[1])
+    is_whole = is_plain & (values == np.trunc(values)) | (size == 0)
+    others = ~(is_plain | is_whole | np.isnan(values))
     text = pa.array(values, from_pandas=True).cast(TEXT)
-    has_exponent = pc.fill_null(pc.match_substring(text, "e"), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
-    is_whole = pc.invert(pc.match_substring(text, "."))
-    text = pc.if_else(is_whole, pc.binary_join_element_wise(text, pa.scalar(".0", TEXT), pa.scalar("", TEXT)), text)
-    others = (~is_plain | has_exponent) & ~np.isnan(values)
+    if is_whole.any():
+        with_point = pc.binary_join_element_wise(text, pa.scalar(".0", TEXT), pa.scalar("", TEXT))
+        text = pc.if_else(pa.array(is_whole), with_point, text)
     if others.any():
         text = pc.replace_with_mask(text, pa.array(others), pa.array(values[others].astype(str), TEXT))
     return text
