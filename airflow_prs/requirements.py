@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 NEEDED = ("pandas", "pyarrow")
 """What worker processes cannot do without, so that it is installed even if nobody asks for it."""
@@ -92,6 +94,9 @@ def complete(requirements: Sequence[str]) -> tuple[str, ...]:
 
 def _read(line: str) -> tuple[str, SpecifierSet]:
     """Give the name, as far as a line tells it, and the versions."""
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
+
     if line.endswith(".whl") and " " not in line:
         return canonicalize_name(PurePath(line).name.split("-")[0]), SpecifierSet()
     try:
@@ -121,6 +126,8 @@ def _candidates(specifier: SpecifierSet, first: Version) -> Iterable[Version]:
 
 
 def _find_syntax_problem(line: str) -> str | None:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         Requirement(_OWN_OPTIONS.split(line)[0])
     except InvalidRequirement as error:

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
-from airflow_prs.plan.reuse import is_completed
-from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+    from airflow_prs.run_folder.folder import RunFolder
 
 KEY = "plan"
 
@@ -46,6 +46,8 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
 
     :raises AirflowFailException: if plan left none, as when it was marked as success by hand.
     """
+    from airflow_prs.run_folder.folder import RunFolder
+
     handover = _pull(ti, plan_task_id)
     if handover is None:
         raise AirflowFailException(
@@ -56,6 +58,9 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:
     """Name the last completed run folder that earlier runs' plans know of."""
+    from airflow_prs.plan.reuse import is_completed
+    from airflow_prs.run_folder.folder import RunFolder
+
     earlier = _pull(ti, plan_task_id, include_prior_dates=True)
     if earlier is None:
         return None

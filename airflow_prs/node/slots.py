@@ -21,7 +21,7 @@ from airflow_prs.node.queue import Hand
 from airflow_prs.records import Status
 from airflow_prs.worker.channel import Done
 
-_AHEAD_S = 0.02
+_AHEAD_S = 0.04
 _MOST_AHEAD = 512
 _SHORTEST_REST_S, _LONGEST_REST_S = 0.001, 0.005
 _MOST_FAILED_TRIES = 10
@@ -157,8 +157,8 @@ class Slot:
             return 0
         depth, share = life.concurrency, self._desk.fair_share()
         if depth == 1:
-            ahead = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 1
-            depth, share = min(_MOST_AHEAD, ahead), share // 2
+            ahead = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 0
+            depth, share = 1 + min(_MOST_AHEAD, ahead), share // 2
         depth = max(1, min(depth, share))
         if self._rules.most_mini_batches is not None:
             depth = min(depth, self._rules.most_mini_batches - life.answers)

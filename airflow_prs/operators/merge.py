@@ -8,7 +8,6 @@ from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import planned_folder
-from airflow_prs.merge import merge_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -29,6 +28,8 @@ class MergeOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Publish, and return the location of the result."""
+        from airflow_prs.merge import merge_run
+
         folder = planned_folder(context["ti"], self.plan_task_id)
         with no_retry_where_hopeless():
             result = merge_run(folder, folder.read_settings(), folder.read_manifest())

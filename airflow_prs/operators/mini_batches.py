@@ -18,13 +18,12 @@ from airflow_prs.airflow_side.handover import planned_folder
 from airflow_prs.airflow_side.supervision import orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
 from airflow_prs.errors import PrsError, RunAbortedError
-from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.running import run_node
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_prs.node.installing import Method
+    from airflow_prs.node.request import NodeRequest
     from airflow_prs.operators.variables import EnvironmentVariables
 
 ERROR_KEY = "error"
@@ -56,6 +55,8 @@ class MiniBatchesOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
+        from airflow_prs.node.running import run_node
+
         with no_retry_where_hopeless():
             request = self._request(context)
             try:
@@ -79,6 +80,8 @@ class MiniBatchesOperator(BaseOperator):
             raise AirflowException("Airflow has asked this shard to stop; what it committed stays.")
 
     def _request(self, context: Context) -> NodeRequest:
+        from airflow_prs.node.request import NodeRequest
+
         ti = context["ti"]
         folder = planned_folder(ti, self.plan_task_id)
         return NodeRequest(

@@ -20,8 +20,6 @@ from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_p
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.parameters import fill_in
-from airflow_prs.plan.inputs import local_path
-from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity, Shard
 from airflow_prs.wording import wrong
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_prs.operators.declaration import Declaration
     from airflow_prs.operators.variables import EnvironmentVariables
+    from airflow_prs.plan.planning import PlanRequest, PlanResult
 
 
 class PlanOperator(BaseOperator):
@@ -72,6 +71,8 @@ class PlanOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan the run, name its folder in an XCom, return its shards."""
+        from airflow_prs.plan.planning import make_plan
+
         ti = context["ti"]
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
         with no_retry_where_hopeless():
@@ -85,6 +86,9 @@ class PlanOperator(BaseOperator):
         return [_describe(shard) for shard in result.manifest.shards]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:
+        from airflow_prs.plan.inputs import local_path
+        from airflow_prs.plan.planning import PlanRequest
+
         ti, params = context["ti"], context["params"]
         config = self.config.resolve(params)
         side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))

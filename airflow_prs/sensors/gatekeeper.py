@@ -17,17 +17,14 @@ from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import planned_folder
 from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
-from airflow_prs.committed import read_committed
 from airflow_prs.errors import IncompleteRunError, RunAbortedError
-from airflow_prs.report import abort_message, first_failures_of, incomplete_message, write_reports
-from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
-from airflow_prs.triggers.watch import Watch, open_watch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from airflow_prs.records import Progress, StoredVerdict
+    from airflow_prs.triggers.watch import Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
 _SHORTEST_WAIT = timedelta(seconds=2)
@@ -64,6 +61,8 @@ class GatekeeperSensor(BaseSensorOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Look again after the trigger has seen something."""
+        from airflow_prs.triggers.gatekeeper import Seen
+
         if event["seen"] == Seen.NOTHING.value:
             return self._look_without_trigger(context, f"the triggerer says: {event['message']}")
         return self.execute(context)
@@ -84,6 +83,8 @@ class GatekeeperSensor(BaseSensorOperator):
         return self.execute(context)
 
     def _look(self, context: Context) -> dict[str, Any]:
+        from airflow_prs.triggers.watch import open_watch
+
         ti = context["ti"]
         folder = planned_folder(ti, self.plan_task_id)
         claim = folder.open_gatekeeper(try_number=ti.try_number, task_instance_id=str(ti.id), max_tries=ti.max_tries)
@@ -116,6 +117,8 @@ class GatekeeperSensor(BaseSensorOperator):
         return [f"shard {number}: {text}" for number, text in zip(shown, texts, strict=False) if text]
 
     def _defer(self, ti: RuntimeTaskInstanceProtocol, watch: Watch) -> NoReturn:
+        from airflow_prs.triggers.gatekeeper import GatekeeperTrigger
+
         trigger = GatekeeperTrigger(
             folder=str(watch.folder.path),
             attempt=watch.attempt,
@@ -129,6 +132,9 @@ class GatekeeperSensor(BaseSensorOperator):
 
 def abort(watch: Watch, verdict: StoredVerdict) -> NoReturn:
     """Report an aborted run, and fail."""
+    from airflow_prs.committed import read_committed
+    from airflow_prs.report import abort_message, first_failures_of, write_reports
+
     committed = read_committed(watch.folder, watch.manifest)
     write_reports(watch.folder, watch.settings, watch.manifest, status="aborted", result=None, committed=committed)
     raise RunAbortedError(abort_message(verdict, first_failures_of(committed), watch.folder))
@@ -136,6 +142,9 @@ def abort(watch: Watch, verdict: StoredVerdict) -> NoReturn:
 
 def fail_incomplete(watch: Watch, progress: Progress, reasons: list[str]) -> NoReturn:
     """Report a run whose shards failed for good, and fail."""
+    from airflow_prs.committed import read_committed
+    from airflow_prs.report import first_failures_of, incomplete_message, write_reports
+
     committed = read_committed(watch.folder, watch.manifest)
     write_reports(watch.folder, watch.settings, watch.manifest, status="failed", result=None, committed=committed)
     news = _NOTHING_MISSING
