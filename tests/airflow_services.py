@@ -131,7 +131,7 @@ class AirflowServices:
         self._services = {name: options for name, options in SERVICES.items() if name not in without}
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
-        self._port = free_port()
+        self.port = free_port()
         self._keys = {
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
@@ -139,7 +139,7 @@ class AirflowServices:
         }
         self._is_given_up = False
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.api = AirflowApi(f"http://127.0.0.1:{self._port}")
+        self.api = AirflowApi(f"http://127.0.0.1:{self.port}")
 
     def start(self) -> None:
         """Make the database, start the services and wait until all are healthy."""
@@ -149,6 +149,28 @@ class AirflowServices:
         for name, options in self._services.items():
             self._start(name, [name, *options])
         wait_until(self._is_healthy, self._complaint, _START_S, every=0.5)
+
+    def restart(self, name: str) -> None:
+        """End a service as an administrator does, and start it again."""
+        process = self._processes[name]
+        process.terminate()
+        process.wait(_STOP_S)
+        self._start(name, [name, *self._services[name]])
+
+    def process(self, name: str) -> psutil.Process:
+        """Give the process of a service, for measurements."""
+        return psutil.Process(self._processes[name].pid)
+
+    def environment(self, service: str, home: Path, gateway: str) -> dict[str, str]:
+        """
+        Give the environment variables of a service that runs on another host.
+
+        :param home: its AIRFLOW_HOME.
+        :param gateway: the address at which it reaches what listens here on 127.0.0.1.
+        """
+        ours = {**service_environment(service, home, self.port), **self._keys}
+        outside = {name: value.replace("127.0.0.1", gateway) for name, value in ours.items()}
+        return {**outside, "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags)}
 
     def check(self) -> None:
         """Fail if a service has ended, or if nobody waits for what is under way any more."""
@@ -192,11 +214,11 @@ class AirflowServices:
         wait_until(is_parsed, lambda: f"the DAG {dag_id}: {self.api.get('importErrors')}")
 
     def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-        with (self.home / f"{name}.log").open("wb") as log:
+        with (self.home / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
                 cwd=self.home,
-                env={**service_environment(name, self.home, self._port), **self._keys},
+                env={**service_environment(name, self.home, self.port), **self._keys},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

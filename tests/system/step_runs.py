@@ -52,6 +52,7 @@ with DAG({dag_id!r}, {dag}) as dag:
             node_count=PipelineParameter("nodes", default_value=1, minimum=1, maximum=4),
             error_threshold=PipelineParameter("allowed", default_value=-1),
             run_max_try=PipelineParameter("tries", default_value=3),
+            {config}
         ),
         inputs=[FileDataset("{{{{ dag_run.conf['place'] }}}}/items")],
         output="{{{{ dag_run.conf['place'] }}}}/out",
@@ -68,11 +69,11 @@ with DAG({dag_id!r}, {dag}) as dag:
 """
 
 
-def write_dag(services: AirflowServices, dag_id: str, *, dag: str = "", step: str = "") -> None:
+def write_dag(services: AirflowServices, dag_id: str, *, dag: str = "", step: str = "", config: str = "") -> None:
     """Write a DAG of three tasks: before, the step, after; and wait until it is known."""
     file = DagFile(services.dags / dag_id)
     file.script(SCRIPT)
-    file.write(DAG_SOURCE.format(dag_id=dag_id, dag=dag, step=step))
+    file.write(DAG_SOURCE.format(dag_id=dag_id, dag=dag, step=step, config=config))
     services.wait_for_dag(dag_id)
 
 
