@@ -58,9 +58,8 @@ class MiniBatchesOperator(BaseOperator):
         from airflow_prs.node.running import run_node
 
         with no_retry_where_hopeless():
-            request = self._request(context)
             try:
-                return run_node(request)
+                return run_node(self._request(context))
             except PrsError as error:
                 if not isinstance(error, RunAbortedError):
                     # For the gatekeeper, which tells why shards failed.

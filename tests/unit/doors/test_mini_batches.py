@@ -1,0 +1,30 @@
+"""What a shard leaves for the gatekeeper, which tells why a run has failed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_prs.airflow_side.handover import Handover, hand_over
+from airflow_prs.errors import RunFolderError
+from airflow_prs.operators.mini_batches import ERROR_KEY, MiniBatchesOperator
+from airflow_prs.operators.variables import EnvironmentVariables
+
+
+def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekeeper(tmp_path):
+    xcoms = {}
+    ti = SimpleNamespace(
+        id="0",
+        try_number=1,
+        max_tries=0,
+        xcom_push=xcoms.__setitem__,
+        xcom_pull=lambda task_id, key, **options: xcoms[key],
+    )
+    hand_over(ti, Handover(folder=str(tmp_path / "elsewhere"), mini_batches=1, items=1, shards=1))
+    operator = MiniBatchesOperator(
+        task_id="mini_batches", plan_task_id="plan", variables=EnvironmentVariables({}), shard={"shard": 0}
+    )
+    with pytest.raises(RunFolderError):
+        operator.execute({"ti": ti})
+    assert f"{tmp_path}/elsewhere" in xcoms[ERROR_KEY]
