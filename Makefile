@@ -20,7 +20,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo test test-all test-slow test-lowest bench lint format
+.PHONY: help venv demo env test test-all test-slow test-lowest bench lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +46,15 @@ demo: .airflow/.migrated  ## read 1,797 handwritten digits with `airflow dags te
 .airflow/.migrated: $(VENV)/.synced
 	$(BIN)/airflow db migrate
 	touch $@
+
+env: .env  ## write .env for docker-compose.yaml, with fresh passwords and keys
+
+# A secret is 32 bytes in URL-safe base64, which is what Fernet wants as a key.
+.env:
+	umask 077; while IFS= read -r line; do \
+	  case $$line in *=) line=$$line$$(head -c 32 /dev/urandom | base64 | tr +/ -_);; esac; \
+	  printf '%s\n' "$$line"; \
+	done < .env.example > .env
 
 test: $(VENV)/.synced  ## run the tests
 	$(BIN)/python -m pytest -m "not slow"
