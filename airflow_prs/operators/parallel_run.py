@@ -18,6 +18,7 @@ from airflow_prs.operators.declaration import check_id_length, choose_id, declar
 from airflow_prs.operators.merge import MergeOperator
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
 from airflow_prs.operators.plan import PlanOperator
+from airflow_prs.operators.pods import with_pod
 from airflow_prs.operators.promotion import add_params
 from airflow_prs.operators.variables import EnvironmentVariables
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
@@ -99,9 +100,9 @@ class ParallelRunOperator(TaskGroup):
             dag_folder=str(Path(self.dag.fileloc).absolute().parent),
         )
         add_params(self.dag, declaration.promotions)
-        target = find_compute_target(parallel_run_config.compute_target, declared_targets()).to_arguments()
+        target = find_compute_target(parallel_run_config.compute_target, declared_targets())
         inherited = {**self.dag.default_args, **self.default_args}
-        dealt = deal(parallel_run_config, task_arguments, inherited, target)
+        dealt = deal(parallel_run_config, task_arguments, inherited, with_pod(target.to_arguments()))
         self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
 
     @property
