@@ -1,13 +1,47 @@
-"""Whether a process that was killed was killed for memory."""
+"""The memory that this machine, or the container that we are in, really offers; and who was killed for lack of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+_CGROUP = Path("/sys/fs/cgroup")
 _SHORT = 0.05
 _MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """
+    What all processes together may use.
+
+    :param total_bytes: the machine's memory, or a container's limit.
+    :param free_bytes: what of it nobody uses, files that are cached aside.
+    """
+
+    total_bytes: int
+    free_bytes: int
+
+
+def usable_memory(cgroup: Path = _CGROUP) -> Memory:
+    """
+    Read the memory that there is.
+
+    :param cgroup: the container's control group, version 2 or 1.
+    """
+    machine = psutil.virtual_memory()
+    second, first = cgroup, cgroup / "memory"
+    limit = _number(second / "memory.max") or _number(first / "memory.limit_in_bytes")
+    # Without a limit version 1 has a number beyond any machine.
+    if limit is None or limit >= machine.total:
+        return Memory(machine.total, machine.available)
+    used = _number(second / "memory.current") or _number(first / "memory.usage_in_bytes") or 0
+    # The kernel takes back what it caches before it kills for memory.
+    cached = _field(second / "memory.stat", "inactive_file") or _field(first / "memory.stat", "total_inactive_file")
+    free = limit - used + (cached or 0)
+    return Memory(limit, max(0, min(free, machine.available)))
 
 
 class MemoryWitness:
@@ -17,7 +51,8 @@ class MemoryWitness:
     :param cgroup: the container's control group, version 2 or 1.
     """
 
-    def __init__(self, cgroup: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(self, cgroup: Path = _CGROUP) -> None:
+        self._cgroup = cgroup
         self._files = (cgroup / "memory.events", cgroup / "memory" / "memory.oom_control")
         self._kills = self._count()
 
@@ -25,20 +60,28 @@ class MemoryWitness:
         """Say why a process has got a SIGKILL that nobody here sent; '' if memory was not short."""
         if self._count() > self._kills:
             return "the kernel killed it because the container had no memory left"
-        memory = psutil.virtual_memory()
-        if memory.available < _SHORT * memory.total:
-            free, total = memory.available // _MIB, memory.total // _MIB
+        memory = usable_memory(self._cgroup)
+        if memory.free_bytes < _SHORT * memory.total_bytes:
+            free, total = memory.free_bytes // _MIB, memory.total_bytes // _MIB
             return f"memory was short ({free} of {total} MiB available), so probably for lack of it"
         return ""
 
     def _count(self) -> int:
-        return next((count for count in map(_read_kills, self._files) if count is not None), 0)
+        counts = (_field(file, "oom_kill") for file in self._files)
+        return next((count for count in counts if count is not None), 0)
 
 
-def _read_kills(file: Path) -> int | None:
+def _number(file: Path) -> int | None:
     try:
-        lines = dict(line.split(maxsplit=1) for line in file.read_text().splitlines())
-        return int(lines["oom_kill"])
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _field(file: Path, name: str) -> int | None:
+    """Read a line of a file that has a name and a number in each."""
+    try:
+        return int(dict(line.split(maxsplit=1) for line in file.read_text().splitlines())[name])
     except (OSError, KeyError, ValueError):
         return None
 

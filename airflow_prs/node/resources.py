@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from airflow_prs.node.memory import usable_memory
+
 COLUMNS = (
     "time",
     "scope",
@@ -28,7 +30,7 @@ class ResourceLog:
     A CSV file with a line for the machine and one for each worker process at each sample.
 
     CPU is in percent of one core since the sample before (0 in the first one), disk and network in bytes since boot or
-    start; what the system does not tell is left empty.
+    start; what the system does not tell is left empty. Memory is that of the container where that has a limit.
 
     :param path: created with its folders at the first sample.
     """
@@ -64,12 +66,13 @@ class ResourceLog:
 
 
 def _of_machine() -> tuple[float | int | str, ...]:
-    memory, disk, network = psutil.virtual_memory(), psutil.disk_io_counters(), psutil.net_io_counters()
+    memory, disk, network = usable_memory(), psutil.disk_io_counters(), psutil.net_io_counters()
+    used = memory.total_bytes - memory.free_bytes
     return (
         psutil.cpu_percent() * (psutil.cpu_count() or 1),
-        memory.total,
-        memory.total - memory.available,
-        memory.percent,
+        memory.total_bytes,
+        used,
+        _percent(used, memory.total_bytes),
         disk.read_bytes if disk else "",
         disk.write_bytes if disk else "",
         network.bytes_sent if network else "",
@@ -80,13 +83,18 @@ def _of_machine() -> tuple[float | int | str, ...]:
 def _of_process(process: psutil.Process) -> tuple[float | int | str, ...]:
     with process.oneshot():
         disk = process.io_counters() if hasattr(process, "io_counters") else None
+        total, used = usable_memory().total_bytes, process.memory_info().rss
         return (
             process.cpu_percent(),
-            psutil.virtual_memory().total,
-            process.memory_info().rss,
-            round(process.memory_percent(), 2),
+            total,
+            used,
+            _percent(used, total),
             disk.read_bytes if disk else "",
             disk.write_bytes if disk else "",
             "",
             "",
         )
+
+
+def _percent(used: int, total: int) -> float:
+    return round(100 * used / total, 2)

@@ -161,8 +161,8 @@ def test_the_executor_and_a_pod_template_are_kept(make_dag):
     [
         ("spek: {}", "pod_override of compute_target: spek is nothing that a pod has"),
         (
-            "spec: {containers: [{name: base, resources: {limts: {cpu: 2}}}]}",
-            "pod_override of compute_target: spec.containers[0].resources.limts is nothing that a pod has",
+            "spec: {containers: [{name: base, resources: {limitz: {cpu: 2}}}]}",
+            "pod_override of compute_target: spec.containers[0].resources.limitz is nothing that a pod has",
         ),
         ("spec: {containers: [{image: x}]}", "pod_override of compute_target is no pod: "),
         ("spec: 3", "pod_override of compute_target is no pod: "),

@@ -21,6 +21,21 @@ def test_part_of_a_core_is_a_core(tmp_path):
     assert usable_cores(tmp_path) == 1
 
 
+@pytest.mark.parametrize(("limit", "cores"), [("250m", 1), ("1", 1), ("1500m", 2), ("2", 2), ("3", 3)])
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_cpu_limit_of_a_pod_is_its_number_of_processes(tmp_path, monkeypatch, limit, cores, version):
+    """A limit of Kubernetes, in cores or thousandths, is a quota in each 100 ms."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    thousandths = int(limit[:-1]) if limit.endswith("m") else 1000 * int(limit)
+    if version == 1:
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{100 * thousandths}\n")
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    else:
+        (tmp_path / "cpu.max").write_text(f"{100 * thousandths} 100000\n")
+    assert usable_cores(tmp_path) == cores
+
+
 @pytest.mark.parametrize("text", ["max 100000\n", ""])
 def test_without_a_quota_affinity_counts(tmp_path, text):
     (tmp_path / "cpu.max").write_text(text)
