@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 from airflow.sdk import DAG
@@ -9,6 +12,7 @@ from airflow.sdk import DAG
 from airflow_prs import ComputeTarget, Environment, FileDataset, ParallelRunConfig, ParallelRunOperator
 from airflow_prs.compute import load_compute_targets
 from airflow_prs.errors import ConfigError
+from airflow_prs.provider_info import get_provider_info
 
 pod_generator = pytest.importorskip("airflow.providers.cncf.kubernetes.pod_generator")
 from kubernetes.client import models as k8s  # noqa: E402
@@ -172,3 +176,47 @@ def test_what_is_no_pod_is_an_error_when_the_dag_is_parsed(make_dag, tmp_path, t
     with pytest.raises(ConfigError) as error:
         make_dag(declared(tmp_path, text))
     assert problem in str(error.value)
+
+
+# The page for readers
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("place", ["in the DAG file", "in a YAML file"])
+def test_the_pod_of_the_page_reaches_the_pods_of_shards(make_dag, tmp_path, place):
+    if place == "in a YAML file":
+        (tmp_path / "targets.yaml").write_text(blocks("yaml")[1])
+        target = load_compute_targets(tmp_path / "targets.yaml")["big"]
+    else:
+        made = {}
+        exec(blocks("python")[0], made)
+        target = made["compute_target"]
+    (container,) = make_pod(make_dag(target), "step.mini_batches", map_index=0).spec.containers
+    assert container.resources.limits == {"cpu": "4", "memory": "8Gi"}
+    assert container.image == "airflow:configured"
+
+
+def test_the_values_of_the_page_set_options_that_exist():
+    variables = {each["name"] for each in yaml.safe_load(blocks("yaml")[0])["env"]}
+    options = get_provider_info()["config"]["parallel_run"]["options"]
+    assert variables <= {f"AIRFLOW__PARALLEL_RUN__{name.upper()}" for name in options}
+
+
+def test_every_volume_of_the_values_is_mounted():
+    values = yaml.safe_load(blocks("yaml")[0])
+    mounted = {each["name"]: each["mountPath"] for each in values["volumeMounts"]}
+    assert set(mounted) == {each["name"] for each in values["volumes"]}
+    for each in values["env"]:
+        assert each["value"].startswith(tuple(mounted.values()))
+
+
+def test_the_values_are_for_the_version_of_the_image():
+    dockerfile = (Path(__file__).parents[2] / "Dockerfile").read_text()
+    version = yaml.safe_load(blocks("yaml")[0])["airflowVersion"]
+    assert f"FROM apache/airflow:{version}-" in dockerfile

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 
+from airflow_prs.records import Closing
 from tests.airflow_services import wait_until
 from tests.system.step_runs import IS_AIRFLOW_3_1, Place, StepRun, write_dag
 
 pytestmark = pytest.mark.system
 
 LABELS = {0: "shard 0 · mini-batches 0–5", 1: "shard 1 · mini-batches 6–11"}  # noqa: RUF001 - an en dash
+
+
+GRACE_S = 30
 
 
 def labels(run):
@@ -66,3 +71,32 @@ def test_default_args_reach_no_task_that_they_would_break(airflow, tmp_path):
         assert {name for name, state in run.states().items() if state != "success"} == {"after"}
         assert run.states()["after"] == "skipped"
         assert {place.ran[name] for name in place.items if name != "0002"} == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(IS_AIRFLOW_3_1, reason="its supervisor keeps SIGTERM from the task")
+def test_a_pod_that_is_to_go_commits_what_is_done(airflow, tmp_path):
+    """
+    Kubernetes sends SIGTERM to the first process of a pod, Airflow's supervisor, and 30 seconds later SIGKILL.
+
+    Here the executor started the supervisor; what it does is the same.
+    """
+    write_dag(airflow, "evicted")
+    place = Place(tmp_path / "place")
+    place.hold("0004")
+    run = StepRun.trigger(airflow, "evicted", place, nodes=1)
+    run.wait_for_shard(0, done=4)
+    wait_until(lambda: place.ran["0004"] == 1, run.summary)
+    node, worker = run.task_process(0), run.worker_process(0)
+    folder = run.folder()
+
+    node.parent().terminate()
+
+    _, alive = psutil.wait_procs([node, worker], timeout=GRACE_S)
+    assert alive == []
+    shard = folder.read_shard(folder.read_manifest().shards[0])
+    assert (shard.progress.done, shard.commit.closing) == (4, Closing.STOPPED)
+    assert run.finish() == "success", run.summary()
+    assert place.result == place.items
+    assert place.ran == {**dict.fromkeys(place.items, 1), "0004": 2}
+    assert run.tries()["step.mini_batches[0]"] == 2
