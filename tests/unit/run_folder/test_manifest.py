@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 
 import pyarrow.parquet as pq
 import pytest
@@ -50,6 +51,21 @@ def test_a_mini_batch_is_read_back_as_it_was_written(path, pieces, partition):
     mini_batch = make_mini_batch(0, pieces=pieces, partition=partition)
     write(path, [mini_batch], 1)
     assert list(manifests.read_mini_batches(path, 0, 1)) == [mini_batch]
+
+
+def test_dates_decimals_and_moments_of_zones_stay_what_they_are(path):
+    partition = {
+        "day": date(2024, 2, 29),
+        "price": Decimal("1.10"),
+        "at": datetime.fromisoformat("2024-01-01T05:00+02:00"),
+        "none": None,
+        "limit": float("inf"),
+        "large": 2**63 - 1,
+    }
+    write(path, [replace(make_mini_batch(0), partition=partition)], 1)
+    (found,) = manifests.read_mini_batches(path, 0, 1)
+    assert found.partition == partition
+    assert str(found.partition["price"]) == "1.10"
 
 
 def test_a_moment_stays_a_moment_and_a_key_named_moment_a_key(path):
