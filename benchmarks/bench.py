@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import aborting, short_work, starting, tables, waiting, whole_dags
+from benchmarks import aborting, delimited, short_work, starting, tables, waiting, whole_dags
 from benchmarks.comparing import HEADER, Comparison
 from benchmarks.readme import replace_table
 
@@ -21,6 +21,7 @@ GROUPS: dict[str, Callable[[float], list[Comparison]]] = {
     "W4": waiting.heavy_tail,
     "dag": whole_dags.whole,
     "million": short_work.million,
+    "csv": delimited.delimited,
     "start": starting.start,
     "import": starting.imports,
     "abort": aborting.abort,

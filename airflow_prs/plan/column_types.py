@@ -39,7 +39,7 @@ _MISSING_WORDS = frozenset(MISSING_WORDS)
 
 _MOST_THREADS = 4
 _TRIES_IN_VAIN = 3
-"""How often Arrow may fail to confirm what pandas then finds unchanged."""
+"""How often more than not Arrow may fail to confirm what pandas then finds unchanged."""
 
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*|\s*[+-]?inf(inity)?\s*", re.ASCII | re.IGNORECASE)
@@ -100,7 +100,7 @@ class ColumnTypes:
         self._seen: dict[str | int, Seen] = {}
         self._in_vain: Counter[str | int | None] = Counter()
         self._waiting: deque[_Waiting] = deque()
-        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._threads = min(_MOST_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._threads)
 
     def __enter__(self) -> ColumnTypes:  # noqa: PYI034 - Self is younger than Python 3.10
@@ -167,9 +167,11 @@ class ColumnTypes:
 
     def _confirmed(self, records: _Waiting) -> Collection[str]:
         """Add what Arrow has confirmed, and name these columns."""
-        confirmed = records.answer.result() if records.answer is not None else {}
+        if records.answer is None:
+            return ()
+        confirmed = records.answer.result()
+        self._count(None, in_vain=confirmed is None)
         if confirmed is None:
-            self._in_vain[None] += 1
             return ()
         for name, kind in records.expected.items():
             if (found := confirmed.get(str(name))) is not None:
@@ -177,10 +179,17 @@ class ColumnTypes:
         return confirmed
 
     def _count_in_vain(self, records: _Waiting, confirmed: Collection[str]) -> None:
-        """A column that pandas finds as it was, though Arrow could not confirm it, is left to pandas for good."""
+        """Note the columns that pandas finds as they were, though Arrow could not confirm them."""
         for name, kind in records.expected.items():
-            if str(name) not in confirmed and _kind_of(self._seen[name]) is kind:
-                self._in_vain[name] += 1
+            self._count(name, in_vain=str(name) not in confirmed and _kind_of(self._seen[name]) is kind)
+
+    def _count(self, name: str | int | None, *, in_vain: bool) -> None:
+        """
+        Count what was asked in vain less what was not: where that becomes the rule, Arrow is not asked any more.
+
+        :param name: of a column; None: Arrow made nothing of the text.
+        """
+        self._in_vain[name] = self._in_vain[name] + 1 if in_vain else max(0, self._in_vain[name] - 1)
 
     def settle(self) -> dict[str, str]:
         """Give the type of each column that was seen."""

@@ -62,7 +62,7 @@ def confirm(
         if _may_be_hexadecimal(text):
             return _confirm_each(text, separator, names, expected)
         table = _read(text, separator, names, {name: pa.type_for_alias(kind.value) for name, kind in expected.items()})
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return _confirm_each(text, separator, names, expected)
     return {name: found for name, kind in expected.items() if (found := _look_at(table[name], kind)) is not None}
 
@@ -75,7 +75,7 @@ def _confirm_each(
 
     try:
         table = _read(text, separator, names, dict.fromkeys(expected, pa.string()))
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return None
     found = {name: _cast(table[name], kind) for name, kind in expected.items()}
     return {name: confirmed for name, confirmed in found.items() if confirmed is not None}
@@ -91,7 +91,7 @@ def _cast(words: Any, kind: Kind) -> Confirmed | None:
         return None
     try:
         return _look_at(words.cast(pa.type_for_alias(kind.value)), kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         return None
 
 
