@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -71,12 +71,10 @@ def batch_of(
     import numpy as np
     import pyarrow as pa
 
-    fields = _piece_fields()
+    text = paths.cast(pa.string()) if isinstance(paths, pa.Array) else pa.array(paths, pa.string())
     numbers = [np.asarray(column, np.int64) for column in places]
     pieces = pa.StructArray.from_arrays(
-        [pa.array(paths, pa.string()) if isinstance(paths, Sequence) else paths.cast(pa.string())]
-        + [pa.array(column, mask=column == NONE) for column in numbers],
-        fields=fields,
+        [text, *(pa.array(column, mask=column == NONE) for column in numbers)], fields=_piece_fields()
     )
     count = len(items)
     columns = [
@@ -105,9 +103,12 @@ def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
                 paths=[piece.path for piece in pieces],
                 places=[
                     [NONE if number is None else number for number in column]
-                    for column in zip(*((p.begin, p.end, p.row_group) for p in pieces), strict=True)
-                ]
-                or [(), (), ()],
+                    for column in (
+                        [piece.begin for piece in pieces],
+                        [piece.end for piece in pieces],
+                        [piece.row_group for piece in pieces],
+                    )
+                ],
             )
 
 
@@ -140,7 +141,7 @@ def _pieces(column: pa.StructArray) -> Iterator[Piece]:
     return map(Piece, *(part.to_pylist() for part in column.flatten()))
 
 
-def encode_partition(partition: Any) -> str:
+def encode_partition(partition: Mapping[str, Any]) -> str:
     """Write key values as JSON; see encode_value."""
     return json.dumps(dict(partition), default=encode_value)
 
