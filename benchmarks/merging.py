@@ -1,0 +1,259 @@
+"""
+What merge costs beside `cat` of the same bytes.
+
+The committed runs are made up: their files are written at once, as a node with two worker processes leaves them after
+many commits. Both sides read what is in the page cache, and what both have written is durable at the end: `cat` is
+followed by `sync` of its file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np  # noqa: TID253
+
+from airflow_prs.committed import read_committed
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.environment import Environment
+from airflow_prs.merge import merge_run
+from airflow_prs.publication import publish_rows
+from airflow_prs.records import Claim, Closing, Commit, Manifest, Progress, RunIdentity, Shard, Status
+from airflow_prs.report import write_reports
+from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.folder import RunFolder, run_folder_of
+from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.settings import RunSettings
+
+MANY = (1_000_000, 100)
+LARGE = (1000, 3 << 20)
+"""Mini-batches of a run, and bytes of rows that each of them has."""
+
+PROCESSES = 2
+COMMITTED_AT_ONCE = 4096
+ROWS_AT_ONCE = 64 << 20
+RESULT = "parallel_run_step.txt"
+
+
+@dataclass(frozen=True)
+class CommittedRun:
+    """A run whose every mini-batch is done."""
+
+    folder: RunFolder
+    settings: RunSettings
+    manifest: Manifest
+
+    @property
+    def rows_files(self) -> list[Path]:
+        """What the worker processes have written."""
+        return sorted(self.folder.path.glob("nodes/*/*/rows-*.bin"))
+
+    @property
+    def result(self) -> Path:
+        """Where merge publishes."""
+        return Path(str(self.settings.output), RESULT)
+
+
+@functools.cache
+def committed_run(mini_batches: int, size_bytes: int) -> CommittedRun:
+    """
+    Make a run of one shard that two processes have done in mixed order; it is removed when Python ends.
+
+    :param size_bytes: of the rows of each mini-batch.
+    """
+    output = tempfile.mkdtemp(prefix="airflow_prs-bench-")
+    atexit.register(shutil.rmtree, output)
+    identity = RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan")
+    config = ParallelRunConfig(
+        environment=Environment.current(),
+        entry_script="score.py",
+        error_threshold=-1,
+        output_action="append_row",
+        compute_target="local",
+        node_count=1,
+    )
+    settings = RunSettings(config=config, identity=identity, output=output)
+    shard = Shard(number=0, first=0, count=mini_batches, items=mini_batches, size_bytes=mini_batches * size_bytes)
+    folder = run_folder_of(output, identity)
+    _write_attempt(AttemptNames(folder.names.shard(shard) / "000001-task"), mini_batches, size_bytes)
+    manifest = Manifest(mini_batches=mini_batches, items=mini_batches, size_bytes=shard.size_bytes, shards=(shard,))
+    return CommittedRun(folder, settings, manifest)
+
+
+def _write_attempt(names: AttemptNames, mini_batches: int, size_bytes: int) -> None:
+    names.path.mkdir(parents=True)
+    claim = Claim(attempt=names.path.name, try_number=1, max_tries=3, node="host-0-1")
+    names.claim.write_bytes(ledger.CLAIM.dump_json(claim))
+    outcomes = _make_outcomes(mini_batches, size_bytes)
+    for process in range(PROCESSES):
+        done = np.flatnonzero(outcomes["process"] == process)
+        outcomes["offset"][done] = np.arange(len(done)) * size_bytes
+        outcomes["crc"][done] = list(_write_rows(names.rows(process), len(done), size_bytes))
+    with names.outcomes.open("wb") as records, names.commits.open("wb") as commits:
+        for first in range(0, mini_batches, COMMITTED_AT_ONCE):
+            added = np.sort(outcomes[first : first + COMMITTED_AT_ONCE], order="index").tobytes()
+            commit = _make_commit(added, min(first + COMMITTED_AT_ONCE, mini_batches), mini_batches, size_bytes)
+            records.write(added)
+            commits.write(ledger.COMMIT.dump_json(commit) + b"\n")
+
+
+def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
+    """Make outcomes in the order in which they came: mini-batches are handed out in turn, and take their time."""
+    random = np.random.default_rng(7)
+    outcomes = np.zeros(mini_batches, ledger.outcome_type())
+    outcomes["index"] = np.argsort(np.arange(mini_batches) + random.exponential(2 * PROCESSES, mini_batches))
+    for name in ("items", "succeeded", "returned", "tries"):
+        outcomes[name] = 1
+    outcomes["status"] = Status.RUN_DONE
+    outcomes["length"] = size_bytes
+    outcomes["process"] = random.integers(0, PROCESSES, mini_batches)
+    outcomes["started"] = 1_700_000_000 + outcomes["index"] / 5000
+    for name in ("duration_s", "run_s", "cpu_s"):
+        outcomes[name] = random.exponential(0.01, mini_batches)
+    return outcomes
+
+
+def _write_rows(path: Path, pieces: int, size_bytes: int) -> Iterator[int]:
+    """Write the rows of a process's mini-batches; give their checksums."""
+    at_once = max(1, ROWS_AT_ONCE // size_bytes)
+    with path.open("wb") as out:
+        for first in range(0, pieces, at_once):
+            data = os.urandom(min(at_once, pieces - first) * size_bytes)
+            out.write(data)
+            yield from (zlib.crc32(data[at : at + size_bytes]) for at in range(0, len(data), size_bytes))
+
+
+def _make_commit(added: bytes, done: int, mini_batches: int, size_bytes: int) -> Commit:
+    progress = Progress(
+        total=mini_batches,
+        handed_out=done,
+        succeeded=done,
+        items_total=mini_batches,
+        items_succeeded=done,
+        elements=done,
+        output_bytes=done * size_bytes,
+    )
+    return Commit(
+        outcomes=done,
+        tries_bytes=0,
+        crc=zlib.crc32(added),
+        progress=progress,
+        granted=mini_batches,
+        closing=Closing.DONE if done == mini_batches else None,
+    )
+
+
+@contextmanager
+def _fresh(path: Path) -> Iterator[None]:
+    """See that nothing written before has to become durable meanwhile, and remove what is written."""
+    path.unlink(missing_ok=True)
+    os.sync()
+    yield
+    path.unlink(missing_ok=True)
+
+
+def merge_s(mini_batches: int, size_bytes: int) -> float:
+    """Seconds of merge as a whole: counts judged, rows published, reports written."""
+    run = committed_run(mini_batches, size_bytes)
+    with _fresh(run.result):
+        began = time.monotonic()
+        merge_run(run.folder, run.settings, run.manifest)
+        return time.monotonic() - began
+
+
+def publish_s(mini_batches: int, size_bytes: int) -> float:
+    """Seconds until the result stands, without the reports."""
+    run = committed_run(mini_batches, size_bytes)
+    with _fresh(run.result):
+        began = time.monotonic()
+        committed = read_committed(run.folder, run.manifest)
+        publish_rows(run.result, committed, identity=run.settings.identity, result_format="text", confirm=lambda: None)
+        return time.monotonic() - began
+
+
+def report_s(mini_batches: int, size_bytes: int) -> float:
+    """Seconds of all report files."""
+    run = committed_run(mini_batches, size_bytes)
+    began = time.monotonic()
+    write_reports(run.folder, run.settings, run.manifest, status="completed", result=str(run.result))
+    return time.monotonic() - began
+
+
+def cat_s(mini_batches: int, size_bytes: int) -> float:
+    """Seconds of `cat` of the same bytes, durable."""
+    run = committed_run(mini_batches, size_bytes)
+    target = run.result.with_suffix(".cat")
+    with _fresh(target):
+        began = time.monotonic()
+        with target.open("wb") as out:
+            subprocess.run(["cat", *run.rows_files], stdout=out, check=True)
+        subprocess.run(["sync", target], check=True)
+        return time.monotonic() - began
+
+
+def merge_memory_bytes(mini_batches: int, size_bytes: int) -> int:
+    """Most memory that merge takes beyond what its process has after importing it."""
+    run = committed_run(mini_batches, size_bytes)
+    with _fresh(run.result), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_memory_of_merge, run).result()
+
+
+def _memory_of_merge(run: CommittedRun) -> int:
+    import pyarrow.compute
+    import pyarrow.csv  # noqa: F401
+
+    # From here on, so the manual of /proc, the peak is counted anew.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _resident_bytes("VmRSS")
+    merge_run(run.folder, run.settings, run.manifest)
+    return _resident_bytes("VmHWM") - before
+
+
+def _resident_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
+
+
+COMPARISONS: list[tuple[str, str, float, Callable[[], float], Callable[[], float]]] = [
+    (
+        "merge of 1,000 mini-batches of 3 MiB of rows",
+        "cat of the same bytes, then sync",
+        1.3,
+        lambda: merge_s(*LARGE),
+        lambda: cat_s(*LARGE),
+    ),
+    (
+        "its memory",
+        "100 MiB",
+        1.0,
+        lambda: float(merge_memory_bytes(*LARGE)),
+        lambda: float(100 << 20),
+    ),
+    (
+        "publication of 1,000,000 mini-batches of 100 bytes of rows",
+        "cat of the same bytes, then sync",
+        3.0,
+        lambda: publish_s(*MANY),
+        lambda: cat_s(*MANY),
+    ),
+    (
+        "all of their merge, with the reports",
+        "cat of the same bytes, then sync",
+        3.0,
+        lambda: merge_s(*MANY),
+        lambda: cat_s(*MANY),
+    ),
+]
+"""What is compared with what: the work, its peer, the ratio that it should at most be, and a measurement of each."""
