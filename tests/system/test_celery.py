@@ -19,7 +19,7 @@ import pytest
 
 from tests.airflow_services import ApiError, wait_until
 from tests.celery_cluster import CeleryCluster, celery_cluster
-from tests.system.step_runs import Place, StepRun, write_dag
+from tests.system.step_runs import ENDED, Place, StepRun, write_dag
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -94,7 +94,7 @@ def test_the_digits_are_read_on_both_workers(cluster, tmp_path):
         cluster.services.api.post(path, {"logical_date": None, "conf": {**conf, "node_count": 0}})
     run_id = cluster.services.api.post(path, {"logical_date": None, "conf": {**conf, "node_count": 2}})["dag_run_id"]
 
-    wait_until(lambda: cluster.services.api.get(f"{path}/{run_id}")["state"] in {"success", "failed"}, "the end")
+    wait_until(lambda: cluster.services.api.get(f"{path}/{run_id}")["state"] in ENDED, "the end", 300)
 
     assert cluster.services.api.get(f"{path}/{run_id}")["state"] == "success"
     lines = (tmp_path / "result" / "digits.txt").read_text().splitlines()
