@@ -33,6 +33,9 @@ wait
 """
 """Of a host: the shell takes in what orphans leave, as the first process must."""
 
+_UNSHARE = ["unshare", "--net", "--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"]
+# A host ends with the tests, however those end.
+_NEW_HOST = ["setpriv", "--pdeathsig", "KILL", *_UNSHARE]
 _MANY = 64 * 256
 _CHUNK_BYTES = 1 << 16
 _STARTS_S = 20
@@ -40,15 +43,12 @@ _STARTS_S = 20
 
 def check_hosts_can_be_made() -> None:
     """Fail or skip where this user or this system cannot make namespaces."""
-    missing = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "setpriv", "unshare", "nsenter") if shutil.which(tool) is None]
     if missing:
         lacking(f"hosts cannot be made without {', '.join(missing)} (iproute2, util-linux)")
-    done = subprocess.run([*_UNSHARE, "ip", "link"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*_NEW_HOST, "ip", "link"], capture_output=True, text=True, check=False)
     if os.geteuid() != 0 or done.returncode != 0:
         lacking(f"hosts cannot be made, only root may: {done.stderr.strip()}")
-
-
-_UNSHARE = ["unshare", "--net", "--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"]
 
 
 class Host:
@@ -74,7 +74,7 @@ class Host:
         address = f"{self._prefix}.{self._first + 2}/30"
         with log.open("ab") as output:
             self._outside = subprocess.Popen(
-                [*_UNSHARE, "bash", "-c", _FIRST_PROCESS, "bash", self.name, address, *command],
+                [*_NEW_HOST, "bash", "-c", _FIRST_PROCESS, "bash", self.name, address, *command],
                 cwd=cwd,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
