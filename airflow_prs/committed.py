@@ -11,7 +11,7 @@ from airflow_prs.errors import PrsError, RunFolderError
 from airflow_prs.records import FailedTry, Manifest, Progress
 from airflow_prs.run_folder import ledger
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.run_folder.names import AttemptNames, linked_names
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
 
@@ -58,11 +58,11 @@ class Committed:
         return self._kept[number]
 
     def attempts(self, state: ShardState) -> list[AttemptNames]:
-        """List a shard's attempts; ``attempt`` of an outcome is a position in it."""
-        return [AttemptNames(self._shard_folder(state) / link.attempt) for link in state.chain]
+        """List a shard's attempts and loans; ``attempt`` of an outcome is a position in it."""
+        return [linked_names(self._shard_folder(state), link) for link in state.chain]
 
     def nodes(self, state: ShardState) -> list[str]:
-        """Name the node of each attempt of a shard."""
+        """Name the node of each attempt and loan of a shard."""
         claims = map(ledger.read_claim, self.attempts(state))
         return ["" if claim is None else claim.node for claim in claims]
 

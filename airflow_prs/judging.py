@@ -19,12 +19,14 @@ class Judgement:
     :param verdict: the ruling.
     :param progress: the counts that it was ruled from.
     :param counted: shard number to the attempt and committed bytes that were counted.
+    :param counted_loans: likewise for the loans of that attempt.
     :param set_aside: verdicts that whoever judges has set aside.
     """
 
     verdict: Verdict
     progress: Progress
     counted: Mapping[int, Predecessor]
+    counted_loans: Mapping[int, tuple[Predecessor, ...]]
     set_aside: frozenset[str] = frozenset()
 
     @property
@@ -56,12 +58,18 @@ def judge_states(states: list[ShardState], limits: Limits, *, set_aside: frozens
     """
     counts = [state.progress if is_final or _has_set_aside(state, set_aside) else _untouched(state) for state in states]
     progress = sum(counts, Progress())
-    counted = {
-        state.shard.number: state.chain[-1]
+    links = {
+        state.shard.number: state.newest_links
         for state in states
         if state.claim is not None and (is_final or _has_set_aside(state, set_aside))
     }
-    return Judgement(verdict=judge(progress, limits), progress=progress, counted=counted, set_aside=set_aside)
+    return Judgement(
+        verdict=judge(progress, limits),
+        progress=progress,
+        counted={number: found[0] for number, found in links.items()},
+        counted_loans={number: found[1:] for number, found in links.items() if found[1:]},
+        set_aside=set_aside,
+    )
 
 
 def uphold(folder: RunFolder, judgement: Judgement, *, author: str, attempt: str) -> StoredVerdict:
@@ -71,6 +79,7 @@ def uphold(folder: RunFolder, judgement: Judgement, *, author: str, attempt: str
         author=author,
         attempt=attempt,
         counted=judgement.counted,
+        counted_loans=judgement.counted_loans,
         set_aside=judgement.set_aside,
     )
 

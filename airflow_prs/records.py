@@ -307,10 +307,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predecessor:
-    """An earlier attempt, and how many bytes of its commit log count."""
+    """
+    An earlier attempt or a loan, and how many bytes of its commit log count.
+
+    :param rows: where its rows files are, ``<shard>/<attempt>``; '': in its own folder.
+    """
 
     attempt: str
     committed_bytes: int
+    rows: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,8 +332,11 @@ class Claim:
         ``reopened`` predecessors.
     :param set_aside: names of the verdicts that do not bind it.
     :param granted: index below which mini-batches may be handed out before the first commit.
+    :param suspected: stretches of indices, first and end, that loans may have had in hand when they were taken back.
     :param progress: the shard's counts when it opened.
     :param started: moment, seconds since the epoch (UTC).
+    :param lender: the attempt that a loan is asked of; '': it is no loan.
+    :param rows: where a loan's rows files are, ``<shard>/<attempt>``: the worker processes go on with theirs.
     """
 
     attempt: str
@@ -339,8 +347,40 @@ class Claim:
     reopened: int = 0
     set_aside: tuple[str, ...] = ()
     granted: int = 0
+    suspected: tuple[tuple[int, int], ...] = ()
     progress: Progress = Progress()
     started: float = 0.0
+    lender: str = ""
+    rows: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loan:
+    """
+    The lender's answer to a node that asked for mini-batches.
+
+    :param name: of the loan's folder, beside the shard's attempts.
+    :param first: index of the first mini-batch that was lent.
+    :param end: one past the index of the last one; equal to ``first``: nothing was lent.
+    :param rows: see Claim.rows.
+    :param committed_bytes: length of its commit log when its counts were added to the lender's; None: it is open.
+    """
+
+    name: str
+    first: int
+    end: int
+    rows: str = ""
+    committed_bytes: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of its mini-batches."""
+        return self.end - self.first
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its mini-batches are still the other node's business."""
+        return self.count > 0 and self.committed_bytes is None
 
 
 class Closing(str, Enum):
@@ -359,10 +399,11 @@ class Commit:
     :param outcomes: records in the attempt's outcomes file.
     :param tries_bytes: bytes of the attempt's failed tries file.
     :param crc: CRC-32 of the outcome records that this commit added.
-    :param progress: the shard's counts, those of its predecessors included.
+    :param progress: the shard's counts, those of its predecessors and of loans that are no longer open included.
     :param granted: index below which mini-batches may be handed out.
     :param trying: the mini-batch that is about to be tried alone, and the number of that try; None otherwise.
     :param closing: how the attempt ended; None while it goes on.
+    :param loans: all that the attempt has lent so far.
     :param at: moment, seconds since the epoch (UTC).
     """
 
@@ -373,6 +414,7 @@ class Commit:
     granted: int
     trying: tuple[int, int] | None = None
     closing: Closing | None = None
+    loans: tuple[Loan, ...] = ()
     at: float = 0.0
 
 
@@ -385,6 +427,7 @@ class StoredVerdict:
     :param verdict: what was ruled.
     :param counted: shard number to the attempt and committed bytes that were counted.
     :param author: who wrote it: ``gatekeeper`` or a node's name.
+    :param counted_loans: likewise for the loans of that attempt.
     :param set_aside: verdicts that its author had set aside.
     :param at: moment, seconds since the epoch (UTC).
     """
@@ -395,3 +438,4 @@ class StoredVerdict:
     author: str
     at: float
     set_aside: tuple[str, ...] = ()
+    counted_loans: Mapping[int, tuple[Predecessor, ...]] = field(default_factory=dict)

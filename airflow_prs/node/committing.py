@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.tally import Tally
-from airflow_prs.records import Closing, FailedTry, Outcome
+from airflow_prs.records import Closing, FailedTry, Loan, Outcome
 from airflow_prs.run_folder.attempts import Attempt
 
 GROUP_S = 0.5
@@ -24,6 +24,8 @@ class Committer:
     :param attempt: writes the commits.
     :param tally: the shard's counts.
     :param queue: what was handed out; its grant is extended by each commit.
+
+    ``loans`` are those that each commit names, by name.
     """
 
     def __init__(self, attempt: Attempt, tally: Tally, queue: WorkQueue) -> None:
@@ -42,6 +44,7 @@ class Committer:
         self._is_over = False
         self._is_closed = False
         self.is_granting = True
+        self.loans: dict[str, Loan] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome."""
@@ -117,8 +120,10 @@ class Committer:
                 processes={outcome.process for outcome in outcomes if outcome.length},
                 trying=trying,
                 closing=closing,
+                loans=tuple(self.loans.values()),
             )
-            self._queue.granted = granted
+            # Of what was lent meanwhile nothing is granted any more.
+            self._queue.granted = min(granted, self._queue.end)
         self.on_commit()
 
     def _widen(self, outcomes: int, busy_s: float) -> int:

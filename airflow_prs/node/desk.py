@@ -13,8 +13,9 @@ from airflow_prs.node.protocols import Failure
 from airflow_prs.node.queue import Hand, WorkQueue
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.tally import Tally
-from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status
+from airflow_prs.records import Claim, Closing, FailedTry, Loan, MiniBatch, Outcome, Progress, Shard, Status
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.ledger import LoanState
 
 _ITEMS_SHOWN = 10
 _LONGEST_DELAY_S = 3600.0
@@ -66,6 +67,7 @@ class ShardDesk:
         self.is_closed = False
         self.is_blind: Callable[[], bool] = lambda: False
         self.is_alone = bool(inherited.suspects)
+        self.lent = Progress()
         self.committer.is_granting = not self.is_alone
         self._shard = shard
         self._attempt = attempt
@@ -82,7 +84,14 @@ class ShardDesk:
 
     def has_work_for(self, slot: int) -> bool:
         """Whether a slot needs a worker process."""
+        if self.is_closed:
+            return False
         return slot == 0 if self.is_alone else len(self._queue) > 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether anything is left to hand out, now or later."""
+        return not self.is_closed and (self.is_alone or len(self._queue) > 0)
 
     def next_hand(self, *, slot: int, may_be_alone: bool) -> Hand | None:
         """Take what a slot should do next; None: nothing now."""
@@ -141,12 +150,50 @@ class ShardDesk:
 
     def show(self) -> None:
         """Let those who look from outside see how far the shard is."""
-        self._board.write(self.tally.progress())
+        self._board.write(self.progress())
+
+    def progress(self) -> Progress:
+        """Read the shard's counts, with what those who took mini-batches over have committed."""
+        return self.tally.progress() + self.lent
 
     @property
     def has_waited(self) -> bool:
         """Whether a try that had to wait may begin."""
         return self._queue.has_waited
+
+    # What other nodes do of it
+
+    @property
+    def open_loans(self) -> list[Loan]:
+        """List what is other nodes' business now."""
+        return [loan for loan in self.committer.loans.values() if loan.is_open]
+
+    @property
+    def waits_for_loans(self) -> bool:
+        """Whether all that is left is other nodes' business."""
+        loans = self.open_loans
+        return bool(loans) and self.tally.done + sum(loan.count for loan in loans) == self._shard.count
+
+    def lend(self, request: Claim) -> Loan:
+        """Answer a node that asks for mini-batches; the next commit tells it."""
+        keeps_all = self.is_alone or self.is_closed or self.is_blind()
+        first, end = (0, 0) if keeps_all else self._queue.give_up()
+        loan = Loan(name=request.attempt, first=first, end=end, rows=request.rows)
+        self.committer.loans[loan.name] = loan
+        self.committer.hurry()
+        return loan
+
+    def take_loans(self, states: list[LoanState]) -> None:
+        """Take how far open loans are; the counts of those that are through become the shard's own."""
+        self.lent = Progress()
+        for state in states:
+            if state.closing is Closing.DONE:
+                self.tally.base += state.progress
+                self.committer.loans[state.loan.name] = replace(state.loan, committed_bytes=state.committed_bytes)
+                self.committer.hurry()
+            else:
+                self.lent += state.progress
+        self._note_done()
 
     # What a predecessor may have died of
 
@@ -196,6 +243,9 @@ class ShardDesk:
         self.committer.add(outcome)
         self._board.count(outcome)
         self._reply(None)
+        self._note_done()
+
+    def _note_done(self) -> None:
         if self.tally.done == self._shard.count:
             self.is_done.set()
 

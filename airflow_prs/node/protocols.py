@@ -89,7 +89,10 @@ class Desk(Protocol):
 
 
 class Home(Protocol):
-    """Where slots get their processes."""
+    """Where slots get their processes, and who has work for them."""
+
+    def desk_for(self, slot: int, before: Desk) -> Desk:
+        """Find the desk that a slot with nothing in hand should turn to; the one before, if none has work."""
 
     async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""

@@ -40,6 +40,8 @@ class WorkQueue:
     :param tries: failed tries so far, by index.
     :param granted: index below which mini-batches may be handed out.
     :param clock: seconds, for tries that wait.
+
+    ``end`` is one past the index of the last mini-batch that is still its business.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class WorkQueue:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.granted = granted
+        self.end = shard.end
         self._shard = shard
+        self._done = done
         self._tries = tries
         self._clock = clock
         self._again: deque[Hand] = deque()
@@ -70,7 +74,7 @@ class WorkQueue:
     @property
     def left_of_grant(self) -> float:
         """How many indices are granted and not yet handed out; infinite where all that is left is granted."""
-        if self._next is None or self.granted >= self._shard.end:
+        if self._next is None or self.granted >= self.end:
             return math.inf
         return self.granted - self._next.index
 
@@ -112,8 +116,32 @@ class WorkQueue:
     def extend_grant(self, window: int) -> int:
         """Say how far the next commit grants: ``window`` indices beyond what was handed out."""
         if self._next is None:
-            return self._shard.end
-        return max(self.granted, min(self._shard.end, self._next.index + window))
+            return self.end
+        return max(self.granted, min(self.end, self._next.index + window))
+
+    def give_up(self) -> tuple[int, int]:
+        """
+        Part for good with some of what was never handed out: a third, or as much as lies together at the end.
+
+        :return: index of the first one, and one past the last one; the same: there is nothing to part with.
+        """
+        if self._next is None or self._next.index >= self.end:
+            return 0, 0
+        import numpy as np
+
+        begin = self._next.index
+        pending = np.flatnonzero(~self._done[begin - self._shard.first : self.end - self._shard.first]) + begin
+        # Those that were tried before stay: their tries are counted here.
+        tried = np.isin(pending, list(self._tries))
+        behind = np.flatnonzero(tried | (np.diff(pending, prepend=pending[0] - 1) != 1))
+        together = len(pending) - (0 if not len(behind) else int(behind[-1]) + int(tried[behind[-1]]))
+        count = min(together, max(1, len(pending) // 3))
+        if not count:
+            return 0, 0
+        first, end = int(pending[-count]), int(pending[-1]) + 1
+        self._unread -= count
+        self.end, self.granted = first, min(self.granted, first)
+        return first, end
 
     def _read(self, folder: RunFolder, done: npt.NDArray[Any]) -> Iterator[MiniBatch]:
         first = self._shard.first

@@ -7,15 +7,16 @@ in turn: nothing is decided by it, so the last writer wins.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 from airflow_prs.node.status import LAST_FAILURES, MOST_BINS
-from airflow_prs.records import SCHEMA, Manifest, Progress
+from airflow_prs.records import SCHEMA, Closing, Manifest, Progress
 from airflow_prs.run_folder import files
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
@@ -65,19 +66,19 @@ class RunStatus:
         return [self._folder.read_shard(shard) for shard in self._manifest.shards]
 
     def _write(self, states: list[ShardState]) -> None:
-        shown = [self._read(state) for state in states]
-        status = _combine(self._manifest, states, [status for status in shown if status is not None])
+        status = _combine(self._manifest, states, [status for state in states for status in self._read(state)])
         files.write_whole(self._folder.names.status, json.dumps(status, ensure_ascii=False).encode())
 
-    def _read(self, state: ShardState) -> dict[str, Any] | None:
+    def _read(self, state: ShardState) -> Iterator[dict[str, Any]]:
+        """Read what a shard's newest attempt shows, and those who have taken mini-batches over from it."""
         if state.claim is None:
-            return None
-        names = AttemptNames(self._folder.names.shard(state.shard) / state.claim.attempt)
-        try:
-            status: dict[str, Any] = json.loads(names.status.read_bytes())
-        except FileNotFoundError:
-            return None
-        return {**status, "state": _describe(state)}
+            return
+        words = {state.claim.attempt: _describe(state)}
+        words |= {x.loan.name: _RUNNING if x.loan.is_open else Closing.DONE.value for x in state.loans if x.loan.count}
+        for name, word in words.items():
+            names = AttemptNames(self._folder.names.shard(state.shard) / name)
+            with contextlib.suppress(FileNotFoundError):
+                yield {**json.loads(names.status.read_bytes()), "state": word}
 
 
 def _combine(manifest: Manifest, states: list[ShardState], shown: list[dict[str, Any]]) -> dict[str, Any]:

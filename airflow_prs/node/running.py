@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 from airflow_prs.errors import RunAbortedError
 from airflow_prs.node.desk import ShardDesk, TryRules
 from airflow_prs.node.environments import ensure_environment
+from airflow_prs.node.lending import LoanLostError
 from airflow_prs.node.protocols import Rules
 from airflow_prs.node.queue import WorkQueue
 from airflow_prs.node.request import NodeRequest
@@ -52,21 +54,26 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
     shard = manifest.shards[request.shard_number]
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.try_number}"
-    attempt = request.folder.open_attempt(
-        shard,
-        try_number=request.try_number,
-        task_instance_id=request.task_instance_id,
-        max_tries=request.max_tries,
-        node=node,
-        window=_FIRST_WINDOW,
-    )
-    try:
-        _run(request, settings, manifest, shard, attempt)
-    except VerdictError as error:
-        failures = first_failures(request.folder, manifest)
-        raise RunAbortedError(abort_message(error.stored, failures, request.folder)) from None
-    finally:
-        attempt.close()
+    for again in itertools.count():
+        attempt = request.folder.open_attempt(
+            shard,
+            try_number=request.try_number,
+            task_instance_id=request.task_instance_id,
+            max_tries=request.max_tries,
+            node=node,
+            window=_FIRST_WINDOW,
+            again=again,
+        )
+        try:
+            _run(request, settings, manifest, shard, attempt)
+            break
+        except LoanLostError as error:
+            request.logger.info("%s", error)
+        except VerdictError as error:
+            failures = first_failures(request.folder, manifest)
+            raise RunAbortedError(abort_message(error.stored, failures, request.folder)) from None
+        finally:
+            attempt.close()
     return _summary(attempt, shard)
 
 
@@ -91,41 +98,26 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     stage = Stage(request.folder.names.source_zip)
     try:
         starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
-        _run_in_thread(lambda: Supervisor(_crew(shard, manifest, settings, starter, watcher)))
+        _run_in_thread(lambda: Supervisor(_crew(manifest, settings, starter, watcher)))
     finally:
         stage.remove()
 
 
-def _crew(shard: Shard, manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
+def _crew(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
     request, attempt = starter.request, starter.attempt
     config, inherited = settings.config, attempt.inheritance
     pending = int((~inherited.done).sum())
     slots = min(starter.processes, pending)
-    desk = ShardDesk(
-        shard,
-        attempt,
-        _queue(request.folder, shard, attempt),
-        TryRules(
-            most_tries=config.run_max_try,
-            delay_s=config.retry_delay_s,
-            count_failed_tries=config.count_failed_tries,
-        ),
-        StatusBoard(
-            attempt.names.status,
-            shard,
-            manifest.mini_batches,
-            attempt.claim.node,
-            done=inherited.done,
-            failed=inherited.failed,
-        ),
-        slots=slots,
-        log_of=starter.log_of,
-        say=lambda text: request.logger.info("%s", text),
-    )
+
+    def make_desk(attempt: Attempt) -> ShardDesk:
+        return _desk(attempt, manifest, settings, starter, slots)
+
     return Crew(
-        desk=desk,
+        desk=make_desk(attempt),
         attempt=attempt,
         watcher=watcher,
+        folder=request.folder,
+        make_loan_desk=make_desk,
         run_status=RunStatus(request.folder, manifest),
         slots=slots,
         rules=_rules(settings),
@@ -141,7 +133,33 @@ def _crew(shard: Shard, manifest: Manifest, settings: RunSettings, starter: Star
     )
 
 
-def _queue(folder: RunFolder, shard: Shard, attempt: Attempt) -> WorkQueue:
+def _desk(attempt: Attempt, manifest: Manifest, settings: RunSettings, starter: Starter, slots: int) -> ShardDesk:
+    request, config, inherited = starter.request, settings.config, attempt.inheritance
+    return ShardDesk(
+        attempt.shard,
+        attempt,
+        _queue(request.folder, attempt),
+        TryRules(
+            most_tries=config.run_max_try,
+            delay_s=config.retry_delay_s,
+            count_failed_tries=config.count_failed_tries,
+        ),
+        StatusBoard(
+            attempt.names.status,
+            attempt.shard,
+            manifest.mini_batches,
+            attempt.claim.node,
+            done=inherited.done,
+            failed=inherited.failed,
+        ),
+        slots=slots,
+        log_of=starter.log_of,
+        say=lambda text: request.logger.info("%s", text),
+    )
+
+
+def _queue(folder: RunFolder, attempt: Attempt) -> WorkQueue:
+    shard = attempt.shard
     inherited = attempt.inheritance
     done = inherited.done.copy()
     for index in inherited.suspects:

@@ -83,6 +83,11 @@ class Slot:
         life = self._life
         return (life.process.plan.name, life.pid) if life is not None and life.is_ready else None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether its process has something in hand."""
+        return self._life is not None and bool(self._life.held)
+
     async def live(self) -> None:
         """Run one worker process from its start to its end."""
         early: list[Message] = []
@@ -100,6 +105,8 @@ class Slot:
         life = self._life
         if life is None or not life.is_ready or life.is_leaving or life.replaced_because:
             return
+        if not life.held:
+            self._desk = self._home.desk_for(self.number, self._desk)
         depth = self._depth(life)
         orders = []
         while len(life.held) < depth:

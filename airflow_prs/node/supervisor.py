@@ -14,16 +14,26 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError, RunFolderError
+from airflow_prs.errors import (
+    EntryScriptError,
+    EnvironmentBrokenError,
+    NodeError,
+    PrsError,
+    RunFolderError,
+    SupersededError,
+)
 from airflow_prs.node.desk import ShardDesk
+from airflow_prs.node.helping import Helper
+from airflow_prs.node.lending import Lender
 from airflow_prs.node.process import Message, WorkerProcess
-from airflow_prs.node.protocols import Rules, StartFailure
+from airflow_prs.node.protocols import Desk, Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.records import Closing, MiniBatch, Progress, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
 
 _CHECK_S = 0.05
 _PROGRESS_S = 30.0
@@ -48,6 +58,8 @@ class Crew:
     :param desk: has the work.
     :param attempt: this node's claim to the shard.
     :param watcher: knows when to stop.
+    :param folder: the run folder.
+    :param make_loan_desk: makes the desk of mini-batches that are taken over from another node.
     :param run_status: shows how far the whole run is.
     :param slots: number of worker processes.
     :param rules: how they are treated.
@@ -65,6 +77,8 @@ class Crew:
     desk: ShardDesk
     attempt: Attempt
     watcher: Watcher
+    folder: RunFolder
+    make_loan_desk: Callable[[Attempt], ShardDesk]
     run_status: RunStatus
     slots: int
     rules: Rules
@@ -126,11 +140,16 @@ class Supervisor:
         self._slots = [Slot(number, crew.desk, self, crew.rules) for number in range(crew.slots)]
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_over = False
+        self._is_through = False
         self._start_failures = 0
         self._look_now = asyncio.Event()
         self._stir = asyncio.Event()
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
+        self._lender = Lender(crew.attempt, crew.desk, self.say)
+        self._helper = Helper(
+            crew.folder, crew.attempt, crew.watcher, self._make_loan_desk, on_work=self._wake, say=self.say
+        )
         crew.desk.is_blind = self._is_blind
         crew.desk.on_work = self._wake
         crew.desk.committer.on_commit = self._after_commit
@@ -154,8 +173,13 @@ class Supervisor:
             raise VerdictError(stored)
 
     def stop(self, error: BaseException) -> None:
-        """Stop for a reason from outside."""
-        if not self._end.done():
+        """Stop for a reason from outside; once the shard is done only what forbids all work is an error."""
+        if self._end.done():
+            return
+        if self._is_through and not isinstance(error, VerdictError | SupersededError):
+            self.say(f"this node ends, its shard is done: {type(error).__name__}: {error}")
+            self._end.set_result(None)
+        else:
             self._end.set_exception(error if isinstance(error, Exception) else NodeError(repr(error)))
 
     async def _run_processes(self) -> None:
@@ -172,20 +196,20 @@ class Supervisor:
         finally:
             self._desk.is_closed = True
             for slot in self._slots:
-                slot.leave() if closing is Closing.DONE else slot.kill()
+                # Busy with what another node has taken back is as good as idle.
+                slot.leave() if closing is Closing.DONE and not slot.is_busy else slot.kill()
             self._stir.set()
-            leaving = asyncio.gather(*keepers, return_exceptions=True)
-            try:
-                if closing is Closing.DONE:
-                    # What is done is durable at once; shutdown() has nothing to do with it.
-                    await self._close(closing)
-            finally:
-                await leaving
-                await self._end_parts(background)
-            if closing is not Closing.DONE:
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await self._end_parts(background)
+            await self._helper.close()
+            if not self._is_through:
                 await self._close(closing)
 
     # What slots need
+
+    def desk_for(self, slot: int, before: Desk) -> Desk:
+        """Find the desk that a slot with nothing in hand should turn to: the shard's own comes first."""
+        return next((desk for desk in self._desks if desk.has_work_for(slot)), before)
 
     async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
@@ -240,6 +264,7 @@ class Supervisor:
             self._sample(),
             self._tell(),
             self._mind_progress(),
+            self._helper.run(self._desk),
         ]
 
     async def _end_parts(self, parts: Sequence[asyncio.Future[None]]) -> None:
@@ -254,7 +279,7 @@ class Supervisor:
     async def _keep(self, slot: Slot) -> None:
         """Keep a worker process in a slot while there is work for it."""
         while not self._end.done():
-            if self._desk.has_work_for(slot.number):
+            if any(desk.has_work_for(slot.number) for desk in self._desks):
                 await slot.live()
             else:
                 self._stir.clear()
@@ -262,6 +287,14 @@ class Supervisor:
 
     async def _finish(self) -> None:
         await self._desk.is_done.wait()
+        if self._end.done():
+            return
+        # What is done is durable at once; neither shutdown() nor other shards have anything to do with it.
+        self._desk.is_closed = True
+        await self._close(Closing.DONE)
+        self._is_through = True
+        self._helper.stir.set()
+        await self._helper.is_finished.wait()
         if not self._end.done():
             self._end.set_result(None)
 
@@ -274,6 +307,8 @@ class Supervisor:
             stored = await asyncio.to_thread(self._crew.watcher.look)
             if stored is not None:
                 raise VerdictError(stored)
+            if not self._desk.is_closed:
+                await self._lender.mind()
             was_blind = self._is_blind()
             self._looked_at = time.monotonic()
             self._look_took_s = self._looked_at - began
@@ -293,12 +328,13 @@ class Supervisor:
             await asyncio.sleep(_CHECK_S)
             for slot in self._slots:
                 slot.check()
-            if self._desk.has_waited:
+            if any(desk.has_waited for desk in self._desks):
                 self._wake()
 
     async def _show(self) -> None:
         while True:
             await asyncio.to_thread(self._desk.show)
+            await asyncio.to_thread(self._helper.show)
             await asyncio.sleep(_SHOW_S)
 
     async def _show_run(self) -> None:
@@ -316,24 +352,33 @@ class Supervisor:
             await asyncio.to_thread(self._crew.resources.sample, processes)
 
     async def _tell(self) -> None:
-        before, since = self._desk.tally.progress(), time.monotonic()
-        while True:
+        before, since = self._desk.progress(), time.monotonic()
+        while not self._is_through:
             await asyncio.sleep(_PROGRESS_S)
             now = time.monotonic()
-            pace = _Pace(before=before, now=self._desk.tally.progress(), seconds=now - since)
+            pace = _Pace(before=before, now=self._desk.progress(), seconds=now - since)
             self.say(str(pace))
             self._crew.tell_progress(pace.numbers())
             before, since = pace.now, now
 
     async def _mind_progress(self) -> None:
         limit_s = self._crew.stuck_s
-        done, since = self._desk.tally.progress().done, time.monotonic()
-        while limit_s is not None:
+        done, since = self._desk.progress().done, time.monotonic()
+        while limit_s is not None and not self._is_through:
             await asyncio.sleep(min(1.0, limit_s))
-            if (now_done := self._desk.tally.progress().done) != done:
+            if (now_done := self._desk.progress().done) != done:
                 done, since = now_done, time.monotonic()
             elif time.monotonic() - since > limit_s:
                 raise NodeError(f"no mini-batch was done within {limit_s:g} seconds (progress_update_timeout)")
+
+    @property
+    def _desks(self) -> list[ShardDesk]:
+        return [self._desk, *self._helper.desks]
+
+    def _make_loan_desk(self, attempt: Attempt) -> ShardDesk:
+        desk = self._crew.make_loan_desk(attempt)
+        desk.is_blind = self._is_blind
+        return desk
 
     def _wake(self) -> None:
         self._stir.set()

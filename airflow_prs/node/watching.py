@@ -10,6 +10,7 @@ from airflow_prs.judging import Judgement, judge_run, judge_states, uphold
 from airflow_prs.records import Limits, Manifest, Shard, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.ledger import ShardState
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
@@ -48,6 +49,11 @@ class Watcher:
         self._set_aside = frozenset(attempt.claim.set_aside)
         self._states = {shard.number: folder.read_shard(shard) for shard in manifest.shards}
         self._others = self._in_turn()
+
+    @property
+    def others(self) -> list[ShardState]:
+        """The other shards as they were last read."""
+        return [state for number, state in list(self._states.items()) if number != self._shard.number]
 
     def look(self) -> StoredVerdict | None:
         """

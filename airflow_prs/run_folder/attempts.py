@@ -18,9 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Claim, Closing, Commit, FailedTry, Outcome, Progress, Shard, Status, StoredVerdict
+from airflow_prs.records import (
+    Claim,
+    Closing,
+    Commit,
+    FailedTry,
+    Loan,
+    Outcome,
+    Progress,
+    Shard,
+    Status,
+    StoredVerdict,
+)
 from airflow_prs.run_folder import files, ledger
-from airflow_prs.run_folder.names import AttemptNames, attempt_name
+from airflow_prs.run_folder.names import AttemptNames, attempt_name, is_loan
 from airflow_prs.run_folder.verdicts import set_aside_by_clear
 
 if TYPE_CHECKING:
@@ -52,7 +63,7 @@ class Attempt:
     """
     One attempt at a shard, and the only writer of its files.
 
-    :param shard: what it works on.
+    :param shard: what it works on; of a loan, the stretch that was lent.
     :param names: its folder.
     :param claim: how it opened.
     :param inheritance: what it took over.
@@ -62,9 +73,11 @@ class Attempt:
         self.names = names
         self.claim = claim
         self.inheritance = inheritance
-        self._shard = shard
+        self.shard = shard
         self._last_commit: Commit | None = None
         self._has_failed = False
+        self._asked: list[str] = []
+        self._seen: set[str] = set()
         self._outcome_type = ledger.outcome_type()
         self._outcomes = files.Appender(names.outcomes)
         self._tries = files.Appender(names.tries)
@@ -81,6 +94,7 @@ class Attempt:
         processes: Iterable[int] = (),
         trying: tuple[int, int] | None = None,
         closing: Closing | None = None,
+        loans: Iterable[Loan] = (),
     ) -> None:
         """
         Make outcomes, and the rows that they name, durable and count them.
@@ -90,6 +104,7 @@ class Attempt:
         :param processes: worker processes whose rows files hold rows of these outcomes.
         :param trying: the mini-batch that is about to be tried alone, and the number of that try.
         :param closing: how the attempt ends; no commit follows.
+        :param loans: all that the attempt has lent so far; the counts of those that are not open are in ``progress``.
         :raises RunFolderError: if a commit before failed; what it left half-written would void the next one.
         """
         if self._has_failed:
@@ -111,6 +126,7 @@ class Attempt:
             granted=granted,
             trying=trying,
             closing=closing,
+            loans=tuple(loans),
             at=time.time(),
         )
         self._commits.append(ledger.COMMIT.dump_json(commit) + b"\n")
@@ -118,14 +134,48 @@ class Attempt:
         self._has_failed = False
 
     def is_newest(self) -> bool:
-        """Whether no later attempt has begun."""
-        return max(ledger.attempt_names(self.names.path.parent)) == self.names.path.name
+        """Whether no later attempt has begun; of a loan: none later than the one that it was asked of."""
+        names = ledger.entry_names(self.names.path.parent)
+        self._asked = [name for name in names if is_loan(name) and name not in self._seen]
+        return max(name for name in names if not is_loan(name)) == (self.claim.lender or self.names.path.name)
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether somebody may have asked for a loan, as the last is_newest() saw it."""
+        return bool(self._asked)
+
+    def read_requests(self) -> list[Claim]:
+        """Read who has asked this attempt for a loan, as the last is_newest() saw it; each is told once."""
+        requests = []
+        for name in self._asked:
+            names = AttemptNames(self.names.path.parent / name)
+            claim = ledger.read_claim(names)
+            if claim is None:
+                continue
+            self._seen.add(name)
+            if claim.lender == self.names.path.name and ledger.last_commit(names.commits, None)[0] is None:
+                requests.append(claim)
+        self._asked = []
+        return requests
+
+    def read_loans(self, loans: Iterable[Loan]) -> list[ledger.LoanState]:
+        """Read how far some of its loans are."""
+        return [ledger.read_loan(self.names.path.parent, loan) for loan in loans]
+
+    def loan_names(self, loan: Loan) -> AttemptNames:
+        """Find the files of one of its loans."""
+        return AttemptNames(self.names.path.parent / loan.name)
 
     @property
     def state(self) -> ledger.ShardState:
-        """The shard as this attempt's last commit tells it."""
+        """The shard as this attempt's last commit tells it, with its loans as far as they are now."""
+        commit = self._last_commit
         return ledger.ShardState(
-            shard=self._shard, claim=self.claim, commit=self._last_commit, committed_bytes=self._commits.size
+            shard=self.shard,
+            claim=self.claim,
+            commit=commit,
+            committed_bytes=self._commits.size,
+            loans=tuple(self.read_loans(commit.loans)) if commit is not None else (),
         )
 
     def close(self) -> None:
@@ -151,6 +201,7 @@ def open_attempt(
     node: str,
     window: int,
     verdicts: Sequence[StoredVerdict],
+    again: int = 0,
 ) -> Attempt:
     """
     Claim a shard.
@@ -160,9 +211,10 @@ def open_attempt(
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
     :param verdicts: all so far; a clear sets aside those that stood.
+    :param again: how many attempts this try has made before, each to take back what it had lent.
     :raises SupersededError: if a later attempt has begun, or another process runs this very attempt.
     """
-    name = attempt_name(try_number, task_instance_id)
+    name = attempt_name(try_number, task_instance_id, again)
     state = ledger.read_shard(shard, shard_folder)
     before = state.claim
     is_cleared = before is not None and before.max_tries != max_tries
@@ -173,13 +225,14 @@ def open_attempt(
         node=node,
         predecessors=state.chain,
         reopened=_reopened(state, is_cleared=is_cleared),
+        suspected=_suspected(state),
         set_aside=_set_aside(before, verdicts, is_cleared=is_cleared),
         started=time.time(),
     )
     inheritance = _inherit(state, replace(claim, granted=state.granted), shard_folder)
     claim = replace(claim, granted=_first_grant(state, inheritance, window), progress=inheritance.progress)
     names = AttemptNames(shard_folder / name)
-    _write_claim(names, claim)
+    write_claim(names, claim)
     attempt = Attempt(shard, names, claim, inheritance)
     if not attempt.is_newest():
         attempt.close()
@@ -198,6 +251,17 @@ def _set_aside(before: Claim | None, verdicts: Sequence[StoredVerdict], *, is_cl
     return tuple(sorted(set_aside_by_clear(verdicts, inherited))) if is_cleared else inherited
 
 
+def _suspected(state: ledger.ShardState) -> tuple[tuple[int, int], ...]:
+    """
+    List the stretches that loans may have had in hand when the shard's new attempt took them back.
+
+    Those before stay while the attempt that tried them alone has died of them; after that nothing of them is pending.
+    """
+    before = state.claim.suspected if state.claim is not None and state.is_running else ()
+    loans = [(x.loan.first, x.granted) for x in state.loans if x.loan.is_open and x.closing is None]
+    return (*before, *(stretch for stretch in loans if stretch[0] < stretch[1]))
+
+
 def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inheritance:
     """Work out what the claim's attempt takes over, read as the new claim will have it read."""
     import numpy as np
@@ -211,9 +275,11 @@ def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inhe
     done[places], failed[places] = True, outcomes["status"] != Status.RUN_DONE
     failed_tries = Counter(failed_try.index for failed_try in ledger.read_failed_tries(inherited, shard_folder))
     tries = {index: count for index, count in failed_tries.items() if not done[index - shard.first]}
-    is_dead = state.claim is not None and (state.commit is None or state.commit.closing is None)
-    pending = np.flatnonzero(~done) + shard.first
-    suspects = tuple(pending[pending < state.granted].tolist()) if is_dead else ()
+    is_dead = state.is_running
+    in_hand = np.zeros(shard.count, bool)
+    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if is_dead else [])):
+        in_hand[first - shard.first : end - shard.first] = True
+    suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
     charged = state.commit.trying if is_dead and state.commit is not None else None
     return Inheritance(
         done=done,
@@ -242,16 +308,21 @@ def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -
 
 
 def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int) -> int:
-    """While suspects are left no further mini-batch is handed out, so the old grant stays."""
+    """While suspects are left no further mini-batch is handed out, so the old grant stays if it may be in hand."""
     if inheritance.suspects:
-        return state.granted
+        return state.granted if state.is_running else state.shard.first
     import numpy as np
 
     pending = np.flatnonzero(~inheritance.done)
     return state.shard.end if len(pending) <= window else int(pending[window]) + state.shard.first
 
 
-def _write_claim(names: AttemptNames, claim: Claim) -> None:
+def write_claim(names: AttemptNames, claim: Claim) -> None:
+    """
+    Open the folder of an attempt or a loan.
+
+    :raises SupersededError: if another process has.
+    """
     files.make_folder(names.path.parent)
     try:
         names.path.mkdir()

@@ -19,10 +19,10 @@ from airflow_prs.records import (
     StoredVerdict,
     Verdict,
 )
-from airflow_prs.run_folder import attempts, files, ledger, verdicts
+from airflow_prs.run_folder import attempts, files, ledger, loans, verdicts
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.columns import batches_of
-from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, linked_names, run_path, task_pattern
 from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -93,7 +93,15 @@ class RunFolder:
     # What nodes write
 
     def open_attempt(
-        self, shard: Shard, *, try_number: int, task_instance_id: str, max_tries: int, node: str, window: int
+        self,
+        shard: Shard,
+        *,
+        try_number: int,
+        task_instance_id: str,
+        max_tries: int,
+        node: str,
+        window: int,
+        again: int = 0,
     ) -> attempts.Attempt:
         """Claim a shard; see attempts.open_attempt."""
         return attempts.open_attempt(
@@ -104,11 +112,16 @@ class RunFolder:
             max_tries=max_tries,
             node=node,
             window=window,
+            again=again,
             verdicts=verdicts.read_verdicts(self.names.verdicts, ()),
         )
 
+    def ask_for_loan(self, state: ledger.ShardState, borrower: attempts.Attempt) -> loans.Request:
+        """Ask the newest attempt at a shard for mini-batches; see loans.Request."""
+        return loans.Request(self.names.shard(state.shard), state, borrower)
+
     def read_shard(self, shard: Shard) -> ledger.ShardState:
-        """Read a shard's counts: two small reads whatever its size."""
+        """Read a shard's counts: two small reads whatever its size, and one more for each loan that is open."""
         return ledger.read_shard(shard, self.names.shard(shard))
 
     def read_outcomes(self, shard: Shard) -> npt.NDArray[Any]:
@@ -120,11 +133,11 @@ class RunFolder:
         return ledger.read_failed_tries(self.read_shard(shard), self.names.shard(shard))
 
     def attempts(self, shard: Shard) -> list[AttemptNames]:
-        """List the attempts that count, oldest first; ``attempt`` of an outcome is a position in it."""
-        return [AttemptNames(self.names.shard(shard) / link.attempt) for link in self.read_shard(shard).chain]
+        """List the attempts and loans that count, oldest first; ``attempt`` of an outcome is a position in it."""
+        return [linked_names(self.names.shard(shard), link) for link in self.read_shard(shard).chain]
 
     def claims(self, shard: Shard) -> list[Claim]:
-        """Read the claims of the attempts that count, oldest first."""
+        """Read the claims of the attempts and loans that count, oldest first."""
         found = [ledger.read_claim(names) for names in self.attempts(shard)]
         return [claim for claim in found if claim is not None]
 
@@ -161,11 +174,18 @@ class RunFolder:
         author: str,
         attempt: str,
         counted: Mapping[int, Predecessor],
+        counted_loans: Mapping[int, tuple[Predecessor, ...]] | None = None,
         set_aside: Collection[str] = (),
     ) -> StoredVerdict:
         """Write a verdict; the first one of an author and attempt stands."""
         return verdicts.write_verdict(
-            self.names.verdicts, verdict, author=author, attempt=attempt, counted=counted, set_aside=set_aside
+            self.names.verdicts,
+            verdict,
+            author=author,
+            attempt=attempt,
+            counted=counted,
+            counted_loans=counted_loans or {},
+            set_aside=set_aside,
         )
 
     def standing_verdict(self, manifest: Manifest, set_aside: Collection[str]) -> StoredVerdict | None:

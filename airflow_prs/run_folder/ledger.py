@@ -1,8 +1,9 @@
 """
 Reading what the attempts at a shard have committed.
 
-The newest claim of a shard says what counts: the committed lengths of its predecessors that it took over, and whatever
-its own attempt has committed. Anything else in the shard's folder is void, so readers never look at it.
+The newest claim of a shard says what counts: the committed lengths of its predecessors that it took over, whatever its
+own attempt has committed, and what was committed to the loans that this attempt's last commit names. Anything else in
+the shard's folder is void, so readers never look at it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Claim, Commit, FailedTry, Predecessor, Progress, Shard, Status
+from airflow_prs.records import Claim, Closing, Commit, FailedTry, Loan, Predecessor, Progress, Shard, Status
 from airflow_prs.run_folder import files
-from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.run_folder.names import AttemptNames, is_loan, linked_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,41 @@ _TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoanState:
+    """
+    What counts of a loan now.
+
+    :param loan: as its lender's last commit names it.
+    :param commit: the last one to it; None: there is none yet, or its counts are the lender's by now.
+    :param committed_bytes: length of its commit log up to there.
+    """
+
+    loan: Loan
+    commit: Commit | None = None
+    committed_bytes: int = 0
+
+    @property
+    def progress(self) -> Progress:
+        """What it adds to the lender's counts."""
+        return self.commit.progress if self.commit is not None else Progress()
+
+    @property
+    def granted(self) -> int:
+        """Index below which its mini-batches may have been handed out."""
+        return self.commit.granted if self.commit is not None else self.loan.first
+
+    @property
+    def closing(self) -> Closing | None:
+        """How it ended; None while it goes on."""
+        return self.commit.closing if self.commit is not None else None
+
+    @property
+    def link(self) -> Predecessor:
+        """How much of it counts."""
+        return Predecessor(attempt=self.loan.name, committed_bytes=self.committed_bytes, rows=self.loan.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardState:
     """
     What counts of a shard now.
@@ -56,18 +92,20 @@ class ShardState:
     :param claim: the newest; None: no attempt has begun.
     :param commit: the last one of its attempt; None: it has committed nothing yet.
     :param committed_bytes: length of its commit log up to there.
+    :param loans: those that the commit names.
     """
 
     shard: Shard
     claim: Claim | None = None
     commit: Commit | None = None
     committed_bytes: int = 0
+    loans: tuple[LoanState, ...] = ()
 
     @property
     def progress(self) -> Progress:
-        """The shard's counts, all of its attempts together."""
+        """The shard's counts, all of its attempts and loans together."""
         if self.commit is not None:
-            return self.commit.progress
+            return sum((state.progress for state in self.loans), self.commit.progress)
         if self.claim is not None:
             return self.claim.progress
         return Progress(total=self.shard.count, items_total=self.shard.items)
@@ -80,11 +118,29 @@ class ShardState:
         return self.claim.granted if self.claim is not None else self.shard.first
 
     @property
-    def chain(self) -> tuple[Predecessor, ...]:
-        """The attempts that count, oldest first, and how much of each."""
+    def is_running(self) -> bool:
+        """Whether its newest attempt goes on, or has died."""
+        return self.claim is not None and (self.commit is None or self.commit.closing is None)
+
+    @property
+    def not_handed_out(self) -> int:
+        """How many mini-batches the newest attempt has neither handed out nor lent."""
+        progress = self.progress
+        lent = sum(state.loan.count - state.progress.handed_out for state in self.loans if state.loan.is_open)
+        return progress.total - progress.handed_out - lent
+
+    @property
+    def newest_links(self) -> tuple[Predecessor, ...]:
+        """How much of the newest attempt counts, and of each of its loans."""
         if self.claim is None:
             return ()
-        return (*self.claim.predecessors, Predecessor(attempt=self.claim.attempt, committed_bytes=self.committed_bytes))
+        own = Predecessor(attempt=self.claim.attempt, committed_bytes=self.committed_bytes)
+        return (own, *(state.link for state in self.loans if state.committed_bytes))
+
+    @property
+    def chain(self) -> tuple[Predecessor, ...]:
+        """The attempts and loans that count, oldest first, and how much of each."""
+        return (*self.claim.predecessors, *self.newest_links) if self.claim is not None else ()
 
 
 def outcome_type() -> np.dtype[Any]:
@@ -105,6 +161,11 @@ def newest_claim(shard_folder: Path) -> Claim | None:
 
 def attempt_names(shard_folder: Path) -> list[str]:
     """List the attempts at a shard, claimed or about to be."""
+    return [name for name in entry_names(shard_folder) if not is_loan(name)]
+
+
+def entry_names(shard_folder: Path) -> list[str]:
+    """List the attempts at a shard, and the loans that it was asked for."""
     try:
         return [entry.name for entry in shard_folder.iterdir()]
     except FileNotFoundError:
@@ -120,12 +181,21 @@ def read_claim(names: AttemptNames) -> Claim | None:
 
 
 def read_shard(shard: Shard, shard_folder: Path) -> ShardState:
-    """Read a shard's state: two small reads whatever its size."""
+    """Read a shard's state: two small reads whatever its size, and one more for each loan that is open."""
     claim = newest_claim(shard_folder)
     if claim is None:
         return ShardState(shard=shard)
     commit, committed_bytes = last_commit(AttemptNames(shard_folder / claim.attempt).commits, None)
-    return ShardState(shard=shard, claim=claim, commit=commit, committed_bytes=committed_bytes)
+    loans = tuple(read_loan(shard_folder, loan) for loan in commit.loans) if commit is not None else ()
+    return ShardState(shard=shard, claim=claim, commit=commit, committed_bytes=committed_bytes, loans=loans)
+
+
+def read_loan(shard_folder: Path, loan: Loan) -> LoanState:
+    """Read how far a loan is; one that is not open is read no more."""
+    if not loan.is_open:
+        return LoanState(loan=loan, committed_bytes=loan.committed_bytes or 0)
+    commit, committed_bytes = last_commit(AttemptNames(shard_folder / loan.name).commits, None)
+    return LoanState(loan=loan, commit=commit, committed_bytes=committed_bytes)
 
 
 def last_commit(path: Path, end: int | None) -> tuple[Commit | None, int]:
@@ -168,7 +238,7 @@ def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
     """
     import numpy as np
 
-    parts = [_read_attempt(AttemptNames(shard_folder / link.attempt), link.committed_bytes) for link in state.chain]
+    parts = [_read_attempt(linked_names(shard_folder, link), link.committed_bytes) for link in state.chain]
     for position, part in enumerate(parts):
         part["attempt"] = position
         if state.claim is not None and position < state.claim.reopened:

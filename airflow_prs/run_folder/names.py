@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from urllib.parse import quote
+from uuid import uuid4
 
-from airflow_prs.records import RunIdentity, Shard
+from airflow_prs.records import Predecessor, RunIdentity, Shard
 
 RUNS = "_parallel_run"
 """The folder under an output that holds run folders; listings of input leave it out."""
@@ -102,11 +103,13 @@ class AttemptNames:
     """
     The paths inside one attempt's folder.
 
-    :param path: the attempt's folder.
+    :param path: the attempt's folder, or a loan's.
+    :param rows: folder of its rows files; None: the same.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Path | None = None) -> None:
         self.path = path
+        self._rows = rows or path
         self.claim = path / "claim.json"
         self.commits = path / "commits.jsonl"
         self.outcomes = path / "outcomes.bin"
@@ -115,9 +118,37 @@ class AttemptNames:
 
     def rows(self, process: int) -> Path:
         """Rows that one worker process appended."""
-        return self.path / f"rows-{process:03d}.bin"
+        return self._rows / f"rows-{process:03d}.bin"
+
+    @property
+    def place(self) -> str:
+        """Which attempt at which shard it is, ``<shard>/<attempt>``."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
-def attempt_name(try_number: int, task_instance_id: str) -> str:
-    """Name of an attempt; sorts by try number."""
-    return f"{try_number:06d}-{encode(task_instance_id)}"
+def linked_names(shard_folder: Path, link: Predecessor) -> AttemptNames:
+    """Find the files of an attempt or a loan that counts."""
+    return AttemptNames(shard_folder / link.attempt, shard_folder.parent / link.rows if link.rows else None)
+
+
+def attempt_name(try_number: int, task_instance_id: str, again: int = 0) -> str:
+    """
+    Name of an attempt; sorts by try number.
+
+    :param again: how many attempts the same try has made before.
+    """
+    # An encoded name holds no plus sign.
+    return f"{try_number:06d}-{encode(task_instance_id)}" + (f"+{again:03d}" if again else "")
+
+
+_LOAN = "loan-"
+
+
+def loan_name() -> str:
+    """Name a new loan as no other is named."""
+    return f"{_LOAN}{uuid4().hex}"
+
+
+def is_loan(name: str) -> bool:
+    """Whether a folder beside a shard's attempts is a loan's."""
+    return name.startswith(_LOAN)

@@ -57,6 +57,7 @@ def write_verdict(
     author: str,
     attempt: str,
     counted: Mapping[int, Predecessor],
+    counted_loans: Mapping[int, tuple[Predecessor, ...]],
     set_aside: Collection[str] = (),
 ) -> StoredVerdict:
     """
@@ -69,6 +70,7 @@ def write_verdict(
         name=f"{author}-{attempt}",
         verdict=verdict,
         counted=counted,
+        counted_loans=counted_loans,
         author=author,
         at=time.time(),
         set_aside=tuple(sorted(set_aside)),
@@ -89,7 +91,8 @@ def read_verdicts(folder: Path, set_aside: Collection[str]) -> list[StoredVerdic
 
 def has_counted_void(stored: StoredVerdict, states: Mapping[int, ShardState]) -> bool:
     """Whether a verdict counted a commit that no longer counts, and so binds nobody."""
-    return any(not _counts(link, states[number]) for number, link in stored.counted.items() if number in states)
+    links = [*stored.counted.items(), *((number, x) for number, loans in stored.counted_loans.items() for x in loans)]
+    return any(not _counts(link, states[number]) for number, link in links if number in states)
 
 
 def _counts(link: Predecessor, state: ShardState) -> bool:

@@ -1,0 +1,86 @@
+"""
+Asking the node of another shard for mini-batches; docs/lending.md has the whole protocol.
+
+A loan's folder lies beside the shard's attempts and is written by the borrower alone. What it commits there counts only
+if the lender's commit log names the loan, and only as far as the shard's newest claim has it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_prs.records import Claim, Closing, Loan, Progress, Shard
+from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.attempts import Attempt, Inheritance, write_claim
+from airflow_prs.run_folder.names import AttemptNames, loan_name
+
+if TYPE_CHECKING:
+    from airflow_prs.run_folder.ledger import ShardState
+
+
+class Request:
+    """
+    A request that lies in the folder of a shard until its newest attempt answers.
+
+    :param shard_folder: folder of the shard's attempts.
+    :param state: of the shard; its newest attempt is asked.
+    :param borrower: the attempt that asks; its rows files go on being used.
+    :raises ValueError: if nobody has begun the shard.
+    """
+
+    def __init__(self, shard_folder: Path, state: ShardState, borrower: Attempt) -> None:
+        if state.claim is None:
+            raise ValueError(f"shard {state.shard.number} has not begun, so nobody can lend of it")
+        self._shard = state.shard
+        self._shard_folder = shard_folder
+        self._names = AttemptNames(shard_folder / loan_name(), borrower.names.path)
+        self._claim = Claim(
+            attempt=self._names.path.name,
+            try_number=borrower.claim.try_number,
+            max_tries=borrower.claim.max_tries,
+            node=borrower.claim.node,
+            started=time.time(),
+            lender=state.claim.attempt,
+            rows=borrower.names.place,
+        )
+        write_claim(self._names, self._claim)
+
+    def read_answer(self) -> Loan | None:
+        """
+        Read what the lender says.
+
+        :return: the loan, an empty one if there is nothing to be had; None: no answer yet.
+        """
+        lender = self._claim.lender
+        commit, _ = ledger.last_commit(AttemptNames(self._shard_folder / lender).commits, None)
+        answers = [loan for loan in commit.loans if loan.name == self._claim.attempt] if commit is not None else []
+        if answers:
+            return answers[0]
+        has_ended = commit is not None and commit.closing is not None
+        is_replaced = max(ledger.attempt_names(self._shard_folder)) != lender
+        return Loan(name=self._claim.attempt, first=0, end=0) if has_ended or is_replaced else None
+
+    def accept(self, loan: Loan) -> Attempt:
+        """
+        Begin to work on what was lent.
+
+        :return: the only writer of the loan's folder; its shard is the stretch that was lent, and its counts add to the
+            lender's, so their totals are 0.
+        """
+        import numpy as np
+
+        stretch = Shard(number=self._shard.number, first=loan.first, count=loan.count, items=0, size_bytes=0)
+        nothing = np.zeros(loan.count, bool)
+        return Attempt(
+            stretch, self._names, self._claim, Inheritance(done=nothing, failed=nothing.copy(), progress=Progress())
+        )
+
+    def withdraw(self) -> None:
+        """Want nothing any more; a lender that has lent meanwhile sees it and takes the mini-batches back."""
+        attempt = self.accept(Loan(name=self._claim.attempt, first=0, end=0))
+        try:
+            attempt.commit([], [], progress=Progress(), granted=0, closing=Closing.STOPPED)
+        finally:
+            attempt.close()
