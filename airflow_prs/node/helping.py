@@ -24,7 +24,7 @@ _ANSWER_S = 5.0
 _POLL_S = 0.1
 _SEEK_S = 1.0
 _FRESH_S = 10.0
-_WORTH_S = 2.0
+_WORTH_S = 1.0
 _MOST_ASKED = 3
 
 
