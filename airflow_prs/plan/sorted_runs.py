@@ -21,7 +21,8 @@ RUN_BYTES = 128 * 1024 * 1024
 MOST_RUNS = 64
 """Files that are merged at once; each is open then."""
 
-_ROWS_AT_ONCE = 64 * 1024
+_BATCH_BYTES = 1024 * 1024
+"""What is read of a run at once; of each run one batch is in memory."""
 
 
 class SortedRuns:
@@ -123,18 +124,19 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
     import pyarrow as pa
 
     first = next(tables)
+    rows_at_once = max(1, _BATCH_BYTES * len(first) // max(1, first.nbytes))
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, first.schema) as writer:
-        for table in _together(first, tables):
-            writer.write_table(table, max_chunksize=_ROWS_AT_ONCE)
+        for table in _together(first, tables, rows_at_once):
+            writer.write_table(table, max_chunksize=rows_at_once)
 
 
-def _together(first: Any, tables: Iterator[Any]) -> Iterator[Any]:
+def _together(first: Any, tables: Iterator[Any], rows_at_once: int) -> Iterator[Any]:
     """Put tables together that would make small batches."""
     import pyarrow as pa
 
     held, rows = [first], len(first)
     for table in tables:
-        if rows >= _ROWS_AT_ONCE:
+        if rows >= rows_at_once:
             yield pa.concat_tables(held).combine_chunks()
             held, rows = [], 0
         held.append(table)
@@ -154,7 +156,7 @@ class _Run:
     def __init__(self, path: Path, schema: Any, name: str, stack: ExitStack) -> None:
         import pyarrow as pa
 
-        self._reader = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(path))))
+        self._reader = pa.ipc.open_file(stack.enter_context(pa.OSFile(str(path), "rb")))
         self._batches = map(self._reader.get_batch, range(self._reader.num_record_batches))
         self._schema = schema
         self._name = name
@@ -193,7 +195,7 @@ def _rows_of(batch: Any, schema: Any, name: str) -> Any:
     import pyarrow as pa
 
     whole = pa.Table.from_arrays(batch.columns[:-1], names=batch.schema.names[:-1])
-    return cast(whole.select(schema.names), schema, name).combine_chunks().to_batches()[0]
+    return cast(whole, schema, name).combine_chunks().to_batches()[0]
 
 
 def _merge(paths: Sequence[Path], schema: Any, name: str) -> Iterator[tuple[int, Iterator[Any]]]:

@@ -47,7 +47,7 @@ def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) 
             whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
                 table = pa.Table.from_pandas(whole, preserve_index=False)
-                yield table.cast(_settled_schema(table.schema))
+                yield cast(table, _settled_schema(table.schema), path)
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 raise _without_type(path, error) from error
 
@@ -76,10 +76,22 @@ def cast(table: Any, schema: Any, name: str) -> Any:
     """
     import pyarrow as pa
 
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
     try:
-        return table.cast(schema)
+        columns = [_cast_column(table[column.name], column.type) for column in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
     except pa.ArrowException as error:
         raise _without_type(name, error) from error
+
+
+def _cast_column(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_nested(kind) and not column.type.equals(kind):
+        # Old versions of pyarrow add no field to a struct.
+        return pa.array(column.to_pylist(), kind)
+    return column.cast(kind)
 
 
 def _without_type(place: str, error: Exception) -> InputError:
@@ -171,7 +183,7 @@ def _batches(path: str, opened: Opened) -> Iterator[Any]:
     with _reading(path), opened(path) as (own, batches):
         schema = _settled_schema(own)
         for batch in batches:
-            table = cast(pa.Table.from_batches([batch]).select(schema.names), schema, path)
+            table = cast(pa.Table.from_batches([batch]), schema, path)
             yield from (table.slice(begin, ROWS_AT_ONCE) for begin in range(0, len(table), ROWS_AT_ONCE))
 
 
