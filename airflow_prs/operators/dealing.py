@@ -12,6 +12,9 @@ from airflow.sdk import BaseOperator, TriggerRule
 from airflow_prs.airflow_side.failures import unless_aborted
 from airflow_prs.config import ParallelRunConfig
 
+DEFAULT_PRIORITY_WEIGHT = 1
+"""Airflow's own."""
+
 RETRIES = 2
 RETRY_DELAY_S = 5
 
@@ -101,8 +104,7 @@ def deal(
     dealt = Dealt(
         plan={**common, **wanted},
         mini_batches=shards,
-        # A deferred task's time runs on while it waits, and a run may take days.
-        gatekeeper={**rested, "execution_timeout": None},
+        gatekeeper={**rested, **_stepping_back(given, default_args)},
         merge={
             **rested,
             "trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
@@ -138,6 +140,16 @@ def _retrying(given: Mapping[str, Any], default_args: Mapping[str, Any], retries
     return {
         "retries": _first("retries", given, default_args, retries),
         "retry_delay": _first("retry_delay", given, default_args, RETRY_DELAY_S),
+    }
+
+
+def _stepping_back(given: Mapping[str, Any], default_args: Mapping[str, Any]) -> dict[str, Any]:
+    weight = _first("priority_weight", given, default_args, DEFAULT_PRIORITY_WEIGHT)
+    return {
+        # A deferred task's time runs on while it waits, and a run may take days.
+        "execution_timeout": None,
+        # Gatekeepers that look again while shards wait for slots would take those; nodes judge for themselves.
+        "priority_weight": weight - 1,
     }
 
 

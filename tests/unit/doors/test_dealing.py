@@ -99,7 +99,13 @@ def test_the_others_go_to_all(make_step):
     step = in_dag(make_step, pool="slots", queue="fast", priority_weight=5)
     assert set(of_each(step, "pool").values()) == {"slots"}
     assert set(of_each(step, "queue").values()) == {"fast"}
-    assert set(of_each(step, "priority_weight").values()) == {5}
+    assert of_each(step, "priority_weight") == {"plan": 5, "mini_batches": 5, "gatekeeper": 4, "merge": 5}
+
+
+@pytest.mark.parametrize("dag_arguments", [{}, {"priority_weight": 7}])
+def test_shards_take_free_slots_before_a_gatekeeper_that_looks_again(make_step, dag_arguments):
+    weights = of_each(in_dag(make_step, dag_arguments), "priority_weight")
+    assert weights["gatekeeper"] == weights["mini_batches"] - 1
 
 
 def test_the_compute_target_has_the_last_word_on_the_shards(make_step):
