@@ -20,7 +20,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo env test test-all test-slow test-lowest bench lint format
+.PHONY: help venv demo env test test-all test-slow test-lowest bench bench-peers lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -77,8 +77,17 @@ $(LOWEST_VENV)/.installed: $(VENV)/.synced
 	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
 	touch $@
 
-bench: $(VENV)/.synced  ## measure our cost beside what one would write by hand
+bench: $(VENV)/.synced  ## measure our cost beside what one would pick instead, and write the table into the README
 	$(BIN)/python -m benchmarks.bench
+
+bench-peers: $(VENV)/.synced .venv-peers/.installed  ## measure Joblib, Dask and Ray Data beside the first rows
+	$(BIN)/python -m benchmarks.peers .venv-peers/bin/python
+
+# Packages that nothing else here needs, with the versions of the others that ours run with.
+.venv-peers/.installed: benchmarks/peers.txt $(VENV)/.synced
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv-peers
+	$(UV) pip install --quiet --python .venv-peers --requirement benchmarks/peers.txt
+	touch $@
 
 lint: $(VENV)/.synced  ## ruff (lint and format), mypy, import contract, dependencies, spelling
 	$(BIN)/ruff check .
