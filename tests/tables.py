@@ -28,7 +28,10 @@ def cut(dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "
         node_count=1,
         mini_batch_size=size,
     )
-    mini_batches, spec = cut_input(dataset.as_named_input("t"), list_files(dataset.path, base=str(folder)), config)
+    files = list_files(dataset.path, base=str(folder))
+    mini_batches, spec = cut_input(
+        dataset.as_named_input("t"), files, config, base=str(folder), copies=folder / "inputs"
+    )
     options = json.loads(json.dumps(dict(spec.options)))
     reader = make_reader({"name": "t", "kind": spec.kind.value, "options": options})
     whole = spec.kind is InputKind.FILES

@@ -175,7 +175,7 @@ def test_a_packed_file_of_many_blocks_is_read_as_one(plan, tmp_path, monkeypatch
     monkeypatch.setattr(
         text_records,
         "scan_records",
-        lambda *args, **options: scanning.scan_records(*args, **options, block_bytes=100),
+        lambda *args, **options: scanning.scan_records(*args, **{**options, "block_bytes": 100}),
     )
     rows = "".join(f'{n % 3},"line\n{n}"\n' for n in range(100))
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(f"k,n\n{rows}".encode()))
