@@ -91,3 +91,18 @@ def test_what_must_be_alone_is_for_takers_with_empty_hands(now):
     queue.put_back([type(hand)(hand.mini_batch, 1, is_alone=True)])
     assert queue.take(may_be_alone=False) is None
     assert queue.take(may_be_alone=True).is_alone
+
+
+def test_what_is_given_up_is_never_handed_out(now):
+    queue = make_queue(now)
+    assert queue.give_up() == (14, 16)
+    assert (queue.end, queue.granted, len(queue)) == (14, 14, 4)
+    assert queue.extend_grant(1000) == 14
+    assert take_all(queue) == [(10, 1), (11, 1), (12, 1), (13, 1)]
+    assert queue.give_up() == (0, 0)
+
+
+def test_only_what_lies_together_and_was_never_tried_is_given_up(now):
+    assert make_queue(now, tries={14: 1}).give_up() == (15, 16)
+    assert make_queue(now, tries={15: 1}).give_up() == (0, 0)
+    assert make_queue(now, done=(4, 5)).give_up() == (13, 14)
