@@ -28,8 +28,15 @@ def new_folder() -> Iterator[Path]:
 
 
 def work_s(folder: RunFolder) -> float:
-    """Seconds from the first run() to the last commit, so without starting processes and init()."""
+    """
+    Seconds from the first run() to the last commit, so without starting processes and init().
+
+    :raises RuntimeError: if not every mini-batch succeeded: failing is quick, and no work.
+    """
     shards = folder.read_manifest().shards
+    states = [folder.read_shard(shard).progress for shard in shards]
+    if any(progress.succeeded < progress.total for progress in states):
+        raise RuntimeError(f"not every mini-batch succeeded, so there is nothing to measure: {states}")
     started = min(float(folder.read_outcomes(shard)["started"].min()) for shard in shards)
     commits = [folder.read_shard(shard).commit for shard in shards]
     return max(commit.at for commit in commits if commit is not None) - started

@@ -14,6 +14,7 @@ from tests.airflow_services import AirflowServices, running_airflow, wait_until
 from tests.dag_runs import DagFile
 
 BUSY = """
+import time
 def run(mini_batch):
     end = time.process_time() + 0.02
     while time.process_time() < end: pass
