@@ -8,13 +8,13 @@ nothing else to do; a ratio holds better than a time, but not where something el
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from benchmarks import aborting, delimited, short_work, starting, tables, waiting, whole_dags
+from benchmarks import aborting, delimited, many_parts, merging, short_work, starting, tables, waiting, whole_dags
 from benchmarks.comparing import HEADER, Comparison
 from benchmarks.readme import replace_table
 
-GROUPS: dict[str, Callable[[float], list[Comparison]]] = {
+GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "W1": short_work.short,
     "W2": tables.tables,
     "W3": waiting.busy,
@@ -22,6 +22,8 @@ GROUPS: dict[str, Callable[[float], list[Comparison]]] = {
     "dag": whole_dags.whole,
     "million": short_work.million,
     "csv": delimited.delimited,
+    "parts": many_parts.many_parts,
+    "merge": merging.merging,
     "start": starting.start,
     "import": starting.imports,
     "abort": aborting.abort,

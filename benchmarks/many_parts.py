@@ -1,5 +1,5 @@
 """
-What plan costs where an input has very many parts: ``python -m benchmarks.many_parts``.
+What plan costs where an input has very many parts.
 
 A million files in a thousand folders, and a thousand thousand row groups in Parquet files that are links to a few. Each
 measurement has a process of its own, so that its peak of memory is its own. Making the files takes a minute or two.
@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from airflow_prs.environment import Environment
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, all_plans
+from benchmarks.comparing import Comparison
 
 ROUNDS = 3
 FOLDERS = 1000
@@ -36,32 +36,16 @@ ROWS_PER_GROUP = 10
 SHARDS = 100
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What we and the other took, in seconds or bytes, and what the ratio should at most be."""
-
-    work: str
-    peer: str
-    goal: float
-    ours: float
-    other: float
-    unit: str = "s"
-
-    def __str__(self) -> str:
-        ratio = self.ours / self.other
-        verdict = "" if ratio <= self.goal else " (missed)"
-        told = f"{self._told(self.ours)} | {self._told(self.other)}"
-        return f"| {self.work} | {self.peer} | {told} | {ratio:.2g}{verdict} | {self.goal:g} |"
-
-    def _told(self, value: float) -> str:
-        return f"{value:.3g} s" if self.unit == "s" else f"{value / 2**20:.3g} MiB"
+def measured(work: str, peer: str, goal: float, pair: tuple[float, float], unit: str = "s") -> Comparison:
+    """Compare what was measured already: ours and the other."""
+    return Comparison(work, peer, goal, lambda: pair[0], lambda: pair[1], unit=unit, rounds=1)
 
 
 # What is measured
 
 
-def make_files(root: Path) -> None:
-    for folder in range(FOLDERS):
+def make_files(root: Path, folders: int) -> None:
+    for folder in range(folders):
         path = root / f"{folder:04d}"
         path.mkdir(parents=True)
         for number in range(FILES_PER_FOLDER):
@@ -203,59 +187,48 @@ def in_turn(*calls: tuple[Any, ...]) -> list[dict[str, float]]:
     ]
 
 
-def measure_files(root: Path) -> Iterator[Measure]:
-    total = FOLDERS * FILES_PER_FOLDER
+def measure_files(root: Path, total: int) -> Iterator[Comparison]:
     ours, other = in_turn((plan_files, root), (scan, root))
     work = f"plan over {total:,} files"
-    yield Measure(work, "os.scandir with stat", 2, ours["seconds"], other["seconds"])
-    yield Measure(f"{work}: peak of memory", "300 MiB", 1, ours["peak_bytes"], 300 * 2**20, "bytes")
+    yield measured(work, "os.scandir with stat", 2, (ours["seconds"], other["seconds"]))
+    yield measured(f"{work}: peak of memory", "300 MiB", 1, (ours["peak_bytes"], 300 * 2**20), "MiB")
     yield from measure_reading(root, f"{total:,} files")
 
 
-def measure_tables(root: Path) -> Iterator[Measure]:
-    total = TABLES * ROW_GROUPS
+def measure_tables(root: Path, tables: int) -> Iterator[Comparison]:
+    total = tables * ROW_GROUPS
     ours, few, other = in_turn((plan_tables, root, "tables"), (plan_tables, root, "few"), (read_footers, root))
-    work = f"plan over {total:,} row groups in {TABLES:,} Parquet files"
-    yield Measure(work, "pyarrow.parquet.read_metadata, file by file", 2.5, ours["seconds"], other["seconds"])
-    yield Measure(
-        f"{work}: peak of memory", "over a tenth of them", 1.5, ours["peak_bytes"], few["peak_bytes"], "bytes"
+    work = f"plan over {total:,} row groups in {tables:,} Parquet files"
+    yield measured(work, "pyarrow.parquet.read_metadata, file by file", 2.5, (ours["seconds"], other["seconds"]))
+    yield measured(
+        f"{work}: peak of memory", "over a tenth of them", 1.5, (ours["peak_bytes"], few["peak_bytes"]), "MiB"
     )
     in_own_process(plan_tables, root, "tables")
     size = float(the_plan(root).names.manifest.stat().st_size)
-    yield Measure(f"the manifest of {total:,} row groups", "their footers", 0.02, size, other["footer_bytes"], "bytes")
+    yield measured(f"the manifest of {total:,} row groups", "their footers", 0.02, (size, other["footer_bytes"]), "MiB")
     yield from measure_reading(root, f"{total:,} row groups")
 
 
-def measure_reading(root: Path, parts: str) -> Iterator[Measure]:
+def measure_reading(root: Path, parts: str) -> Iterator[Comparison]:
     """Shards read only what is theirs and the footer, and need no more memory the more that is."""
     one, every = in_own_process(read_shards, root, 1), in_own_process(read_shards, root, SHARDS)
     size = float(the_plan(root).names.manifest.stat().st_size)
     work = f"what one of {SHARDS} shards of {parts} reads of the manifest"
-    yield Measure(work, "the whole manifest", 0.2, one["read_bytes"], size, "bytes")
+    yield measured(work, "the whole manifest", 0.2, (one["read_bytes"], size), "MiB")
     work = f"peak of memory for reading {parts} in one stretch"
-    yield Measure(work, f"a {SHARDS}th of them", 1.25, every["peak_bytes"], one["peak_bytes"], "bytes")
+    yield measured(work, f"a {SHARDS}th of them", 1.25, (every["peak_bytes"], one["peak_bytes"]), "MiB")
 
 
-def measures() -> Iterator[Measure]:
+def many_parts(scale: float) -> Iterator[Comparison]:
     root = Path(tempfile.mkdtemp(prefix="airflow_prs-many-parts-"))
+    folders, tables = int(FOLDERS * scale), int(TABLES * scale)
     try:
         (root / "dag").mkdir()
         (root / "dag" / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
-        make_files(root / "files")
-        yield from measure_files(root)
-        make_tables(root / "tables", TABLES)
-        make_tables(root / "few", TABLES // 10)
-        yield from measure_tables(root)
+        make_files(root / "files", folders)
+        yield from measure_files(root, folders * FILES_PER_FOLDER)
+        make_tables(root / "tables", tables)
+        make_tables(root / "few", tables // 10)
+        yield from measure_tables(root, tables)
     finally:
         shutil.rmtree(root)
-
-
-def main() -> None:
-    print("| work | beside | ours | the other | ratio | goal |")
-    print("|---|---|---|---|---|---|")
-    for measure in measures():
-        print(measure)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ from airflow_prs.run_folder import ledger
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.names import AttemptNames
 from airflow_prs.settings import RunSettings
+from benchmarks.comparing import Comparison
 
 MANY = (1_000_000, 100)
 LARGE = (1000, 3 << 20)
@@ -226,34 +227,38 @@ def _resident_bytes(name: str) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
-COMPARISONS: list[tuple[str, str, float, Callable[[], float], Callable[[], float]]] = [
-    (
-        "merge of 1,000 mini-batches of 3 MiB of rows",
-        "cat of the same bytes, then sync",
-        1.3,
-        lambda: merge_s(*LARGE),
-        lambda: cat_s(*LARGE),
-    ),
-    (
-        "its memory",
-        "100 MiB",
-        1.0,
-        lambda: float(merge_memory_bytes(*LARGE)),
-        lambda: float(100 << 20),
-    ),
-    (
-        "publication of 1,000,000 mini-batches of 100 bytes of rows",
-        "cat of the same bytes, then sync",
-        3.0,
-        lambda: publish_s(*MANY),
-        lambda: cat_s(*MANY),
-    ),
-    (
-        "all of their merge, with the reports",
-        "cat of the same bytes, then sync",
-        3.0,
-        lambda: merge_s(*MANY),
-        lambda: cat_s(*MANY),
-    ),
-]
-"""What is compared with what: the work, its peer, the ratio that it should at most be, and a measurement of each."""
+def merging(scale: float) -> list[Comparison]:
+    large = int(LARGE[0] * scale), LARGE[1]
+    many = int(MANY[0] * scale), MANY[1]
+    work = f"merge of {large[0] * large[1] / 2**30:.2g} GiB in {large[0]:,} mini-batches"
+    peer = "`cat` of the same bytes, then `sync`"
+    why_many = "Verifying and ordering the pieces costs more than copying them"
+    why_reports = "A line of processed_mini-batches.csv is longer than a row, and has numbers to be written"
+    return [
+        Comparison(work, peer, 1.3, lambda: merge_s(*large), lambda: cat_s(*large)),
+        Comparison(
+            f"{work}: its memory",
+            "a limit",
+            1.0,
+            lambda: float(merge_memory_bytes(*large)),
+            lambda: float(100 << 20),
+            unit="MiB",
+            rounds=1,
+        ),
+        Comparison(
+            f"publication of {many[0]:,} rows of {many[1]} bytes, one a mini-batch, in mixed order",
+            peer,
+            3.0,
+            lambda: publish_s(*many),
+            lambda: cat_s(*many),
+            reason=why_many,
+        ),
+        Comparison(
+            "all of their merge, with the reports",
+            peer,
+            3.0,
+            lambda: merge_s(*many),
+            lambda: cat_s(*many),
+            reason=why_reports,
+        ),
+    ]
