@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
-from operator import and_, or_
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from airflow_prs.plan.ahead import read_ahead
 from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
+from airflow_prs.row_filters import filter_to_plain
+from airflow_prs.worker.row_filter import expression_of
 
 Filter = Sequence[Any]
 """Conditions as pyarrow takes them, ``[["year", ">=", 2020]]``, and None for what is missing."""
@@ -83,29 +83,13 @@ def _look_at(footer: Any, schema: Any) -> tuple[list[RowGroup], dict[str, str]]:
     return groups, with_nulls
 
 
-def _expression(rows_filter: Filter) -> Any:
-    """Say conditions in pyarrow's words, as worker/row_filter.py does."""
-    groups = rows_filter if isinstance(rows_filter[0][0], list) else [rows_filter]
-    return reduce(or_, (reduce(and_, (_condition(*condition) for condition in group)) for group in groups))
-
-
-def _condition(name: str, operator: str, value: Any) -> Any:
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    if value is None:
-        is_missing = pc.field(name).is_null()
-        return ~is_missing if operator == "!=" else is_missing
-    return pq.filters_to_expression([(name, operator, value)])
-
-
 def _matching(name: str, path: str, groups: Sequence[RowGroup], rows_filter: Filter) -> Iterator[RowGroup]:
     """Count the rows of each row group that a filter lets through; statistics spare most of the reading."""
     import pyarrow as pa
     import pyarrow.dataset
 
     try:
-        condition = _expression(rows_filter)
+        condition = expression_of(filter_to_plain(rows_filter))
         fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(path, pa.fs.LocalFileSystem())
         for part in fragment.split_by_row_group(condition):
             group = groups[part.row_groups[0].id]
