@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -27,7 +28,7 @@ pytest.importorskip("airflow.providers.celery", reason="the image has the locked
 SECRET = "Xy0-_"
 START_S = 600
 RUN_S = 600
-STOP_S = 120
+STOP_S = 60
 WITH_HEALTH_CHECK = ["api-server", "scheduler", "dag-processor", "triggerer", "worker", "redis"]
 
 
@@ -63,12 +64,18 @@ class Here:
                 cwd=self.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             yield process
         finally:
+            # As a container is stopped: whatever is left after a while is killed.
             process.terminate()
-            process.wait(STOP_S)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def run(self, name, command):
         """Run a command in the environment of a service."""
