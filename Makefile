@@ -64,13 +64,16 @@ test-all: test-slow test-lowest  ## run what takes longer, nothing of `make test
 test-slow: $(VENV)/.synced
 	$(BIN)/python -m pytest -m slow
 
+# These make environments of their own, or are about nothing but processes and files.
+NOT_OF_VERSIONS := environments guard lending node_kills
+
 # What touches Airflow, pandas and pyarrow, again with the lowest versions promised. What test_types_survive holds pieces
 # against, whole numbers beyond 64 bits among it, is what the installed pandas makes of the whole: that of the lock file.
 test-lowest: export AIRFLOW_HOME := $(CURDIR)/.airflow-lowest
 # uv, which some tests let make environments, is in the other virtual environment alone.
 test-lowest: export PATH := $(PATH):$(CURDIR)/$(BIN)
 test-lowest: $(LOWEST_VENV)/.installed
-	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system --ignore tests/integration/test_types_survive.py
+	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system $(addprefix --ignore tests/integration/test_,$(addsuffix .py,$(NOT_OF_VERSIONS) types_survive))
 
 $(LOWEST_VENV)/.installed: $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
