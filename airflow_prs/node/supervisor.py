@@ -25,13 +25,14 @@ from airflow_prs.errors import (
 from airflow_prs.node.desk import ShardDesk
 from airflow_prs.node.helping import Helper
 from airflow_prs.node.lending import Lender
+from airflow_prs.node.pace import Pace
 from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.protocols import Desk, Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
-from airflow_prs.records import Closing, MiniBatch, Progress, StoredVerdict
+from airflow_prs.records import Closing, MiniBatch, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 
@@ -91,40 +92,6 @@ class Crew:
     explain_import: Callable[[str], str]
     tell_progress: Callable[[Mapping[str, Any]], None]
     logger: logging.Logger
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pace:
-    """How far a shard is, and how fast it was lately."""
-
-    before: Progress
-    now: Progress
-    seconds: float
-
-    @property
-    def _left(self) -> int:
-        return self.now.total - self.now.done
-
-    @property
-    def _rate(self) -> float:
-        return (self.now.done - self.before.done) / self.seconds
-
-    def numbers(self) -> dict[str, Any]:
-        return {
-            "total": self.now.total,
-            "done": self.now.done,
-            "failed": self.now.failed,
-            "left": self._left,
-            "mini_batches_per_s": round(self._rate, 3),
-        }
-
-    def __str__(self) -> str:
-        rows = (self.now.elements - self.before.elements) / self.seconds
-        end = f"about {self._left / self._rate:.0f} seconds to go" if self._rate else "no end in sight yet"
-        return (
-            f"{self.now.done} of {self.now.total} mini-batches done, {self.now.failed} of them failed, "
-            f"{self._left} left; {self._rate:.3g} mini-batches and {rows:.4g} rows a second, {end}"
-        )
 
 
 class Supervisor:
@@ -356,7 +323,7 @@ class Supervisor:
         while not self._is_through:
             await asyncio.sleep(_PROGRESS_S)
             now = time.monotonic()
-            pace = _Pace(before=before, now=self._desk.progress(), seconds=now - since)
+            pace = Pace(before=before, now=self._desk.progress(), seconds=now - since)
             self.say(str(pace))
             self._crew.tell_progress(pace.numbers())
             before, since = pace.now, now
