@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar, to_numbers
 from airflow_prs.committed import Committed
 from airflow_prs.one_ahead import one_ahead
 from airflow_prs.records import Shard, Status
@@ -72,7 +73,6 @@ def _join(columns: Iterable[str | pa.Array]) -> pa.Buffer:
 
     :param columns: an array, or a text where the fields of all lines are the same; at least one array.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     parts: list[Any] = []
@@ -81,11 +81,11 @@ def _join(columns: Iterable[str | pa.Array]) -> pa.Buffer:
         if isinstance(column, str):
             between += column
         else:
-            parts += [pa.scalar(between), column]
+            parts += [text_scalar(between), column]
             between = ""
         between += ","
-    parts.append(pa.scalar(between[:-1] + "\n"))
-    lines = pc.binary_join_element_wise(*parts, pa.scalar(""), null_handling="replace", null_replacement="")
+    parts.append(text_scalar(between[:-1] + "\n"))
+    lines = pc.binary_join_element_wise(*parts, text_scalar(""), null_handling="replace", null_replacement="")
     return lines.buffers()[2]
 
 
@@ -129,7 +129,6 @@ class _Stretch:
 
     def __init__(self, span: range, outcomes: npt.NDArray[Any], nodes: list[str]) -> None:
         import numpy as np
-        import pyarrow as pa
 
         places = outcomes["index"] - span.start
         self._span = span
@@ -145,12 +144,12 @@ class _Stretch:
         copied = ("tries", "items", "succeeded", "duration_s", "cpu_s", "run_s")
         self._numbers = {name: spread(outcomes[name]) for name in copied}
         self._numbers["failed"] = self._numbers["items"] - self._numbers["succeeded"]
-        processes = pa.array(outcomes["process"].copy()).dictionary_encode()
+        processes = of_numbers(outcomes["process"].copy()).dictionary_encode()
         process_names = [f"process{number:03d}" for number in processes.dictionary.to_pylist()]
         statuses = spread(outcomes["status"] + 1)
         self._texts = {
             "node": _Texts([None, *nodes], spread(outcomes["attempt"] + 1)),
-            "process": _Texts([None, *process_names], spread(processes.indices.to_numpy() + 1)),
+            "process": _Texts([None, *process_names], spread(to_numbers(processes.indices) + 1)),
             "status": _Texts([NOT_TRIED, *(status.name for status in Status)], statuses),
             "error_category": _Texts([None, *(_CATEGORIES[status] for status in Status)], statuses),
             "error": _Texts([None], np.zeros(len(span))),
@@ -190,7 +189,7 @@ class _Stretch:
         always_known = {name: np.ones(len(self._span), bool) for name in ("tries", "items")}
         is_known = dict.fromkeys(self._numbers, self._has_outcome) | always_known
         return {
-            "mini_batch": pa.array(np.arange(self._span.start, self._span.stop)).cast(pa.string()),
+            "mini_batch": of_numbers(np.arange(self._span.start, self._span.stop)).cast(pa.string()),
             "start": _moments(self._started),
             **{name: _fields(numbers, is_known[name]) for name, numbers in self._numbers.items()},
             **{name: texts.fields() for name, texts in self._texts.items()},
@@ -202,20 +201,20 @@ def _fields(numbers: npt.NDArray[Any], is_known: npt.NDArray[Any]) -> str | pa.A
     import pyarrow as pa
 
     is_same = bool(is_known.all() and (numbers == numbers[0]).all())
-    fields = pa.array(numbers[:1] if is_same else numbers, mask=None if is_same else ~is_known).cast(pa.string())
-    return str(fields[0]) if is_same else fields
+    fields = of_numbers(numbers[:1]) if is_same else of_numbers(numbers, ~is_known)
+    texts = fields.cast(pa.string())
+    return str(texts[0]) if is_same else texts
 
 
 def _moments(seconds: npt.NDArray[Any]) -> pa.Array:
     """Write moments, given in seconds since the epoch; 0, of a mini-batch that died with its node, is none."""
-    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
     moments = (seconds * 1000).astype("datetime64[ms]")
-    texts = pa.array(np.where(seconds > 0, moments, np.datetime64("NaT", "ms"))).cast(pa.string())
+    texts = of_numbers(moments, seconds <= 0).cast(pa.string())
     # They are UTC; where Arrow is told so, it takes twenty times as long.
-    return pc.binary_join_element_wise(texts, pa.scalar("Z"), pa.scalar(""))
+    return pc.binary_join_element_wise(texts, text_scalar("Z"), text_scalar(""))
 
 
 class _Texts:
@@ -242,9 +241,7 @@ class _Texts:
 
     def fields(self) -> str | pa.Array:
         """Write as fields, one text where all lines have the same."""
-        import pyarrow as pa
-
         quoted = [None if text is None else '"' + text.replace('"', '""') + '"' for text in self._texts]
         if (self._codes == self._codes[0]).all():
             return quoted[self._codes[0]] or ""
-        return pa.array(quoted, pa.string()).take(pa.array(self._codes))
+        return of_texts(quoted).take(of_numbers(self._codes))

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.ledger import ShardState
 
 _FAILED_STRETCH = 512
-_ADDED_BY = {"started": "min", "ended": "max"}
-"""What work is not summed up, but which value of several stays."""
 _NO_PROCESS = -1
 """Stands for the process of a mini-batch whose node died: nobody knows which it was."""
 
@@ -125,36 +123,43 @@ def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
 
 def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[int, int, _Work]]:
     """Add up what each process did: attempt, number of the process, and its work; in this order."""
-    import pyarrow as pa
+    import numpy as np
 
     outcomes = committed.outcomes(state)
-    values, process = _values(outcomes), _processes(committed, state, outcomes)
-    table = pa.table({"attempt": outcomes["attempt"].copy(), "process": process, **values})
-    # Single sums of many threads would be added up in any order.
-    groups = table.group_by(["attempt", "process"], use_threads=False)
-    added = groups.aggregate([(name, _ADDED_BY.get(name, "sum")) for name in values])
-    added = added.sort_by([("attempt", "ascending"), ("process", "ascending")])
-    for row in added.to_pylist():
-        work = _Work(**{name: row[f"{name}_{_ADDED_BY.get(name, 'sum')}"] for name in values})
-        yield row["attempt"], row["process"], work
+    if not len(outcomes):
+        return
+    process = _processes(committed, state, outcomes)
+    numbers = int(process.max()) - _NO_PROCESS + 1
+    group = outcomes["attempt"].astype(np.int64) * numbers + process - _NO_PROCESS
+    columns = _added(outcomes, group)
+    for place in np.flatnonzero(columns["mini_batches"]).tolist():
+        work = _Work(**{name: column[place].item() for name, column in columns.items()})
+        yield place // numbers, place % numbers + _NO_PROCESS, work
 
 
-def _values(outcomes: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Lay out what the outcomes tell of a process's work, column by column."""
+def _added(outcomes: npt.NDArray[Any], group: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Add up outcomes group by group, one after the other, so that sums come out the same each time."""
     import numpy as np
+
+    def total(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.bincount(group, values)
 
     # A mini-batch that died with its node has no moment.
     has_moment = outcomes["started"] > 0
-    ends = outcomes["started"] + outcomes["duration_s"]
+    starts = outcomes["started"][has_moment]
+    mini_batches = np.bincount(group)
+    started, ended = np.full(len(mini_batches), math.inf), np.full(len(mini_batches), -math.inf)
+    np.minimum.at(started, group[has_moment], starts)
+    np.maximum.at(ended, group[has_moment], starts + outcomes["duration_s"][has_moment])
     return {
-        "mini_batches": np.ones(len(outcomes), np.int64),
-        "failed": (outcomes["status"] != Status.RUN_DONE).astype(np.int64),
-        "items": outcomes["items"].copy(),
-        "elements": outcomes["returned"].copy(),
-        "run_s": outcomes["run_s"].copy(),
-        "cpu_s": outcomes["cpu_s"].copy(),
-        "started": np.where(has_moment, outcomes["started"], math.inf),
-        "ended": np.where(has_moment, ends, -math.inf),
+        "mini_batches": mini_batches,
+        "failed": total(outcomes["status"] != Status.RUN_DONE).astype(np.int64),
+        "items": total(outcomes["items"]).astype(np.int64),
+        "elements": total(outcomes["returned"]).astype(np.int64),
+        "run_s": total(outcomes["run_s"]),
+        "cpu_s": total(outcomes["cpu_s"]),
+        "started": started,
+        "ended": ended,
     }
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.checksums import LONGEST_BEHIND, join_crcs
 from airflow_prs.errors import RunFolderError
 from airflow_prs.one_ahead import one_ahead
@@ -204,7 +205,7 @@ class _Stretch:
         elements = pa.Array.from_buffers(pa.binary(), bounds.size - 1, buffers)
         positions = np.empty(len(bounds), np.int32)
         positions[self._order] = np.arange(0, bounds.size, 2)
-        return elements.take(pa.array(positions)).buffers()[2]
+        return elements.take(of_numbers(positions)).buffers()[2]
 
     def each(self) -> Iterator[bytes]:
         """Give the rows of each mini-batch."""

@@ -17,9 +17,15 @@ from benchmarks.short_work import BASE_NAMES, ITEMS, MINI_BATCHES
 from tests.dag_runs import DagFile
 
 MAPPED = 40
+# Airflow starts its own API in the process of `airflow dags test` with the first task, whatever it does.
+BEGIN = """
+@task
+def begin():
+    pass
+"""
 OURS = """
 with DAG("whole", schedule=None):
-    ParallelRunOperator(
+    begin() >> ParallelRunOperator(
         task_id="step",
         parallel_run_config=config(mini_batch_size={items}, node_count=1, process_count_per_node={processes}),
         inputs=[FileDataset({input!r})],
@@ -34,7 +40,8 @@ def base_names(paths):
     return [os.path.basename(path) for path in paths]
 
 with DAG("whole", schedule=None):
-    base_names.expand(paths=[[f"/in/{{n * {items} + k}}" for k in range({items})] for n in range({mini_batches})])
+    paths = [[f"/in/{{n * {items} + k}}" for k in range({items})] for n in range({mini_batches})]
+    begin() >> base_names.expand(paths=paths)
 """
 
 
@@ -47,7 +54,7 @@ def ours_s() -> float:
         for number in range(MINI_BATCHES * ITEMS):
             (folder / f"item-{number:06}").touch()
         file.script(BASE_NAMES)
-        file.write(OURS.format(items=ITEMS, processes=PROCESSES, input=f"{folder}/*", output=str(path / "out")))
+        file.write(BEGIN + OURS.format(items=ITEMS, processes=PROCESSES, input=f"{folder}/*", output=str(path / "out")))
 
     return _run_s(write)
 
@@ -56,7 +63,7 @@ def one_by_one_s() -> float:
     """Seconds that 2,000 mapped task instances would take, by what 40 of them take."""
 
     def write(file: DagFile, path: Path) -> None:  # noqa: ARG001 - as above
-        file.write(ONE_BY_ONE.format(items=ITEMS, mini_batches=MAPPED))
+        file.write(BEGIN + ONE_BY_ONE.format(items=ITEMS, mini_batches=MAPPED))
 
     return _run_s(write) / MAPPED * MINI_BATCHES
 
@@ -69,10 +76,10 @@ def _run_s(write: Callable[[DagFile, Path], None]) -> float:
         run("db", "migrate")
         run("dags", "test", "whole")
         with sqlite3.connect(home / "airflow.db") as database:
-            rows = database.execute("select state, start_date, end_date from task_instance").fetchall()
-        if {state for state, *_ in rows} != {"success"}:
+            rows = database.execute("select task_id, state, start_date, end_date from task_instance").fetchall()
+        if {state for _, state, *_ in rows} != {"success"}:
             raise RuntimeError(f"not every task instance succeeded: {rows}")
-        moments = [datetime.fromisoformat(moment) for _, *both in rows for moment in both]
+        moments = [datetime.fromisoformat(moment) for name, _, *both in rows if name != "begin" for moment in both]
         return (max(moments) - min(moments)).total_seconds()
 
 
@@ -103,7 +110,6 @@ def whole(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small alrea
             0.01,
             ours_s,
             one_by_one_s,
-            rounds=1,
-            reason="The mini-batches take 0.1 s of it; Airflow's own tasks and waits are not profiled yet",
+            rounds=3,
         )
     ]

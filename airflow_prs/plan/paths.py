@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, overload
 
+from airflow_prs.arrow_columns import of_numbers, to_numbers
 from airflow_prs.errors import InputError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Paths(Sequence[str]):
 
     def take(self, numbers: npt.NDArray[np.integer] | slice) -> pa.LargeStringArray:
         """Copy some paths into an array."""
-        return self._text.take(self._order[numbers])
+        return self._text.take(of_numbers(self._order[numbers]))
 
     def chunks(self) -> Iterator[pa.LargeStringArray]:
         """Copy the paths into arrays of bounded size, one after the other."""
@@ -114,7 +115,7 @@ class PathColumn:
         import pyarrow.compute as pc
 
         text = self.finish()
-        order = pc.sort_indices(text).to_numpy()
+        order = to_numbers(pc.sort_indices(text))
         if may_repeat:
             order = order[_is_new(Paths(text, order))]
         return Paths(text, order), order
@@ -141,7 +142,7 @@ def _is_new(ordered: Paths) -> npt.NDArray[np.bool_]:
     is_new = np.ones(len(ordered), np.bool_)
     for start in range(1, len(ordered), _CHUNK):
         both = ordered.take(slice(start - 1, start + _CHUNK))
-        is_new[start : start + _CHUNK] = pc.not_equal(both[1:], both[:-1]).to_numpy(zero_copy_only=False)
+        is_new[start : start + _CHUNK] = to_numbers(pc.not_equal(both[1:], both[:-1]).cast("uint8"))
     return is_new
 
 

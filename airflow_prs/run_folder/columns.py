@@ -9,6 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar
 from airflow_prs.records import MiniBatch, Piece
 
 if TYPE_CHECKING:
@@ -71,19 +72,19 @@ def batch_of(
     import numpy as np
     import pyarrow as pa
 
-    text = paths.cast(pa.string()) if isinstance(paths, pa.Array) else pa.array(paths, pa.string())
+    text = paths.cast(pa.string()) if isinstance(paths, pa.Array) else of_texts(paths)
     numbers = [np.asarray(column, np.int64) for column in places]
     pieces = pa.StructArray.from_arrays(
-        [text, *(pa.array(column, mask=column == NONE) for column in numbers)], fields=_piece_fields()
+        [text, *(of_numbers(column, column == NONE) for column in numbers)], fields=_piece_fields()
     )
     count = len(items)
     columns = [
-        pa.array(np.arange(first, first + count)),
-        pa.array([name] * count, pa.string()),
-        pa.array(items, pa.int64()),
-        pa.array(sizes, pa.int64()),
-        pa.nulls(count, pa.string()) if partitions is None else pa.array(partitions, pa.string()),
-        pa.ListArray.from_arrays(pa.array(np.concatenate(([0], piece_ends)), pa.int32()), pieces),
+        of_numbers(np.arange(first, first + count)),
+        pa.repeat(text_scalar(name), count),
+        of_numbers(np.asarray(items, np.int64)),
+        of_numbers(np.asarray(sizes, np.int64)),
+        pa.nulls(count, pa.string()) if partitions is None else of_texts(partitions),
+        pa.ListArray.from_arrays(of_numbers(np.concatenate(([0], piece_ends)).astype(np.int32)), pieces),
     ]
     return pa.record_batch(columns, schema=schema_of())
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
 from airflow_prs.run_folder import files
@@ -99,11 +100,13 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
 
     :param indices: in ascending order.
     """
+    import numpy as np
+
     file = _open(path)
     for group, start, stop in _row_groups(file):
         wanted = indices[bisect.bisect_left(indices, start) : bisect.bisect_left(indices, stop)]
         if wanted:
-            rows = file.read_row_group(group).take([index - start for index in wanted])
+            rows = file.read_row_group(group).take(of_numbers(np.asarray(wanted, np.int64) - start))
             yield from mini_batches_of(rows)
 
 

@@ -19,6 +19,7 @@ from tests.makers import make_config
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 WITHOUT_AIRFLOW = "import sys; sys.modules['airflow'] = None; from airflow_prs.cli.main import main; sys.exit(main())"
+SAYS_WHETHER_PANDAS_CAME = "import sys; from airflow_prs.cli.main import main; main(); print('pandas' in sys.modules)"
 
 
 @pytest.fixture
@@ -86,6 +87,13 @@ def test_a_job_leaves_its_result_in_input_order(here):
 def test_a_job_needs_no_airflow(here):
     ended = run_apart(configure("echo.py"))
     assert (ended.returncode, result()) == (0, ALL)
+
+
+def test_no_step_of_a_run_over_files_waits_for_the_import_of_pandas(here):
+    Path("data/bad.txt").touch()
+    ended = run_apart(configure("fails_in_run.py", error_threshold=-1), code=SAYS_WHETHER_PANDAS_CAME)
+    assert len(result()) == 12
+    assert ended.stdout.endswith("\nFalse\n")
 
 
 def test_python_m_airflow_prs_is_the_command(here):

@@ -1,0 +1,68 @@
+"""
+Arrow arrays from numbers and texts, and back, without pandas.
+
+Arrow's own conversions (``pa.array``, ``pa.scalar``, ``to_numpy``) import pandas to see whether they were given
+something of it. That can take a second, longer than all that plan and merge do in most runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pyarrow as pa
+
+
+def of_numbers(numbers: npt.NDArray[Any], is_null: npt.NDArray[Any] | None = None) -> pa.Array:
+    """
+    Make an array of numbers or moments, which stays valid after them.
+
+    :param numbers: one-dimensional; not to be changed afterwards, as they are not copied unless they have gaps.
+    :param is_null: True where the array is to have none; None: nowhere.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    validity = None
+    if is_null is not None:
+        validity = pa.py_buffer(np.packbits(~is_null, bitorder="little"))
+    data = pa.py_buffer(np.ascontiguousarray(numbers).view("u1"))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [validity, data])
+
+
+def of_texts(texts: Sequence[str | None]) -> pa.StringArray:
+    """
+    Make an array of texts, null where there is none.
+
+    :param texts: at most 2 GiB in all.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    encoded = [b"" if text is None else text.encode() for text in texts]
+    ends = np.fromiter(itertools.accumulate(map(len, encoded), initial=0), np.int32, len(encoded) + 1)
+    validity = None
+    if None in texts:
+        validity = pa.py_buffer(np.packbits([text is not None for text in texts], bitorder="little"))
+    data = pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), data, validity)
+
+
+def text_scalar(text: str) -> pa.StringScalar:
+    """Make what functions of Arrow take for the same text in every row."""
+    return of_texts([text])[0]
+
+
+def to_numbers(array: pa.Array) -> npt.NDArray[Any]:
+    """
+    See numbers as numpy does, without a copy; read only.
+
+    :param array: integers or floats without nulls.
+    """
+    import numpy as np
+
+    kind = np.dtype(array.type.to_pandas_dtype())
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
