@@ -39,9 +39,9 @@ class GatekeeperSensor(BaseSensorOperator):
     """
     Watches the counts of a run beside its shards.
 
-    Never holds a worker slot while it waits: it defers to a trigger while a shard runs, and gives its slot back by
-    rescheduling while none does. So it cannot keep the shards from a pool of one slot, nor block `airflow dags test`,
-    which runs a trigger in line. It has no time limit of its own: a run may take days, and it ends with the shards.
+    Never holds a worker slot while it waits: it defers to a trigger, or gives its slot back by rescheduling where no
+    triggerer answers, and under `airflow dags test`, where a trigger would run in line and keep the shards from their
+    turn. It has no time limit of its own: a run may take days, and it ends with the shards.
 
     :param plan_task_id: the task that names the run folder.
     :param shards_task_id: the mapped task whose instances are the shards.
@@ -96,7 +96,7 @@ class GatekeeperSensor(BaseSensorOperator):
             abort(watch, sight.verdict)
         if is_final:
             return self._conclude(ti, watch, states, sight.progress)
-        if states.is_any_running and not folder.is_without_trigger(claim.attempt):
+        if is_supervised() and not folder.is_without_trigger(claim.attempt):
             self._defer(ti, watch)
         raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
 
@@ -116,7 +116,7 @@ class GatekeeperSensor(BaseSensorOperator):
         return [f"shard {number}: {text}" for number, text in zip(shown, texts, strict=False) if text]
 
     def _defer(self, ti: RuntimeTaskInstanceProtocol, watch: Watch) -> NoReturn:
-        from airflow_prs.triggers.gatekeeper import GatekeeperTrigger
+        from airflow_prs.triggers.gatekeeper import LONGEST_WATCH, GatekeeperTrigger
 
         trigger = GatekeeperTrigger(
             folder=str(watch.folder.path),
@@ -125,6 +125,7 @@ class GatekeeperSensor(BaseSensorOperator):
             dag_id=ti.dag_id,
             run_id=ti.run_id,
             shards_task_id=self.shards_task_id,
+            until=(datetime.now(timezone.utc) + LONGEST_WATCH).timestamp(),
         )
         self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=TRIGGERER_ANSWERS_WITHIN)
 

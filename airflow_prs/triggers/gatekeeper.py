@@ -1,17 +1,18 @@
-"""GatekeeperTrigger: the gatekeeper's eyes while shards run."""
+"""GatekeeperTrigger: the gatekeeper's eyes while shards run, or wait to."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_prs.airflow_side.shard_states import read_shard_states
+from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
@@ -19,7 +20,10 @@ from airflow_prs.triggers.watch import Watch, open_watch
 
 LOOK_EVERY_S = 0.5
 ASK_AIRFLOW_EVERY_S = 3.0
-LONGEST_WATCH_S = 60.0
+IDLE_S = 10.0
+"""Seconds from look to look, and from question to question, while no shard runs and nothing can happen but a start."""
+LONGEST_WATCH = timedelta(minutes=4)
+"""Shorter than the time after which the gatekeeper believes that there is no triggerer."""
 _REST_PER_LOOK = 4
 """However slow the storage is, looking takes at most a fifth of the time."""
 
@@ -28,14 +32,14 @@ class Seen(str, Enum):
     """Why a trigger wakes the gatekeeper."""
 
     VERDICT = "verdict"
-    NO_SHARD_RUNNING = "no shard running"
+    ALL_ENDED = "no shard can run any more"
     TIME_IS_UP = "time is up"
     NOTHING = "the run folder cannot be read"
 
 
 class GatekeeperTrigger(BaseTrigger):
     """
-    Watches a run until there is a verdict or no shard runs, at most a minute.
+    Watches a run until there is a verdict or no shard can run any more.
 
     :param folder: the run folder.
     :param attempt: the gatekeeper's attempt.
@@ -43,7 +47,8 @@ class GatekeeperTrigger(BaseTrigger):
     :param dag_id: of the run.
     :param run_id: of the run.
     :param shards_task_id: the mapped task.
-    :param longest_s: seconds after which it wakes the gatekeeper in any case.
+    :param until: when it wakes the gatekeeper in any case, in seconds since the epoch; it stays the same where another
+        triggerer goes on with it.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class GatekeeperTrigger(BaseTrigger):
         dag_id: str,
         run_id: str,
         shards_task_id: str,
-        longest_s: float = LONGEST_WATCH_S,
+        until: float,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.folder = folder
@@ -64,11 +69,11 @@ class GatekeeperTrigger(BaseTrigger):
         self.dag_id = dag_id
         self.run_id = run_id
         self.shards_task_id = shards_task_id
-        self.longest_s = longest_s
+        self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Name the class and the arguments that make this trigger again."""
-        names = ("folder", "attempt", "set_aside", "dag_id", "run_id", "shards_task_id", "longest_s")
+        names = ("folder", "attempt", "set_aside", "dag_id", "run_id", "shards_task_id", "until")
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
@@ -85,24 +90,26 @@ class GatekeeperTrigger(BaseTrigger):
 
     async def _watch(self) -> Seen:
         watch = await asyncio.to_thread(self._open)
-        end = time.monotonic() + self.longest_s
         ask_at = 0.0
-        while (now := time.monotonic()) < end:
+        is_idle = False
+        while time.time() < self.until:
+            now = time.monotonic()
             if (await asyncio.to_thread(watch.look, is_final=False)).verdict is not None:
                 return Seen.VERDICT
             rest_s = max(LOOK_EVERY_S, _REST_PER_LOOK * (time.monotonic() - now))
-            if now >= ask_at:
-                if not await self._is_any_running():
-                    return Seen.NO_SHARD_RUNNING
+            if is_idle or now >= ask_at:
+                states = await self._read_states()
+                if not states.can_any_run:
+                    return Seen.ALL_ENDED
+                is_idle = not states.is_any_running
                 ask_at = now + ASK_AIRFLOW_EVERY_S
-            await asyncio.sleep(rest_s)
+            await asyncio.sleep(max(rest_s, IDLE_S) if is_idle else rest_s)
         return Seen.TIME_IS_UP
 
     def _open(self) -> Watch:
         return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=frozenset(self.set_aside))
 
-    async def _is_any_running(self) -> bool:
+    async def _read_states(self) -> ShardStates:
         # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async keeps to its rules,
         # asyncio.to_thread does not.
-        states = await sync_to_async(read_shard_states)(self.dag_id, self.run_id, self.shards_task_id)
-        return states.is_any_running
+        return await sync_to_async(read_shard_states)(self.dag_id, self.run_id, self.shards_task_id)

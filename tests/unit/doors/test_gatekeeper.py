@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
@@ -58,6 +59,12 @@ def gatekeeper():
 
 
 @pytest.fixture
+def supervised(monkeypatch):
+    """As under a scheduler."""
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object.__new__(CommsDecoder), raising=False)
+
+
+@pytest.fixture
 def look(gatekeeper, folder, states):
     """Let the gatekeeper look once."""
 
@@ -83,13 +90,7 @@ def test_it_succeeds_at_once_where_there_are_no_shards(gatekeeper, tmp_path, sta
     assert gatekeeper.execute({"ti": Instance(str(empty.path))})["total"] == 0
 
 
-def test_it_gives_its_slot_back_while_no_shard_runs(look, states):
-    states["score.mini_batches_1"] = "queued"
-    with pytest.raises(AirflowRescheduleException):
-        look()
-
-
-def test_it_looks_less_and_less_often_but_twice_a_minute(look, states):
+def test_without_a_supervisor_it_looks_less_and_less_often_but_twice_a_minute(look, states):
     states["score.mini_batches_1"] = "queued"
     waits = []
     for reschedules in (0, 5, 500):
@@ -99,18 +100,11 @@ def test_it_looks_less_and_less_often_but_twice_a_minute(look, states):
     assert waits == pytest.approx([0, 5, 30], abs=0.5)
 
 
-def test_under_a_supervisor_it_waits_until_its_last_execution_is_forgotten(look, states, monkeypatch):
-    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object.__new__(CommsDecoder), raising=False)
+def test_without_a_triggerer_it_waits_until_its_last_execution_is_forgotten(look, states, supervised):
     states["score.mini_batches_1"] = "queued"
     with pytest.raises(AirflowRescheduleException) as caught:
-        look()
+        look("resume_execution", "__fail__", {"error": "Trigger timeout"})
     assert caught.value.reschedule_date - datetime.now(timezone.utc) > timedelta(seconds=9)
-
-
-def test_a_shard_that_waits_for_its_retry_is_waited_for(look, states):
-    states["score.mini_batches_1"] = "up_for_retry"
-    with pytest.raises(AirflowRescheduleException):
-        look()
 
 
 def deferral(look, *arguments, **instance):
@@ -120,14 +114,15 @@ def deferral(look, *arguments, **instance):
     return caught.value
 
 
-def test_it_defers_while_a_shard_runs(look, states):
-    states["score.mini_batches_1"] = "running"
+@pytest.mark.parametrize("state", ["running", "queued", "up_for_retry", None])
+def test_it_defers_while_a_shard_runs_or_may_yet(look, states, supervised, state):
+    states["score.mini_batches_1"] = state
     deferred = deferral(look)
     assert isinstance(deferred.trigger, GatekeeperTrigger)
     assert (deferred.method_name, deferred.timeout) == ("resume", timedelta(minutes=5))
 
 
-def test_it_defers_again_after_a_minute(look, states):
+def test_it_defers_again_when_its_time_is_up(look, states, supervised):
     states["score.mini_batches_1"] = "running"
     assert deferral(look, "resume", {"seen": Seen.TIME_IS_UP.value, "message": ""})
 
@@ -140,7 +135,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_it_reschedules_from_then_on_where(look, states, answer):
+def test_it_reschedules_from_then_on_where(look, states, supervised, answer):
     states["score.mini_batches_1"] = "running"
     with pytest.raises(AirflowRescheduleException):
         look("resume_execution", *answer)
@@ -148,7 +143,7 @@ def test_it_reschedules_from_then_on_where(look, states, answer):
         look()
 
 
-def test_a_retry_tries_a_trigger_again(look, states):
+def test_a_retry_tries_a_trigger_again(look, states, supervised):
     states["score.mini_batches_1"] = "running"
     with pytest.raises(AirflowRescheduleException):
         look("resume_execution", "__fail__", {"error": "Trigger timeout"})
@@ -218,6 +213,7 @@ def watch(folder, monkeypatch):
     """Run the trigger to its event, with a clock in a hurry."""
     monkeypatch.setattr(trigger_module, "EXECUTION_LINGERS", timedelta())
     monkeypatch.setattr(trigger_module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(trigger_module, "IDLE_S", 0.02)
 
     def watch(path=folder.path, set_aside=(), longest_s=0.1):
         trigger = GatekeeperTrigger(
@@ -227,7 +223,7 @@ def watch(folder, monkeypatch):
             dag_id="digits",
             run_id="run 1",
             shards_task_id="score.mini_batches",
-            longest_s=longest_s,
+            until=time.time() + longest_s,
         )
         path, arguments = trigger.serialize()
         assert path == "airflow_prs.triggers.gatekeeper.GatekeeperTrigger"
@@ -243,12 +239,14 @@ def test_the_trigger_wakes_on_a_verdict_and_has_written_it(watch, folder, states
     assert folder.standing_verdict(folder.read_manifest(), ()) is not None
 
 
-def test_the_trigger_wakes_once_no_shard_runs(watch, states):
-    assert watch() == Seen.NO_SHARD_RUNNING.value
+def test_the_trigger_wakes_once_no_shard_can_run_any_more(watch, states):
+    states["score.mini_batches_1"] = "failed"
+    assert watch() == Seen.ALL_ENDED.value
 
 
-def test_the_trigger_wakes_when_its_time_is_up(watch, states):
-    states["score.mini_batches_1"] = "running"
+@pytest.mark.parametrize("state", ["running", "queued", "up_for_retry"])
+def test_the_trigger_wakes_when_its_time_is_up(watch, states, state):
+    states["score.mini_batches_1"] = state
     assert watch() == Seen.TIME_IS_UP.value
 
 
