@@ -33,12 +33,12 @@ class Figures:
     What a run took, in seconds.
 
     :param run_s: from the trigger to the end of the last task.
-    :param step_s: of the step, from plan to the result.
+    :param work_s: from the start of the first mini-batch to the end of the last.
     :param hosts: on how many the shards were.
     """
 
     run_s: float
-    step_s: float
+    work_s: float
     hosts: int
 
 
@@ -53,7 +53,7 @@ def of_dags_test(folder: Path) -> list[Figures]:
         output, began = folder / f"run-{number}", time.monotonic()
         command = [*airflow, "dags", "test", DAG_ID, "--conf", json.dumps({"folder": str(output)})]
         subprocess.run(command, check=True, **options)
-        figures.append(Figures(time.monotonic() - began, step_seconds(output), hosts=1))
+        figures.append(Figures(time.monotonic() - began, work_seconds(output), hosts=1))
     return figures
 
 
@@ -88,11 +88,11 @@ def run(services: AirflowServices, output: Path) -> Figures:
     assert services.api.get(path)["state"] == "success", services.logs()
     tasks = services.api.get(f"{path}/taskInstances", limit=100)["task_instances"]
     hosts = {task["hostname"] for task in tasks if task["task_id"] == "read_digits.mini_batches"}
-    return Figures(took, step_seconds(output), len(hosts))
+    return Figures(took, work_seconds(output), len(hosts))
 
 
-def step_seconds(output: Path) -> float:
-    """Read from the report how long the step took."""
+def work_seconds(output: Path) -> float:
+    """Read from the report how long the mini-batches took."""
     folder = earlier_runs(str(output / "result"), dag_id=DAG_ID, task_id="read_digits")[0]
     return float(json.loads(folder.names.report.read_text())["seconds"])
 
@@ -105,12 +105,12 @@ MEASURED: dict[str, Callable[[Path], list[Figures]]] = {
 
 
 def main(names: list[str]) -> None:
-    print(f"{os.cpu_count()} cores\n\n| | hosts | run | step |\n|---|---|---|---|")
+    print(f"{os.cpu_count()} cores\n\n| | hosts | run | mini-batches |\n|---|---|---|---|")
     for name in names or MEASURED:
         with tempfile.TemporaryDirectory(prefix="airflow_prs-executors-") as folder:
             # The median run, whole: its parts belong together.
             figures = sorted(MEASURED[name](Path(folder)), key=lambda each: each.run_s)[ROUNDS // 2]
-        print(f"| {name} | {figures.hosts} | {figures.run_s:.1f} s | {figures.step_s:.1f} s |", flush=True)
+        print(f"| {name} | {figures.hosts} | {figures.run_s:.1f} s | {figures.work_s:.1f} s |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
+_PREFIX = "airflow_prs-node-"
+_LOCK = "lock"
 _PERMISSIONS_SHIFT = 16
 
 
 class Stage:
     """
-    A node's private folder, on local disk.
+    A node's private folder, on local disk; first removes those that killed nodes have left there.
 
     :param source_zip: the snapshot of the user's code.
     """
 
     def __init__(self, source_zip: Path) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="airflow_prs-"))
+        remove_abandoned()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _hold(self.path)
         self.source = self.path / "source"
         _extract(source_zip, self.source)
 
@@ -31,6 +38,27 @@ class Stage:
     def remove(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of nodes on this machine that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # Another user's, one that is in use, or one that has no lock yet.
+        with suppress(OSError), (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(folder: Path) -> TextIO:
+    """Lock a folder for as long as this process lives; it has its lock from the moment at which it can be seen."""
+    unseen = folder / f"{_LOCK}.new"
+    lock = unseen.open("w")
+    # Where the temporary folder is on storage that knows no locks, no folder can be told to be abandoned.
+    with suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unseen.rename(folder / _LOCK)
+    return lock
 
 
 def _extract(source_zip: Path, target: Path) -> None:

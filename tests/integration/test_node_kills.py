@@ -73,7 +73,8 @@ def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
     """Kill the node, or one of its processes, at random moments until it is through."""
     chance = random.Random(seed)
     counter = tmp_path / "runs"
-    folder = make_plan(tmp_path, counting(counter), mini_batches=MINI_BATCHES)
+    # A mini-batch that is tried alone when its node is killed is charged, as if it were to blame.
+    folder = make_plan(tmp_path, counting(counter), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
     shard = folder.read_manifest().shards[0]
     committed: set[int] = set()
     for try_number in range(1, rounds + 1):
