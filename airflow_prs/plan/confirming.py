@@ -59,7 +59,7 @@ def confirm(
     import pyarrow as pa
 
     try:
-        if _may_be_hexadecimal(text):
+        if Kind.WHOLE in expected.values() and _may_be_hexadecimal(text):
             return _confirm_each(text, separator, names, expected)
         table = _read(text, separator, names, {name: pa.type_for_alias(kind.value) for name, kind in expected.items()})
     except pa.ArrowException:
@@ -96,11 +96,14 @@ def _cast(words: Any, kind: Kind) -> Confirmed | None:
 
 
 def _may_be_hexadecimal(text: bytes) -> bool:
+    """Look for what Arrow takes for a whole number, and pandas for text."""
     import numpy as np
 
+    if _SMALL_X not in text and _LARGE_X not in text:
+        return False
     letters = np.frombuffer(text, np.uint8)
     are_x = (letters == _SMALL_X) | (letters == _LARGE_X)
-    return bool(are_x.any()) and bool((are_x[1:] & (letters[:-1] == _ZERO)).any())
+    return bool((are_x[1:] & (letters[:-1] == _ZERO)).any())
 
 
 def _read(text: bytes, separator: str, names: Sequence[str], types: Mapping[str, Any]) -> Any:
