@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 WORD = 64
 _DOUBLINGS = (1, 2, 4, 8, 16, 32)
 _FEW = 8
+_TAIL = 64
+"""Words at the end of a block in which its last mark nearly always is."""
 _ONES = bytes(number.bit_count() for number in range(256))
 
 
@@ -26,6 +28,34 @@ def pack(mask: npt.NDArray[np.bool_]) -> Bits:
     padding = -len(packed) % 8
     words: Bits = (np.append(packed, np.zeros(padding, np.uint8)) if padding else packed).view("<u8")
     return words
+
+
+class Marker:
+    """Marks the bytes of blocks, one block after the other in the same memory: fresh memory costs as much again."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self._mask = np.empty(0, np.bool_)
+
+    def equal(self, text: npt.NDArray[np.uint8], byte: int) -> Bits:
+        """Mark the bytes that are this one."""
+        import numpy as np
+
+        return pack(np.equal(text, byte, out=self._room(len(text))))
+
+    def up_to(self, text: npt.NDArray[np.uint8], byte: int) -> Bits:
+        """Mark the bytes that are not above this one."""
+        import numpy as np
+
+        return pack(np.less_equal(text, byte, out=self._room(len(text))))
+
+    def _room(self, size: int) -> npt.NDArray[np.bool_]:
+        import numpy as np
+
+        if len(self._mask) < size:
+            self._mask = np.empty(size, np.bool_)
+        return self._mask[:size]
 
 
 def after(bits: Bits, *, first: bool) -> Bits:
@@ -51,11 +81,14 @@ def between(bits: Bits, *, is_open: bool) -> Bits:
     import numpy as np
 
     odd: Bits = bits.copy()
+    odd[0] ^= np.uint64(is_open)
+    moved = np.empty_like(odd)
     for distance in _DOUBLINGS:
-        odd ^= odd << np.uint64(distance)
-    words = (odd >> np.uint64(WORD - 1)).astype(np.bool_)
-    before = np.logical_xor.accumulate(np.append(np.bool_(is_open), words[:-1]))
-    odd[before] ^= np.uint64(2**WORD - 1)
+        np.left_shift(odd, np.uint64(distance), out=moved)
+        odd ^= moved
+    # A signed number moved right is all ones where its last byte is marked: what each word hands on to the next.
+    handed_on = np.bitwise_xor.accumulate(odd.view(np.int64) >> np.int64(WORD - 1))
+    odd[1:] ^= handed_on[:-1].view(np.uint64)
     return odd
 
 
@@ -63,8 +96,12 @@ def last_of(bits: Bits) -> int | None:
     """Find the last marked byte."""
     import numpy as np
 
-    words = np.flatnonzero(bits)
-    return int(words[-1]) * WORD + int(bits[words[-1]]).bit_length() - 1 if len(words) else None
+    for begin in (max(0, len(bits) - _TAIL), 0):
+        words = np.flatnonzero(bits[begin:])
+        if len(words):
+            word = begin + int(words[-1])
+            return word * WORD + int(bits[word]).bit_length() - 1
+    return None
 
 
 class Starts:
@@ -77,9 +114,8 @@ class Starts:
     def __init__(self, bits: Bits, base: int) -> None:
         self._bits = bits
         self._base = base
-        self._counts = _count_ones(bits)
-        self._length = int(self._counts.sum())
-        self._ends: npt.NDArray[np.int64] | None = None
+        self._counted = _count_ones(bits).cumsum(dtype="int64")
+        self._length = int(self._counted[-1])
         self._positions: npt.NDArray[np.int64] | None = None
 
     @classmethod
@@ -100,10 +136,9 @@ class Starts:
         """Give the position of one, counted from 0."""
         if self._positions is not None:
             return int(self._positions[number])
-        ends = self._counted()
-        word = int(ends.searchsorted(number, "right"))
+        word = int(self._counted.searchsorted(number, "right"))
         bits = int(self._bits[word])
-        for _ in range(number - (int(ends[word - 1]) if word else 0)):
+        for _ in range(number - (int(self._counted[word - 1]) if word else 0)):
             bits &= bits - 1
         return self._base + word * WORD + (bits & -bits).bit_length() - 1
 
@@ -123,7 +158,7 @@ class Starts:
             return 0
         if word >= len(self._bits):
             return self._length
-        before = int(self._counted()[word - 1]) if word else 0
+        before = int(self._counted[word - 1]) if word else 0
         return before + (int(self._bits[word]) & (2 << bit) - 1).bit_count()
 
     def positions(self) -> npt.NDArray[np.int64]:
@@ -137,18 +172,10 @@ class Starts:
 
     def without_first(self) -> Starts:
         """Give the others."""
-        word = int(self._counted().searchsorted(0, "right"))
+        word = int(self._counted.searchsorted(0, "right"))
         bits = self._bits.copy()
         bits[word] &= bits[word] - bits.dtype.type(1)
         return Starts(bits, self._base)
-
-    def _counted(self) -> npt.NDArray[np.int64]:
-        """Count those up to the end of each word."""
-        import numpy as np
-
-        if self._ends is None:
-            self._ends = np.cumsum(self._counts, dtype=np.int64)
-        return self._ends
 
 
 def _count_ones(bits: Bits) -> npt.NDArray[np.uint8]:

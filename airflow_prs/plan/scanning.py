@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from airflow_prs.plan.bits import WORD, Starts, after, between, last_of, pack
+from airflow_prs.plan.bits import WORD, Marker, Starts, after, between, last_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from airflow_prs.plan.bits import Bits
 
 BLOCK_BYTES = 512 * 1024
 """What the caches of a processor hold together with the marks made of it."""
@@ -91,6 +93,7 @@ class _Scanner:
         self._position = position
         self._comment = comment
         self._has_quotes = has_quotes
+        self._marker = Marker()
         self.is_quoted = False
         self._last_byte = _LF
         self._has_just_closed = False
@@ -114,28 +117,37 @@ class _Scanner:
         """Read a block with bits; None, and nothing is changed: it is not plain."""
         if not self._is_line_counted and self._line_start < self._position:
             return None
-        ends = pack(text == _LF)
+        mark = self._marker
+        ends = mark.equal(text, _LF)
         if _CR in block:
-            ends |= pack(text == _CR)
+            ends |= mark.equal(text, _CR)
         is_quoted, has_just_closed = self.is_quoted, False
         if self._has_quotes and (is_quoted or _QUOTE in block):
-            quotes = pack(text == _QUOTE)
-            inside = between(quotes, is_open=is_quoted)
-            may_open = after(ends | pack(text == self._separator), first=self._last_byte in self._breaks)
-            may_open |= after(quotes, first=self._has_just_closed)
-            if (quotes & inside & ~may_open).any():
+            quotes = mark.equal(text, _QUOTE)
+            outside = self._outside(quotes, ends | mark.equal(text, self._separator) | quotes)
+            if outside is None:
                 return None
-            ends &= ~inside
+            ends &= outside
             last = len(text) - 1
-            is_quoted = bool(int(inside[last // WORD]) >> last % WORD & 1)
+            is_quoted = not int(outside[last // WORD]) >> last % WORD & 1
             has_just_closed = not is_quoted and int(text[-1]) == _QUOTE
         starts = after(ends, first=not self._is_line_counted) & ~ends
         starts[-1] &= starts.dtype.type(2 ** ((len(text) - 1) % WORD + 1) - 1)
-        if (starts & pack(text <= _SPACE)).any():
+        if (starts & mark.up_to(text, _SPACE)).any():
             return None
         self.is_quoted, self._has_just_closed = is_quoted, has_just_closed
         self._go_on(text, last_of(ends))
         return Starts(starts, self._position - len(text))
+
+    def _outside(self, quotes: Bits, marks: Bits) -> Bits | None:
+        """
+        Mark the bytes of a block that are in no quoted field; None: some quote is mere text.
+
+        :param marks: what a quote may open a field after, or double.
+        """
+        outside = between(quotes, is_open=not self.is_quoted)
+        may_open = after(marks, first=self._has_just_closed or self._last_byte in self._breaks)
+        return None if (quotes & ~(outside | may_open)).any() else outside
 
     def _go_on(self, text: npt.NDArray[np.uint8], last_end: int | None) -> None:
         """Keep what the next block needs to know of a plain one."""

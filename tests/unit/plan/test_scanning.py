@@ -66,6 +66,15 @@ def test_reading_record_by_record_gives_what_reading_at_once_gives(data, block_b
 
 
 @settings(deadline=None)
+@given(texts, st.integers(100, 2000))
+def test_records_do_not_depend_on_how_much_is_read_at_once(data, block_bytes):
+    if rows_of(data) is None:
+        return
+    many = (data + b"\n") * 50
+    assert starts_of(many, block_bytes) == starts_of(many, 7)
+
+
+@settings(deadline=None)
 @given(commented, blocks)
 def test_comments_are_no_records_and_their_quotes_say_nothing(data, block_bytes):
     rows = rows_of(data, comment="#")
