@@ -121,7 +121,7 @@ class _Scanner:
         ends = mark.equal(text, _LF)
         if _CR in block:
             ends |= mark.equal(text, _CR)
-        is_quoted, has_just_closed = self.is_quoted, False
+        is_quoted, has_just_closed, quotes = self.is_quoted, False, None
         if self._has_quotes and (is_quoted or _QUOTE in block):
             quotes = mark.equal(text, _QUOTE)
             outside = self._outside(quotes, ends | mark.equal(text, self._separator) | quotes)
@@ -133,7 +133,8 @@ class _Scanner:
             has_just_closed = not is_quoted and int(text[-1]) == _QUOTE
         starts = after(ends, first=not self._is_line_counted) & ~ends
         starts[-1] &= starts.dtype.type(2 ** ((len(text) - 1) % WORD + 1) - 1)
-        if (starts & mark.up_to(text, _SPACE)).any():
+        unquoted = starts if quotes is None else starts & ~quotes  # often none, and a look at all bytes is saved
+        if unquoted.any() and (unquoted & mark.up_to(text, _SPACE)).any():
             return None
         self.is_quoted, self._has_just_closed = is_quoted, has_just_closed
         self._go_on(text, last_of(ends))
