@@ -14,8 +14,11 @@ from airflow_prs.plan.columns import Columns, Names, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.record_cutting import RecordCutter
-from airflow_prs.plan.scanning import BLOCK_BYTES, UnclosedQuoteError
+from airflow_prs.plan.scanning import UnclosedQuoteError
 from airflow_prs.plan.text_records import Records, add_pieces, whole_records
+
+_BLOCK_BYTES = 2 * 1024 * 1024
+"""With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def cut_delimited_files(
     *,
     is_bytes: bool,
     dtypes: Mapping[str, str] | None = None,
-    block_bytes: int = BLOCK_BYTES,
+    block_bytes: int = _BLOCK_BYTES,
 ) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
