@@ -6,7 +6,8 @@ of a field, a doubled quote stays inside it, line breaks inside belong to the fi
 a line of nothing but white space is no record.
 
 Most blocks are plain: no comment, no quote that is mere text, no line that begins with white space. They are read with
-a few steps for 64 bytes at once. The others are gone through from mark to mark.
+a few steps for 64 bytes at once. The others are cut into pieces, and those that are not plain either are gone through
+from mark to mark.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 512 * 1024
 """What the caches of a processor hold together with the marks made of it."""
+
+_PIECE_BYTES = 256 * 1024
+"""Of a block that is not plain: a lone odd quote should not hold up much, nor pandas read too many pieces."""
 
 _QUOTE, _LF, _CR, _SPACE, _TAB = b'"\n\r \t'
 _NOWHERE = -2
@@ -70,7 +74,7 @@ def scan_records(
     """
     scanner = _Scanner(separator, position, comment, has_quotes=has_quotes)
     while block := file.read(block_bytes):
-        yield scanner.scan(block)
+        yield from scanner.scan(block)
     if scanner.is_quoted:
         raise UnclosedQuoteError
 
@@ -102,13 +106,19 @@ class _Scanner:
         self._is_line_counted = False
         self._is_line_comment = False
 
-    def scan(self, block: bytes) -> Block:
-        """Find the records that show in a block."""
+    def scan(self, block: bytes) -> Iterator[Block]:
+        """Find the records that show in a block; if it is not plain, in pieces of it, of which most may be."""
         import numpy as np
 
         text = np.frombuffer(block, np.uint8)
         plain = None if self._has_comment(block) else self._scan_plain(block, text)
-        return Block(block, Starts.of(self._scan_any(text)) if plain is None else plain, plain is not None)
+        if plain is not None:
+            yield Block(block, plain, is_plain=True)
+        elif len(block) > _PIECE_BYTES:
+            for begin in range(0, len(block), _PIECE_BYTES):
+                yield from self.scan(block[begin : begin + _PIECE_BYTES])
+        else:
+            yield Block(block, Starts.of(self._scan_any(text)), is_plain=False)
 
     def _has_comment(self, block: bytes) -> bool:
         return self._comment is not None and (self._is_in_comment or self._comment in block)

@@ -109,3 +109,12 @@ def test_records_start_at(data, expected, block_bytes):
 
 def test_a_line_of_tabs_is_a_record_where_tabs_separate():
     assert starts_of(b"\t\t\na\tb\n", separator="\t") == [0, 3]
+
+
+def test_an_odd_quote_holds_up_only_what_is_near_it():
+    record = b'"a\nb",1\n'
+    data = record * 40_000 + b'5" pipe,1\n' + record * 40_000
+    found = list(scan_records(io.BytesIO(data), ord(","), block_bytes=len(data)))
+    assert b"".join(block.text for block in found) == data
+    assert [b"pipe" in block.text for block in found] == [not block.is_plain for block in found]
+    assert starts_of(data, len(data)) == starts_of(data, 5000)
