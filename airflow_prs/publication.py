@@ -63,7 +63,7 @@ def publish_rows(
 
 
 def _write_rows(path: Path, committed: Committed) -> None:
-    with path.open("wb") as out:
+    with files.EarlyFile(path) as out:
         out.write(_read_header(committed.folder))
         for state in committed.states:
             result_rows.copy_rows(committed.outcomes(state), committed.attempts(state), out)

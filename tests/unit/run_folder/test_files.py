@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from airflow_prs.run_folder import files
 
@@ -72,6 +77,18 @@ def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
     (tmp_path / "a").write_text("file")
     with pytest.raises(FileExistsError):
         files.make_folder(tmp_path / "a")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 100, 9000, 3_000_000, 4 << 20, 9_000_001]), max_size=6))
+def test_what_is_on_its_way_to_the_disk_early_is_all_that_was_written(sizes):
+    parts = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "result")
+        path.write_bytes(b"earlier")
+        with files.EarlyFile(path) as out:
+            assert [out.write(part) for part in parts] == sizes
+        assert path.read_bytes() == b"".join(parts)
 
 
 def test_appends_follow_each_other_and_what_was_there(tmp_path):
