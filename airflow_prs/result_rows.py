@@ -119,20 +119,19 @@ def _read_stretch(pieces: npt.NDArray[Any], sources: _RowsFiles) -> _Stretch:
 
     source = pieces["attempt"].astype(np.int64) << 32 | pieces["process"]
     order = np.lexsort((pieces["offset"], source))
-    pieces, source = pieces.take(order), source[order]
-    begins = pieces["offset"].copy()
-    stops = begins + pieces["length"]
+    source, begins, lengths = source[order], pieces["offset"].take(order), pieces["length"].take(order)
+    stops = begins + lengths
     is_first = np.ones(len(pieces), bool)
     is_first[1:] = (source[1:] != source[:-1]) | (begins[1:] < stops[:-1]) | (begins[1:] > stops[:-1] + _GAP_BYTES)
     firsts = np.flatnonzero(is_first)
     sizes = stops[_lasts(firsts, len(pieces))] - begins[firsts]
     window_ends = np.cumsum(sizes)
     data = sources.room(int(window_ends[-1]))
-    windows = zip(pieces[firsts], begins[firsts].tolist(), window_ends.tolist(), sizes.tolist(), strict=True)
+    windows = zip(pieces[order[firsts]], begins[firsts].tolist(), window_ends.tolist(), sizes.tolist(), strict=True)
     for piece, offset, window_end, size in windows:
         sources.read(piece, offset, data[window_end - size : window_end])
     starts = begins + (window_ends - sizes - begins[firsts])[np.cumsum(is_first) - 1]
-    return _Stretch(pieces, order, data, starts, starts + pieces["length"])
+    return _Stretch(pieces, order, data, starts, starts + lengths)
 
 
 def _lasts(firsts: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
@@ -146,10 +145,10 @@ class _Stretch:
     """
     Rows of many mini-batches, as they were read.
 
-    :param pieces: in the order of their places.
-    :param order: position of each in the order of the mini-batches.
+    :param pieces: in the order of the mini-batches.
+    :param order: position of each in that order, in the order of their places.
     :param data: what was read, void bytes between the pieces, too; valid until the read after the next.
-    :param starts: where in it each piece starts.
+    :param starts: where in it each piece starts, in the order of their places.
     :param ends: where it ends.
     """
 
@@ -182,14 +181,14 @@ class _Stretch:
         import numpy as np
 
         behind = self._run_ends[self._run] - self._ends
-        is_broken = join_crcs(self._pieces["crc"], behind, self._firsts) != self._crcs
+        is_broken = join_crcs(self._pieces["crc"].take(self._order), behind, self._firsts) != self._crcs
         if is_broken.any():
             damaged = filter(self._is_damaged, np.flatnonzero(is_broken[self._run]).tolist())
-            raise sources.damaged(self._pieces[min(damaged, key=self._order.__getitem__)])
+            raise sources.damaged(self._pieces[min(map(self._order.__getitem__, damaged))])
 
     def _is_damaged(self, place: int) -> bool:
         crc = zlib.crc32(self._data[self._starts[place] : self._ends[place]])
-        return bool(crc != self._pieces["crc"][place])
+        return bool(crc != self._pieces["crc"][self._order[place]])
 
     def in_order(self) -> Any:
         """Put the rows in the order of the mini-batches, without what lies between them."""
