@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_prs.ahead import one_ahead
 from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.checksums import LONGEST_BEHIND, join_crcs
 from airflow_prs.errors import RunFolderError
-from airflow_prs.one_ahead import one_ahead
 from airflow_prs.records import Status
 
 if TYPE_CHECKING:

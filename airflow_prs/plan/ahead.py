@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from airflow_prs.ahead import map_ahead
 
 Found = TypeVar("Found")
 
@@ -20,14 +19,4 @@ def read_ahead(read: Callable[[str], Found], paths: Iterable[str]) -> Iterator[F
 
     :param read: may raise, which ends it all.
     """
-    left = iter(paths)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="airflow_prs-plan") as pool:
-        reading: deque[Future[Found]] = deque(pool.submit(read, path) for path in itertools.islice(left, _THREADS))
-        try:
-            while reading:
-                found = reading.popleft().result()
-                reading.extend(pool.submit(read, path) for path in itertools.islice(left, 1))
-                yield found
-        finally:
-            for future in reading:
-                future.cancel()
+    return map_ahead(read, paths, threads=_THREADS)
