@@ -53,6 +53,8 @@ def ours_s() -> float:
         folder.mkdir()
         for number in range(MINI_BATCHES * ITEMS):
             (folder / f"item-{number:06}").touch()
+        # What a run commits should not have to wait until these are durable.
+        os.sync()
         file.script(BASE_NAMES)
         file.write(BEGIN + OURS.format(items=ITEMS, processes=PROCESSES, input=f"{folder}/*", output=str(path / "out")))
 
