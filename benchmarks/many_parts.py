@@ -103,7 +103,7 @@ def plan(root: Path, dataset: Any, mini_batch_size: int | str) -> dict[str, floa
         dag_folder=str(root / "dag"),
         identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
     )
-    for package in ("pandas", "pyarrow.compute", "pyarrow.parquet"):
+    for package in ("pyarrow.compute", "pyarrow.parquet"):
         importlib.import_module(package)  # as the others have, before their time begins
     began = time.monotonic()
     make_plan(request)
