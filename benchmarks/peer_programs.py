@@ -126,7 +126,6 @@ def _ray_items(row: str) -> None:
 
 
 def _ray_table(table: str, output: Path) -> None:
-    import pyarrow.csv
     import ray
 
     rows = ray.data.read_parquet(sorted(str(path) for path in Path(table).glob("*.parquet")))
@@ -138,11 +137,16 @@ def _ray_table(table: str, output: Path) -> None:
         compute=ray.data.ActorPoolStrategy(size=PROCESSES),
         num_cpus=0.5,
     )
-    options = pyarrow.csv.WriteOptions(include_header=False, delimiter=" ")
-    scored.write_csv(str(output / "parts"), arrow_csv_args_fn=lambda: {"write_options": options})
+    scored.write_csv(str(output / "parts"), arrow_csv_args_fn=_csv_arguments)
     with (output / "result.txt").open("wb") as out:
         for part in sorted((output / "parts").iterdir()):
             out.write(part.read_bytes())
+
+
+def _csv_arguments() -> dict[str, Any]:
+    import pyarrow.csv
+
+    return {"write_options": pyarrow.csv.WriteOptions(include_header=False, delimiter=" ")}
 
 
 PROGRAMS = {"joblib": with_joblib, "dask": with_dask, "ray": with_ray}
