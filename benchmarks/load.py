@@ -2,8 +2,9 @@
 Many runs at the same time, and what their gatekeepers cost: ``python -m benchmarks.load [runs] [executor]``.
 
 A DAG of one step with two shards, which take some seconds, is triggered so many times at once, under LocalExecutor and
-under Celery with two workers, with one triggerer and PostgreSQL. Ends with an error if a run ends otherwise than it
-should, or a row is missing or doubled.
+under Celery with two workers, with one triggerer and PostgreSQL. The shards are in a pool of their own, so that their
+gatekeepers find slots long before them, and wait. Ends with an error if a run ends otherwise than it should, or a row
+is missing or doubled.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DAG_SOURCE = """
 with DAG("load") as dag:
     ParallelRunOperator(
         task_id="step",
-        parallel_run_config=config(mini_batch_size=1),
+        parallel_run_config=config(mini_batch_size=1, compute_target=ComputeTarget(pool="shards")),
         inputs=[FileDataset("{{ dag_run.conf['place'] }}/items")],
         output="{{ dag_run.conf['place'] }}/out",
         arguments=["--place", "{{ dag_run.conf['place'] }}", "--pace", "0.5"],
@@ -41,6 +42,8 @@ with DAG("load") as dag:
 RUNS = 50
 SLOTS = 8
 """Tasks at once: fewer than gatekeepers, so that none of them may keep its slot."""
+SHARDS = 6
+"""Shards at once."""
 IDLE_S = 20
 LOOK_EVERY_S = 5
 UNFINISHED = ("running", "deferred", "queued", "scheduled", "up_for_reschedule")
@@ -105,6 +108,7 @@ def measure(executor: str, services: AirflowServices, runs: int) -> str:
     file.script(SCRIPT)
     file.write(DAG_SOURCE)
     services.wait_for_dag("load")
+    services.api.post("pools", {"name": "shards", "slots": SHARDS})
     triggerer = services.process("triggerer")
     begin = Cost.of(triggerer)
     time.sleep(IDLE_S)
@@ -163,7 +167,7 @@ def count_looks(folder: Path) -> int:
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
     chosen = sys.argv[2:] or EXECUTORS
-    print(f"{runs} runs at once, two shards each, {SLOTS} slots, {os.cpu_count()} cores", flush=True)
+    print(f"{runs} runs at once, two shards each, {SLOTS} slots, {SHARDS} of them for shards, {os.cpu_count()} cores", flush=True)
     print("| executor | all runs | idle triggerer, CPU s/s | gatekeepers in the triggerer | of it a run ", end="")
     print("| reads a second | times a gatekeeper takes a slot | of its life deferred | of the taken slots |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
