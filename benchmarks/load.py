@@ -167,7 +167,7 @@ def count_looks(folder: Path) -> int:
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
     chosen = sys.argv[2:] or EXECUTORS
-    print(f"{runs} runs at once, two shards each, {SLOTS} slots, {SHARDS} of them for shards, {os.cpu_count()} cores", flush=True)
+    print(f"{runs} runs at once, two shards each, {SLOTS} slots, {SHARDS} of them for shards, {os.cpu_count()} cores")
     print("| executor | all runs | idle triggerer, CPU s/s | gatekeepers in the triggerer | of it a run ", end="")
     print("| reads a second | times a gatekeeper takes a slot | of its life deferred | of the taken slots |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
