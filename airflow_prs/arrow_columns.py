@@ -58,11 +58,10 @@ def text_scalar(text: str) -> pa.StringScalar:
 
 def to_numbers(array: pa.Array) -> npt.NDArray[Any]:
     """
-    See numbers as numpy does, without a copy; read only.
+    See numbers as numpy does, without a copy; not to be changed.
 
     :param array: integers or floats without nulls.
     """
     import numpy as np
 
-    kind = np.dtype(array.type.to_pandas_dtype())
-    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * kind.itemsize)
+    return np.from_dlpack(array)

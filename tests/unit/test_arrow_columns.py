@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar, to_numbers
@@ -13,6 +13,7 @@ texts = st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), m
 numbers = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), st.booleans()))
 
 
+@settings(deadline=None)
 @given(texts)
 def test_texts(texts):
     array = of_texts(texts)
@@ -20,6 +21,7 @@ def test_texts(texts):
     assert array.equals(pa.array(texts, pa.string()))
 
 
+@settings(deadline=None)
 @given(numbers)
 def test_numbers_of_which_some_are_null(pairs):
     values = np.array([value for value, _ in pairs], np.int64)
@@ -40,6 +42,7 @@ def test_a_text_for_every_row():
     assert joined.to_pylist() == ["a-ü", "b-ü"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False)), st.integers(0, 3))
 def test_numbers_are_the_same_back_again(values, first):
     assert to_numbers(pa.array(values, pa.float64())[first:]).tolist() == values[first:]
