@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,3 +36,34 @@ def test_what_the_source_raises_is_raised_to_whoever_takes():
         list(map_ahead(str, source(), threads=2))
     with pytest.raises(OSError, match="gone"), one_ahead(source()) as made:
         list(made)
+
+
+def test_what_was_read_comes_in_the_order_of_the_paths():
+    gate = threading.Event()
+
+    def read(path):
+        gate.wait(10) if path == "0" else gate.set()
+        return path
+
+    paths = [str(number) for number in range(100)]
+    assert list(map_ahead(read, paths, threads=4)) == paths
+
+
+def test_no_more_is_read_than_what_is_taken_soon():
+    asked = iter(range(1000))
+    reader = map_ahead(str, map(str, asked), threads=4)
+    assert [next(reader) for _ in range(3)] == ["0", "1", "2"]
+    reader.close()
+    assert next(asked) < 50
+
+
+def test_a_file_that_cannot_be_read_ends_it_after_those_before():
+    def read(path):
+        if path == "5":
+            raise OSError(path)
+        return path
+
+    reader = map_ahead(read, map(str, range(100)), threads=4)
+    assert [next(reader) for _ in range(5)] == list("01234")
+    with pytest.raises(OSError, match="5"):
+        next(reader)
