@@ -90,8 +90,9 @@ def test_it_succeeds_at_once_where_there_are_no_shards(gatekeeper, tmp_path, sta
     assert gatekeeper.execute({"ti": Instance(str(empty.path))})["total"] == 0
 
 
-def test_without_a_supervisor_it_looks_less_and_less_often_but_twice_a_minute(look, states):
-    states["score.mini_batches_1"] = "queued"
+@pytest.mark.parametrize("state", ["running", "queued"])
+def test_without_a_supervisor_it_looks_less_and_less_often_but_twice_a_minute(look, states, state):
+    states["score.mini_batches_1"] = state
     waits = []
     for reschedules in (0, 5, 500):
         with pytest.raises(AirflowRescheduleException) as caught:
