@@ -129,26 +129,28 @@ def install(
     :raises InstallError: if it fails.
     """
     new = str(folder / "bin" / "python")
-    with tempfile.TemporaryDirectory(prefix="airflow_prs-") as scratch:
-        file = Path(scratch, "requirements.txt")
-        # as a file: pip and uv take options and ${VARIABLES} in it, and it may be longer than a command line
-        file.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-        make = [uv, "venv", "--python", python.executable] if uv else [python.executable, "-I", "-m", "venv"]
-        fill = [uv, "pip", "install", "--python", new] if uv else [new, "-I", "-m", "pip", "install", "--no-input"]
-        for command in ([*make, str(folder)], [*fill, "--requirement", str(file)]):
-            _run(command, cwd=scratch, environ=_cleaned(environ), lock=lock)
+    make = [uv, "venv", "--python", python.executable] if uv else [python.executable, "-I", "-m", "venv"]
+    fill = [uv, "pip", "install", "--python", new] if uv else [new, "-I", "-m", "pip", "install", "--no-input"]
+    # As a file: pip and uv take options and ${VARIABLES} in it, and it may be longer than a command line. Without a name,
+    # so that it is gone with us if we are killed.
+    with tempfile.TemporaryFile() as wanted:
+        wanted.write("".join(f"{line}\n" for line in requirements).encode())
+        wanted.flush()
+        for command in ([*make, str(folder)], [*fill, "--requirement", f"/dev/fd/{wanted.fileno()}"]):
+            _run(command, environ=_cleaned(environ), inherited=(lock, wanted.fileno()))
 
 
-def _run(command: Sequence[str], *, cwd: str, environ: Mapping[str, str], lock: int) -> None:
+def _run(command: Sequence[str], *, environ: Mapping[str, str], inherited: Sequence[int]) -> None:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=cwd,
+            # not where some project's settings for uv may lie
+            cwd="/",
             env=dict(environ),
-            pass_fds=(lock,),
+            pass_fds=inherited,
             start_new_session=True,
         )
         try:

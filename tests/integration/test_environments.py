@@ -298,11 +298,15 @@ def is_running(pid):
     return False
 
 
-def test_who_asks_after_a_kill_waits_for_the_installer_that_lives_on_and_begins_anew(root, slow_installer):
-    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(root)], env=slow_installer.environ)
+def test_who_asks_after_a_kill_waits_for_the_installer_that_lives_on_and_begins_anew(root, slow_installer, tmp_path):
+    temporaries = tmp_path / "temporaries"
+    temporaries.mkdir()
+    environ = {**slow_installer.environ, "TMPDIR": str(temporaries)}
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(root)], env=environ)
     slow_installer.started(1)
     builder.kill()
     builder.wait()
+    assert list(temporaries.iterdir()) == []
     is_waiting = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(
