@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from airflow_prs.dataset_paths import promote_path, promote_target, settle_path, settle_target
 from airflow_prs.errors import ConfigError
 from airflow_prs.mltable import read_mltable
-from airflow_prs.parameters import PipelineParameter, Promotion, find_parameters, promote
+from airflow_prs.parameters import Promotion
 from airflow_prs.records import InputKind
 from airflow_prs.row_filters import filter_from_plain, filter_problems, filter_to_plain
 from airflow_prs.table_rules import (
@@ -21,16 +22,12 @@ from airflow_prs.table_rules import (
     partition_by_problems,
     query_problems,
 )
-from airflow_prs.wording import shown, wrong
+from airflow_prs.wording import wrong
 
-PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
 NAME_ALLOWED = "letters, digits and underscores, no digit first"
-
-TARGET_ALLOWED = "the path of a folder, a template, a PipelineParameter, or what another task returns"
 
 _ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
 
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
 
 
@@ -50,7 +47,10 @@ class FileDataset:
     name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", _settle(self.path, _common_problems(self)))
+        path, problems = settle_path(self.path)
+        if problems := [*_common_problems(self), *problems]:
+            raise ConfigError(problems)
+        object.__setattr__(self, "path", path)
 
     def as_named_input(self, name: str) -> FileDataset:
         """Make the same dataset, known by a name."""
@@ -79,7 +79,7 @@ class FileDataset:
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path."""
-        return _promote_path(self)
+        return promote_path(self.path, _called(self))
 
     def __repr__(self) -> str:
         return _represent(type(self).__name__, self) + _named(self)
@@ -131,7 +131,8 @@ class TabularDataset:
         problems += dtypes_problems(self.dtypes)
         problems += filter_problems(self.filter)
         problems += partition_by_problems(self.partitioned_by, has_names=self.header is not False)
-        problems += _settle_target(self)
+        target, target_problems = settle_target(self.target)
+        problems += target_problems
         for option in ("columns", "dropped", "partitioned_by"):
             if isinstance(getattr(self, option), list):
                 object.__setattr__(self, option, tuple(getattr(self, option)))
@@ -143,12 +144,12 @@ class TabularDataset:
             problems += query_problems(self.sql, self.conn_id)
         elif self.kind not in {InputKind.PARQUET, InputKind.ARROW}:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
-        if self.kind is not InputKind.QUERY:
-            object.__setattr__(self, "path", _settle(self.path, problems))
-        elif problems:
+        path, path_problems = ((), []) if self.kind is InputKind.QUERY else settle_path(self.path)
+        problems += path_problems
+        if problems:
             raise ConfigError(problems)
-        else:
-            object.__setattr__(self, "path", ())
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "target", target)
 
     @classmethod
     def from_delimited_files(
@@ -325,7 +326,7 @@ class TabularDataset:
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path and target."""
-        return [*_promote_path(self), *_promote_target(self)]
+        return [*promote_path(self.path, _called(self)), *promote_target(self.target, _called(self))]
 
     def __repr__(self) -> str:
         if self.kind is InputKind.QUERY:
@@ -348,70 +349,11 @@ def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
     return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)
 
 
-def remote_scheme(path: str) -> str | None:
-    """Find the scheme of a URI that is not a local file, such as ``s3``."""
-    found = _SCHEME.match(path)
-    return found[1] if found and found[1].lower() != "file" else None
-
-
 def _as_lists(value: Any) -> Any:
     """Make lists of tuples and sets, as they come back from JSON."""
     if isinstance(value, set | frozenset):
         value = sorted(value, key=repr)  # the same on every host
     return [_as_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _settle(path: Any, problems: list[str]) -> Any:
-    settled = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
-    problems += _path_problems(settled)
-    if problems:
-        raise ConfigError(problems)
-    return settled
-
-
-def _each_path(value: Any) -> Iterator[Any]:
-    """Lists may hold lists, as when a task that returns a list stands in one."""
-    if _is_list(value):
-        for inner in value:
-            yield from _each_path(inner)
-    elif isinstance(value, str):
-        yield value.removeprefix("file://")
-    elif hasattr(value, "iter_references"):
-        yield value
-    elif isinstance(value, os.PathLike) or hasattr(value, "protocol"):
-        # the text of a universal path is its URI, of which fspath would keep the path alone
-        yield (str(value) if hasattr(value, "protocol") else os.fsdecode(value)).removeprefix("file://")
-    else:
-        yield value
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _path_problems(settled: Any) -> list[str]:
-    paths = settled if isinstance(settled, tuple) else (settled,)
-    if not paths:
-        return [f"path is an empty list; allowed: {PATH_ALLOWED}"]
-    return [problem for path in paths for problem in _problems_of_one(path)]
-
-
-def _problems_of_one(path: Any) -> list[str]:
-    if hasattr(path, "iter_references"):
-        return []
-    if isinstance(path, PipelineParameter):
-        default = path.default_value
-        values = default if isinstance(default, list) and default else [default]
-        return [f"path, the default of PipelineParameter {path.name!r}: {p}" for v in values for p in _text_problems(v)]
-    return [f"path {problem}" for problem in _text_problems(path)]
-
-
-def _text_problems(path: Any) -> list[str]:
-    if not isinstance(path, str) or not path.strip():
-        return [f"is {shown(path)}; allowed: {PATH_ALLOWED}"]
-    if scheme := remote_scheme(path):
-        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: local paths and mounted shares"]
-    return []
 
 
 def _common_problems(dataset: FileDataset | TabularDataset) -> list[str]:
@@ -442,32 +384,8 @@ def _require_name(name: str) -> str:
     return name
 
 
-def _promote_path(dataset: FileDataset | TabularDataset) -> list[Promotion]:
-    place = f"path of {dataset.name or 'a dataset'}"
-    schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
-    return [promote(parameter, place, schema, allowed=PATH_ALLOWED) for parameter in find_parameters(dataset.path)]
-
-
-def _promote_target(dataset: TabularDataset) -> list[Promotion]:
-    place = f"target of {dataset.name or 'a dataset'}"
-    schema = {"type": "string", "minLength": 1}
-    return [promote(parameter, place, schema, allowed=TARGET_ALLOWED) for parameter in find_parameters(dataset.target)]
-
-
-def _settle_target(dataset: TabularDataset) -> Iterator[str]:
-    """Make a path text, and say what is wrong with it."""
-    target = dataset.target
-    if target is None or hasattr(target, "iter_references"):
-        return
-    if isinstance(target, os.PathLike):
-        target = str(target) if hasattr(target, "protocol") else os.fsdecode(target)
-    value = target.default_value if isinstance(target, PipelineParameter) else target
-    if not isinstance(value, str) or not value.strip():
-        yield wrong("target", value, TARGET_ALLOWED)
-    elif scheme := remote_scheme(value):
-        yield f"target is {shown(value)}; {scheme}:// is not supported yet; allowed: a local path or a mounted share"
-    elif isinstance(target, str):
-        object.__setattr__(dataset, "target", target.removeprefix("file://"))
+def _called(dataset: FileDataset | TabularDataset) -> str:
+    return dataset.name or "a dataset"
 
 
 def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from airflow_prs.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset, TabularDataset, remote_scheme
+from airflow_prs.dataset_paths import remote_scheme
+from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import Promotion, combine_promotions, find_parameters, promote
 from airflow_prs.wording import shown, wrong

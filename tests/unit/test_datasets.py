@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_prs.datasets import FileDataset, TabularDataset, dataset_from_spec, remote_scheme
+from airflow_prs.dataset_paths import remote_scheme
+from airflow_prs.datasets import FileDataset, TabularDataset, dataset_from_spec
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import PipelineParameter
 
