@@ -131,8 +131,8 @@ def install(
     new = str(folder / "bin" / "python")
     make = [uv, "venv", "--python", python.executable] if uv else [python.executable, "-I", "-m", "venv"]
     fill = [uv, "pip", "install", "--python", new] if uv else [new, "-I", "-m", "pip", "install", "--no-input"]
-    # As a file: pip and uv take options and ${VARIABLES} in it, and it may be longer than a command line. Without a name,
-    # so that it is gone with us if we are killed.
+    # As a file: pip and uv take options and ${VARIABLES} in it, and it may be longer than a command line. Nameless, so
+    # that it is gone with us if we are killed.
     with tempfile.TemporaryFile() as wanted:
         wanted.write("".join(f"{line}\n" for line in requirements).encode())
         wanted.flush()
