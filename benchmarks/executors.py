@@ -57,8 +57,14 @@ def of_dags_test(folder: Path) -> list[Figures]:
     return figures
 
 
+def of_standalone(folder: Path) -> list[Figures]:
+    """Run it as the one command `airflow standalone` does, which chooses the LocalExecutor."""
+    with running_airflow(folder / "home", is_standalone=True) as services:
+        return measure(services, folder)
+
+
 def of_local(folder: Path) -> list[Figures]:
-    """Run it under LocalExecutor, with the services that `airflow standalone` starts."""
+    """Run it under LocalExecutor, each service started by a command of its own."""
     with running_airflow(folder / "home") as services:
         return measure(services, folder)
 
@@ -99,6 +105,7 @@ def work_seconds(output: Path) -> float:
 
 MEASURED: dict[str, Callable[[Path], list[Figures]]] = {
     "dags test": of_dags_test,
+    "standalone": of_standalone,
     "LocalExecutor": of_local,
     "CeleryExecutor": of_celery,
 }

@@ -121,20 +121,30 @@ class AirflowServices:
 
     :param home: its AIRFLOW_HOME, a new folder.
     :param without: services that are not started.
+    :param is_standalone: whether the one command `airflow standalone` makes the database and starts the services.
     :param environment: further variables for all of them.
     """
 
     def __init__(
-        self, home: Path, *, without: Iterable[str] = (), environment: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        without: Iterable[str] = (),
+        is_standalone: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home
-        self._services = {name: options for name, options in SERVICES.items() if name not in without}
+        self._without = set(without)
+        self._is_standalone = is_standalone
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
         self.port = free_port()
         self._keys = {
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            # Of the log servers that only `airflow standalone` starts.
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             **(environment or {}),
         }
         self._is_given_up = False
@@ -143,11 +153,15 @@ class AirflowServices:
 
     def start(self) -> None:
         """Make the database, start the services and wait until all are healthy."""
-        migration = self._start("migration", ["db", "migrate"])
-        assert migration.wait(_START_S) == 0, self.logs()
-        del self._processes["migration"]
-        for name, options in self._services.items():
-            self._start(name, [name, *options])
+        if self._is_standalone:
+            self._start("standalone", ["standalone"])
+        else:
+            migration = self._start("migration", ["db", "migrate"])
+            assert migration.wait(_START_S) == 0, self.logs()
+            del self._processes["migration"]
+            for name, options in SERVICES.items():
+                if name not in self._without:
+                    self._start(name, [name, *options])
         wait_until(self._is_healthy, self._complaint, _START_S, every=0.5)
 
     def restart(self, name: str) -> None:
@@ -155,7 +169,7 @@ class AirflowServices:
         process = self._processes[name]
         process.terminate()
         process.wait(_STOP_S)
-        self._start(name, [name, *self._services[name]])
+        self._start(name, [name, *SERVICES[name]])
 
     def process(self, name: str) -> psutil.Process:
         """Give the process of a service, for measurements."""
@@ -233,7 +247,7 @@ class AirflowServices:
             self.api.log_in()
         except (ApiError, URLError, ConnectionError, TimeoutError):
             return False
-        parts = [part for name, part in health.items() if part and (name != "triggerer" or name in self._services)]
+        parts = [part for name, part in health.items() if part and name not in self._without]
         return all(part["status"] == "healthy" for part in parts)
 
     def _complaint(self) -> str:
@@ -303,4 +317,6 @@ def service_environment(service: str, home: Path, port: int) -> dict[str, str]:
         "WORKERS__MIN_HEARTBEAT_INTERVAL": 2,
     }
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    # `airflow standalone` looks for the command of the same installation there.
+    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
     return {**kept, "AIRFLOW_HOME": str(home), **{f"AIRFLOW__{name}": str(value) for name, value in ours.items()}}
