@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
@@ -94,7 +93,6 @@ class Here:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
         ours = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOSTNAME": socket.gethostname(),
             "AIRFLOW_HOME": str(self.home),
             # What an image and a network of its own do for a container.
             "AIRFLOW__API__PORT": self._ports["8080"],
