@@ -183,7 +183,8 @@ class Forwarder:
 
 def _to(port: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
+        # A handler that is cancelled when all end would be reported as if it had failed.
+        with suppress(OSError, asyncio.CancelledError):
             answers, questions = await asyncio.open_connection("127.0.0.1", port)
             await asyncio.gather(_pass_on(reader, questions), _pass_on(answers, writer))
 
