@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -198,8 +199,10 @@ class AirflowServices:
 
     def stop(self) -> None:
         """End the services and whatever they have started."""
+        # `airflow standalone` ends its services for Ctrl-C alone.
+        number = signal.SIGINT if self._is_standalone else signal.SIGTERM
         for process in self._processes.values():
-            process.terminate()
+            process.send_signal(number)
         _, alive = psutil.wait_procs(self.processes(), timeout=_STOP_S)
         while alive:
             for process in alive:
