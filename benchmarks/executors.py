@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_prs.run_folder.folder import earlier_runs
-from tests.airflow_services import AirflowServices, running_airflow, service_environment, wait_until
+from tests.airflow_services import AirflowServices, running_airflow, service_environment
 from tests.celery_cluster import celery_cluster
 
 DAG_ID = "example_digits"
@@ -86,12 +86,8 @@ def measure(services: AirflowServices, folder: Path) -> list[Figures]:
 def run(services: AirflowServices, output: Path) -> Figures:
     """Trigger a run, and wait for its end."""
     began = time.monotonic()
-    body = {"logical_date": None, "conf": {"folder": str(output)}}
-    path = f"dags/{DAG_ID}/dagRuns/{services.api.post(f'dags/{DAG_ID}/dagRuns', body)['dag_run_id']}"
-    ends = {"success", "failed"}
-    wait_until(lambda: services.api.get(path)["state"] in ends, services.logs, 600)
+    path = services.run(DAG_ID, {"folder": str(output)})
     took = time.monotonic() - began
-    assert services.api.get(path)["state"] == "success", services.logs()
     tasks = services.api.get(f"{path}/taskInstances", limit=100)["task_instances"]
     hosts = {task["hostname"] for task in tasks if task["task_id"] == "read_digits.mini_batches"}
     return Figures(took, work_seconds(output), len(hosts))

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow_prs.run_folder.folder import RunFolder
 from benchmarks.comparing import Comparison
 from benchmarks.shards import PROCESSES, new_folder, shard_s, work_s
-from tests.airflow_services import AirflowServices, running_airflow, wait_until
+from tests.airflow_services import running_airflow
 from tests.dag_runs import DagFile
 
 BUSY = """
@@ -74,22 +74,9 @@ def under_a_scheduler_s() -> float:
         file.script(SLEEP)
         file.script(json.dumps(heavy_first()), "seconds.json")
         file.write(DAG_SOURCE.format(shards=SHARDS, processes=PROCESSES, output=str(output), mini_batches=SLEEPS))
-        _run_to_the_end(services, "heavy_tail")
+        services.wait_for_dag("heavy_tail")
+        services.run("heavy_tail", seconds=_RUN_S)
         return work_s(_run_folder(output))
-
-
-def _run_to_the_end(services: AirflowServices, dag_id: str) -> None:
-    services.wait_for_dag(dag_id)
-    run_id = services.api.post(f"dags/{dag_id}/dagRuns", {"logical_date": None})["dag_run_id"]
-
-    def state() -> str:
-        services.check()
-        found = services.api.get(f"dags/{dag_id}/dagRuns/{run_id}")["state"]
-        return found if found in {"success", "failed"} else ""
-
-    ended = wait_until(state, f"the run of {dag_id}", _RUN_S, every=1)
-    if ended != "success":
-        raise RuntimeError(f"the run of {dag_id} {ended}:\n{services.logs()}")
 
 
 def _run_folder(output: Path) -> RunFolder:

@@ -35,6 +35,7 @@ HEARTBEAT_TIMEOUT_S = 20
 _START_S = 180
 _STOP_S = 20
 _CALL_S = 60
+_RUN_S = 300
 _TRIES = 5
 
 
@@ -143,7 +144,7 @@ class AirflowServices:
         self._keys = {
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-            # Of the log servers that only `airflow standalone` starts.
+            # Of the servers of logs, which Celery's workers need, and `airflow standalone` starts in any case.
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             **(environment or {}),
@@ -229,6 +230,24 @@ class AirflowServices:
             return dag_id in known
 
         wait_until(is_parsed, lambda: f"the DAG {dag_id}: {self.api.get('importErrors')}")
+
+    def run(self, dag_id: str, conf: Mapping[str, Any] | None = None, *, seconds: float = _RUN_S) -> str:
+        """
+        Trigger a run as the UI does, and wait until it has succeeded.
+
+        :return: its path in the API.
+        """
+        runs = f"dags/{dag_id}/dagRuns"
+        path = f"{runs}/{self.api.post(runs, {'logical_date': None, 'conf': dict(conf or {})})['dag_run_id']}"
+
+        def end() -> str:
+            self.check()
+            state = self.api.get(path)["state"]
+            return state if state in {"success", "failed"} else ""
+
+        ended = wait_until(end, lambda: f"the end of {path}:\n{self.logs()}", seconds)
+        assert ended == "success", f"{path} {ended}:\n{self.logs()}"
+        return path
 
     def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:

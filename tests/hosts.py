@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from tests.airflow_services import wait_until, with_luck
-from tests.servers import lacking
+from tests.lacking import lacking
 
 _FIRST_PROCESS = """
 hostname "$1"

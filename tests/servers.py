@@ -10,26 +10,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import pytest
-
 from tests.airflow_services import free_port, wait_until
+from tests.lacking import lacking
 
 POSTGRES = os.environ.get("TEST_POSTGRES", "postgres://postgres@localhost:5432/test")
 REDIS = os.environ.get("TEST_REDIS", "redis://127.0.0.1:6379")
 _SUPERUSER = "postgres"
 _STARTS_S = 30
 _DATABASES = 16
-
-
-def lacking(reason: str) -> NoReturn:
-    """Fail where every test must run; skip, with the reason, on somebody's own machine."""
-    if os.environ.get("CI"):
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @contextmanager
@@ -143,7 +135,7 @@ def _reserve(server: str) -> tuple[str, Any]:
             if client.dbsize() == 0 and client.set("airflow_prs", "tests", nx=True):
                 return url, client
         client.close()
-    lacking(f"Redis at {server} has no empty database")
+    return lacking(f"Redis at {server} has no empty database")
 
 
 @contextmanager

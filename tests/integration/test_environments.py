@@ -24,6 +24,7 @@ from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError
 from airflow_prs.node.environments import ensure_environment, missing_module_hint
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
+from tests.lacking import lacking
 from tests.shards import Tries, make_config, read_rows
 from tests.shards import make_plan as make_shard
 
@@ -82,9 +83,7 @@ def of(wheels):
 @pytest.fixture(params=["uv", pytest.param("pip", marks=pytest.mark.slow)])
 def method(request):
     if request.param == "uv" and not shutil.which("uv", path=variables()["PATH"]):
-        if os.environ.get("CI") == "true":
-            pytest.fail("uv is missing; `make venv` installs it")
-        pytest.skip("uv is not installed")
+        lacking("uv is missing; `make venv` installs it")
     return request.param
 
 
@@ -374,11 +373,9 @@ def second_python():
     found += [str(path) for name in PYTHONS for path in sorted(siblings.glob(f"*/bin/{name}"))]
     versions = {version_of(path): path for path in found if path}
     others = {version: path for version, path in versions.items() if version not in {None, sys.version_info[:2]}}
-    if others:
-        return others[min(others)]
-    if os.environ.get("CI") == "true":
-        pytest.fail("there is no second Python from 3.9 to 3.13; install one")
-    pytest.skip("there is no second Python from 3.9 to 3.13")
+    if not others:
+        lacking("there is no second Python from 3.9 to 3.13; install one")
+    return others[min(others)]
 
 
 def version_of(python):
@@ -401,7 +398,7 @@ def interpreter(request, shared_root):
         # the newest Python that pandas 1.5 was made for is 3.11
         python = request.getfixturevalue("second_python")
         if version_of(python) >= (3, 12):
-            pytest.skip("pandas 1.5 needs a Python from 3.9 to 3.11")
+            lacking("pandas 1.5 needs a Python from 3.9 to 3.11; install one")
         environment = Environment.from_pip(["pandas==1.5.3"], python=python)
     return ensure_environment(environment, shared_root, logging.getLogger(__name__).info, environ=variables())
 

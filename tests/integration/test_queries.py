@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -17,8 +16,8 @@ from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.plan.queries import export_query
 from airflow_prs.records import RunIdentity
-
-POSTGRES = os.environ.get("TEST_POSTGRES", "postgres://postgres@localhost:5432/test")
+from tests.lacking import lacking
+from tests.servers import POSTGRES
 
 
 def export(tmp_path, *batches, columns=("a",)):
@@ -131,7 +130,7 @@ def what_is_missing():
 def postgres():
     """Give Airflow a connection to a database; without one fail on CI, and skip elsewhere."""
     if (missing := what_is_missing()) is not None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+        lacking(missing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_TEST_QUERIES", POSTGRES)
         yield "test_queries"

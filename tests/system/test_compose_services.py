@@ -19,7 +19,8 @@ from airflow_prs.run_folder.folder import earlier_runs
 from tests import compose_file
 from tests.airflow_services import free_port, wait_until
 from tests.compose_file import ROOT, airflow_services, health_command, read_env
-from tests.servers import fresh_database, lacking
+from tests.lacking import lacking
+from tests.servers import fresh_database
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 pytest.importorskip("airflow.providers.celery", reason="the image has the locked versions")

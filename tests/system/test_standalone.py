@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_services import running_airflow, wait_until
+from tests.airflow_services import running_airflow
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
-RUN_S = 300
 
 
 @pytest.fixture
@@ -26,12 +25,9 @@ def standalone(tmp_path):
 def test_an_example_runs_and_the_form_of_the_ui_chooses_its_nodes(standalone, tmp_path):
     shutil.copytree(EXAMPLES, standalone.dags / "examples")
     standalone.wait_for_dag("example_digits")
-    conf = {"folder": str(tmp_path / "digits"), "node_count": 3}
-    runs = "dags/example_digits/dagRuns"
 
-    run = f"{runs}/{standalone.api.post(runs, {'logical_date': None, 'conf': conf})['dag_run_id']}"
+    run = standalone.run("example_digits", {"folder": str(tmp_path / "digits"), "node_count": 3})
 
-    wait_until(lambda: standalone.api.get(run)["state"] in {"success", "failed"}, standalone.logs, RUN_S)
     tasks = standalone.api.get(f"{run}/taskInstances", limit=100)["task_instances"]
     states = {(task["task_id"], task["map_index"]): task["state"] for task in tasks}
     assert set(states.values()) == {"success"}, states
