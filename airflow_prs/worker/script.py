@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+CONTEXT = "mini_batch_context"
 
 
 class EntryScriptError(Exception):
@@ -85,7 +86,8 @@ class Script:
         if run is None:
             raise EntryScriptError(f"{name} has no function run(mini_batch)")
         self._run: Callable[..., Any] = run
-        self.takes_context = _takes_context(run, name)
+        self._call_run = _way_to_call(run, name)
+        self.takes_context = self._call_run is not _without_context
         self.is_async = _is_async(run)
         has_async = any(function is not None and _is_async(function) for function in (self._init, run, self._shutdown))
         self._loop = make_loop() if has_async else None
@@ -104,7 +106,7 @@ class Script:
 
     def run(self, mini_batch: Any, context: MiniBatchContext | None) -> Any:
         """Let the script work on a mini-batch; the context is for those that take one."""
-        return self._run(mini_batch, context) if self.takes_context else self._run(mini_batch)
+        return self._call_run(self._run, mini_batch, context)
 
     def shutdown(self) -> None:
         """Let the script tidy up; its results are safe by then, so a failure is only logged."""
@@ -196,19 +198,43 @@ def _function(module: ModuleType, name: str, script: str) -> Callable[..., Any] 
     return found
 
 
-def _takes_context(run: Callable[..., Any], script: str) -> bool:
-    """Whether run() has a place for a second argument; an error if it cannot be called at all."""
+def _with_context(run: Callable[..., Any], mini_batch: Any, context: MiniBatchContext | None) -> Any:
+    return run(mini_batch, context)
+
+
+def _with_named_context(run: Callable[..., Any], mini_batch: Any, context: MiniBatchContext | None) -> Any:
+    return run(mini_batch, mini_batch_context=context)
+
+
+def _without_context(run: Callable[..., Any], mini_batch: Any, context: MiniBatchContext | None) -> Any:  # noqa: ARG001
+    return run(mini_batch)
+
+
+def _way_to_call(run: Callable[..., Any], script: str) -> Callable[..., Any]:
+    """Find out whether run() takes the context, and how; an error if it cannot be called at all."""
     try:
-        parameters = inspect.signature(run).parameters.values()
+        signature = inspect.signature(run)
     except ValueError:
-        return False  # compiled code may hide its signature
-    places = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
-    required = [p for p in parameters if p.default is p.empty and p.kind in (*POSITIONAL, p.KEYWORD_ONLY)]
-    is_callable = not any(p.kind is p.KEYWORD_ONLY for p in required) and len(required) <= 2  # noqa: PLR2004
-    if not is_callable or not (places or takes_any):
+        return _without_context  # compiled code may hide its signature
+    call = _find_way(list(signature.parameters.values()))
+    try:
+        call(signature.bind, None, None)
+    except TypeError:
         raise EntryScriptError(
-            f"run{inspect.signature(run)} in {script} cannot be called: "
+            f"run{signature} in {script} cannot be called: "
             "it must be run(mini_batch) or run(mini_batch, mini_batch_context)"
-        )
-    return takes_any or len(places) > 1
+        ) from None
+    return call
+
+
+def _find_way(parameters: list[inspect.Parameter]) -> Callable[..., Any]:
+    """Tell the context's place from those of options, such as ``threshold=0.5``, that the script has for itself."""
+    places = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
+    second = places[1] if len(places) > 1 else None
+    if second is not None and (second.name == CONTEXT or second.default is None or second.default is second.empty):
+        return _with_context
+    if any(p.name == CONTEXT and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in parameters):
+        return _with_named_context
+    if second is None and any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return _with_context
+    return _without_context

@@ -28,6 +28,12 @@ def load(tmp_path):
     return write_and_load
 
 
+def returned(script, context):
+    """What run() returns for a mini-batch 'a'."""
+    result = script.run("a", context)
+    return script.complete(result) if script.is_async else result
+
+
 def test_a_script_without_init_and_shutdown_runs(load):
     script = load("def run(mini_batch): return mini_batch")
     script.init()
@@ -43,15 +49,58 @@ def test_a_script_without_init_and_shutdown_runs(load):
         "*arguments",
         "mini_batch, *rest",
         "mini_batch, context, *, x=1",
+        "mini_batch, context, threshold=0.5",
+        "mini_batch, mini_batch_context=False",
+        "mini_batch, mini_batch_context=False, /",
+        "mini_batch, threshold=0.5, mini_batch_context=None",
+        "mini_batch, *, mini_batch_context",
+        "mini_batch, *, threshold=0.5, mini_batch_context=None",
     ],
 )
-def test_run_gets_the_context_where_it_has_a_place_for_it(load, parameters):
-    assert load(f"def run({parameters}): return 'run'").takes_context
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_run_gets_the_context_where_it_has_a_place_for_it(load, parameters, kind):
+    script = load(f"{kind} run({parameters}): return locals()")
+    assert script.takes_context
+    values = returned(script, "context").values()
+    assert "context" in values or ("context",) in values or ("a", "context") in values
+    assert 0.5 in values or "threshold" not in parameters
 
 
-@pytest.mark.parametrize("parameters", ["mini_batch", "mini_batch, **options", "mini_batch, *, x=1"])
-def test_run_gets_the_mini_batch_alone_where_it_takes_no_more(load, parameters):
-    assert not load(f"def run({parameters}): return 'run'").takes_context
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "mini_batch",
+        "mini_batch, **options",
+        "mini_batch, *, x=1",
+        "mini_batch, threshold=0.5",
+        "mini_batch, threshold=0.5, model=None",
+        "mini_batch, threshold=0.5, *rest",
+        "mini_batch, is_fast=False, /",
+        "mini_batch, *, context=None",
+    ],
+)
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_run_gets_the_mini_batch_alone_where_it_takes_no_more(load, parameters, kind):
+    script = load(f"{kind} run({parameters}): return locals()")
+    assert not script.takes_context
+    assert "context" not in returned(script, "context").values()
+
+
+@pytest.mark.parametrize(
+    ("decoration", "takes_context"),
+    [
+        ("run = functools.partial(score, threshold=0.5)", False),
+        ("run = functools.partial(score, 'model')", True),
+        ("run = functools.lru_cache(score)", True),
+        ("@functools.wraps(score)\ndef run(*given, **named): return score(*given, **named)", True),
+        ("class Scorer:\n    def __call__(self, mini_batch, threshold=0.5): return threshold\nrun = Scorer()", False),
+        ("class Scorer:\n    def score(self, mini_batch, context): return context\nrun = Scorer().score", True),
+    ],
+)
+def test_what_stands_for_run_is_asked_in_the_same_way(load, decoration, takes_context):
+    script = load(f"import functools\ndef score(mini_batch, threshold, model=None): return threshold\n{decoration}")
+    assert script.takes_context is takes_context
+    script.run("a", "context")
 
 
 @pytest.mark.parametrize("parameters", ["", "one, two, three", "mini_batch, *, needed", "**options"])
