@@ -215,7 +215,7 @@ def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings) -> None:
         level=settings.config.logging_level,
         send_log=lambda lines: _append(log, lines),
     )
-    entry_script.offer_names([script_folder, source])
+    entry_script.offer_names()
     azureml_core.offer_names(dict(settings.side_inputs))
 
 

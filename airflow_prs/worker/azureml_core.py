@@ -7,12 +7,13 @@ log a metric, which write to the log. There is nothing else of azureml.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
+
+# Relative, as this package has another name where it is at work.
+from . import stand_ins  # noqa: TID252
 
 _log = logging.getLogger("azureml")
 
@@ -58,20 +59,11 @@ class Run:
 
 def offer_names(side_inputs: dict[str, str]) -> None:
     """
-    Make ``azureml.core`` importable where azureml-core is not installed.
+    Make ``azureml.core`` importable where there is none: neither azureml-core nor a package of the user's.
 
     :param side_inputs: name to local path.
     """
     _paths.update(side_inputs)
-    if importlib.util.find_spec("azureml") is not None and importlib.util.find_spec("azureml.core") is not None:
-        return
-    modules = {name: ModuleType(name) for name in ("azureml.core", "azureml.core.model", "azureml.core.run")}
-    if importlib.util.find_spec("azureml") is None:
-        modules["azureml"] = ModuleType("azureml")
-        modules["azureml"].__path__ = []
-    for name, module in modules.items():
-        module.Model, module.Run = Model, Run  # type: ignore[attr-defined]
-        sys.modules[name] = module
-    core = modules["azureml.core"]
-    core.__path__ = []
-    core.model, core.run = modules["azureml.core.model"], modules["azureml.core.run"]  # type: ignore[attr-defined]
+    names = {"Model": Model, "Run": Run}
+    contents = {"azureml": {}, "azureml.core": names, "azureml.core.model": names, "azureml.core.run": names}
+    sys.meta_path.append(stand_ins.StandIns(contents))

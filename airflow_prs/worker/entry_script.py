@@ -7,7 +7,6 @@ exceptions from the last one.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 import os
@@ -15,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+# Relative, as this package has another name where it is at work.
+from . import stand_ins  # noqa: TID252
+
 OUR_NAME = "airflow_prs.entry_script"
-NAMES = ("azureml_user.parallel_run", OUR_NAME, "entry_script")
+NAMES = ("azureml_user.parallel_run", "entry_script")
 
 LOG_BATCH_S = 0.2
 LOG_BATCH_CHARACTERS = 64 * 1024
@@ -177,25 +178,13 @@ def fill_in(
     entry_script.logger.addHandler(handler)
 
 
-def offer_names(script_folders: list[str]) -> None:
+def offer_names() -> None:
     """
     Make EntryScript importable under every name that scripts know it by, the exceptions under ours.
 
-    :param script_folders: where a file ``entry_script.py`` is the user's own and comes first.
+    A module of the user's comes first, but for our name: an airflow_prs that is installed knows nothing of this process.
     """
-    for name in NAMES:
-        if not any(os.path.isfile(os.path.join(folder, f"{name}.py")) for folder in script_folders):
-            _offer(name)
-
-
-def _offer(name: str) -> None:
-    module = ModuleType(name, __doc__)
-    module.EntryScript = EntryScript  # type: ignore[attr-defined]
-    if name == OUR_NAME:
-        module.NotRetryable, module.RetryAfter = NotRetryable, RetryAfter  # type: ignore[attr-defined]
-    sys.modules[name] = module
-    package, _, child = name.rpartition(".")
-    if package and package not in sys.modules and importlib.util.find_spec(package) is None:
-        parent = sys.modules[package] = ModuleType(package)
-        parent.__path__ = []
-        setattr(parent, child, module)
+    ours = {OUR_NAME: {"EntryScript": EntryScript, "NotRetryable": NotRetryable, "RetryAfter": RetryAfter}}
+    theirs = {name: {"EntryScript": EntryScript} for name in NAMES}
+    sys.meta_path.insert(0, stand_ins.StandIns(ours))
+    sys.meta_path.append(stand_ins.StandIns({"airflow_prs": {}, **ours, "azureml_user": {}, **theirs}))

@@ -107,7 +107,7 @@ def _set_the_scene(setup: dict[str, Any], supervisor: channel.Channel) -> None:
         level=setup["logging_level"],
         send_log=send_log,
     )
-    entry_script.offer_names([folder, setup["source"]])
+    entry_script.offer_names()
     azureml_core.offer_names(setup["side_inputs"])
 
 
@@ -127,4 +127,5 @@ if __name__ == "__main__":
     sys.exit(main())
 if __name__ == "__mp_main__":
     # A process that the user's multiprocessing has spawned: it imports the entry script, which asks for these names.
-    entry_script.offer_names(sys.path)
+    entry_script.offer_names()
+    azureml_core.offer_names({})

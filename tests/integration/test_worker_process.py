@@ -229,6 +229,7 @@ def test_the_script_may_spawn_processes_of_its_own(start):
     script = (
         "import multiprocessing\n"
         "from azureml_user.parallel_run import EntryScript\n"
+        "from azureml.core import Model\n"
         "def size(path): return len(path)\n"
         "def run(mini_batch):\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"

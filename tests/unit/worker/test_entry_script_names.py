@@ -1,4 +1,5 @@
 import importlib
+import importlib.util
 import logging
 import pickle
 import sys
@@ -11,7 +12,7 @@ from airflow_prs.worker import azureml_core, entry_script
 
 @pytest.fixture(autouse=True)
 def _as_it_was():
-    modules, path = dict(sys.modules), sys.path[:]
+    modules, path, finders = dict(sys.modules), sys.path[:], sys.meta_path[:]
     entry_script.EntryScript._only = None
     yield
     entry_script.EntryScript._only = None
@@ -24,7 +25,8 @@ def _as_it_was():
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]
     sys.modules.update(modules)
-    sys.path[:] = path
+    sys.path[:], sys.meta_path[:] = path, finders
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -95,12 +97,12 @@ def test_outside_a_worker_process_it_can_be_used_as_well():
 
 @pytest.mark.parametrize("name", ["azureml_user.parallel_run", "entry_script", "airflow_prs.entry_script"])
 def test_scripts_import_it_under_every_name_of_the_original(name):
-    entry_script.offer_names([])
+    entry_script.offer_names()
     assert importlib.import_module(name).EntryScript is entry_script.EntryScript
 
 
 def test_the_exceptions_are_importable_under_our_name():
-    entry_script.offer_names([])
+    entry_script.offer_names()
     module = importlib.import_module("airflow_prs.entry_script")
     assert (module.NotRetryable, module.RetryAfter) == (public.NotRetryable, public.RetryAfter)
     assert not hasattr(importlib.import_module("azureml_user.parallel_run"), "NotRetryable")
@@ -117,11 +119,42 @@ def test_a_wait_that_is_none_is_refused(seconds):
         public.RetryAfter(seconds)
 
 
-def test_a_users_own_file_of_that_name_wins(tmp_path):
-    (tmp_path / "entry_script.py").write_text("EntryScript = 'mine'")
+@pytest.mark.parametrize("name", ["azureml_user.parallel_run", "entry_script", "azureml.core", "azureml.core.model"])
+@pytest.mark.parametrize("is_package", [True, False])
+def test_a_module_of_the_users_own_beside_the_script_wins(tmp_path, name, is_package):
+    file = tmp_path / name.replace(".", "/") / "__init__.py" if is_package else tmp_path / f"{name.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for folder in file.relative_to(tmp_path).parents[:-1]:
+        (tmp_path / folder / "__init__.py").touch()
+    file.write_text("EntryScript = Model = 'mine'")
+    entry_script.offer_names()
+    azureml_core.offer_names({})
     sys.path.insert(0, str(tmp_path))
-    entry_script.offer_names([str(tmp_path)])
-    assert importlib.import_module("entry_script").EntryScript == "mine"
+    assert importlib.import_module(name).EntryScript == "mine"
+
+
+@pytest.mark.parametrize("missing", ["azureml.core.model", "azureml_user.parallel_run"])
+@pytest.mark.parametrize("has_init", [True, False])
+def test_what_a_package_of_the_users_own_does_not_have_is_offered_beside_it(tmp_path, missing, has_init):
+    folder = tmp_path / missing.partition(".")[0]
+    folder.mkdir()
+    (folder / "colours.py").write_text("blue = 'mine'")
+    if has_init:
+        (folder / "__init__.py").write_text("here = 'mine'")
+    entry_script.offer_names()
+    azureml_core.offer_names({})
+    sys.path.insert(0, str(tmp_path))
+    assert importlib.import_module(f"{folder.name}.colours").blue == "mine"
+    assert importlib.import_module(missing).__name__ == missing
+    assert hasattr(importlib.import_module(folder.name), missing.split(".")[1])
+
+
+@pytest.mark.parametrize("name", ["azureml", "azureml.core.run", "azureml_user", "entry_script"])
+def test_libraries_may_ask_whether_there_is_a_module(name):
+    entry_script.offer_names()
+    azureml_core.offer_names({})
+    importlib.import_module(name)
+    assert importlib.util.find_spec(name).name == name
 
 
 def test_a_model_is_the_side_input_of_its_name():
