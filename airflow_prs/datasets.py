@@ -24,10 +24,12 @@ from airflow_prs.table_rules import (
 )
 from airflow_prs.wording import wrong
 
-NAME_ALLOWED = "letters, digits and underscores, no digit first"
+NAME_ALLOWED = "letters, digits, '-', '_' and '.', at most 200, neither '-' nor '.' first"
 
 _ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+"""Those of registered models; plan makes folders of these names."""
 _KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
 
 
@@ -375,7 +377,7 @@ def _is_partition_format(form: Any) -> bool:
 
 
 def _is_name(name: Any) -> bool:
-    return isinstance(name, str) and name.isascii() and name.isidentifier()
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def _require_name(name: str) -> str:

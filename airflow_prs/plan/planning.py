@@ -158,8 +158,8 @@ def _export_queries(
         if request.run_query is None:
             raise ConfigError([f"input {name!r} is a query; allowed where no Airflow is at hand: files"])
         batches = request.run_query(str(dataset.sql), str(dataset.conn_id))
-        # A name holds no dot, so this is no copy of another input.
-        place = name if dataset.partitioned_by is None else f"{name}.rows"
+        # A name holds no '~', so this is no copy of another input.
+        place = name if dataset.partitioned_by is None else f"{name}~rows"
         path, checksum = export_query(name, batches, folder.names.inputs / place)
         known[name] = describe(dataset), Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
         exported = TabularDataset.from_parquet_files(path).as_named_input(name)

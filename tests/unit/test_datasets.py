@@ -110,6 +110,17 @@ def test_a_task_that_returned_nothing_is_an_error():
         dataset_from_spec({**spec, "path": None})
 
 
+@pytest.mark.parametrize("name", ["iris-prs.v2", "digits", "_x", "2024-model", "a..b", "a.", "x" * 200])
+def test_a_dataset_may_be_called_as_a_registered_model(name):
+    assert FileDataset("a").as_named_input(name).name == name
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "-x", "a/b", "../a", "a\n", "é", "a~rows", "a b", "x" * 201, 3])
+def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
+    with pytest.raises(ConfigError, match="name is"):
+        FileDataset("a").as_named_input(name)
+
+
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
@@ -123,7 +134,7 @@ def test_a_task_that_returned_nothing_is_an_error():
         (lambda: FileDataset("a", "/{u}/{u}"), "partition_format is '/{u}/{u}'"),
         (lambda: FileDataset("a", "/{u"), "partition_format is '/{u'"),
         (lambda: FileDataset("a", "/{u}/{}"), "partition_format is '/{u}/{}'"),
-        (lambda: FileDataset("a").as_named_input("a b"), "name is 'a b'; allowed: letters, digits and underscores"),
+        (lambda: FileDataset("a").as_named_input("a b"), "name is 'a b'; allowed: letters, digits, '-', '_' and '.'"),
         (lambda: FileDataset("a").as_named_input(""), "name is ''"),
         (lambda: FileDataset("a", name="../x"), "name is '../x'"),
         (lambda: TabularDataset.from_delimited_files("a", "||"), "separator is '||'; allowed: one character"),
