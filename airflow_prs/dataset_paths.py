@@ -22,6 +22,12 @@ def remote_scheme(path: str) -> str | None:
     return found[1] if found and found[1].lower() != "file" else None
 
 
+def without_file_scheme(path: str) -> str:
+    """Make a path of the URI of a local file; other text stays as it is."""
+    found = _SCHEME.match(path)
+    return path[found.end() :] if found and found[1].lower() == "file" else path
+
+
 def settle_path(path: Any) -> tuple[Any, list[str]]:
     """
     Make text of paths, and one flat tuple of lists of them.
@@ -89,7 +95,7 @@ def _as_text(value: Any) -> Any:
         value = str(value)
     elif isinstance(value, os.PathLike):
         value = os.fsdecode(value)
-    return value.removeprefix("file://") if isinstance(value, str) else value
+    return without_file_scheme(value) if isinstance(value, str) else value
 
 
 def _path_problems(settled: Any) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow_prs.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.dataset_paths import remote_scheme
+from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
@@ -149,6 +149,8 @@ def _dataset(path: str, kind: str) -> FileDataset | TabularDataset:
 
 
 def _side_inputs(given: Sequence[str], problems: list[str]) -> Iterator[FileDataset]:
+    names = [pair.partition("=")[0] for pair in given]
+    problems += [f"--side-input {name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
     for pair in given:
         name, _, path = pair.partition("=")
         try:
@@ -161,4 +163,4 @@ def _from_here(path: str) -> str:
     """Let a path begin in the working directory, as everything in a shell does; a slash at its end stays."""
     if not path or remote_scheme(path):
         return path
-    return os.path.join(os.getcwd(), os.path.expanduser(path.removeprefix("file://")))  # noqa: PTH109, PTH111, PTH118
+    return os.path.join(os.getcwd(), os.path.expanduser(without_file_scheme(path)))  # noqa: PTH109, PTH111, PTH118

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_prs.arguments import may_need_no_inputs
+from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.errors import PrsError
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
@@ -100,7 +101,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
     run.add_argument("config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
     _add_inputs(run)
-    run.add_argument("--output", metavar="FOLDER", help="folder of the result; the run folder lies in it, too")
+    run.add_argument("--output", type=_local, metavar="FOLDER", help="folder of the result; the run folder lies in it, too")
     run.add_argument(
         "--nodes",
         type=_count,
@@ -166,6 +167,14 @@ def _add_command(
     )
     command.set_defaults(parser=command)
     return command
+
+
+def _local(text: str) -> str:
+    if scheme := remote_scheme(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {scheme}:// is not supported yet; allowed: a local folder, or one on a mounted share"
+        )
+    return without_file_scheme(text)
 
 
 def _count(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from airflow_prs.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.dataset_paths import remote_scheme
+from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.parameters import Promotion, combine_promotions, find_parameters, promote
@@ -188,10 +188,8 @@ def _output_problems(config: ParallelRunConfig, output: Any) -> Iterator[str]:
             yield "output is missing; it may be left out with output_action='summary_only' only"
         return
     if hasattr(output, "protocol") or isinstance(output, str):
-        if scheme := remote_scheme(str(output)):
-            yield f"output is {shown(str(output))}; {scheme}:// is not supported yet; allowed: a local path, or a share"
-        elif is_plain_text(output):
-            yield from absolute_problems(output)
+        if remote_scheme(str(output)) or is_plain_text(output):
+            yield from absolute_problems(str(output))
     elif isinstance(output, os.PathLike):
         yield from absolute_problems(os.fspath(output))
     elif not (hasattr(output, "iter_references") or list(find_parameters(output))):
@@ -205,7 +203,9 @@ def is_plain_text(value: Any) -> bool:
 
 def absolute_problems(output: str) -> Iterator[str]:
     """Find what is wrong with a rendered output: each node would read a relative path in its own way."""
-    if not Path(output.removeprefix("file://")).is_absolute():
+    if scheme := remote_scheme(output):
+        yield f"output is {shown(output)}; {scheme}:// is not supported yet; allowed: a local path, or a share"
+    elif not Path(without_file_scheme(output)).is_absolute():
         yield wrong("output", output, "an absolute path, the same on all nodes")
 
 

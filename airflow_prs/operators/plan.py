@@ -14,6 +14,7 @@ from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
 from airflow_prs.arguments import check_arguments, driver_options, near_misses
+from airflow_prs.dataset_paths import without_file_scheme
 from airflow_prs.datasets import dataset_from_spec
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
@@ -157,7 +158,7 @@ def _absolute(output: Any) -> str | None:
         return None
     if not isinstance(output, str | os.PathLike):
         raise ConfigError([wrong("output", output, "the path of a folder")])
-    path = os.fsdecode(output).removeprefix("file://")
+    path = without_file_scheme(os.fsdecode(output))
     if problems := list(absolute_problems(path)):
         raise ConfigError(problems)
     return path

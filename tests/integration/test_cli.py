@@ -84,6 +84,11 @@ def test_a_job_leaves_its_result_in_input_order(here):
     assert result() == ALL
 
 
+def test_an_output_may_be_the_uri_of_a_local_folder(here):
+    assert run(configure("echo.py"), output=f"FILE://{here}/out") == 0
+    assert (result(), Path("FILE:").exists()) == (ALL, False)
+
+
 def test_a_job_needs_no_airflow(here):
     ended = run_apart(configure("echo.py"))
     assert (ended.returncode, result()) == (0, ALL)
@@ -287,12 +292,12 @@ def run(mini_batch, mini_batch_context):
     script.logger.info("logged")
     found = [WORD, sys.argv[1:3], "--output" in sys.argv, script.agent_name,
              script.output_dir == os.environ["AZUREML_BI_OUTPUT_PATH"],
-             Path("neighbour.py").exists(), Model.get_model_path("model"), mini_batch_context.minibatch_index]
+             Path("neighbour.py").exists(), Model.get_model_path("iris-prs.v2"), mini_batch_context.minibatch_index]
     return [found] * len(mini_batch)
 """
     script = write_script(here, code)
     (script.parent / "neighbour.py").write_text("WORD = 'beside'\n")
-    options = ("--in-process", "--side-input", "model=data/00.txt", "--", "--x", "1")
+    options = ("--in-process", "--side-input", "iris-prs.v2=data/00.txt", "--", "--x", "1")
     ended = run_apart(configure(script, mini_batch_size=12), *options)
     assert ended.returncode == 0, ended.stderr
     model = str(here / "data" / "00.txt")

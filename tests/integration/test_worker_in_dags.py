@@ -129,7 +129,7 @@ def test_a_script_of_the_original_runs_unmodified(dag_file, items, output, tmp_p
         f"""
         side = {str(side)!r}
         labels = FileDataset(side + "/labels").as_named_input("labels")
-        model = FileDataset(side + "/mosaic.pkl").as_named_input("mosaic")
+        model = FileDataset(side + "/mosaic.pkl").as_named_input("mosaic-prs.v2")
         classes = FileDataset(side + "/classes.txt").as_named_input("classes")
         with DAG("original") as dag:
             step = ParallelRunOperator(
@@ -138,7 +138,7 @@ def test_a_script_of_the_original_runs_unmodified(dag_file, items, output, tmp_p
                 inputs=[FileDataset({str(items)!r}).as_named_input("texts")],
                 side_inputs=[labels, model, classes],
                 output={str(output)!r},
-                arguments=["--model_name", "mosaic", "--labels", labels, "--threshold", 0.5],
+                arguments=["--model_name", "mosaic-prs.v2", "--labels", labels, "--threshold", 0.5],
             )
         """
     )

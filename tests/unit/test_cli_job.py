@@ -54,6 +54,24 @@ def test_inputs_are_tables_by_suffix_or_by_option(here, path, values, expected):
     assert repr(read(path, **values).inputs[0]).startswith(f"{expected}('{here}/{path}'")
 
 
+def test_a_side_input_may_be_called_as_a_registered_model(here):
+    (model,) = read("data", side_input=["iris-prs.v2=data/a.png"]).side_inputs
+    assert model == FileDataset(f"{here}/data/a.png").as_named_input("iris-prs.v2")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"side_input": ["m=s3://b/m"]}, r"--side-input m=s3://b/m: path is 's3://b/m'; s3:// is not supported yet"),
+        ({"side_input": ["../m=data"]}, r"--side-input \.\./m=data: name is '\.\./m'"),
+        ({"side_input": ["m=data", "m=data/a.png"]}, "--side-input m is given twice"),
+    ],
+)
+def test_a_side_input_that_cannot_be_used_is_refused(here, values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        read("data", **values)
+
+
 def test_files_and_tables_do_not_mix(here):
     with pytest.raises(ConfigError, match="mixes files and tables"):
         read("data", "rows.csv")

@@ -30,6 +30,8 @@ def refusal(capsys, *argv):
         (["run", "config.yaml", "--output", "out"], "--input is missing"),
         (["check", "config.yaml"], "--input is missing"),
         ([*RUN, "--output", "out", "--nodes", "0"], "0 is less than 1"),
+        ([*RUN, "--output", "s3://b/x"], "'s3://b/x': s3:// is not supported yet; allowed: a local folder"),
+        ([*RUN, "--output=ABFS://c@a/x", "--in-process"], "ABFS:// is not supported yet"),
         ([*RUN, "--output", "out", "--table", "csv", "--files"], "not allowed with argument"),
         ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
         ([*RUN, "--output", "out", "--keep-going"], "--keep-going goes with --in-process"),
