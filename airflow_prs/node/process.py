@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import socket
 import struct
@@ -25,6 +27,8 @@ Message = dict[str, Any] | Done
 _RUNTIME = Path(__file__).parent.parent / "worker"
 _LENGTH = struct.Struct(">I")
 _DRAIN_S = 5.0
+_NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG}
+"""What a path has that is no program of this machine; others, such as too little memory, may pass."""
 _encode = json.JSONEncoder(separators=(",", ":"), default=encode_value).encode
 
 
@@ -134,12 +138,15 @@ class _Control(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed = asyncio.Event()
         self.exit_code: int | None = None
+        self.start_errno: int | None = None
         self._data = b""
 
     def data_received(self, data: bytes) -> None:
-        self._data += data
-        if b"\n" in self._data:
-            self.exit_code = json.loads(self._data)["exit"]
+        *lines, self._data = (self._data + data).split(b"\n")
+        for line in lines:
+            told = json.loads(line)
+            self.exit_code = told.get("exit", self.exit_code)
+            self.start_errno = told.get("start_errno", self.start_errno)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed.set()
@@ -211,9 +218,16 @@ class WorkerProcess:
         self._sender.close()
 
     @property
+    def has_no_interpreter(self) -> bool:
+        """Whether it could not be started, and another try would not change that."""
+        return self._control.start_errno in _NO_PROGRAM
+
+    @property
     def death(self) -> str:
         """How it ended, in words."""
         code = self._control.exit_code
+        if self._control.start_errno is not None:
+            return f"{self.plan.interpreter} cannot be started: {os.strerror(self._control.start_errno)}"
         if code is None:
             return "its guard was killed"
         if code < 0:

@@ -39,11 +39,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFailure:
-    """A worker process that never became ready: ``environment``, ``import``, ``init`` or ``timeout``."""
+    """
+    A worker process that never became ready.
+
+    :param stage: ``environment``, ``import``, ``init`` or ``timeout``.
+    :param is_hopeless: whether another try would only repeat it.
+    """
 
     stage: str
     error: str
     traceback: str = ""
+    is_hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     :return: a small summary.
     :raises RunAbortedError: if a threshold of the run is exceeded; says which, and the first failures.
     :raises SupersededError: if a later attempt at the shard has begun.
-    :raises EntryScriptError: if the entry script cannot be imported.
+    :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
     :raises EnvironmentBrokenError: if the environment lacks a package.
     :raises NodeError: if init() keeps failing.
     :raises RunFolderError: if the run folder cannot be seen from this machine.

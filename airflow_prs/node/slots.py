@@ -10,6 +10,7 @@ charged; of several, each is tried alone to find out.
 from __future__ import annotations
 
 import itertools
+import socket
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -299,8 +300,7 @@ class Slot:
     def _settle(self, life: _Life) -> None:
         """Charge what the process died on; give back the rest."""
         if not life.is_ready:
-            error = f"the worker process ended before init() was through: {life.process.death}"
-            self._home.take_start_failure(life.start_failure or StartFailure(stage="init", error=error))
+            self._home.take_start_failure(life.start_failure or _why_not_ready(life.process))
         guilty, suspects, innocent = self._sort_out(life)
         self._desk.give_back([*(replace(held.hand, is_alone=True) for held in suspects), *(h.hand for h in innocent)])
         for held in guilty:
@@ -337,3 +337,12 @@ class Slot:
         if status is Status.RUN_TIMEOUT:
             return f"run() did not return within {self._rules.run_s:g} seconds (run_invocation_timeout)"
         return f"the mini-batch was not loaded within {self._rules.load_s:g} seconds (task_overhead_timeout)"
+
+
+def _why_not_ready(process: WorkerProcess) -> StartFailure:
+    if process.has_no_interpreter:
+        allowed = "a Python that is at this path on every node"
+        error = f"environment: on {socket.gethostname()}, {process.death}; allowed: {allowed}"
+        return StartFailure(stage="environment", error=error)
+    error = f"the worker process ended before init() was through: {process.death}"
+    return StartFailure(stage="init", error=error)

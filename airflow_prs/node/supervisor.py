@@ -128,7 +128,7 @@ class Supervisor:
         :raises VerdictError: if the run was aborted; the processes are gone.
         :raises SupersededError: if a later attempt has begun, or Airflow's supervisor is gone.
         :raises NodeError: if init() keeps failing.
-        :raises EntryScriptError: if the entry script cannot be imported.
+        :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
         :raises EnvironmentBrokenError: if the environment lacks a package.
         """
         if self._slots:
@@ -203,9 +203,11 @@ class Supervisor:
         text = failure.traceback.rstrip() or failure.error
         if failure.stage == "environment":
             return EnvironmentBrokenError(text)
-        if failure.stage == "import":
-            hint = self._crew.explain_import(failure.error) or "It is shown above."
-            return EntryScriptError(f"{text}\n\nThe entry script {script} cannot be used. {hint}")
+        if failure.is_hopeless:
+            is_import = failure.stage == "import"
+            what = f"The entry script {script} cannot be used" if is_import else f"init() of {script} cannot succeed"
+            hint = self._crew.explain_import(failure.error) or "Correct what is shown above."
+            return EntryScriptError(f"{text}\n\n{what}, and another try would not change that. {hint}")
         if failure.stage == "timeout" and not any(slot.was_ready for slot in self._slots):
             return NodeError(
                 f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
@@ -213,7 +215,7 @@ class Supervisor:
         if self._start_failures >= _START_FAILURES_PER_SLOT * len(self._slots):
             return NodeError(
                 f"{text}\n\ninit() of {script} failed {self._start_failures} times on this node, the last time as "
-                "shown above, so the node gives up. Airflow's retry of this task tries again."
+                "shown above, so the node gives up. Correct it, or what it needs."
             )
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from types import TracebackType
 
@@ -13,21 +14,23 @@ LONGEST_TRACEBACK = 50_000
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 IMPORT_MACHINERY = "<frozen importlib"
+_ENDS = ("error", "exit")
 
 
 def describe(error: BaseException) -> dict[str, str]:
     """Give the fields ``error`` and ``traceback`` of a message to the supervisor."""
-    return {"error": one_line(error), "traceback": shorten(format_traceback(error), LONGEST_TRACEBACK)}
+    text = format_traceback(error)
+    if isinstance(error, SystemExit):
+        text += _words_of_argparse(error)
+    return {"error": one_line(error), "traceback": shorten(text, LONGEST_TRACEBACK)}
 
 
 def one_line(error: BaseException) -> str:
     """Type and message of an exception, such as ``ValueError: bad pixel``."""
-    try:
-        message = " ".join(str(error).split())
-    except BaseException:  # noqa: BLE001 - str() runs the user's own code
-        message = "<its str() fails>"
-    name = type(error).__name__
-    return shorten(f"{name}: {message}" if message else name, LONGEST_ERROR)
+    text = _type_and_message(error)
+    if isinstance(error, SystemExit) and (reason := _reason_of_exit(error)):
+        text += f" ({reason})"
+    return shorten(text, LONGEST_ERROR)
 
 
 def format_traceback(error: BaseException) -> str:
@@ -46,6 +49,34 @@ def shorten(text: str, longest: int) -> str:
         return text
     half = longest // 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def _type_and_message(error: BaseException) -> str:
+    try:
+        message = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 - str() runs the user's own code
+        message = "<its str() fails>"
+    name = type(error).__name__
+    return f"{name}: {message}" if message else name
+
+
+def _reason_of_exit(error: SystemExit) -> str:
+    """Say why the program was to end: what argparse said, or the exception in whose handler that was decided."""
+    if words := _words_of_argparse(error):
+        return " ".join(words.split())
+    # As click does it; what the script itself left out with "from None" is no reason.
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "" if cause is None or isinstance(error.code, str) else _type_and_message(cause)
+
+
+def _words_of_argparse(error: SystemExit) -> str:
+    """Find what a parser of argparse has printed before it ended the program; '' where it was none."""
+    argparse = sys.modules.get("argparse")
+    words = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if argparse and frame.f_code.co_name in _ENDS and isinstance(frame.f_locals.get("self"), argparse.ArgumentParser):
+            words = str(frame.f_locals.get("message") or words)
+    return words
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -4,7 +4,8 @@ The guard: the parent of one worker process, which sees to it that nothing of th
 Started as ``python -I -S guard.py <control_fd> <channel_fd> <work_dir> <node_dir> -- <command>``. It starts the
 command and waits until that ends, or until the supervisor asks for its end or is gone (any byte, or the end of
 ``control_fd``). Then it kills whatever the command left behind, reports ``{"exit": <code>}`` on ``control_fd``
-(negative: the number of the signal) and removes ``work_dir``, and ``node_dir`` too if the supervisor is gone.
+(negative: the number of the signal) and removes ``work_dir``, and ``node_dir`` too if the supervisor is gone. Where the
+command cannot be started it reports ``{"start_errno": <errno>}`` before.
 
 Processes that left the worker's session (setsid, double fork) come back to the guard because it is their subreaper; so
 "no children left" means "nothing left". Standard library only, and little of it: each worker process waits for it.
@@ -128,6 +129,7 @@ def _start(command: list[str], control_fd: int) -> int:
             _become(command, control_fd, guard)
         except OSError as error:
             os.write(2, f"cannot start {command[0]}: {error}\n".encode())
+            os.write(control_fd, f'{{"start_errno": {error.errno}}}\n'.encode())
         finally:
             os._exit(CANNOT_START)
     return child
@@ -139,7 +141,7 @@ def _become(command: list[str], control_fd: int, guard: int) -> None:
     _set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
         return  # the guard died before the line above could tie us to it
-    os.close(control_fd)
+    os.set_inheritable(control_fd, False)
     for number in (*SHELTERED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)  # noqa: S606 - a shell is what we do not want

@@ -49,6 +49,9 @@ else:
     script = _neighbour("script")
     working = _neighbour("working")
 
+HOPELESS = (ImportError, SyntaxError, SystemExit, entry_script.NotRetryable)
+"""What init() raises where another try would only repeat it."""
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -81,7 +84,8 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
         user_script.init()
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
         working.end_if_forked(process)
-        supervisor.send({"failed": {"stage": stage, **failures.describe(error)}})
+        is_hopeless = stage == "import" or (stage == "init" and isinstance(error, HOPELESS))
+        supervisor.send({"failed": {"stage": stage, "is_hopeless": is_hopeless, **failures.describe(error)}})
         return None
     working.end_if_forked(process)
     concurrency = setup.get("concurrency", 1) if user_script.is_async else 1

@@ -167,8 +167,17 @@ def test_an_aborted_run_has_its_reports(here):
 
 def test_a_script_that_never_gets_ready_ends_the_run(here, capsys):
     assert run(configure("fails_in_init.py")) == 1
-    assert "there is no model" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no model" in said
+    assert "Airflow" not in said
     assert json.loads(the_run().names.report.read_bytes())["status"] == "failed"
+
+
+def test_without_an_interpreter_a_run_says_which_is_missing(here, capsys):
+    assert run(configure("echo.py", environment="/no/such/python")) == 1
+    said = capsys.readouterr().err
+    assert "/no/such/python cannot be started: No such file or directory" in said
+    assert "Airflow" not in said
 
 
 def test_no_traceback_of_ours_is_printed(here, capsys):
@@ -378,7 +387,9 @@ def test_a_check_warns_of_items_without_an_element(here, capsys):
 
 def test_a_check_of_a_script_that_never_gets_ready_shows_why(here, capsys):
     assert check(configure("fails_in_init.py")) == 1
-    assert "there is no model" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no model" in said
+    assert "Airflow" not in said
 
 
 # show

@@ -141,7 +141,7 @@ def test_an_interpreter_that_is_not_there_is_an_exit_code(tmp_path):
         ended = subprocess.run(
             [*command, "--", "/no/python"], pass_fds=fds, capture_output=True, timeout=DEADLINE_S, check=True
         )
-        assert json.loads(control.recv(100)) == {"exit": 127}
+        assert [json.loads(line) for line in control.recv(100).splitlines()] == [{"start_errno": 2}, {"exit": 127}]
     assert b"cannot start /no/python: " in ended.stderr
 
 

@@ -256,8 +256,9 @@ def test_init_that_always_fails_ends_the_node_with_the_users_traceback(tmp_path)
     script = "def init():\n    raise OSError('no model here')\ndef run(mini_batch): return mini_batch\n"
     folder = make_plan(tmp_path, script)
 
-    with pytest.raises(NodeError, match=r"(?s)^Traceback.*no model here.*failed 6 times on this node"):
+    with pytest.raises(NodeError, match=r"(?s)^Traceback.*no model here.*failed 6 times on this node") as ended:
         Tries(folder).run()
+    assert "Airflow" not in str(ended.value)
     assert no_descendants()
 
 
@@ -277,6 +278,45 @@ def test_a_script_that_cannot_be_imported_ends_the_node_at_once(tmp_path):
     shown = r"(?s)^Traceback.*No module named 'no_such_module'.*script.py cannot be used"
     with pytest.raises(EntryScriptError, match=shown):
         Tries(folder).run()
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("import no_such_module", "ModuleNotFoundError.*not change that.*no_such_module is missing in .*pip install"),
+        ("exec('def')", "SyntaxError: .*not change that. Correct what is shown above"),
+        ("argparse.ArgumentParser().parse_args(['--x'])", "SystemExit: 2\n.*error: unrecognized arguments: --x\n"),
+        ("raise NotRetryable('no licence')", "NotRetryable: no licence"),
+    ],
+)
+def test_init_that_cannot_succeed_ends_the_node_at_the_first_failure(tmp_path, body, error):
+    script = f"""
+        import argparse
+        from airflow_prs.entry_script import NotRetryable
+        def init():
+            open({str(tmp_path / "calls")!r}, "a").write("x")
+            {body}
+        def run(mini_batch): return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), process_count_per_node=1)
+
+    with pytest.raises(EntryScriptError, match=f"(?s)^Traceback.*{error}"):
+        Tries(folder).run()
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing", "No such file"), ("text", "Exec format"), ("plain", "Permission denied")]
+)
+def test_an_interpreter_that_is_not_there_ends_the_node_and_is_named(tmp_path, name, reason):
+    (tmp_path / "text").touch(0o755)
+    (tmp_path / "plain").touch(0o644)
+    python = str(tmp_path / name)
+    folder = make_plan(tmp_path, "def run(mini_batch): return mini_batch\n", environment=python)
+
+    with pytest.raises(EnvironmentBrokenError, match=f"environment: on .*, {python} cannot be started: {reason}"):
+        Tries(folder).run()
+    assert no_descendants()
 
 
 def test_an_interpreter_without_pandas_is_named(tmp_path, bare_python):

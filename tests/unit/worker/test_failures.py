@@ -1,5 +1,8 @@
+import argparse
 import sys
 import types
+
+import pytest
 
 from airflow_prs.worker import failures
 from airflow_prs.worker.rows import write_elements
@@ -28,6 +31,59 @@ def bad_element():
 
 def test_an_error_is_one_line_with_its_type():
     assert failures.one_line(ValueError("bad\n  pixel")) == "ValueError: bad pixel"
+
+
+class OwnParser(argparse.ArgumentParser):
+    def error(self, message):
+        sys.stderr.write(f"Oh: {message}")
+        sys.exit(3)
+
+
+def parse(kind, *options):
+    parser = kind(prog="score.py", add_help=False)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--output")
+    parser.add_argument("--output_dir", type=int)
+    parser.parse_args(options)
+
+
+def leave_as_click_does():
+    try:
+        raise ValueError("no such option: --modle")
+    except ValueError:
+        sys.exit(2)
+
+
+@pytest.mark.parametrize(
+    ("leave", "error"),
+    [
+        (
+            lambda: parse(argparse.ArgumentParser),
+            "SystemExit: 2 (score.py: error: the following arguments are required: --model)",
+        ),
+        (
+            lambda: parse(argparse.ArgumentParser, "--model", "m", "--outp", "x"),
+            "SystemExit: 2 (score.py: error: ambiguous option: --outp could match --output, --output_dir)",
+        ),
+        (lambda: parse(OwnParser), "SystemExit: 3 (the following arguments are required: --model)"),
+        (leave_as_click_does, "SystemExit: 2 (ValueError: no such option: --modle)"),
+        (lambda: sys.exit("no model"), "SystemExit: no model"),
+        (lambda: sys.exit(42), "SystemExit: 42"),
+        (sys.exit, "SystemExit"),
+    ],
+)
+def test_the_end_of_a_program_is_told_with_its_reason(leave, error):
+    with pytest.raises(SystemExit) as caught:
+        leave()
+    told = failures.describe(caught.value)
+    assert told["error"] == error
+    assert error.rpartition("(")[2].rstrip(")") in told["traceback"]
+
+
+def test_exceptions_in_a_ring_are_told():
+    one, other = SystemExit(1), SystemExit(2)
+    one.__context__, other.__context__ = other, one
+    assert failures.describe(one)["error"] == "SystemExit: 1 (SystemExit: 2)"
 
 
 def test_an_error_without_a_message_is_its_type():
