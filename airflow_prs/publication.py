@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_prs import result_parquet, result_rows
 from airflow_prs.errors import PublicationError
 from airflow_prs.run_folder import files, temporaries
+from airflow_prs.wording import HOW_TO_GO_ON
 
 if TYPE_CHECKING:
     from airflow_prs.committed import Committed
@@ -58,7 +59,7 @@ def publish_rows(
         advice = _ADVICE.get(error.errno or 0, "See to it")
         raise PublicationError(
             f"the result cannot be put at {target}: {error.strerror or error}. What stood there before is untouched. "
-            f"{advice} and clear the merge task: it does no mini-batch again."
+            f"{advice}.\n\n{HOW_TO_GO_ON} clear the merge task: it does no mini-batch again."
         ) from error
 
 

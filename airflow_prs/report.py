@@ -20,13 +20,11 @@ from airflow_prs.run_folder import files
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds import failed_mini_batches
+from airflow_prs.wording import HOW_TO_GO_ON
 
 logger = logging.getLogger(__name__)
 
 ReportStatus = Literal["completed", "aborted", "failed"]
-
-HOW_TO_GO_ON = "How to go on:"
-"""Begins the last paragraph of the words for a red box."""
 
 _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
@@ -63,7 +61,7 @@ def write_reports(
     except (OSError, RunFolderError) as error:
         problem = f"the reports in {folder.path} cannot be written: {error}"
         if status == "completed":
-            raise RunFolderError(f"{problem}. The result stands at {result}; clear merge to try again.") from error
+            raise RunFolderError(f"{problem}. The result stands at {result}.\n\n{HOW_TO_GO_ON} clear merge to try again.") from error
         logger.warning("%s", problem)
         return {"schema": SCHEMA, "status": status, "warnings": [problem], "result": None}
     return report

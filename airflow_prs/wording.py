@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+HOW_TO_GO_ON = "How to go on:"
+"""Begins the last paragraph of the words for a red box; a shell has its own."""
+
 LONGEST_SHOWN = 100
 """Characters of a value that an error shows."""
 

@@ -11,13 +11,22 @@ from pathlib import Path
 from airflow_prs.cli.console import progress_bar, shown_log
 from airflow_prs.cli.find import find_run_folder
 from airflow_prs.cli.job import Job, load_config, plan_job
-from airflow_prs.errors import ConfigError, IncompleteRunError, NodeError, PrsError, RunAbortedError
+from airflow_prs.errors import (
+    ConfigError,
+    IncompleteRunError,
+    NodeError,
+    PrsError,
+    PublicationError,
+    RunAbortedError,
+    RunFolderError,
+)
 from airflow_prs.merge import merge_run
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import Manifest, Shard
-from airflow_prs.report import HOW_TO_GO_ON, write_reports
+from airflow_prs.report import write_reports
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.wording import HOW_TO_GO_ON
 
 MAX_TRIES = 0
 """Stands in claims for Airflow's number, which tells a clear; in a shell nothing is cleared."""
@@ -57,10 +66,11 @@ def conclude(folder: RunFolder) -> int:
 
     :raises RunAbortedError: if a threshold is exceeded.
     :raises IncompleteRunError: if mini-batches have no outcome.
+    :raises PublicationError: if the result cannot be written.
     """
     try:
         location = merge_run(folder).location
-    except (RunAbortedError, IncompleteRunError) as error:
+    except (RunAbortedError, IncompleteRunError, PublicationError, RunFolderError) as error:
         raise _in_shell_words(error, folder) from None
     print(location)  # noqa: T201 - the command's output
     return 0
@@ -104,11 +114,11 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
     )
 
 
-def _in_shell_words(error: RunAbortedError | IncompleteRunError, folder: RunFolder) -> PrsError:
+def _in_shell_words(error: PrsError, folder: RunFolder) -> PrsError:
     """Leave out how to go on in Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
     mend = f"{HOW_TO_GO_ON} mend the cause and run again, which starts over."
-    what_next = _go_on(folder) if isinstance(error, IncompleteRunError) else mend
+    what_next = mend if isinstance(error, RunAbortedError) else _go_on(folder)
     return type(error)(f"{text}\n\n{what_next}")
 
 

@@ -159,6 +159,15 @@ def test_an_aborted_run_prints_the_failure_and_how_a_shell_goes_on(here, capsys)
     assert said.out == ""
 
 
+def test_a_result_that_cannot_be_written_is_told_with_how_a_shell_goes_on(here, capsys):
+    Path("out/parallel_run_step.txt/taken").mkdir(parents=True)
+    assert run(configure("echo.py")) == 1
+    said = capsys.readouterr().err
+    assert "the result cannot be put at" in said
+    assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
+    assert "clear" not in said
+
+
 def test_an_aborted_run_has_its_reports(here):
     Path("data/bad.txt").touch()
     run(configure("fails_in_run.py", run_max_try=1))
