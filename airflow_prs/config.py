@@ -67,6 +67,8 @@ class ParallelRunConfig(BaseModel):
     :param max_memory_per_process: * memory ("2GB") above which a worker process is replaced by a fresh one, between two
         mini-batches; None: never.
     :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at once in each worker process.
+    :param exit_timeout_s: * seconds that a worker process may take to end once shutdown() has returned: threads of the
+        script, functions of atexit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -97,6 +99,7 @@ class ParallelRunConfig(BaseModel):
     max_mini_batches_per_process: int | None = None
     max_memory_per_process: int | str | None = None
     max_concurrency_per_process: int = 1
+    exit_timeout_s: float = 10
 
     if TYPE_CHECKING:
 
@@ -128,6 +131,7 @@ class ParallelRunConfig(BaseModel):
             max_mini_batches_per_process: int | PipelineParameter | None = None,
             max_memory_per_process: int | str | PipelineParameter | None = None,
             max_concurrency_per_process: int | PipelineParameter = 1,
+            exit_timeout_s: float | PipelineParameter = 10,
         ) -> None: ...
 
     else:

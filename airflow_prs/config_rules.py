@@ -33,6 +33,7 @@ OURS = (
     "max_mini_batches_per_process",
     "max_memory_per_process",
     "max_concurrency_per_process",
+    "exit_timeout_s",
 )
 """What the original does not know: by name only, and in a YAML file only where it has not its default."""
 
@@ -265,6 +266,8 @@ _THRESHOLD = Rule(
     allowed=f"an int of at least -1{_IGNORE}", parse=_whole(-1), schema={"type": "integer", "minimum": -1}
 )
 
+_SECONDS = Rule(allowed="a number of at least 0, in seconds", parse=_seconds, schema={"type": "number", "minimum": 0})
+
 RULES: Mapping[str, Rule] = {
     "environment": Rule(
         allowed="an Environment, or the path of an interpreter or virtual environment", parse=_environment
@@ -332,9 +335,7 @@ RULES: Mapping[str, Rule] = {
         "None for what the suffix of append_row_file_name says",
     ),
     "count_failed_tries": Rule(allowed="True or False", parse=_flag, schema={"type": "boolean"}),
-    "retry_delay_s": Rule(
-        allowed="a number of at least 0, in seconds", parse=_seconds, schema={"type": "number", "minimum": 0}
-    ),
+    "retry_delay_s": _SECONDS,
     "max_mini_batches_per_process": _or_none(_at_least(1), "None for no limit"),
     "max_memory_per_process": _or_none(
         Rule(
@@ -345,4 +346,5 @@ RULES: Mapping[str, Rule] = {
         "None for no limit",
     ),
     "max_concurrency_per_process": _at_least(1),
+    "exit_timeout_s": _SECONDS,
 }

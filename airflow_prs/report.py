@@ -61,7 +61,8 @@ def write_reports(
     except (OSError, RunFolderError) as error:
         problem = f"the reports in {folder.path} cannot be written: {error}"
         if status == "completed":
-            raise RunFolderError(f"{problem}. The result stands at {result}.\n\n{HOW_TO_GO_ON} clear merge to try again.") from error
+            what_next = f"{HOW_TO_GO_ON} clear merge to try again."
+            raise RunFolderError(f"{problem}. The result stands at {result}.\n\n{what_next}") from error
         logger.warning("%s", problem)
         return {"schema": SCHEMA, "status": status, "warnings": [problem], "result": None}
     return report

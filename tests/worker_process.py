@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_prs.worker.channel import Channel, encode_frame
@@ -27,7 +28,7 @@ TABLE = {
 class Supervisor:
     """The other end of a worker process."""
 
-    def __init__(self, folder, *, argv=(), inputs=(FILES,), append_rows=True, concurrency=1, profile=None):
+    def __init__(self, folder, *, argv=(), inputs=(FILES,), append_rows=True, concurrency=1, profile=None, exit_s=10):
         self.rows_path = folder / "rows" / "process000.rows"
         self.output_dir, self.work_dir, self.logs = folder / "out", folder / "work", folder / "logs"
         for path in (self.output_dir, self.work_dir):
@@ -47,7 +48,8 @@ class Supervisor:
             )
         self._channel = Channel(here.detach())
         self._folder = folder
-        self.log = ""
+        self.log = self.last_words = ""
+        self.is_leaving = False
         setup = {
             "source": str(folder / "source"),
             "entry_script": "score.py",
@@ -63,14 +65,22 @@ class Supervisor:
             "script_log": str(self.logs / "process000.log.txt"),
             "concurrency": concurrency,
             "profile": profile,
+            "exit_timeout_s": exit_s,
         }
         self._channel.send({"setup": setup})
 
     def receive(self):
-        """The next message, but for the lines of the script's log: `log` has these."""
-        while (message := self._channel.receive()) is not None and "log" in message:
-            self.log += message["log"]
-        return message
+        """The next message, but for the lines of the script's log and what it says when it leaves: `log` has these."""
+        while (message := self._channel.receive()) is not None:
+            if "log" in message:
+                self.log += message["log"]
+            elif "leaving" in message:
+                self.is_leaving = True
+            elif self.is_leaving and "note" in message:
+                self.last_words = message["note"]
+            else:
+                return message
+        return None
 
     def receive_log(self):
         """Wait for lines of the script's log."""
@@ -118,8 +128,8 @@ class Supervisor:
     def end(self):
         if self._channel:
             self._channel.close()
-        if self.process.poll() is None:
-            self.process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
 
 

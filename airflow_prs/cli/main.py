@@ -101,7 +101,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
     run.add_argument("config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
     _add_inputs(run)
-    run.add_argument("--output", type=_local, metavar="FOLDER", help="folder of the result; the run folder lies in it, too")
+    run.add_argument(
+        "--output", type=_local, metavar="FOLDER", help="folder of the result; the run folder lies in it, too"
+    )
     run.add_argument(
         "--nodes",
         type=_count,

@@ -61,6 +61,7 @@ class Rules:
     :param load_s: seconds for loading a mini-batch.
     :param init_s: seconds for init().
     :param shutdown_s: seconds for shutdown().
+    :param exit_s: seconds for a process to end by itself once it has nothing more to do.
     :param has_tables: whether mini-batches are loaded before run() is called, which the process then tells.
     :param most_mini_batches: after which a process is replaced; None: never for that.
     :param most_memory_bytes: above which a process is replaced between mini-batches; None: never for that.
@@ -70,6 +71,7 @@ class Rules:
     load_s: float
     init_s: float
     shutdown_s: float
+    exit_s: float
     has_tables: bool = False
     most_mini_batches: int | None = None
     most_memory_bytes: int | None = None

@@ -176,6 +176,7 @@ def _rules(settings: RunSettings) -> Rules:
         load_s=settings.load_timeout_s or run_s,
         init_s=3 * run_s + INIT_GRACE_S,
         shutdown_s=run_s,
+        exit_s=config.exit_timeout_s,
         has_tables=settings.has_tables,
         most_mini_batches=config.max_mini_batches_per_process,
         most_memory_bytes=config.max_memory_per_process_bytes,

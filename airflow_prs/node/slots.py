@@ -10,6 +10,7 @@ charged; of several, each is tried alone to find out.
 from __future__ import annotations
 
 import itertools
+import math
 import socket
 import time
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,8 @@ _MOST_FAILED_TRIES = 10
 _SMOOTHING = 0.2
 _CANCEL_S = 5.0
 _MEMORY_CHECK_S = 1.0
+_EXIT_GRACE_S = 5.0
+"""For a process that is to end by itself, and say what held it up."""
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class _Life:
     concurrency: int = 1
     is_leaving: bool = False
     leaving_since: float = 0.0
+    has_shutdown: bool = False
+    ending_since: float = 0.0
     replaced_because: str = ""
     answers: int = 0
     failed_tries: int = 0
@@ -143,16 +148,20 @@ class Slot:
         life, now = self._life, time.monotonic()
         if life is None or life.killed_for is not None:
             return
-        if not life.is_ready:
+        if life.ending_since:
+            limit_s = self._rules.exit_s + _EXIT_GRACE_S
+            if now - life.ending_since > limit_s:
+                reason = f"it had not ended {limit_s:g} seconds after its work was done (exit_timeout_s)"
+                self._kill_leaving(life, reason)
+        elif not life.is_ready:
             if now - life.began > self._rules.init_s and life.start_failure is None:
                 error = f"init() did not finish within {self._rules.init_s:g} seconds"
                 life.start_failure = StartFailure(stage="timeout", error=error)
                 life.process.kill()
         elif life.is_leaving:
             if now - life.leaving_since > self._rules.shutdown_s:
-                name, limit_s = life.process.plan.name, self._rules.shutdown_s
-                self._home.say(f"{name}: shutdown() did not finish within {limit_s:g} seconds; killed")
-                life.process.kill()
+                what = "shutdown()" if life.has_shutdown else "the event loop of the script"
+                self._kill_leaving(life, f"{what} did not come to an end within {self._rules.shutdown_s:g} seconds")
         else:
             self._check_tries(life, now)
             self._check_memory(life, now)
@@ -204,9 +213,12 @@ class Slot:
         elif (ready := message.get("ready")) is not None:
             # A script whose run() is not asynchronous works on one at a time whatever the configuration allows.
             life.is_ready, life.pid, life.concurrency = True, ready["pid"], ready["concurrency"]
+            life.has_shutdown = ready["has_shutdown"]
             self.was_ready = True
         elif (failed := message.get("failed")) is not None:
-            life.start_failure = StartFailure(**failed)
+            life.start_failure, life.ending_since = StartFailure(**failed), time.monotonic()
+        elif "leaving" in message:
+            life.ending_since = time.monotonic()
         elif (note := message.get("note")) is not None:
             self._home.say(f"{life.process.plan.name}: {note}")
         elif (lines := message.get("log")) is not None:
@@ -263,6 +275,11 @@ class Slot:
         if not life.replaced_because:
             life.replaced_because = reason
             self._home.say(f"{life.process.plan.name} is replaced: {reason}")
+
+    def _kill_leaving(self, life: _Life, reason: str) -> None:
+        self._home.say(f"{life.process.plan.name}: {reason}; killed")
+        life.ending_since = math.inf
+        life.process.kill()
 
     def _let_go(self, life: _Life) -> None:
         if not life.is_leaving:

@@ -106,6 +106,7 @@ class Starter:
             "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
             "profile": self._profile(name),
             "concurrency": config.max_concurrency_per_process,
+            "exit_timeout_s": config.exit_timeout_s,
             "tells_results": self.request.tells_results,
         }
 

@@ -182,7 +182,7 @@ def offer_names() -> None:
     """
     Make EntryScript importable under every name that scripts know it by, the exceptions under ours.
 
-    A module of the user's comes first, but for our name: an airflow_prs that is installed knows nothing of this process.
+    A module of the user's comes first, but under our name: an installed airflow_prs knows nothing of this process.
     """
     ours = {OUR_NAME: {"EntryScript": EntryScript, "NotRetryable": NotRetryable, "RetryAfter": RetryAfter}}
     theirs = {name: {"EntryScript": EntryScript} for name in NAMES}

@@ -74,8 +74,10 @@ def _words_of_argparse(error: SystemExit) -> str:
     argparse = sys.modules.get("argparse")
     words = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if argparse and frame.f_code.co_name in _ENDS and isinstance(frame.f_locals.get("self"), argparse.ArgumentParser):
-            words = str(frame.f_locals.get("message") or words)
+        if argparse is not None and frame.f_code.co_name in _ENDS:
+            variables = frame.f_locals
+            if isinstance(variables.get("self"), argparse.ArgumentParser):
+                words = str(variables.get("message") or words)
     return words
 
 

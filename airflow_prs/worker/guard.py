@@ -141,7 +141,7 @@ def _become(command: list[str], control_fd: int, guard: int) -> None:
     _set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
         return  # the guard died before the line above could tie us to it
-    os.set_inheritable(control_fd, False)
+    os.set_inheritable(control_fd, False)  # noqa: FBT003 - the function takes no names
     for number in (*SHELTERED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     os.execvp(command[0], command)  # noqa: S606 - a shell is what we do not want

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         environment,
         failures,
         formats,
+        leaving,
         rows,
         script,
         working,
@@ -45,6 +46,7 @@ else:
     environment = _neighbour("environment")
     failures = _neighbour("failures")
     formats = _neighbour("formats")
+    leaving = _neighbour("leaving")
     rows = _neighbour("rows")
     script = _neighbour("script")
     working = _neighbour("working")
@@ -84,12 +86,15 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
         user_script.init()
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
         working.end_if_forked(process)
+        seconds = setup.get("exit_timeout_s", leaving.DEFAULT_S)
+        leaving.end_within(seconds, f"{stage} failed", lambda text: supervisor.send({"note": text}))
         is_hopeless = stage == "import" or (stage == "init" and isinstance(error, HOPELESS))
         supervisor.send({"failed": {"stage": stage, "is_hopeless": is_hopeless, **failures.describe(error)}})
         return None
     working.end_if_forked(process)
     concurrency = setup.get("concurrency", 1) if user_script.is_async else 1
-    supervisor.send({"ready": {**environment.versions(), "pid": process, "concurrency": concurrency}})
+    about = {"pid": process, "concurrency": concurrency, "has_shutdown": user_script.has_shutdown}
+    supervisor.send({"ready": {**environment.versions(), **about}})
     return working.Worker(setup, user_script, rows_file, supervisor, concurrency)
 
 

@@ -75,6 +75,7 @@ class Script:
 
     :param module: its module.
     :ivar takes_context: whether run() takes a MiniBatchContext.
+    :ivar has_shutdown: whether there is a shutdown().
     :ivar is_async: whether run() is an ``async def``.
     """
 
@@ -82,6 +83,7 @@ class Script:
         name = os.path.basename(module.__file__ or module.__name__)
         self._init = _function(module, "init", name)
         self._shutdown = _function(module, "shutdown", name)
+        self.has_shutdown = self._shutdown is not None
         run = _function(module, "run", name)
         if run is None:
             raise EntryScriptError(f"{name} has no function run(mini_batch)")
@@ -91,6 +93,11 @@ class Script:
         self.is_async = _is_async(run)
         has_async = any(function is not None and _is_async(function) for function in (self._init, run, self._shutdown))
         self._loop = make_loop() if has_async else None
+
+    @property
+    def has_loop(self) -> bool:
+        """Whether anything in it is asynchronous."""
+        return self._loop is not None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -108,16 +115,24 @@ class Script:
         """Let the script work on a mini-batch; the context is for those that take one."""
         return self._call_run(self._run, mini_batch, context)
 
-    def shutdown(self) -> None:
-        """Let the script tidy up; its results are safe by then, so a failure is only logged."""
+    def shutdown(self, on_return: Callable[[], None] = lambda: None) -> None:
+        """
+        Let the script tidy up; its results are safe by then, so a failure is only logged.
+
+        :param on_return: called when its shutdown() has returned, before what it has left running is ended.
+        """
         try:
             if self._shutdown is not None:
                 self._call(self._shutdown)
+        except BaseException:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+            _log.exception("shutdown() of the entry script failed; the results are not affected")
+        on_return()
+        try:
             if self._loop is not None:
                 self.complete(_end_tasks())
                 self._loop.close()
-        except BaseException:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
-            _log.exception("shutdown() of the entry script failed; the results are not affected")
+        except BaseException:  # noqa: BLE001 - as above
+            _log.exception("what the entry script has left running failed; the results are not affected")
 
     def complete(self, work: Awaitable[Any]) -> Any:
         """Run the event loop until something is done; its result."""

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Relative, as this package has another name where it is at work.
-from . import entry_script, failures, readers, rows, script  # noqa: TID252
+from . import entry_script, failures, leaving, readers, rows, script  # noqa: TID252
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -121,6 +121,7 @@ class Worker:
         self._tells_results = setup.get("tells_results", False)
         self._has_noted_surplus = False
         self._process = os.getpid()
+        self._exit_timeout_s = setup.get("exit_timeout_s", leaving.DEFAULT_S)
 
     def live(self) -> None:
         """Serve the supervisor to the end."""
@@ -159,8 +160,15 @@ class Worker:
         """Let the script and what watches it come to their ends."""
         if self._profile is not None:
             self._profile.write()
-        self._script.shutdown()
+        self._script.shutdown(self._begin_to_leave)
         end_if_forked(self._process)
+
+    def _begin_to_leave(self) -> None:
+        end_if_forked(self._process)
+        since = "shutdown() returned" if self._script.has_shutdown else "the last mini-batch"
+        loop = self._script.loop if self._script.has_loop else None
+        leaving.end_within(self._exit_timeout_s, since, lambda text: self._supervisor.send({"note": text}), loop)
+        self._supervisor.send({"leaving": True})
 
     def _try(self, order: Order, compute: Callable[[Any, Any], Any]) -> dict[str, Any]:
         """Run one mini-batch; whatever the user's code does, the answer is a message."""

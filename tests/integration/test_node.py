@@ -237,6 +237,51 @@ def test_init_runs_once_in_each_process_and_shutdown_at_its_end(tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("threading.Thread(target=hang, name='it').start()", "thread it (hang() in source/script.py, line 2) had not"),
+        ("atexit.register(hang)", "hang() in source/script.py, line 2, registered with atexit, had not ended"),
+        ("subprocess.Popen(['sleep', '600']); os.fork() or hang()", ""),
+        ("libc.__cxa_atexit(libc.pause, 0, 0)", "it had not ended 0.3 seconds after its work was done"),
+    ],
+)
+def test_what_a_script_leaves_running_holds_no_node_up_and_is_named(tmp_path, caplog, monkeypatch, left, words):
+    if "work was done" in words:
+        monkeypatch.setattr("airflow_prs.node.slots._EXIT_GRACE_S", 0)
+    script = f"""
+        import atexit, ctypes, os, subprocess, threading, time
+        def hang(): time.sleep(600)
+        libc = ctypes.CDLL(None)
+        {left}
+        def run(mini_batch): return mini_batch
+    """
+    caplog.set_level("INFO")
+    folder = make_plan(tmp_path, textwrap.dedent(script)[1:], mini_batches=1, exit_timeout_s=0.3)
+
+    assert Tries(folder).run()["succeeded"] == 1
+
+    said = [line for line in caplog.messages if line.startswith("process0")]
+    assert [words in line for line in said] == [True] * bool(words)
+    assert "shutdown" not in caplog.text
+    assert no_descendants()
+
+
+def test_a_thread_of_a_script_whose_init_fails_holds_no_node_up(tmp_path):
+    script = """
+        import threading, time
+        def init():
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            raise OSError("no model here")
+        def run(mini_batch): return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), process_count_per_node=1, exit_timeout_s=0.2)
+
+    with pytest.raises(NodeError, match=r"(?s)no model here.*failed 3 times"):
+        Tries(folder).run()
+    assert no_descendants()
+
+
 def test_init_that_fails_once_is_tried_in_another_process(tmp_path):
     script = f"""
         import pathlib

@@ -77,6 +77,69 @@ def test_a_failing_init_is_told_with_its_traceback_and_ends_the_process(start):
     assert supervisor.process.wait(DEADLINE_S) == 1
 
 
+RUN = """import asyncio, atexit, multiprocessing, os, threading, time
+from concurrent.futures import ThreadPoolExecutor
+def run(mini_batch): return mini_batch
+"""
+HANG = "def hang(): time.sleep(600)\n"
+POLL = """async def poll():
+    while True:
+        try: await asyncio.sleep(600)
+        except asyncio.CancelledError: pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "holder"),
+    [
+        (
+            "threading.Thread(target=hang, name='uploader').start()",
+            "thread uploader (hang() in source/score.py, line 4) had not ended 0.2 seconds after the last mini-batch",
+        ),
+        (
+            "def shutdown(): threading.Thread(target=hang, name='uploader').start()",
+            "thread uploader (hang() in source/score.py, line 4) had not ended 0.2 seconds after shutdown() returned",
+        ),
+        (
+            "ThreadPoolExecutor(1, 'pool').submit(hang)",
+            "thread pool_0 (hang() in source/score.py, line 4) had not ended",
+        ),
+        ("atexit.register(hang)", "hang() in source/score.py, line 4, registered with atexit, had not ended"),
+        ("atexit.register(time.sleep, 600)", "a function of a compiled library, registered with atexit, had not ended"),
+        (
+            "multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,), name='child').start()",
+            "registered with atexit, which waits for process child (process id ",
+        ),
+        (
+            f"{POLL}async def shutdown(): asyncio.ensure_future(poll())",
+            "task poll() had not ended 0.2 seconds after shutdown() returned",
+        ),
+    ],
+)
+def test_what_the_script_has_left_does_not_hold_its_process_up_and_is_named(start, script, holder):
+    supervisor = start(RUN + HANG + script + "\n", exit_s=0.2)
+    supervisor.run("/in/a")
+    assert supervisor.close() == 0
+    assert holder in supervisor.last_words
+    assert supervisor.last_words.endswith(", so it was ended (exit_timeout_s)")
+    assert "shutdown()" not in supervisor.last_words or "def shutdown" in script
+
+
+def test_what_the_script_has_left_gets_its_time(start):
+    late = "def late():\n    time.sleep(0.3)\n    print('late')\n"
+    supervisor = start(RUN + late + "atexit.register(late)\nthreading.Thread(target=late).start()\n")
+    assert supervisor.close() == 0
+    assert (supervisor.text("stdout"), supervisor.last_words) == ("late\nlate\n", "")
+
+
+def test_a_thread_does_not_hold_up_a_process_whose_init_failed(start):
+    script = RUN + HANG + "def init():\n    threading.Thread(target=hang).start()\n    raise ValueError('no model')\n"
+    supervisor = start(script, is_ready=False, exit_s=0.2)
+    assert supervisor.receive()["failed"]["error"] == "ValueError: no model"
+    assert "had not ended 0.2 seconds after init failed" in supervisor.receive()["note"]
+    assert supervisor.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("script", "error"),
     [

@@ -135,6 +135,7 @@ WRONG = [
     ("mini_batches_per_task", 0, f"{INT_1}, or None for one shard a node"),
     ("retry_delay_s", -1, "a number of at least 0, in seconds"),
     ("retry_delay_s", float("inf"), "a number of at least 0, in seconds"),
+    ("exit_timeout_s", -1, "a number of at least 0, in seconds"),
     ("max_mini_batches_per_process", 0, f"{INT_1}, or None for no limit"),
     (
         "max_memory_per_process",
@@ -302,6 +303,7 @@ PROMOTABLE = {
     "max_mini_batches_per_process": 3,
     "max_memory_per_process": "2GB",
     "max_concurrency_per_process": 3,
+    "exit_timeout_s": 0.5,
 }
 
 

@@ -122,7 +122,8 @@ def test_a_wait_that_is_none_is_refused(seconds):
 @pytest.mark.parametrize("name", ["azureml_user.parallel_run", "entry_script", "azureml.core", "azureml.core.model"])
 @pytest.mark.parametrize("is_package", [True, False])
 def test_a_module_of_the_users_own_beside_the_script_wins(tmp_path, name, is_package):
-    file = tmp_path / name.replace(".", "/") / "__init__.py" if is_package else tmp_path / f"{name.replace('.', '/')}.py"
+    place = tmp_path.joinpath(*name.split("."))
+    file = place / "__init__.py" if is_package else place.with_suffix(".py")
     file.parent.mkdir(parents=True, exist_ok=True)
     for folder in file.relative_to(tmp_path).parents[:-1]:
         (tmp_path / folder / "__init__.py").touch()
