@@ -31,6 +31,7 @@ class RunSettings:
     :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: for ever.
     :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
     :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
+    :param withheld_arguments: reserved names that the entry script does not get; see plan.script_options.
     """
 
     config: ParallelRunConfig
@@ -47,6 +48,7 @@ class RunSettings:
     progress_update_timeout_s: float | None = None
     resource_monitor_interval_s: float = 600
     profiling_module: str | None = None
+    withheld_arguments: tuple[str, ...] = ()
 
     @property
     def has_tables(self) -> bool:
@@ -82,6 +84,7 @@ class RunSettings:
         plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
         plain["arguments"] = tuple(plain["arguments"])
         plain["variable_names"] = tuple(plain["variable_names"])
+        plain["withheld_arguments"] = tuple(plain.get("withheld_arguments", ()))
         return cls(**plain)
 
 

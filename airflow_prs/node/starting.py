@@ -143,7 +143,8 @@ def script_arguments(settings: RunSettings, processes: int) -> list[str]:
     """
     List what the entry script finds in ``sys.argv``: the step's arguments, then the reserved ones with their values.
 
-    As in the original, since scripts read them; what has no value is left out.
+    As in the original, since scripts read them; what has no value is left out, and what the script would take for an
+    option of its own.
     """
     values = {
         **{name: getattr(settings.config, name, None) for name in RESERVED},
@@ -153,5 +154,9 @@ def script_arguments(settings: RunSettings, processes: int) -> list[str]:
     }
     if (keys := settings.config.partition_keys) is not None:
         values["partition_keys"] = json.dumps(list(keys))
-    driver = [[f"--{name}", str(value)] for name, value in values.items() if value is not None]
+    driver = [
+        [f"--{name}", str(value)]
+        for name, value in values.items()
+        if value is not None and name not in settings.withheld_arguments
+    ]
     return [*settings.arguments, *itertools.chain.from_iterable(driver)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_prs.arguments import DriverOptions, driver_options
+from airflow_prs.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import TabularDataset
 from airflow_prs.environment_files import read_packages
@@ -23,6 +23,7 @@ from airflow_prs.plan.paths import Paths
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
+from airflow_prs.plan.script_options import find_withheld
 from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
 from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
@@ -231,6 +232,7 @@ def _settle(
         progress_update_timeout_s=options.progress_update_timeout_s,
         resource_monitor_interval_s=options.resource_monitor_interval_s,
         profiling_module=options.profiling_module,
+        withheld_arguments=tuple(find_withheld(snapshot.archive, RESERVED)),
     )
 
 

@@ -116,6 +116,27 @@ def test_what_follows_two_dashes_are_arguments_of_the_script(here):
     assert len(result()) == 16
 
 
+OWN_OPTIONS = """
+import argparse, sys
+def init():
+    global options, rest
+    parser = argparse.ArgumentParser()
+    for name in ("--output_dir", "--output-file", "--logging_level", "--mini_batch_size_mb"):
+        parser.add_argument(name)
+    options, rest = parser.parse_known_args()
+def run(mini_batch):
+    return [f"{options.output_dir} {options.mini_batch_size_mb} {options.logging_level} {'--run_max_try' in rest}"]
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--in-process",)])
+def test_no_reserved_argument_gets_into_the_scripts_own_options(here, options):
+    ended = run_apart(configure(write_script(here, OWN_OPTIONS), mini_batch_size=12, error_threshold=-1), *options)
+    assert (ended.returncode, result()) == (0, ["None None INFO True"])
+    assert "does not get --output: argparse would take it for the option --output_dir of mine.py." in ended.stderr
+    assert "does not get --logging_level" not in ended.stderr
+
+
 def test_rows_of_a_table_are_the_items_of_a_csv_file(here):
     Path("rows.csv").write_text("number,name\n1,one\n2,two\n")
     assert run(configure("echo.py", mini_batch_size="1 rows"), data="rows.csv") == 0
