@@ -43,7 +43,7 @@ def end_within(
     def watch() -> None:
         sleep(seconds)
         with contextlib.suppress(Exception):  # whatever happens, the process ends
-            tell(f"{_holder(loop)} had not ended {seconds:g} seconds after {since}, so it was ended (exit_timeout_s)")
+            tell(f"{_holder(loop)} had not ended {seconds:g} seconds after {since}, so the process was ended (exit_timeout_s)")
         os._exit(0)
 
     with contextlib.suppress(RuntimeError):  # no thread can be started; the supervisor has a clock, too

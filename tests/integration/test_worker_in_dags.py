@@ -228,3 +228,24 @@ def test_profiles_stand_among_the_logs(dag_file, items, output):
     (profile,) = [path for path in folder.rglob("*") if path.is_file() and "prof" in path.name]
     names = {name for file, _, name in pstats.Stats(str(profile)).stats if file.endswith("score.py")}
     assert "run" in names
+
+
+def test_an_init_that_cannot_succeed_costs_one_attempt_and_the_error_has_the_reason(dag_file, items, output, tmp_path):
+    dag_file.script(
+        f"""
+        import argparse
+
+        def init():
+            open({str(tmp_path / "calls")!r}, "a").write("x")
+            parser = argparse.ArgumentParser()
+            parser.add_argument("--model", required=True)
+            parser.parse_known_args()
+
+        def run(mini_batch):
+            return mini_batch
+        """
+    )
+    dag_file.write(one_step("hopeless", f"[FileDataset({str(items)!r})]", output, config="node_count=1"))
+    run = dag_file.run()
+    assert (run.state, (tmp_path / "calls").read_text()) == ("failed", "x")
+    assert "the following arguments are required: --model" in run.xcom("step.mini_batches", key="error")

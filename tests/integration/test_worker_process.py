@@ -121,7 +121,7 @@ def test_what_the_script_has_left_does_not_hold_its_process_up_and_is_named(star
     supervisor.run("/in/a")
     assert supervisor.close() == 0
     assert holder in supervisor.last_words
-    assert supervisor.last_words.endswith(", so it was ended (exit_timeout_s)")
+    assert supervisor.last_words.endswith(", so the process was ended (exit_timeout_s)")
     assert "shutdown()" not in supervisor.last_words or "def shutdown" in script
 
 
