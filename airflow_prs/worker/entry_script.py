@@ -60,7 +60,7 @@ class EntryScript:
 
 
 class NotRetryable(Exception):  # noqa: N818 - it says what is wanted, as AirflowSkipException does
-    """Raised by run(): this mini-batch fails for good, however many tries it has left."""
+    """Raised by run(): this mini-batch fails for good, however many tries it has left; by init(): the shard does."""
 
     __module__ = OUR_NAME
 

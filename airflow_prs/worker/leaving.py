@@ -43,7 +43,8 @@ def end_within(
     def watch() -> None:
         sleep(seconds)
         with contextlib.suppress(Exception):  # whatever happens, the process ends
-            tell(f"{_holder(loop)} had not ended {seconds:g} seconds after {since}, so the process was ended (exit_timeout_s)")
+            held = f"{_holder(loop)} had not ended {seconds:g} seconds after {since}"
+            tell(f"{held}, so the process was ended (exit_timeout_s)")
         os._exit(0)
 
     with contextlib.suppress(RuntimeError):  # no thread can be started; the supervisor has a clock, too
