@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_prs.datasets import FileDataset as FileDataset
     from airflow_prs.datasets import TabularDataset as TabularDataset
     from airflow_prs.environment import Environment as Environment
+    from airflow_prs.operators.decorator import parallel_run as parallel_run
     from airflow_prs.operators.parallel_run import ParallelRunOperator as ParallelRunOperator
     from airflow_prs.parameters import PipelineParameter as PipelineParameter
 
@@ -30,6 +31,7 @@ _HOMES = {
     "ParallelRunOperator": "airflow_prs.operators.parallel_run",
     "PipelineParameter": "airflow_prs.parameters",
     "TabularDataset": "airflow_prs.datasets",
+    "parallel_run": "airflow_prs.operators.decorator",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "ParallelRunOperator",
     "PipelineParameter",
     "TabularDataset",
+    "parallel_run",
 ]
 
 

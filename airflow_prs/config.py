@@ -13,6 +13,7 @@ from airflow_prs.compute import ComputeTarget, read_compute_target
 from airflow_prs.config_rules import OURS, RULES, find_conflicts, find_promotions, settle
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError
+from airflow_prs.function_script import FunctionScript
 from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
 from airflow_prs.records import Limits
 from airflow_prs.sizes import MiniBatchSize, parse_size
@@ -73,7 +74,8 @@ class ParallelRunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    # The types are those of a resolved configuration: what all that comes after plan works with.
+    # The types are those of a resolved configuration: what all that comes after plan works with. Until plan has
+    # written it, entry_script may be a FunctionScript.
     environment: Environment
     entry_script: str
     error_threshold: int
@@ -106,7 +108,7 @@ class ParallelRunConfig(BaseModel):
         def __init__(  # noqa: PLR0917  (the original's order)
             self,
             environment: Environment | str | os.PathLike[str],
-            entry_script: str | os.PathLike[str],
+            entry_script: str | os.PathLike[str] | FunctionScript,
             error_threshold: int | PipelineParameter,
             output_action: str,
             compute_target: ComputeTarget | str,
@@ -224,6 +226,8 @@ class ParallelRunConfig(BaseModel):
             found = "a file" if source.exists() else "missing"
             given = repr(self.source_directory)
             return [f"source_directory is {given}, but {source} is {found}; allowed: an existing folder"]
+        if isinstance(self.entry_script, FunctionScript):
+            return []
         script = source / self.entry_script
         if not script.is_file():
             found = "no file" if script.exists() else "missing"

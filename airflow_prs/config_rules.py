@@ -16,6 +16,7 @@ from airflow_prs.compute import ComputeTarget
 from airflow_prs.datasets import FileDataset
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError
+from airflow_prs.function_script import FunctionScript
 from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, promote
 from airflow_prs.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, parse_size, settle_size
 from airflow_prs.wording import shown, wrong
@@ -220,6 +221,10 @@ def _file_name(value: Any) -> str:
     return str(value)
 
 
+def _script(value: Any) -> str | FunctionScript:
+    return value if isinstance(value, FunctionScript) else _stripped(value)
+
+
 def _environment(value: Any) -> Environment:
     return value if isinstance(value, Environment) else Environment.from_python(_stripped(value))
 
@@ -272,7 +277,7 @@ RULES: Mapping[str, Rule] = {
     "environment": Rule(
         allowed="an Environment, or the path of an interpreter or virtual environment", parse=_environment
     ),
-    "entry_script": Rule(allowed="the path of a Python script", parse=_stripped),
+    "entry_script": Rule(allowed="the path of a Python script", parse=_script),
     "error_threshold": _THRESHOLD,
     "output_action": Rule(
         allowed="'append_row' or 'summary_only'", parse=_one_of(OUTPUT_ACTIONS, fold=lambda word: word.strip().lower())

@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "task-decorators": [{"name": "parallel_run", "class-name": "airflow_prs.operators.decorator.parallel_run"}],
         "sensors": [{"integration-name": "Parallel Run", "python-modules": ["airflow_prs.sensors.gatekeeper"]}],
         "triggers": [{"integration-name": "Parallel Run", "python-modules": ["airflow_prs.triggers.gatekeeper"]}],
         "config": {

@@ -16,6 +16,7 @@ PREAMBLE = """
 from airflow.sdk import DAG, Label, Param, TaskGroup, chain, task
 from airflow_prs import (
     ComputeTarget, Environment, FileDataset, ParallelRunConfig, ParallelRunOperator, PipelineParameter, TabularDataset,
+    parallel_run,
 )
 
 def config(**changes):

@@ -7,22 +7,30 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config import ParallelRunConfig
 from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError
-from airflow_prs.parameters import Promotion, combine_promotions, find_parameters, promote
+from airflow_prs.function_script import FunctionScript
+from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
 from airflow_prs.wording import shown, wrong
 
 Dataset = FileDataset | TabularDataset
 OnEmpty = Literal["fail", "skip"]
 
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+    FilePath = str | os.PathLike[str] | PipelineParameter | XComArg
+    Inputs = Dataset | FilePath | Sequence[FileDataset | TabularDataset] | Sequence[FilePath] | None
+
 _GROUP_ID = re.compile(r"[\w-]{1,200}")
 LONGEST_ID = 250
 _LONGEST_ENDING = ".mini_batches"
+_PATHS = (str, os.PathLike, PipelineParameter)
 _VALUE = {"type": ["string", "number", "integer", "boolean", "null"]}
 
 
@@ -48,6 +56,7 @@ class Declaration:
     :param output: folder of the result: text, a template, or what another task returned; None: summary_only.
     :param arguments: for the entry script; a side input stands as a SideInputPath.
     :param variables: environment variables, values in the same way.
+    :param parameters: of the functions that stand for the entry script, values in the same way.
     :param dag_folder: where relative paths begin.
     :param promotions: the parameters that a run may choose, by name.
     """
@@ -58,6 +67,7 @@ class Declaration:
     output: Any
     arguments: tuple[Any, ...]
     variables: Mapping[str, Any] = field(repr=False)
+    parameters: Mapping[str, Any]
     dag_folder: str
     promotions: Mapping[str, Promotion]
 
@@ -81,7 +91,7 @@ def declare(
     if not isinstance(config, ParallelRunConfig):
         raise ConfigError([wrong("parallel_run_config", config, "a ParallelRunConfig")])
     problems: list[str] = []
-    named_inputs = _named(inputs, "inputs", "input", problems)
+    named_inputs = _named(_as_dataset(inputs), "inputs", "input", problems)
     named_side_inputs = _named(side_inputs, "side_inputs", "side_input", problems)
     listed_arguments = _listed(arguments, "arguments", problems)
     problems += _input_problems(named_inputs, may_be_none=may_need_no_inputs(listed_arguments))
@@ -97,7 +107,13 @@ def declare(
         name: _marked(value, named_side_inputs, f"environment_variables[{name!r}]", problems)
         for name, value in variables.items()
     }
-    free = {"output": output, "arguments": listed_arguments, "environment_variables": variables}
+    parameters: Mapping[str, Any] = (
+        config.entry_script.parameters if isinstance(config.entry_script, FunctionScript) else {}
+    )
+    marked_parameters = {
+        name: _marked(value, named_side_inputs, f"the parameter {name}", problems) for name, value in parameters.items()
+    }
+    free = {"output": output, "arguments": listed_arguments, "environment_variables": variables, "function": parameters}
     promotions = _promotions(config, [*named_inputs, *named_side_inputs], free, problems)
     if problems:
         raise ConfigError(problems)
@@ -108,6 +124,7 @@ def declare(
         output=os.fspath(output) if isinstance(output, os.PathLike) else output,
         arguments=tuple(marked_arguments),
         variables=marked_variables,
+        parameters=marked_parameters,
         dag_folder=dag_folder,
         promotions=promotions,
     )
@@ -153,6 +170,14 @@ def _listed(value: Any, name: str, problems: list[str]) -> list[Any]:
         return list(value)
     problems.append(wrong(name, value, "a list"))
     return []
+
+
+def _as_dataset(inputs: Any) -> Any:
+    """Take a path, or a list of nothing but paths, for a FileDataset of them."""
+    listed = inputs if isinstance(inputs, list | tuple) else [inputs]
+    if listed and all(isinstance(each, _PATHS) or hasattr(each, "iter_references") for each in listed):
+        return FileDataset(inputs)
+    return inputs
 
 
 def _named(value: Any, parameter: str, default: str, problems: list[str]) -> list[Dataset]:
@@ -210,7 +235,11 @@ def absolute_problems(output: str) -> Iterator[str]:
 
 
 def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: list[str]) -> Any:
-    """Mark where the local path of a side input belongs."""
+    """Mark where the local path of a side input belongs, inside lists and dicts too."""
+    if isinstance(value, list):
+        return [_marked(inner, side_inputs, place, problems) for inner in value]
+    if isinstance(value, dict):
+        return {name: _marked(inner, side_inputs, place, problems) for name, inner in value.items()}
     if not isinstance(value, Dataset):
         return value
     for dataset in side_inputs:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
 from airflow.sdk import TaskGroup
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_prs.compute import ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.datasets import FileDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.dealing import check_task_arguments, deal
 from airflow_prs.operators.declaration import check_id_length, choose_id, declare
@@ -25,10 +26,40 @@ from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, XComArg
+    from airflow.sdk.definitions._internal.mixins import DependencyMixin
+    from airflow.sdk.definitions.edges import EdgeModifier
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_prs.operators.dealing import Dealt
-    from airflow_prs.operators.declaration import Declaration, OnEmpty
+    from airflow_prs.operators.declaration import Declaration, Inputs, OnEmpty
+
+
+class StepOutput(PlainXComArg):
+    """What a step returns. What comes before it comes before the entire step, not before its last task alone."""
+
+    @property
+    def roots(self) -> list[Any]:
+        """The tasks that begin the step."""
+        return self._step.roots  # type: ignore[no-any-return]
+
+    def set_upstream(
+        self, task_or_task_list: DependencyMixin | Sequence[DependencyMixin], edge_modifier: EdgeModifier | None = None
+    ) -> None:
+        """Let the step come after others."""
+        self._step.set_upstream(task_or_task_list, edge_modifier)
+
+    def update_relative(
+        self,
+        other: DependencyMixin,
+        upstream: bool = True,  # noqa: FBT001, FBT002  (Airflow's own)
+        edge_modifier: EdgeModifier | None = None,
+    ) -> None:
+        """Note for the graph view that another comes before or after the step."""
+        self._step.update_relative(other, upstream, edge_modifier)
+
+    @property
+    def _step(self) -> Any:
+        return self.operator.task_group
 
 
 class ParallelRunOperator(TaskGroup):
@@ -42,8 +73,8 @@ class ParallelRunOperator(TaskGroup):
     :param task_id: id of the group.
     :param name: what the original calls task_id; give one of the two.
     :param parallel_run_config: how the run is to be done.
-    :param inputs: what is cut into mini-batches: datasets of one kind; may be left out, and is ignored, where arguments
-        have ``--rank_mini_batch_count``.
+    :param inputs: what is cut into mini-batches: datasets of one kind, or paths, which stand for a FileDataset; may be
+        left out, and is ignored, where arguments have ``--rank_mini_batch_count``.
     :param side_inputs: reference data, available on every node; where one stands in arguments or
         environment_variables, its local path takes its place.
     :param output: folder of the result, an absolute path that is the same on all nodes; None: only with
@@ -65,7 +96,7 @@ class ParallelRunOperator(TaskGroup):
         self,
         *,
         parallel_run_config: ParallelRunConfig,
-        inputs: Sequence[FileDataset | TabularDataset] | FileDataset | TabularDataset | None = None,
+        inputs: Inputs = None,
         task_id: str | None = None,
         name: str | None = None,
         side_inputs: Sequence[FileDataset] | FileDataset | None = None,
@@ -108,7 +139,7 @@ class ParallelRunOperator(TaskGroup):
     @property
     def output(self) -> XComArg:
         """The location of the result, for tasks that come after."""
-        return self.merge.output
+        return StepOutput(self.merge)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.group_id}>"

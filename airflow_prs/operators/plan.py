@@ -17,6 +17,7 @@ from airflow_prs.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.dataset_paths import without_file_scheme
 from airflow_prs.datasets import dataset_from_spec
 from airflow_prs.errors import ConfigError
+from airflow_prs.function_script import FunctionScript
 from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
@@ -43,8 +44,10 @@ class PlanOperator(BaseOperator):
     :param on_empty: ``fail``, or ``skip`` the whole step, where nothing matches the inputs.
     """
 
-    template_fields = ("inputs", "side_inputs", "result_folder", "arguments")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "side_inputs": "json", "arguments": "json"}
+    template_fields = ("inputs", "side_inputs", "result_folder", "arguments", "parameters")
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("inputs", "side_inputs", "arguments", "parameters"), "json"
+    )
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class PlanOperator(BaseOperator):
         # Under an output that is the same in each run, plan finds earlier runs without being told.
         self.is_output_fixed = declaration.output is None or is_plain_text(declaration.output)
         self.arguments: list[Any] = list(declaration.arguments)
+        self.parameters: dict[str, Any] = dict(declaration.parameters)
         self.variables = variables
         self.allow_reuse = allow_reuse
         self.on_empty = on_empty
@@ -94,6 +98,9 @@ class PlanOperator(BaseOperator):
         config = self.config.resolve(params)
         side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))
         paths = {str(dataset.name): local_path(dataset, self.dag_folder)[0] for dataset in side_inputs}
+        if isinstance(config.entry_script, FunctionScript):
+            script = config.entry_script.settle(_placed(fill_in(self.parameters, params), paths))
+            config = config.model_copy(update={"entry_script": script})
         return PlanRequest(
             config=config,
             datasets=tuple(dataset_from_spec(spec) for spec in fill_in(self.inputs, params)),
@@ -164,8 +171,19 @@ def _absolute(output: Any) -> str | None:
     return path
 
 
+def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:
+    """Put local paths in the places of side inputs, and lists in those of what mapped tasks return."""
+    if isinstance(value, SideInputPath):
+        return side_inputs[value.name]
+    if isinstance(value, Mapping):
+        return {name: _placed(inner, side_inputs) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | tuple):
+        return [_placed(inner, side_inputs) for inner in value]
+    return value
+
+
 def _arguments(rendered: Sequence[Any], side_inputs: Mapping[str, str]) -> tuple[str, ...]:
-    placed = [side_inputs[value.name] if isinstance(value, SideInputPath) else value for value in rendered]
+    placed = [_placed(value, side_inputs) for value in rendered]
     problems = [
         wrong(f"arguments[{position}]", value, "text or a number, also where a template or a task makes it")
         for position, value in enumerate(placed)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from airflow_prs.errors import ConfigError, EntryScriptError
+from airflow_prs.function_script import FunctionScript
 from airflow_prs.plan.listing import absolute_path
 from airflow_prs.plan.walking import walk
 from airflow_prs.run_folder.files import make_folder, publish
@@ -56,21 +57,18 @@ class Snapshot:
 
 
 @contextmanager
-def take_snapshot(source_directory: str | None, entry_script: str, *, base: str) -> Iterator[Snapshot]:
+def take_snapshot(source_directory: str | None, entry_script: str | FunctionScript, *, base: str) -> Iterator[Snapshot]:
     """
     Pack a folder, or the entry script alone, reading each file once.
 
     :param source_directory: all in it but caches, ``.git`` and run folders; None: the entry script alone.
-    :param entry_script: path inside source_directory; without one, a path relative to ``base``.
+    :param entry_script: path inside source_directory; without one, a path relative to ``base``; or functions, of which
+        the script is made.
     :param base: folder that relative paths start from.
     :raises ConfigError: if the folder cannot be packed.
     :raises EntryScriptError: if the entry script is not in it.
     """
-    files, name = (
-        _files_of_folder(source_directory, entry_script, base)
-        if source_directory
-        else _script_alone(entry_script, base)
-    )
+    files, name = _collect(source_directory, entry_script, base)
     if name not in files:
         raise EntryScriptError(
             f"entry_script={entry_script!r} is no file in {source_directory or base!r}; give its path relative to "
@@ -84,8 +82,27 @@ def take_snapshot(source_directory: str | None, entry_script: str, *, base: str)
         yield Snapshot(digest, name, source, archive)
 
 
-def _files_of_folder(source_directory: str, entry_script: str, base: str) -> tuple[dict[str, str], str]:
-    root = absolute_path(source_directory, base)
+def _collect(
+    source_directory: str | None, entry_script: str | FunctionScript, base: str
+) -> tuple[dict[str, str | FunctionScript], str]:
+    """Find what is to be packed, by its name, and the name of the entry script."""
+    root = absolute_path(source_directory, base) if source_directory else None
+    files: dict[str, str | FunctionScript] = {}
+    if source_directory and root is not None:
+        files.update(_files_of_folder(source_directory, root))
+    if isinstance(entry_script, FunctionScript):
+        files[entry_script.file_name] = entry_script
+        return files, entry_script.file_name
+    if root is not None:
+        return files, os.path.relpath(os.path.join(root, entry_script), root)
+    path = absolute_path(entry_script, base)
+    # A path inside the DAG file's folder stays as it is; others are known by their last name alone.
+    inside = os.path.relpath(path, base)
+    name = os.path.basename(path) if inside.startswith("..") else inside
+    return ({name: path} if os.path.isfile(path) else {}), name
+
+
+def _files_of_folder(source_directory: str, root: str) -> dict[str, str]:
     if not os.path.isdir(root):
         raise ConfigError([f"source_directory={source_directory!r}: {root!r} is not a folder"])
     entries = walk(
@@ -95,20 +112,11 @@ def _files_of_folder(source_directory: str, entry_script: str, base: str) -> tup
         enters=lambda name, _: True if _is_code(name) else None,
         on_loop=_refuse_loop,
     )
-    files = {os.path.relpath(entry.path, root): entry.path for entry in entries}
-    return files, os.path.relpath(os.path.join(root, entry_script), root)
+    return {os.path.relpath(entry.path, root): entry.path for entry in entries}
 
 
 def _is_code(name: str) -> bool:
     return name not in _LEFT_OUT
-
-
-def _script_alone(entry_script: str, base: str) -> tuple[dict[str, str], str]:
-    """A path inside the DAG file's folder stays as it is; others are known by their last name alone."""
-    path = absolute_path(entry_script, base)
-    inside = os.path.relpath(path, base)
-    name = os.path.basename(path) if inside.startswith("..") else inside
-    return ({name: path} if os.path.isfile(path) else {}), name
 
 
 def _refuse_loop(link: str) -> NoReturn:
@@ -117,17 +125,25 @@ def _refuse_loop(link: str) -> NoReturn:
     raise ConfigError([problem])
 
 
-def _pack(files: dict[str, str], archive: IO[bytes]) -> str:
+def _pack(files: dict[str, str | FunctionScript], archive: IO[bytes]) -> str:
     """Pack files in the order of their names; returns the digest of all."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):
+            found = files[name]
+            if isinstance(found, FunctionScript):
+                digest.update(_pack_script(name, found, packed))
+                continue
             try:
-                line = _pack_file(name, files[name], packed)
+                digest.update(_pack_file(name, found, packed))
             except (OSError, UnicodeEncodeError) as error:
-                raise ConfigError([f"source_directory: {files[name]!r} cannot be packed: {error}"]) from error
-            digest.update(line)
+                raise ConfigError([f"source_directory: {found!r} cannot be packed: {error}"]) from error
     return digest.hexdigest()
+
+
+def _pack_script(name: str, script: FunctionScript, packed: zipfile.ZipFile) -> bytes:
+    packed.writestr(_info(name, is_executable=False), script.text())
+    return _line(name, hashlib.sha256(script.work().encode()).hexdigest(), is_executable=False)
 
 
 def _pack_file(name: str, path: str, packed: zipfile.ZipFile) -> bytes:
@@ -135,12 +151,20 @@ def _pack_file(name: str, path: str, packed: zipfile.ZipFile) -> bytes:
     content = hashlib.sha256()
     with open(path, "rb") as file:
         is_executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
-        info = zipfile.ZipInfo(name, _FIRST_MOMENT)
-        info.create_system = _UNIX
-        info.external_attr = (0o100755 if is_executable else 0o100644) << 16
-        info.compress_type = zipfile.ZIP_DEFLATED
-        with packed.open(info, "w", force_zip64=True) as target:
+        with packed.open(_info(name, is_executable=is_executable), "w", force_zip64=True) as target:
             while chunk := file.read(_CHUNK_BYTES):
                 content.update(chunk)
                 target.write(chunk)
-    return json.dumps([name, is_executable, content.hexdigest()]).encode() + b"\n"
+    return _line(name, content.hexdigest(), is_executable=is_executable)
+
+
+def _info(name: str, *, is_executable: bool) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _FIRST_MOMENT)
+    info.create_system = _UNIX
+    info.external_attr = (0o100755 if is_executable else 0o100644) << 16
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def _line(name: str, content: str, *, is_executable: bool) -> bytes:
+    return json.dumps([name, is_executable, content]).encode() + b"\n"

@@ -16,6 +16,7 @@ from airflow_prs import (
     ParallelRunOperator,
     PipelineParameter,
     TabularDataset,
+    parallel_run,
 )
 
 
@@ -58,6 +59,36 @@ on_gpu = ParallelRunConfig(
 config.save_to_yaml("parallel_run_config.yml")
 loaded: ParallelRunConfig = ParallelRunConfig.load_yaml(None, "parallel_run_config.yml")
 
+
+def load(model: str) -> None:
+    print(model)
+
+
+@parallel_run
+def names(mini_batch: list[str]) -> list[str]:
+    return [Path(path).name for path in mini_batch]
+
+
+@parallel_run(
+    init=load,
+    inputs="/data/*.txt",
+    output="/data/out",
+    mini_batch_size=10,
+    node_count=PipelineParameter("nodes", default_value=2),
+    on_empty="skip",
+    retries=3,
+)
+def count_lines(mini_batch: list[str], factor: int = 1) -> list[int]:
+    return [len(Path(path).read_text()) * factor for path in mini_batch]
+
+
+with DAG("functions", schedule=None):
+    counted: XComArg = count_lines(model="mosaic")
+    again = count_lines.override(task_id="again", error_threshold=-1)(inputs=counted, output=download(), model="mosaic")
+    download() >> names(inputs=["/a", "/b"], output="/data/{{ run_id }}", arguments=["--limit", 3]) >> again
+    names(inputs=TabularDataset.from_parquet_files("/data"), side_inputs=FileDataset("/model"))
+    plain: list[int] = count_lines.function(["a.txt"])
+
 with DAG("digits", schedule=None):
     labels = FileDataset("data/labels").as_named_input("labels")
     score = ParallelRunOperator(
@@ -77,6 +108,8 @@ with DAG("digits", schedule=None):
         parallel_run_config=on_gpu,
         inputs=TabularDataset.from_delimited_files(["a.csv", "b.csv"], separator=";"),
     )
+    ParallelRunOperator(task_id="of_a_path", parallel_run_config=config, inputs="/data/in", output="/data/out")
+    ParallelRunOperator(task_id="of_a_task", parallel_run_config=config, inputs=download(), output="/data/out")
     parquet = TabularDataset.from_parquet_files(PipelineParameter("tables", default_value="/data/*.parquet"))
     copy: TabularDataset = parquet.partition_by(["land"], target="/data/by_land/{{ ds }}", name="by_land")
     lands: list[dict[str, Any]] = copy.get_partition_key_values(["land"])

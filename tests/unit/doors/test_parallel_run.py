@@ -54,6 +54,39 @@ def test_output_is_what_merge_returns(make_step, dag):
     assert make_step().output.operator is dag.task_dict["step.merge"]
 
 
+def test_what_comes_before_the_output_of_a_step_comes_before_the_entire_step(dag, make_step):
+    first, second, third = (give.override(task_id=name)() for name in ("first", "second", "third"))
+    output = make_step().output
+    first >> output
+    chain([second], Label("scored"), output)
+    output << third
+    assert dag.task_dict["step.plan"].upstream_task_ids == {"first", "second", "third"}
+    assert dag.task_dict["step.merge"].upstream_task_ids == {"step.mini_batches", "step.gatekeeper"}
+    output >> give.override(task_id="last")()
+    assert dag.task_dict["last"].upstream_task_ids == {"step.merge"}
+
+
+def test_the_output_of_a_step_stands_in_mapped_tasks_too(dag, make_step):
+    @task
+    def use(location, number): ...
+
+    use.partial(location=make_step().output).expand(number=[1, 2])
+    assert dag.task_dict["use"].upstream_task_ids == {"step.merge"}
+    assert '"task_id": "step.merge", "key": "return_value"' in serialized(dag)
+
+
+@pytest.mark.parametrize("inputs", ["/data/in", ["/data/a", "/data/b"], PipelineParameter("folder", "/data/in")])
+def test_paths_stand_for_a_file_dataset(dag, make_step, inputs):
+    make_step("paths", inputs=inputs)
+    make_step("dataset", inputs=[FileDataset(inputs)])
+    assert dag.task_dict["paths.plan"].inputs == dag.task_dict["dataset.plan"].inputs
+
+
+def test_what_another_task_returns_stands_for_a_file_dataset(dag, make_step):
+    make_step(inputs=give())
+    assert dag.task_dict["step.plan"].upstream_task_ids == {"give"}
+
+
 def test_a_step_finds_its_dag_and_group_by_argument_too(make_step):
     dag = DAG("outside", schedule=None)
     group = TaskGroup("group", dag=dag)
@@ -130,7 +163,7 @@ WRONG = {
         {"inputs": [FileDataset("/a"), TabularDataset.from_parquet_files("/b")]},
         "inputs mixes FileDataset and TabularDataset",
     ),
-    "inputs that are none": ({"inputs": ["/data"]}, r"inputs\[0\] is '/data'; allowed: a FileDataset"),
+    "inputs that are none": ({"inputs": [3]}, r"inputs\[0\] is 3; allowed: a FileDataset"),
     "one name for two inputs": (
         {"inputs": [FileDataset("/a").as_named_input("a"), FileDataset("/b").as_named_input("a")]},
         "'a' is the name of two inputs",

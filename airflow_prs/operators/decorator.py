@@ -1,0 +1,209 @@
+"""@parallel_run: a function in a DAG file instead of an entry script."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+
+from airflow_prs.config import ParallelRunConfig
+from airflow_prs.config_rules import RULES
+from airflow_prs.environment import Environment
+from airflow_prs.errors import ConfigError
+from airflow_prs.function_script import FunctionScript, make_script
+from airflow_prs.operators.parallel_run import ParallelRunOperator
+from airflow_prs.wording import unknown
+
+if TYPE_CHECKING:
+    import os
+
+    from airflow.sdk import DAG, TaskGroup, XComArg
+
+    from airflow_prs.compute import ComputeTarget
+    from airflow_prs.datasets import FileDataset
+    from airflow_prs.operators.declaration import Inputs, OnEmpty
+    from airflow_prs.parameters import PipelineParameter
+
+_AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})
+
+_CONFIG = frozenset(RULES) - {"entry_script"}
+_STEP = frozenset(inspect.signature(ParallelRunOperator.__init__).parameters) - {
+    "self",
+    "parallel_run_config",
+    "task_arguments",
+}
+_TASKS = frozenset(inspect.signature(BaseOperator.__init__).parameters) - {"self", "kwargs"}
+
+
+class ParallelRunFunction:
+    """
+    A function that a ParallelRunOperator runs on mini-batches, made by ``@parallel_run``.
+
+    :param function: the function, to be called as it is in tests.
+    :param script: the entry script made of it.
+    :param settings: parameters of ParallelRunConfig and ParallelRunOperator.
+    """
+
+    function: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any], script: FunctionScript, settings: Mapping[str, Any]) -> None:
+        known = _CONFIG | _STEP | _TASKS
+        name = function.__name__
+        if problems := [
+            unknown(each, known, what="parameter of @parallel_run") for each in settings if each not in known
+        ]:
+            raise ConfigError([f"{name}: {problem}" for problem in problems])
+        functools.update_wrapper(self, function)
+        self.function = function
+        self._script = script
+        self._settings = settings
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            *,
+            inputs: Inputs = ...,
+            side_inputs: Sequence[FileDataset] | FileDataset | None = ...,
+            output: Any = ...,
+            arguments: Sequence[Any] | None = ...,
+            **parameters: Any,
+        ) -> XComArg:
+            """
+            Make the step inside the current DAG.
+
+            :param inputs: as for ParallelRunOperator, like the other three; what is given here wins.
+            :param parameters: values for the other parameters of the functions.
+            :return: the location of the result.
+            """
+
+    else:
+
+        def __call__(self, **given: Any) -> XComArg:  # noqa: D102 - see above
+            parameters = {name: value for name, value in given.items() if name not in _AT_CALL}
+            settings = {
+                "task_id": self.__name__,
+                "environment": Environment.current(),
+                "error_threshold": 0,
+                "output_action": "append_row",
+                "compute_target": "local",
+                "node_count": 1,
+                "doc_md": inspect.getdoc(self.function),
+                **self._settings,
+                **{name: value for name, value in given.items() if name in _AT_CALL},
+            }
+            wanted = settings.pop("name", None) or settings["task_id"]
+            settings["task_id"] = _free_id(wanted, settings.get("dag"), settings.get("task_group"))
+            config = ParallelRunConfig(
+                entry_script=self._script.call(parameters),
+                **{name: value for name, value in settings.items() if name in _CONFIG},
+            )
+            others = {name: value for name, value in settings.items() if name not in _CONFIG}
+            return ParallelRunOperator(parallel_run_config=config, **others).output
+
+    def override(self, **settings: Any) -> ParallelRunFunction:
+        """
+        Make the same function with other settings, such as ``task_id``.
+
+        :param settings: what ``@parallel_run`` takes, but ``init`` and ``shutdown``.
+        """
+        return type(self)(self.function, self._script, {**self._settings, **settings})
+
+    def __repr__(self) -> str:
+        return f"<@parallel_run {self.function.__qualname__}>"
+
+
+def _free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:
+    """Number further calls, as Airflow does with its own decorators."""
+    dag = dag or (group.dag if group is not None else DagContext.get_current())
+    if dag is None:
+        return wanted  # the step says what is wrong
+    group = group or TaskGroupContext.get_current(dag)
+    ids = itertools.chain([wanted], (f"{wanted}__{number}" for number in itertools.count(1)))
+    for each in ids:
+        found = group.child_id(each) if group is not None else each  # type: ignore[no-untyped-call]
+        if f"{found}.plan" not in dag.task_dict:
+            break
+    return each
+
+
+@overload
+def parallel_run(function: Callable[..., Any], /) -> ParallelRunFunction: ...
+
+
+@overload
+def parallel_run(
+    *,
+    init: Callable[..., Any] | None = ...,
+    shutdown: Callable[..., Any] | None = ...,
+    task_id: str = ...,
+    name: str = ...,
+    inputs: Inputs = ...,
+    side_inputs: Sequence[FileDataset] | FileDataset | None = ...,
+    output: Any = ...,
+    arguments: Sequence[Any] | None = ...,
+    allow_reuse: bool = ...,
+    on_empty: OnEmpty = ...,
+    dag: DAG | None = ...,
+    task_group: TaskGroup | None = ...,
+    default_args: dict[str, Any] | None = ...,
+    environment: Environment | str | os.PathLike[str] = ...,
+    error_threshold: int | PipelineParameter = ...,
+    output_action: str = ...,
+    compute_target: ComputeTarget | str = ...,
+    node_count: int | PipelineParameter = ...,
+    process_count_per_node: int | PipelineParameter | None = ...,
+    mini_batch_size: int | str | PipelineParameter | None = ...,
+    source_directory: str | os.PathLike[str] | None = ...,
+    description: str | None = ...,
+    logging_level: str | PipelineParameter = ...,
+    run_invocation_timeout: int | PipelineParameter = ...,
+    run_max_try: int | PipelineParameter = ...,
+    append_row_file_name: str | PipelineParameter | None = ...,
+    allowed_failed_count: int | PipelineParameter | None = ...,
+    allowed_failed_percent: float | PipelineParameter | None = ...,
+    partition_keys: Sequence[str] | PipelineParameter | None = ...,
+    environment_variables: Mapping[str, Any] | None = ...,
+    mini_batches_per_task: int | PipelineParameter | None = ...,
+    append_row_format: str | PipelineParameter | None = ...,
+    count_failed_tries: bool | PipelineParameter = ...,
+    retry_delay_s: float | PipelineParameter = ...,
+    max_mini_batches_per_process: int | PipelineParameter | None = ...,
+    max_memory_per_process: int | str | PipelineParameter | None = ...,
+    max_concurrency_per_process: int | PipelineParameter = ...,
+    **task_arguments: Any,
+) -> Callable[[Callable[..., Any]], ParallelRunFunction]: ...
+
+
+def parallel_run(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    init: Callable[..., Any] | None = None,
+    shutdown: Callable[..., Any] | None = None,
+    **settings: Any,
+) -> Any:
+    """
+    Let a function take the place of an entry script's ``run()``: calling it makes a ParallelRunOperator.
+
+    The source of the functions is sent to the worker processes, and runs alone there: what they need is imported or
+    defined inside. Parameters beyond mini_batch and mini_batch_context get plain values in the call.
+
+    :param init: called once in each worker process; what it makes ``global``, the function can use.
+    :param shutdown: called when a worker process ends.
+    :param settings: parameters of ParallelRunConfig and ParallelRunOperator. Where they are left out, environment is
+        the Python that runs Airflow, error_threshold 0, output_action append_row, compute_target local, node_count 1,
+        and task_id the name of the function.
+    :raises ConfigError: if a function cannot run alone, or a parameter is unknown.
+    """
+
+    def decorate(decorated: Callable[..., Any]) -> ParallelRunFunction:
+        script = make_script(_AT_CALL, run=decorated, init=init, shutdown=shutdown)
+        return ParallelRunFunction(decorated, script, settings)
+
+    return decorate if function is None else decorate(function)
