@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Every recipe is made of lines that a person could type.
 
 PYTHON ?= python3
+PORT ?= 8080
 UV_VERSION := 0.13.9
 
 VENV := .venv
@@ -21,7 +22,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo env test test-all test-slow test-lowest bench bench-peers lint format
+.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -36,17 +37,24 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	$(UV) sync --quiet --frozen --all-extras --python $(BIN)/python
 	touch $@
 
-demo: export AIRFLOW_HOME := $(CURDIR)/.airflow
-demo: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples
-demo: export AIRFLOW__CORE__LOAD_EXAMPLES := False
-demo: export AIRFLOW__CORE__EXECUTOR := LocalExecutor
+demo ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
+demo ui: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples
+demo ui: export AIRFLOW__CORE__LOAD_EXAMPLES := False
+demo ui: export AIRFLOW__CORE__EXECUTOR := LocalExecutor
 demo: .airflow/.migrated  ## read 1,797 handwritten digits with `airflow dags test` and show the result
-	$(BIN)/airflow dags test example_digits
-	$(BIN)/python -m dags_examples.demo
+	@echo "A run of example_digits takes about half a minute. Its log is .airflow/demo.log"
+	@$(BIN)/airflow dags test example_digits > .airflow/demo.log 2>&1 || { tail -n 20 .airflow/demo.log; exit 1; }
+	@$(BIN)/python -m dags_examples.demo
 
 .airflow/.migrated: $(VENV)/.synced
-	$(BIN)/airflow db migrate
-	touch $@
+	@mkdir -p .airflow
+	@$(BIN)/airflow db migrate > .airflow/demo.log 2>&1 || { tail -n 20 .airflow/demo.log; exit 1; }
+	@touch $@
+
+ui: export AIRFLOW__API__PORT := $(PORT)
+ui: export AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION := False
+ui: $(VENV)/.synced  ## start Airflow with the examples and say where, until Ctrl-C
+	@$(BIN)/python -m dags_examples.ui
 
 env: .env  ## write .env for docker-compose.yaml, with fresh passwords and keys
 

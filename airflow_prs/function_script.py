@@ -111,7 +111,7 @@ class FunctionScript:
             lines.append(f"        ({function.name!r}, {file!r}, {line}, {sorted(self._bound(role))!r}, [\n")
             lines += [f"            {line!r},\n" for line in function.lines]
             lines.append("        ]),\n")
-        lines.append(f"    ],\n    {json.dumps(self.parameters, sort_keys=True)!r},\n)\n")
+        lines.append(f"    ],\n    {json.dumps(dict(sorted(self.parameters.items())))!r},\n)\n")
         return "".join(lines)
 
     def _bound(self, role: str) -> set[str]:

@@ -17,12 +17,16 @@ FIRST_ROWS = 5
 
 
 def main():
-    output = Path(os.environ["AIRFLOW_HOME"], "demo", "digits", "result")
+    home = Path(os.environ["AIRFLOW_HOME"])
+    output = home / "demo" / "digits" / "result"
     runs = earlier_runs(str(output), dag_id="example_digits", task_id="read_digits")
     if not runs:
         raise SystemExit(f"No run of example_digits is kept in {output}: start one with `make demo`.")
     report = json.loads(runs[0].names.report.read_text(encoding="utf-8"))
     print(describe(report, first_rows(report["result"])))
+    print(f"Log           {home / 'demo.log'}")
+    print(f"Run folder    {runs[0].path}")
+    print("Look at it    make ui, and there example_digits")
 
 
 def first_rows(result):

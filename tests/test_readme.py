@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import json
 import re
@@ -158,6 +159,17 @@ def test_a_step_is_moved_as_the_page_shows(tmp_path):
     made = {"__file__": str(tmp_path / "dag.py")}
     exec(after, made)
     assert isinstance(made["step"], ParallelRunOperator)
+
+
+def test_a_function_stands_for_a_script_as_the_page_shows(tmp_path):
+    (tmp_path / "dag.py").write_text(
+        next(b for b in blocks(PAGES["entry_script.md"], "python") if "parallel_run(" in b)
+    )
+    spec = importlib.util.spec_from_file_location("page_dag", tmp_path / "dag.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    assert page.show.function("/data/out") is None
+    assert page.score.function.__name__ == "score"
 
 
 def test_the_job_file_is_a_configuration(tmp_path):

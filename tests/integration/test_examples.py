@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +67,15 @@ def test_the_digits_are_read_as_in_a_plain_loop(airflow, entry_script, tmp_path)
     lines = [line for first in range(0, len(scans), 100) for line in script.run(scans[first : first + 100])]
     assert len(lines) == 1797
     assert (tmp_path / "result" / "digits.txt").read_bytes() == "".join(f"{line}\n" for line in lines).encode()
+
+
+def test_the_words_are_counted_as_in_a_plain_loop(airflow, tmp_path):
+    run_example(airflow, "example_function", tmp_path, top=2)
+    lines = []
+    for path in sorted(Path(json.__file__).parent.glob("*.py")):
+        words = Counter(re.findall(r"[a-z]{4,}", path.read_text(encoding="utf-8").lower()))
+        lines.append(" ".join([path.name, *(word for word, _ in words.most_common(2))]))
+    assert (tmp_path / "result" / "parallel_run_step.txt").read_text().splitlines() == lines
 
 
 def test_the_irises_are_classified_as_in_a_plain_loop(airflow, entry_script, tmp_path):

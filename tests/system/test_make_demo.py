@@ -48,4 +48,8 @@ def test_a_fresh_checkout_makes_what_it_needs_and_shows_the_result(fresh_checkou
     assert str(fresh_checkout / ".airflow" / "demo" / "digits" / "result" / "digits.txt") in shown
     assert "0000.png 0\n" in shown
     assert "1,797 (0 failed)\n" in shown
+    log = fresh_checkout / ".airflow" / "demo.log"
+    assert f"Log           {log}\n" in shown
+    assert "read_digits" in log.read_text()
+    assert "[info" not in done.stdout
     assert [path for path in (tmp_path / "home").rglob("*") if "airflow" in path.name] == []
