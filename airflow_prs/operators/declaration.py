@@ -113,7 +113,8 @@ def declare(
     marked_parameters = {
         name: _marked(value, named_side_inputs, f"the parameter {name}", problems) for name, value in parameters.items()
     }
-    free = {"output": output, "arguments": listed_arguments, "environment_variables": variables, "function": parameters}
+    free = {"output": output, "arguments": listed_arguments, "environment_variables": variables}
+    free.update((f"the parameter {name}", value) for name, value in parameters.items())
     promotions = _promotions(config, [*named_inputs, *named_side_inputs], free, problems)
     if problems:
         raise ConfigError(problems)

@@ -7,6 +7,7 @@ import importlib.util
 import linecache
 import sys
 import traceback
+import zipfile
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 from airflow_prs.errors import ConfigError
 from airflow_prs.function_script import make_script
 from airflow_prs.plan.snapshot import take_snapshot
+from airflow_prs.worker.script import Script
 
 if TYPE_CHECKING:
     from nowhere import Unknown
@@ -78,6 +80,35 @@ def problems_of(run, **functions):
 
 
 # What runs
+
+
+def test_the_order_of_a_dict_is_kept(load):
+    assert list(load(make(gets_dict).call({"words": {"b": 1, "a": 2}})).run([])) == ["b", "a"]
+
+
+def gets_dict(mini_batch, words):
+    return words
+
+
+def test_a_function_in_a_zip_file_has_its_lines_too(load, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "dags.zip", "w") as packed:
+        packed.writestr("zipped_dag.py", "def f(mini_batch):\n    return 'zipped'\n")
+    monkeypatch.syspath_prepend(tmp_path / "dags.zip")
+    module = importlib.import_module("zipped_dag")
+    monkeypatch.delitem(sys.modules, "zipped_dag", raising=False)
+    monkeypatch.setitem(sys.modules, "zipped_dag", module)
+    assert load(make(module.f)).run([]) == "zipped"
+
+
+async def waits(mini_batch, mini_batch_context, size):
+    return [mini_batch_context, size]
+
+
+def test_an_async_function_with_values_is_async_and_takes_the_context(load):
+    script = Script(load(make(waits).call({"size": 2})))
+    assert (script.is_async, script.takes_context) == (True, True)
+    assert script.complete(script.run([], "context")) == ["context", 2]
+    script.shutdown()
 
 
 def annotated(mini_batch: Unknown, *, size: Unknown | None = None) -> list[Unknown]:
@@ -288,7 +319,7 @@ def reads_factor():
 
 
 CALLS = {
-    "an unknown name": ({"scale": 1, "ofset": 2}, "ofset is no parameter of uses_state; did you mean 'offset'?"),
+    "an unknown name": ({"scale": 1, "offsets": 2}, "offsets is no parameter of uses_state; did you mean 'offset'?"),
     "the mini-batch": ({"scale": 1, "mini_batch": []}, "mini_batch is no parameter of uses_state"),
     "a missing one": ({}, r"uses_state\(\) lacks the parameter scale"),
     "a tuple": ({"scale": (1, 2)}, r"scale is \(1, 2\); allowed: None, True"),
