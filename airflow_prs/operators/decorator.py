@@ -87,7 +87,7 @@ class ParallelRunFunction:
         def __call__(self, **given: Any) -> XComArg:  # noqa: D102 - see above
             parameters = {name: value for name, value in given.items() if name not in _AT_CALL}
             settings = {
-                "task_id": self.__name__,
+                **({} if "name" in self._settings else {"task_id": self.__name__}),
                 "environment": Environment.current(),
                 "error_threshold": 0,
                 "output_action": "append_row",
@@ -97,8 +97,8 @@ class ParallelRunFunction:
                 **self._settings,
                 **{name: value for name, value in given.items() if name in _AT_CALL},
             }
-            wanted = settings.pop("name", None) or settings["task_id"]
-            settings["task_id"] = _free_id(wanted, settings.get("dag"), settings.get("task_group"))
+            for each in {"task_id", "name"} & settings.keys():
+                settings[each] = _free_id(settings[each], settings.get("dag"), settings.get("task_group"))
             config = ParallelRunConfig(
                 entry_script=self._script.call(parameters),
                 **{name: value for name, value in settings.items() if name in _CONFIG},

@@ -100,6 +100,15 @@ def test_an_unknown_parameter_is_an_error_that_names_it(settings, error):
         score.override(**settings)
 
 
+@pytest.mark.parametrize(
+    ("ids", "error"),
+    [({"name": "a", "task_id": "b"}, "give either task_id or name"), ({"task_id": "a b"}, "task_id is 'a b'")],
+)
+def test_a_wrong_id_is_an_error_as_with_any_step(dag, ids, error):
+    with pytest.raises(ConfigError, match=error):
+        score.override(**ids)(model="a")
+
+
 def test_an_output_that_is_missing_is_an_error_as_with_any_step(dag):
     with pytest.raises(ConfigError, match="output is missing"):
         bare(inputs="/data")
