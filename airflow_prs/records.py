@@ -24,12 +24,14 @@ class Piece(NamedTuple):
     :param begin: first byte of a delimited file, or first row inside ``row_group``; None: the whole file.
     :param end: one past the last byte or row; None: the whole file.
     :param row_group: the Parquet row group that ``begin`` and ``end`` count in; None: not Parquet.
+    :param version: of the file when plan saw it, see worker.versions; None: it is not known.
     """
 
     path: str
     begin: int | None = None
     end: int | None = None
     row_group: int | None = None
+    version: str | None = None
 
     def __str__(self) -> str:
         if self.row_group is not None:

@@ -97,7 +97,7 @@ def _loaded(specs, mini_batch):
     spec = specs[mini_batch.input]
     reader = make_reader({"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)})
     pieces = [[p.path, p.begin, p.end, p.row_group] if reader.is_table else p.path for p in mini_batch.pieces]
-    return mini_batch.partition, reader.load(pieces, mini_batch.items)
+    return mini_batch.partition, reader.load(pieces, mini_batch.items, [p.version for p in mini_batch.pieces])
 
 
 def partitions(planned):

@@ -11,14 +11,16 @@ import pandas as pd
 from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.environment import Environment
-from airflow_prs.plan.inputs import cut_input
-from airflow_prs.plan.listing import list_files
+from airflow_prs.plan.inputs import cut_input, list_input
+from airflow_prs.plan.listing import Listing
 from airflow_prs.records import InputKind
 from airflow_prs.worker.readers import make_reader
 
 
-def cut(dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "2 rows") -> tuple[Any, list[Any]]:
-    """Cut a dataset, called ``t``; gives its reader, and what is read of each mini-batch."""
+def cut(
+    dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "2 rows", files: Listing | None = None
+) -> tuple[Any, list[Any]]:
+    """Cut a dataset, called ``t``; gives its reader, and what that loads of each mini-batch."""
     config = ParallelRunConfig(
         environment=Environment.current(),
         entry_script="score.py",
@@ -28,7 +30,7 @@ def cut(dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "
         node_count=1,
         mini_batch_size=size,
     )
-    files = list_files(dataset.path, base=str(folder))
+    files = files or list_input(dataset, base=str(folder))
     mini_batches, spec = cut_input(
         dataset.as_named_input("t"), files, config, base=str(folder), copies=folder / "inputs"
     )
@@ -36,7 +38,11 @@ def cut(dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "
     reader = make_reader({"name": "t", "kind": spec.kind.value, "options": options})
     whole = spec.kind is InputKind.FILES
     return reader, [
-        ([p.path if whole else [p.path, p.begin, p.end, p.row_group] for p in m.pieces], m.items)
+        (
+            [p.path if whole else [p.path, p.begin, p.end, p.row_group] for p in m.pieces],
+            m.items,
+            [p.version for p in m.pieces],
+        )
         for m in mini_batches.mini_batches(0)
     ]
 

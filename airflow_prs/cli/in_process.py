@@ -134,7 +134,7 @@ class _ShardRun:
         hand, this = Hand(mini_batch, 1), Try(mini_batch.index)
         try:
             order = Order(*order_of(hand, has_tables=self._settings.has_tables))
-            loaded = self._readers[order.input].load(order.pieces, order.items)
+            loaded = self._readers[order.input].load(order.pieces, order.items, order.versions)
             this.begin()
             elements = self._call(loaded, order)
             this.end()

@@ -114,7 +114,7 @@ class Home(Protocol):
 
 def order_of(hand: Hand, *, has_tables: bool) -> list[Any]:
     """
-    Describe a mini-batch to a worker: index, try, input, items, partition, and its paths or pieces.
+    Describe a mini-batch to a worker: index, try, input, items, partition, its paths or pieces, and their versions.
 
     :param has_tables: whether mini-batches are read from pieces, not given as paths.
     """
@@ -124,7 +124,8 @@ def order_of(hand: Hand, *, has_tables: bool) -> list[Any]:
         pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
     else:
         pieces = [piece.path for piece in mini_batch.pieces]
-    return [mini_batch.index, hand.try_number, mini_batch.input, mini_batch.items, partition, pieces]
+    versions = [piece.version for piece in mini_batch.pieces]
+    return [mini_batch.index, hand.try_number, mini_batch.input, mini_batch.items, partition, pieces, versions]
 
 
 def outcome_of(hand: Hand, answer: Done, *, process: int) -> Outcome:

@@ -36,6 +36,7 @@ class Cut:
         self._piece_ends = array("q", [0])
         self._partition_keys = partition_keys
         self._partitions: list[tuple[Any, ...]] = []
+        self._versions_of: Callable[[npt.NDArray[np.integer]], pa.Array] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -65,6 +66,14 @@ class Cut:
         _extend(self.sizes, np.add.reduceat(sizes, begins) if len(sizes) else sizes)
         _extend(self._files, files)
 
+    def note_versions(self, versions_of: Callable[[npt.NDArray[np.integer]], pa.Array]) -> None:
+        """
+        Let the mini-batches know which versions of the files they were cut from.
+
+        :param versions_of: names the versions of files, from their numbers.
+        """
+        self._versions_of = versions_of
+
     def batches(self, first: int) -> Iterator[pa.RecordBatch]:
         """
         Give the mini-batches in columns, so many at a time that memory stays bounded; see columns.batch_of.
@@ -79,6 +88,7 @@ class Cut:
             within = int(np.searchsorted(ends, ends[start] + PIECES, "right")) - 1
             stop = min(max(within, start + 1), start + ROWS, len(self))
             pieces = slice(int(ends[start]), int(ends[stop]))
+            files = np.asarray(self._files[pieces])
             yield batch_of(
                 first=first + start,
                 name=self.name,
@@ -86,8 +96,9 @@ class Cut:
                 sizes=self.sizes[start:stop],
                 partitions=self._encoded(range(start, stop)),
                 piece_ends=ends[start + 1 : stop + 1] - ends[start],
-                paths=self._paths.take(np.asarray(self._files[pieces])),
+                paths=self._paths.take(files),
                 places=self._places(pieces),
+                versions=None if self._versions_of is None else self._versions_of(files),
             )
             start = stop
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -90,11 +91,15 @@ def cut_input(
     :raises InputError: if a file cannot be read or cut.
     """
     if isinstance(dataset, FileDataset):
-        return _cut_files(dataset, listing, config)
-    if dataset.partitioned_by is not None:
+        cut, spec = _cut_files(dataset, listing, config)
+    elif dataset.partitioned_by is not None:
         target = Path(absolute_path(dataset.target, base)) if dataset.target else copies / str(dataset.name)
         return _cut_copy(dataset, listing, config, dataset.partitioned_by, target)
-    return _cut_table(dataset, listing, config)
+    else:
+        with _unchanged(listing):
+            cut, spec = _cut_table(dataset, listing, config)
+    cut.note_versions(listing.versions)
+    return cut, spec
 
 
 def partitions_in_paths(
@@ -174,16 +179,19 @@ def _cut_copy(
     """Cut a partitioned copy: by its index, as its files may be very many."""
     name = str(dataset.name)
     _require_keys(name, keys, config.partition_keys or (), has=f"is partitioned by {list(keys)}")
-    rows, source = describe_rows(dataset, listing)
+    with _unchanged(listing):
+        rows, source = describe_rows(dataset, listing)
     if not rows:
         return Cut(name, ()), source
     digest = copy_digest(describe(dataset), listing) if dataset.target else None
     copy = read_copy(target, digest) if digest else None
     if copy is None:
-        copy = write_copy(name, read_tables(dataset, listing.paths, source), keys, target, digest)
+        copy = write_copy(name, _unchanged_tables(dataset, listing, source), keys, target, digest)
     if sum(copy.rows) != rows:
-        problem = f"{sum(copy.rows)} rows were copied where {rows} had been counted"
-        raise InputError(f"the files of {name!r} have changed while plan read them: {problem}. Run plan again.")
+        raise InputError(
+            f"{sum(copy.rows)} rows of {name!r} were copied where {rows} had been counted, though its files have not "
+            "changed meanwhile. This is a fault of airflow_prs: please report it."
+        )
     size = _WHOLE_FILES if config.partition_keys else _mini_batch_size(config, _DEFAULT_TABLE)
     cut = TableCut(name, copy.paths)
     for number in range(len(copy.paths)):
@@ -191,7 +199,28 @@ def _cut_copy(
     if config.partition_keys:
         chosen = config.partition_keys
         cut = cut.gather(lambda number: copy.partition(number, chosen))
+    cut.note_versions(Listing.of(copy.paths).versions)
     return cut, InputSpec(name=name, kind=InputKind.PARQUET, options=copy.options(), partition_keys=tuple(keys))
+
+
+@contextmanager
+def _unchanged(listing: Listing) -> Iterator[None]:
+    """
+    Read files that must not change meanwhile.
+
+    :raises InputError: if one does; it says more than what that may have led to.
+    """
+    try:
+        yield
+    except Exception:
+        listing.require_unchanged()
+        raise
+    listing.require_unchanged()
+
+
+def _unchanged_tables(dataset: TabularDataset, listing: Listing, source: InputSpec) -> Iterator[Any]:
+    with _unchanged(listing):
+        yield from read_tables(dataset, listing.paths, source)
 
 
 def describe_rows(dataset: TabularDataset, listing: Listing) -> tuple[int, InputSpec]:

@@ -7,19 +7,25 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import InputError
 from airflow_prs.plan.globs import Glob, has_magic
 from airflow_prs.plan.paths import PathColumn, Paths
 from airflow_prs.plan.walking import walk
+from airflow_prs.worker.versions import find_change, versions_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
+
+
+_CHUNK = 16384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,8 +44,38 @@ class Listing:
     modified_ns: npt.NDArray[np.int64]
     unmatched: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, paths: Iterable[str]) -> Listing:
+        """
+        Look at files that are known, in their order.
+
+        :raises InputError: if one of them cannot be looked at.
+        """
+        found = _Found()
+        for path in paths:
+            _add_named(path, found)
+        return found.as_found()
+
     def __len__(self) -> int:
         return len(self.paths)
+
+    def versions(self, numbers: npt.NDArray[np.integer]) -> pa.Array:
+        """Name the versions of some files, by which their readers know them again."""
+        return versions_of(of_numbers(self.sizes[numbers]), of_numbers(self.modified_ns[numbers]))
+
+    def require_unchanged(self) -> None:
+        """
+        Check that all files are still what they were when they were listed.
+
+        :raises InputError: if one of them is not.
+        """
+        import numpy as np
+
+        for begin in range(0, len(self), _CHUNK):
+            numbers = np.arange(begin, min(begin + _CHUNK, len(self)))
+            paths, versions = self.paths[begin : begin + _CHUNK], self.versions(numbers).to_pylist()
+            for path, version in zip(paths, versions, strict=True):
+                _require_unchanged(path, version)
 
     def without(self, is_left_out: Callable[[str], bool]) -> Listing:
         """
@@ -68,6 +104,12 @@ class _Found:
         self._paths.append(path)
         self._sizes.append(status.st_size)
         self._modified_ns.append(status.st_mtime_ns)
+
+    def as_found(self) -> Listing:
+        import numpy as np
+
+        paths = Paths(self._paths.finish(), np.arange(len(self)))
+        return Listing(paths, np.asarray(self._sizes), np.asarray(self._modified_ns))
 
     def in_order(self, unmatched: tuple[str, ...], *, may_repeat: bool) -> Listing:
         import numpy as np
@@ -164,3 +206,18 @@ def _add_named(path: str, found: _Found) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path!r} is neither a file nor a folder, but a pipe, a socket or a device.")
     found.add(path, status)
+
+
+def _require_unchanged(path: str, version: str) -> None:
+    try:
+        change = find_change(path, version)
+    except OSError as error:
+        raise InputError(
+            f"{path!r} cannot be looked at any more while plan reads the input: {error.strerror}. Run plan again when "
+            "nothing writes to the input."
+        ) from error
+    if change is not None:
+        raise InputError(
+            f"{path!r} has changed while plan read the input: {change}. "
+            "Run plan again when nothing writes to the input."
+        )

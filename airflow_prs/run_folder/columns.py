@@ -56,6 +56,7 @@ def batch_of(
     piece_ends: Sequence[int] | npt.NDArray[np.int64],
     paths: Sequence[str] | pa.Array,
     places: Sequence[Sequence[int] | npt.NDArray[np.integer]],
+    versions: Sequence[str | None] | pa.Array | None = None,
 ) -> pa.RecordBatch:
     """
     Put consecutive mini-batches of one input into a record batch.
@@ -68,14 +69,17 @@ def batch_of(
     :param piece_ends: of each mini-batch, one past its last piece, counted in the columns that follow.
     :param paths: of each piece.
     :param places: begin, end and row group of each piece; NONE where it has none.
+    :param versions: of the file of each piece; None: they are not known.
     """
     import numpy as np
     import pyarrow as pa
 
     text = paths.cast(pa.string()) if isinstance(paths, pa.Array) else of_texts(paths)
     numbers = [np.asarray(column, np.int64) for column in places]
+    if not isinstance(versions, pa.Array):
+        versions = pa.nulls(len(text), pa.string()) if versions is None else of_texts(versions)
     pieces = pa.StructArray.from_arrays(
-        [text, *(of_numbers(column, column == NONE) for column in numbers)], fields=_piece_fields()
+        [text, *(of_numbers(column, column == NONE) for column in numbers), versions], fields=_piece_fields()
     )
     count = len(items)
     columns = [
@@ -110,6 +114,7 @@ def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
                         [piece.row_group for piece in pieces],
                     )
                 ],
+                versions=[piece.version for piece in pieces],
             )
 
 
@@ -135,7 +140,7 @@ def _piece_fields() -> list[pa.Field]:
     import pyarrow as pa
 
     numbers = [pa.field(name, pa.int64()) for name in ("begin", "end", "row_group")]
-    return [pa.field("path", pa.string()), *numbers]
+    return [pa.field("path", pa.string()), *numbers, pa.field("version", pa.string())]
 
 
 def _pieces(column: pa.StructArray) -> Iterator[Piece]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import unpacking  # noqa: TID252 - this package has another name where it is at work
 from .json_lines import JsonTable  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
 from .row_filter import expression_of  # noqa: TID252
+from .versions import find_change  # noqa: TID252
 
 OPEN_FILES = 4
 """Parquet files kept open, as consecutive mini-batches mostly come from the same one."""
@@ -31,6 +33,10 @@ MISSING_OR_BOOL, WHOLE_OBJECTS = "bool_or_missing", "whole_objects"
 """What plan calls types for which pandas has no name: truth values with missing ones, and whole numbers of any size."""
 
 
+_Read = Callable[..., Any]
+"""Reads one piece, given as path, begin, end and row group."""
+
+
 class LoadError(Exception):
     """A mini-batch cannot be read; the message begins with the file."""
 
@@ -44,7 +50,8 @@ def make_reader(spec: dict[str, Any]) -> FilesReader | TableReader:
     if spec["kind"] == "files":
         return FilesReader()
     keys = spec["options"].get("path_keys")
-    return TableReader(_READERS[spec["kind"]](spec["options"]), KeyColumns(keys) if keys else None)
+    make_read = functools.partial(_READERS[spec["kind"]], spec["options"])
+    return TableReader(make_read, KeyColumns(keys) if keys else None)
 
 
 class FilesReader:
@@ -52,8 +59,18 @@ class FilesReader:
 
     is_table = False
 
-    def load(self, pieces: list[str], items: int) -> list[str]:  # noqa: ARG002 - as TableReader has it
-        """Give run() a list of its own."""
+    def load(
+        self,
+        pieces: list[str],
+        items: int,  # noqa: ARG002 - as TableReader has it
+        versions: Sequence[str | None] = (),
+    ) -> list[str]:
+        """
+        Give run() a list of its own.
+
+        :raises LoadError: if a file is not the one that plan saw.
+        """
+        _require_unchanged(pieces, versions)
         return list(pieces)
 
 
@@ -61,37 +78,46 @@ class TableReader:
     """
     Puts the rows of pieces one after the other.
 
-    :param read: reads one piece, given as path, begin, end and row group.
+    :param make_read: makes what reads one piece.
     :param keys: adds the columns whose values stand in the paths; None: there are none.
     """
 
     is_table = True
 
-    def __init__(
-        self, read: Callable[[str, int | None, int | None, int | None], Any], keys: KeyColumns | None = None
-    ) -> None:
-        self._read = read
+    def __init__(self, make_read: Callable[[], _Read], keys: KeyColumns | None = None) -> None:
+        self._make_read = make_read
+        self._read = make_read()
         self._keys = keys
 
-    def load(self, pieces: list[list[Any]], items: int) -> Any:
+    def load(self, pieces: list[list[Any]], items: int, versions: Sequence[str | None] = ()) -> Any:
         """
         Read the rows of a mini-batch.
 
         :param pieces: path, begin, end and row group of each.
         :param items: the number of rows that the plan counted.
-        :raises LoadError: if a piece cannot be read or there are more or fewer rows.
+        :param versions: of the file of each piece, as plan saw it; None where it is not known.
+        :raises LoadError: if a piece cannot be read, there are more or fewer rows, or a file is not the one that plan
+            saw.
         """
-        frames = [self._load_piece(*piece) for piece in pieces]
+        paths = [piece[0] for piece in pieces]
+        self._require_unchanged(paths, versions)
+        try:
+            frames = [self._load_piece(*piece) for piece in pieces]
+        finally:
+            # Also after an error: a change says more than what it led to.
+            self._require_unchanged(paths, versions)
         frame = _join(frames)
         if len(frame) != items:
-            more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
-            raise LoadError(
-                f"{_place(*pieces[0])}{more}: {len(frame)} rows where the plan counted {items}; "
-                "the file has changed since it was planned: clear the plan task to start over"
-            )
-        if self._keys is None:
-            return frame
-        return self._keys.add(frame, [piece[0] for piece in pieces], [len(one) for one in frames])
+            raise LoadError(_miscounted(pieces, len(frame), items))
+        return frame if self._keys is None else self._keys.add(frame, paths, [len(one) for one in frames])
+
+    def _require_unchanged(self, paths: Sequence[str], versions: Sequence[str | None]) -> None:
+        try:
+            _require_unchanged(paths, versions)
+        except LoadError:
+            # What it keeps of files may be of another version.
+            self._read = self._make_read()
+            raise
 
     def _load_piece(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
         try:
@@ -322,7 +348,7 @@ def _with_nulls(column: Any, kind: str) -> Any:
     return column.astype(kind) if type(column.dtype).__module__.startswith("numpy") else column
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], Callable[[str, int | None, int | None, int | None], Any]]] = {
+_READERS: dict[str, Callable[[dict[str, Any]], _Read]] = {
     "delimited": DelimitedPieces,
     "json_lines": JsonLinesPieces,
     "parquet": ParquetPieces,
@@ -345,10 +371,7 @@ def _read_bytes(path: str, begin: int, end: int | None) -> bytes:
         file.seek(begin)
         data = file.read() if end is None else file.read(end - begin)
     if end is not None and len(data) < end - begin:
-        raise LoadError(
-            f"{_place(path, begin, end, None)}: the file ends at byte {begin + len(data)}; "
-            "it has changed since it was planned: clear the plan task to start over"
-        )
+        raise LoadError(f"{_place(path, begin, end, None)}: the file ends at byte {begin + len(data)}")
     return data
 
 
@@ -365,6 +388,33 @@ def _join(frames: list[Any]) -> Any:
     frame = filled[0] if len(filled) == 1 else pandas.concat(filled, ignore_index=True)
     frame.index = pandas.RangeIndex(len(frame))
     return frame
+
+
+def _require_unchanged(paths: Iterable[str], versions: Iterable[str | None]) -> None:
+    # Files of a mini-batch may be many, and pieces of one file, too.
+    for path, version in dict.fromkeys(zip(paths, versions)):  # noqa: B905 - none where they are not known
+        if version is None:
+            continue
+        try:
+            change = find_change(path, version)
+        except OSError as error:
+            raise LoadError(
+                f"{path}: the file that plan listed cannot be looked at: {error.strerror}; it must lie on storage that "
+                "all nodes see, and stay there until the run is over"
+            ) from error
+        if change is not None:
+            raise LoadError(
+                f"{path}: the file has changed since it was planned: {change}; clear the plan task to start over"
+            )
+
+
+def _miscounted(pieces: list[list[Any]], rows: int, items: int) -> str:
+    more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
+    return (
+        f"{_place(*pieces[0])}{more}: {rows} rows where the plan counted {items}: plan and the worker process read the "
+        "same file differently. Let the environment have the versions of pandas and pyarrow that Airflow has; if it "
+        "does, this is a fault of airflow_prs: please report it"
+    )
 
 
 def _place(path: str, begin: int | None, end: int | None, row_group: int | None) -> str:

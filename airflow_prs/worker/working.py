@@ -31,6 +31,7 @@ class Order(NamedTuple):
     items: int
     partition: dict[str, Any] | None
     pieces: list[Any]
+    versions: list[str | None] | tuple[()] = ()
 
     def context(self, mini_batch: Any) -> script.MiniBatchContext:
         """Tell run() what it is working on."""
@@ -224,7 +225,7 @@ class Worker:
 
     def _load(self, order: Order) -> Any:
         reader = self._inputs[order.input]
-        mini_batch = reader.load(order.pieces, order.items)
+        mini_batch = reader.load(order.pieces, order.items, order.versions)
         if reader.is_table:
             self._supervisor.send({"running": order.minibatch_index})
         return mini_batch
@@ -232,7 +233,7 @@ class Worker:
     async def _load_beside(self, loaders: Executor, order: Order) -> Any:
         reader = self._inputs[order.input]
         if not reader.is_table:
-            return reader.load(order.pieces, order.items)
+            return reader.load(order.pieces, order.items, order.versions)
         mini_batch = await self._script.loop.run_in_executor(loaders, self._load_in_thread, order)
         self._supervisor.send({"running": order.minibatch_index})
         return mini_batch
@@ -243,7 +244,7 @@ class Worker:
         except IndexError:
             inputs = self._make_readers()
         try:
-            return inputs[order.input].load(order.pieces, order.items)
+            return inputs[order.input].load(order.pieces, order.items, order.versions)
         finally:
             self._spare_inputs.append(inputs)
 

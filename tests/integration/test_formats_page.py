@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -23,6 +24,7 @@ from pyarrow import feather
 from airflow_prs import FileDataset, TabularDataset
 from airflow_prs.errors import PrsError
 from airflow_prs.merge import merge_run
+from airflow_prs.plan.inputs import list_input
 from airflow_prs.plan.queries import export_query
 from airflow_prs.records import InputKind
 from airflow_prs.worker.formats import make_writer
@@ -276,11 +278,28 @@ def parquet_bytes():
     return sink.getvalue()
 
 
-def changed(folder):
+def changed(folder, content=None):
     (folder / "1.csv").write_text("n\n1\n2\n")
-    reader, pieces = cut(TabularDataset.from_delimited_files(str(folder / "*")), folder)
-    (folder / "1.csv").write_text("n\n100\n")
-    reader.load(*pieces[0])
+    reader, mini_batches = cut(TabularDataset.from_delimited_files(str(folder / "*")), folder)
+    (folder / "1.csv").unlink()
+    if content:
+        (folder / "1.csv").write_text(content)
+    reader.load(*mini_batches[0])
+
+
+def changed_in_plan(folder):
+    (folder / "1.csv").write_text("n\n1\n2\n")
+    dataset = TabularDataset.from_delimited_files(str(folder / "*"))
+    files = list_input(dataset, base=str(folder))
+    (folder / "1.csv").write_text("n\n3\n4\n")
+    os.utime(folder / "1.csv", (1, 1))
+    cut(dataset, folder, files=files)
+
+
+def counted_otherwise(folder):
+    (folder / "1.csv").write_text("n\n1\n2\n")
+    reader, [(pieces, _, versions)] = cut(TabularDataset.from_delimited_files(str(folder / "*")), folder)
+    reader.load(pieces, 1, versions)
 
 
 def step_of_mltable(folder):
@@ -321,7 +340,12 @@ REFUSED = {
     ),
     "a step of an MLTable that is not known": step_of_mltable,
     "storage that is not mounted": lambda folder: TabularDataset.from_delimited_files("s3://bucket/in"),
-    "a file that has changed since plan": changed,
+    "a file that has changed while plan read it": changed_in_plan,
+    "a file that has changed since plan, by its size or the moment of its last change": lambda folder: changed(
+        folder, "n\n1\n100\n"
+    ),
+    "a file that is gone since plan": changed,
+    "a file that this environment reads otherwise than plan did": counted_otherwise,
 }
 
 

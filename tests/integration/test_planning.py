@@ -62,6 +62,10 @@ def mini_batches(result):
     return list(result.folder.read_mini_batches(0, result.manifest.mini_batches))
 
 
+def version_of(path):
+    return f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
+
+
 def complete(result, status="completed"):
     result.folder.names.report.write_text(json.dumps({"status": status}))
     return result
@@ -117,9 +121,10 @@ def test_delimited_files_are_cut_in_rows_and_their_columns_recorded(request_plan
         "chosen": None,
         "dtypes": {"a": "int64", "b": "int64"},
     }
+    version = version_of(dags / "t.csv")
     assert [(m.items, m.pieces) for m in mini_batches(result)] == [
-        (2, (Piece(f"{dags}/t.csv", 4, 12),)),
-        (1, (Piece(f"{dags}/t.csv", 12, 16),)),
+        (2, (Piece(f"{dags}/t.csv", 4, 12, version=version),)),
+        (1, (Piece(f"{dags}/t.csv", 12, 16, version=version),)),
     ]
 
 
@@ -127,7 +132,8 @@ def test_parquet_files_are_cut(request_plan, dags):
     pq.write_table(pa.table({"a": [1, 2, 3]}), dags / "t.parquet")
     table = TabularDataset.from_parquet_files("t.parquet").as_named_input("table")
     result = make_plan(request_plan(table))
-    assert [m.pieces for m in mini_batches(result)] == [(Piece(f"{dags}/t.parquet", 0, 3, 0),)]
+    piece = Piece(f"{dags}/t.parquet", 0, 3, 0, version_of(dags / "t.parquet"))
+    assert [m.pieces for m in mini_batches(result)] == [(piece,)]
 
 
 def test_a_size_in_bytes_that_meant_rows_is_warned_of(request_plan, dags, caplog):

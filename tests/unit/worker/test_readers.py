@@ -99,12 +99,13 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path):
 
 
 def test_other_rows_than_planned_are_an_error_that_says_why(table):
-    with pytest.raises(LoadError, match=r"2 rows where the plan counted 1.*changed since it was planned"):
+    with pytest.raises(LoadError, match=r"2 rows where the plan counted 1: .*read the same file differently") as raised:
         delimited().load([[table, 11, 19, None]], 1)
+    assert "changed" not in str(raised.value)
 
 
-def test_a_file_that_became_shorter_is_an_error_that_says_why(table):
-    with pytest.raises(LoadError, match="ends at byte 27; it has changed since it was planned"):
+def test_a_file_that_ends_too_early_is_an_error_that_says_where(table):
+    with pytest.raises(LoadError, match=r"the file ends at byte 27$"):
         delimited().load([[table, 19, 90, None]], 1)
 
 
