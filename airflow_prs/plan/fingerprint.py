@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from airflow_prs.environment import Environment
 from airflow_prs.plan.listing import Listing
+from airflow_prs.worker import distributions
+from airflow_prs.worker.distributions import describe_python
 
 _NO_INFLUENCE = frozenset(
     {
@@ -29,18 +32,6 @@ _NO_INFLUENCE = frozenset(
 )
 """Settings that change where, when or how loudly a run does its work, but not its rows."""
 
-_PACKAGES = ("pandas", "pyarrow")
-_ASK_VERSIONS = """
-import json, sys
-from importlib.metadata import PackageNotFoundError, version
-found = {"python": sys.version}
-for name in sys.argv[1:]:
-    try:
-        found[name] = version(name)
-    except PackageNotFoundError:
-        found[name] = None
-print(json.dumps(found))
-"""
 _ASK_TIMEOUT_S = 60
 
 
@@ -51,7 +42,7 @@ def fingerprint_of(
     snapshot: Sequence[str],
     inputs: Sequence[tuple[Mapping[str, Any], Listing]],
     side_inputs: Sequence[tuple[str, Listing]],
-    versions: Mapping[str, str | None],
+    versions: Mapping[str, Any],
     variable_names: Sequence[str],
     variables_hash: str | None,
     output: str | None,
@@ -63,7 +54,7 @@ def fingerprint_of(
     :param snapshot: digest of the code and the entry script's name in it.
     :param inputs: how each input is read, and its files.
     :param side_inputs: names and files.
-    :param versions: of what the worker processes run under.
+    :param versions: of what plan and the worker processes run under.
     :param output: where the script writes by itself; None where rows are all that comes of a run.
     """
     content = {
@@ -79,32 +70,48 @@ def fingerprint_of(
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def versions_in(environment: Environment) -> dict[str, str | None]:
-    """Say what worker processes would run under; for an environment yet to be made, what it will be made of."""
-    if environment.requirements is None:
-        return versions_of(environment.interpreter)
-    made_of = versions_of(environment.interpreter, packages=())
-    return {**made_of, "requirements": "\n".join(environment.requirements)}
-
-
-def versions_of(interpreter: str, *, packages: Sequence[str] = _PACKAGES) -> dict[str, str | None]:
+def versions_in(environment: Environment) -> dict[str, Any] | None:
     """
-    Name an interpreter, its version, and those of packages: what reads and writes rows.
+    Say what plan and worker processes run under; for an environment yet to be made, what it will be made of.
 
-    An interpreter that cannot be asked on this machine has no versions; its worker processes say what is wrong.
+    :return: None: it cannot be said, so no other run is known to be equal.
+    """
+    own, asked = own_versions(), versions_of(environment.interpreter)
+    if asked is None or None in own.values():
+        return None
+    if environment.requirements is not None:
+        made_of = {name: value for name, value in asked.items() if name != "distributions"}
+        asked = {**made_of, "requirements": list(environment.requirements)}
+    return {"plan": own, "processes": asked}
+
+
+def own_versions() -> dict[str, str | None]:
+    """Name the versions of what reads and cuts rows in this process."""
+    return {"python": sys.version, **{name: _version(name) for name in ("airflow-prs", "pandas", "pyarrow")}}
+
+
+def versions_of(interpreter: str) -> dict[str, Any] | None:
+    """
+    Name an interpreter, its version, and a digest of all distributions that it finds.
+
+    :return: None: it cannot be asked on this machine; its worker processes say what is wrong.
     """
     if interpreter == sys.executable:
-        return {"interpreter": interpreter, "python": sys.version, **{name: _version(name) for name in packages}}
+        return {"interpreter": interpreter, **describe_python()}
     try:
         answer = subprocess.run(
-            [interpreter, "-I", "-c", _ASK_VERSIONS, *packages],
+            # As worker processes are started, so that the same variables count.
+            [interpreter, "-c", Path(distributions.__file__).read_text(encoding="utf-8")],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,
+            cwd="/",
             timeout=_ASK_TIMEOUT_S,
         )
-        return {"interpreter": interpreter, **json.loads(answer.stdout)}
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return {"interpreter": interpreter}
+        # What a site customization prints comes before.
+        return {"interpreter": interpreter, **json.loads(answer.stdout.splitlines()[-1])}
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError):
+        return None
 
 
 def _version(package: str) -> str | None:

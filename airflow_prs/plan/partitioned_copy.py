@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.plan.fingerprint import digest_of, versions_of
+from airflow_prs.plan.fingerprint import digest_of, own_versions
 from airflow_prs.plan.key_columns import kind_of, pandas_type_of, plain_value
 from airflow_prs.plan.listing import Listing
 from airflow_prs.plan.partitions import copy_folders
@@ -81,7 +80,7 @@ def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
     :param described: how the source is read, and by which keys the copy is partitioned.
     :param listing: its files.
     """
-    content = [dict(described, name=None), digest_of(listing), versions_of(sys.executable)]
+    content = [dict(described, name=None), digest_of(listing), own_versions()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,7 +114,10 @@ def make_plan(request: PlanRequest) -> PlanResult:
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
     folder = run_folder_of(request.output or request.run_root, request.identity)
-    with take_snapshot(config.source_directory, config.entry_script, base=request.dag_folder) as snapshot:
+    with (
+        take_snapshot(config.source_directory, config.entry_script, base=request.dag_folder) as snapshot,
+        ExitStack() as unless_written,
+    ):
         config = config.model_copy(
             update={
                 "entry_script": snapshot.entry_script,
@@ -121,6 +126,7 @@ def make_plan(request: PlanRequest) -> PlanResult:
         )
         interpreter = config.environment.interpreter
         check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=interpreter == sys.executable)
+        unless_written.callback(_remove_inputs, folder)
         request, queries = _export_queries(request, folder)
         listings = _list_inputs(request)
         if not any(map(len, listings)) and not options.rank_mini_batch_count:
@@ -135,7 +141,16 @@ def make_plan(request: PlanRequest) -> PlanResult:
             cuts, specs = _cut_inputs(request, config, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
             return _nothing_to_do(folder)
-        return _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
+        result = _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
+        unless_written.pop_all()
+        return result
+
+
+def _remove_inputs(folder: RunFolder) -> None:
+    """Leave nothing behind of inputs that no mini-batch was cut from, neither rows of queries nor copies."""
+    shutil.rmtree(folder.names.inputs, ignore_errors=True)
+    with suppress(OSError):
+        folder.path.rmdir()  # unless there is something else in it
 
 
 def _export_queries(
@@ -200,8 +215,12 @@ def _settle(
     """Gather what is known before the input is cut."""
     side_inputs = {str(dataset.name): local_path(dataset, request.dag_folder) for dataset in request.side_inputs}
     variable_names = tuple(sorted(config.environment_variables or {}))
-    fingerprint = ""
+    fingerprint, versions = "", None
     if request.variables_hash is not None and not options.rank_mini_batch_count:
+        versions = versions_in(config.environment)
+        if versions is None and request.allow_reuse:
+            logger.warning("No reuse: %s cannot be asked what is installed.", config.environment.interpreter)
+    if versions is not None:
         fingerprint = fingerprint_of(
             config=config.to_json(),
             arguments=request.arguments,
@@ -211,7 +230,7 @@ def _settle(
                 for dataset, listing in zip(request.datasets, listings, strict=True)
             ],
             side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
-            versions=versions_in(config.environment),
+            versions=versions,
             variable_names=variable_names,
             variables_hash=request.variables_hash,
             output=request.output if config.output_action == "summary_only" else None,

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from airflow_prs.config import ParallelRunConfig
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError
+from airflow_prs.plan import fingerprint
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 
@@ -309,6 +311,29 @@ class TestReuse:
         complete(make_plan(request_plan()))
         (dags / "scripts/lib.py").write_text("")
         assert make_plan(request_plan()).reused_from is None
+
+    def test_another_version_of_this_package_is_not_reused(self, request_plan, monkeypatch):
+        complete(make_plan(request_plan()))
+        known = fingerprint.version
+        monkeypatch.setattr(fingerprint, "version", lambda name: "9.9" if name == "airflow-prs" else known(name))
+        assert make_plan(request_plan()).reused_from is None
+
+    def test_an_interpreter_that_cannot_be_asked_turns_it_off(self, request_plan, caplog):
+        unknown = {"environment": Environment.from_python("/nowhere/python")}
+        complete(make_plan(request_plan(settings=unknown)))
+        assert make_plan(request_plan(settings=unknown)).reused_from is None
+        assert "No reuse: /nowhere/python cannot be asked what is installed." in caplog.text
+
+    def test_a_newer_library_of_the_script_is_not_reused(self, request_plan, tmp_path):
+        interpreter, library = tmp_path / "python", tmp_path / "packages/scikit_learn-1.5.0.dist-info"
+        interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={library.parent} exec "{sys.executable}" "$@"\n')
+        interpreter.chmod(0o755)
+        library.mkdir(parents=True)
+        chosen = {"environment": Environment.from_python(interpreter)}
+        complete(make_plan(request_plan(settings=chosen)))
+        assert make_plan(request_plan(settings=chosen)).reused_from is not None
+        library.rename(library.with_name("scikit_learn-1.6.0.dist-info"))
+        assert make_plan(request_plan(settings=chosen)).reused_from is None
 
     def test_it_can_be_switched_off(self, request_plan):
         complete(make_plan(request_plan()))

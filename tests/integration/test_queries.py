@@ -69,7 +69,7 @@ def plan(tmp_path):
     """Plan a run over a query."""
     (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
 
-    def make(rows, run="1", columns=("a",)):
+    def make(rows, run="1", columns=("a",), max_shards=1024, **settings):
         config = ParallelRunConfig(
             environment=Environment.current(),
             source_directory=".",
@@ -79,6 +79,7 @@ def plan(tmp_path):
             compute_target="local",
             node_count=1,
             mini_batch_size="2 rows",
+            **settings,
         )
         return make_plan(
             PlanRequest(
@@ -90,6 +91,7 @@ def plan(tmp_path):
                 identity=RunIdentity(dag_id="d", run_id=run, task_id="t", plan=f"plan{run}"),
                 run_query=lambda sql, conn_id: iter([(columns, rows)]),
                 on_empty="skip",
+                max_shards=max_shards,
             )
         )
 
@@ -102,14 +104,24 @@ def test_the_rows_of_a_query_are_cut_like_a_table(plan):
     assert (result.folder.path / "inputs" / "q" / "rows.parquet").exists()
 
 
-def test_a_query_without_rows_is_an_empty_input(plan):
-    assert plan([]).is_empty
+def test_a_query_without_rows_is_an_empty_input_that_leaves_nothing_behind(plan):
+    result = plan([])
+    assert result.is_empty
+    assert not result.folder.path.exists()
 
 
 def test_equal_rows_are_reused_and_others_are_not(plan):
     plan([(1,)]).folder.names.report.write_text('{"status": "completed"}')
-    assert plan([(1,)], "2").reused_from is not None
+    reused = plan([(1,)], "2")
+    assert reused.reused_from is not None
+    assert not reused.folder.names.inputs.exists()
     assert plan([(2,)], "3").reused_from is None
+
+
+def test_a_plan_that_fails_leaves_no_rows_of_a_query_behind(plan, tmp_path):
+    with pytest.raises(ConfigError, match="max_map_length"):
+        plan([(number,) for number in range(9)], mini_batches_per_task=1, max_shards=2)
+    assert not list(tmp_path.rglob("rows.parquet"))
 
 
 def what_is_missing():

@@ -1,10 +1,13 @@
 """When two runs have the same fingerprint."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import airflow_prs
 from airflow_prs.environment import Environment
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in, versions_of
 from airflow_prs.plan.listing import Listing
@@ -76,25 +79,72 @@ def test_what_does_not_change_rows_does_not_change_it(changes):
     assert fingerprint(**changes) == fingerprint()
 
 
-def test_another_interpreter_is_asked_for_its_versions(tmp_path):
-    link = tmp_path / "python"
-    link.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    link.chmod(0o755)
-    own, asked = versions_of(sys.executable), versions_of(str(link))
-    assert asked == {**own, "interpreter": str(link)}
-    assert own["pandas"]
+@pytest.fixture
+def interpreter(tmp_path):
+    """Another interpreter, which finds the distributions that are made in a folder."""
+    path, folder = tmp_path / "python", tmp_path / "packages"
+    folder.mkdir()
+    path.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
-def test_an_interpreter_that_is_not_here_has_no_versions():
-    assert versions_of("/nowhere/python") == {"interpreter": "/nowhere/python"}
+def install(interpreter, name, **files):
+    """Make what an installer leaves of a distribution."""
+    info = Path(interpreter).parent / "packages" / name
+    info.mkdir()
+    for file, text in files.items():
+        (info / file.replace("_json", ".json").replace("PKG_INFO", "PKG-INFO")).write_text(text)
+    return info
 
 
-def test_an_environment_that_is_there_counts_by_its_versions():
-    assert versions_in(Environment.current()) == versions_of(sys.executable)
+def test_another_interpreter_is_asked_for_what_is_installed(interpreter):
+    own, asked = versions_of(sys.executable), versions_of(interpreter)
+    assert asked == {**own, "interpreter": interpreter}
+    assert own["python"] == sys.version
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("scikit_learn-1.5.0.dist-info", {}), ("scikit_learn-1.6.0.dist-info", {})),
+        (("a-1.dist-info", {}), ("b-1.dist-info", {})),
+        (
+            ("a-1.dist-info", {"direct_url_json": '{"vcs_info": {"commit_id": "1"}}'}),
+            ("a-1.dist-info", {"direct_url_json": '{"vcs_info": {"commit_id": "2"}}'}),
+        ),
+        (("a.egg-info", {"PKG_INFO": "Version: 1"}), ("a.egg-info", {"PKG_INFO": "Version: 2"})),
+    ],
+)
+def test_another_distribution_version_or_origin_is_another_work(interpreter, first, second):
+    bare = versions_of(interpreter)
+    found = []
+    for name, more in (first, second, first):
+        folder = install(interpreter, name, **more)
+        found.append(versions_of(interpreter))
+        shutil.rmtree(folder)
+    assert found[0] == found[2]
+    assert found[0] != found[1] != bare
+    assert versions_of(interpreter) == bare
+
+
+@pytest.mark.parametrize("text", ["exit 1", "echo", "echo '[1'", "echo 1"])
+def test_an_interpreter_that_cannot_be_asked_has_no_versions(interpreter, text):
+    Path(interpreter).write_text(f"#!/bin/sh\n{text}\n")
+    assert versions_of(interpreter) is versions_of("/nowhere/python") is None
+    assert versions_in(Environment.from_python(interpreter)) is None
+    assert versions_in(Environment.from_pip(["pandas"], python=interpreter)) is None
+
+
+def test_an_environment_that_is_there_counts_by_its_versions_and_those_of_plan():
+    versions = versions_in(Environment.current())
+    assert versions["processes"] == versions_of(sys.executable)
+    assert versions["plan"]["airflow-prs"] == airflow_prs.__version__
+    assert versions["plan"].keys() == {"python", "airflow-prs", "pandas", "pyarrow"}
 
 
 def test_an_environment_yet_to_be_made_counts_by_its_requirements_and_python():
     one, other = Environment.from_pip(["pandas==1.5.3"]), Environment.from_pip(["pandas==2.2.3"])
     assert versions_in(one) != versions_in(other)
-    assert versions_in(one)["python"] == sys.version
-    assert "pandas" not in versions_in(one)
+    assert versions_in(one)["processes"]["python"] == sys.version
+    assert "distributions" not in versions_in(one)["processes"]
