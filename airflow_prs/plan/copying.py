@@ -71,6 +71,9 @@ def require_own(name: str, target: Path) -> None:
     :param name: of the input.
     :raises ConfigError: if there is a file that is not of a copy.
     """
+    if target.is_symlink():
+        problem = f"target of {name!r} is {str(target)!r}, a link, which a copy cannot replace; give the folder itself"
+        raise ConfigError([problem])
     if not target.is_dir():
         if target.exists():
             raise ConfigError([f"target of {name!r} is {str(target)!r}, a file; allowed: a folder, or none yet"])

@@ -11,6 +11,8 @@ from airflow_prs.run_folder.names import RUNS
 
 _MAGIC = re.compile(r"[*?\[]")
 _NOT_HIDDEN = r"(?!\.)"
+_NOT_ASIDE = r"(?![._])"
+_NOT_ASIDE_OR_KEY = r"(?!\.|_[^=]*\Z)"
 _NO_RUNS = rf"(?!{re.escape(RUNS)}\Z)"
 _ANY = r"(?s:.+)\Z"
 
@@ -24,16 +26,19 @@ class Glob:
     """
     Follows a glob along the names of a path, all ways at once.
 
-    A state is the set of segments that may come next. Names that begin with "." match only a segment that does so
-    itself, the names of run folders none.
+    A state is the set of segments that may come next. Names that begin with "." match only a segment that begins with
+    it or "_" itself, the names of run folders none.
 
     :param segments: of the glob.
+    :param for_tables: whether names that begin with "_" are treated like those with ".", but for folders ``key=value``:
+        so other engines name what lies beside tables and is none, such as ``_SUCCESS``.
     :ivar start: the state before the first name.
     :ivar has_met_folder: whether the whole glob matched a folder.
     """
 
-    def __init__(self, segments: tuple[str, ...]) -> None:
-        self._matches = [_matcher(segment) for segment in segments]
+    def __init__(self, segments: tuple[str, ...], *, for_tables: bool = False) -> None:
+        left_out = (_NOT_ASIDE, _NOT_ASIDE_OR_KEY) if for_tables else (_NOT_HIDDEN, _NOT_HIDDEN)
+        self._matches, self._folder_matches = ([_matcher(segment, out) for segment in segments] for out in left_out)
         self._is_any_depth = tuple(segment == "**" for segment in segments)
         self._last = len(segments) - 1
         self.start = _close(frozenset({0}), self._is_any_depth)
@@ -47,7 +52,7 @@ class Glob:
         """Give the state after a folder's name; None: nothing below it can match."""
         ahead = set()
         for position in state:
-            if position <= self._last and self._matches[position](name):
+            if position <= self._last and self._folder_matches[position](name):
                 is_any, is_last = self._is_any_depth[position], position == self._last
                 ahead |= {position, position + 1} if is_any and is_last else {position if is_any else position + 1}
         if ahead == {self._last + 1}:
@@ -56,10 +61,10 @@ class Glob:
         return _close(frozenset(ahead), self._is_any_depth) if ahead else None
 
 
-def _matcher(segment: str) -> Callable[[str], object]:
+def _matcher(segment: str, left_out: str) -> Callable[[str], object]:
     """Make what says of a name whether a segment matches; one search each, as there may be a million names."""
     body = _ANY if segment == "**" else fnmatch.translate(segment)
-    return re.compile(_NO_RUNS + ("" if segment.startswith(".") else _NOT_HIDDEN) + body).match
+    return re.compile(_NO_RUNS + ("" if segment.startswith((".", "_")) else left_out) + body).match
 
 
 def _takes_none(_: str) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,41 +42,53 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     return {name: value for name, value in dataset.to_spec().items() if name not in {"path", "target"}}
 
 
-def list_input(dataset: Dataset, *, base: str, published: str | None = None) -> Listing:
+def list_input(
+    dataset: Dataset, *, base: str, published: str | None = None, targets: Mapping[str, TabularDataset] | None = None
+) -> Listing:
     """
-    List the files of a dataset, without those of its own copy.
+    List the files of a dataset, without those of copies that the run itself writes.
 
     :param base: folder that relative paths start from.
     :param published: file that is no input.
+    :param targets: the real folders of the copies of the run; None: its own alone.
+    :raises ConfigError: if nothing else is left.
     :raises InputError: if a file does not exist or cannot be looked at.
     """
-    listing = list_files(dataset.path, base=base, published=published)
-    if isinstance(dataset, TabularDataset) and dataset.target is not None:
-        target = os.path.normpath(absolute_path(dataset.target, base)) + "/"
-        rest = listing.without(lambda path: path.startswith(target))
+    are_tables = isinstance(dataset, TabularDataset)
+    listing = list_files(dataset.path, base=base, published=published, are_tables=are_tables)
+    rest = listing
+    for folder, copied in (real_targets([dataset], base) if targets is None else targets).items():
+        if not Path(folder).is_dir():
+            continue
+        rest = rest.without(partial(_is_in, f"{folder}/"))
         if len(listing) and not len(rest):
-            raise ConfigError([f"target of {dataset.name!r} is {dataset.target!r}, which holds the input itself"])
-        return rest
-    return listing
+            holds = "the input itself" if copied.name == dataset.name else f"the input {dataset.name!r}"
+            raise ConfigError([f"target of {copied.name!r} is {copied.target!r}, which holds {holds}"])
+    return rest
 
 
-def require_own_targets(datasets: Sequence[Dataset], base: str) -> None:
+def _is_in(folder: str, path: str) -> bool:
+    return os.path.realpath(path).startswith(folder)
+
+
+def real_targets(datasets: Sequence[Dataset], base: str) -> dict[str, TabularDataset]:
     """
-    Check that no copy would take the place of another one of the same run.
+    Give the folders that copies are to be in, each with its input.
 
     :param base: folder that relative paths start from.
     :raises ConfigError: if two inputs have one target.
     """
-    taken: dict[str, str] = {}
+    taken: dict[str, TabularDataset] = {}
     for dataset in datasets:
         if isinstance(dataset, TabularDataset) and dataset.target is not None:
-            name = str(dataset.name)
-            other = taken.setdefault(os.path.normpath(absolute_path(dataset.target, base)), name)
-            if other != name:
+            other = taken.setdefault(os.path.realpath(absolute_path(dataset.target, base)), dataset)
+            if other.name != dataset.name:
                 problem = (
-                    f"target of {name!r} is {dataset.target!r}, as is that of {other!r}; give each a folder of its own"
+                    f"target of {dataset.name!r} is {dataset.target!r}, as is that of {other.name!r}; "
+                    "give each a folder of its own"
                 )
                 raise ConfigError([problem])
+    return taken
 
 
 def cut_input(

@@ -50,7 +50,8 @@ def _in_paths(dataset: Dataset, keys: Sequence[str] | None) -> Iterator[dict[str
 
 def _in_rows(dataset: TabularDataset, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Read the rows of what is to be copied."""
-    source = replace(dataset, target=None)
+    # A target that only a run knows is of no copy that could be below the source already.
+    source = dataset if isinstance(dataset.target, str) else replace(dataset, target=None)
     listing = _listed(source)
     _, spec = describe_rows(source, listing)
     numbers = KeyNumbers(keys)

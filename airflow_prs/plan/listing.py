@@ -1,13 +1,14 @@
 """From paths and patterns to files in sorted order, with what the file system says about them."""
 
-# ruff: noqa: PTH100, PTH112, PTH116, PTH118, PTH119
+# ruff: noqa: PTH100, PTH112, PTH116, PTH118
 # Paths are text here: Path objects for a million files would cost too much.
 from __future__ import annotations
 
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from airflow_prs.errors import InputError
 from airflow_prs.plan.globs import Glob, has_magic
 from airflow_prs.plan.paths import PathColumn, Paths
 from airflow_prs.plan.walking import walk
+from airflow_prs.run_folder.names import RUNS
 from airflow_prs.worker.versions import find_change, versions_of
 
 if TYPE_CHECKING:
@@ -118,24 +120,29 @@ class _Found:
         return Listing(paths, np.asarray(self._sizes)[order], np.asarray(self._modified_ns)[order], unmatched)
 
 
-def list_files(path: str | Sequence[str], *, base: str, published: str | None = None) -> Listing:
+def list_files(
+    path: str | Sequence[str], *, base: str, published: str | None = None, are_tables: bool = False
+) -> Listing:
     """
     List what a dataset's path stands for.
 
     A folder is taken with all that lies below it. Hidden names (beginning with "."), run folders and the file that
-    this operator publishes are left out unless the path names them itself; what two patterns match counts once.
+    this operator publishes are left out, under whatever name a link has for them, unless the path names them itself;
+    what two patterns match counts once.
 
     :param path: a file, a folder, a glob, or several of them. A path that exists is never taken for a glob.
     :param base: folder that relative paths start from.
     :param published: the file that this operator publishes.
+    :param are_tables: whether names that begin with "_" are left out, too.
     :raises InputError: if a file does not exist or cannot be looked at.
     """
     found = _Found()
     unmatched = []
     singles = (path,) if isinstance(path, str) else path
+    result = _Result(published)
     for single in singles:
         before = len(found)
-        hint = _expand(single, base, found, published)
+        hint = _expand(single, base, found, result, are_tables=are_tables)
         if len(found) == before:
             unmatched.append(f"{single!r} matched no file{hint}")
     if not singles:
@@ -145,14 +152,20 @@ def list_files(path: str | Sequence[str], *, base: str, published: str | None = 
 
 def absolute_path(path: str, base: str) -> str:
     """
-    Make a path absolute without following links.
+    Make a path absolute without following links, but for what is before a "..": else one file would have two paths.
 
     :param base: folder that relative paths start from.
     """
-    return str(PurePosixPath(os.path.abspath(base), path))
+    parts = PurePosixPath(os.path.abspath(base), path).parts
+    end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
+    try:
+        head = os.path.realpath(os.path.join(*parts[:end]), strict=True) if end else ""
+    except OSError:  # a pattern, or nothing
+        return str(PurePosixPath(*parts))
+    return str(PurePosixPath(head, *parts[end:]))
 
 
-def _expand(text: str, base: str, found: _Found, published: str | None) -> str:
+def _expand(text: str, base: str, found: _Found, result: _Result, *, are_tables: bool) -> str:
     """Add all files that a path or pattern stands for; returns what helps the reader if there were none."""
     path = absolute_path(text, base)
     root, pattern = _split(path)
@@ -163,7 +176,7 @@ def _expand(text: str, base: str, found: _Found, published: str | None) -> str:
         pattern = (*pattern, "**")
     if not os.path.isdir(root):
         return f": {root!r} is not a folder"
-    return _search(root, pattern, found, published)
+    return _search(root, pattern, found, result, are_tables=are_tables)
 
 
 def _split(path: str) -> tuple[str, tuple[str, ...]]:
@@ -177,23 +190,61 @@ def _split(path: str) -> tuple[str, tuple[str, ...]]:
     return root, ()
 
 
-def _search(root: str, pattern: tuple[str, ...], found: _Found, published: str | None) -> str:
-    glob = Glob(pattern)
-    published_name = os.path.basename(published or "")
-    for entry in walk(root, glob.start, glob.takes, glob.enters, on_loop=lambda _: None):
-        if entry.name == published_name and _is_same_file(entry.path, published):
-            continue
+def _search(root: str, pattern: tuple[str, ...], found: _Found, result: _Result, *, are_tables: bool) -> str:
+    before = len(found)
+    glob = Glob(pattern, for_tables=are_tables)
+    for entry in _walk(root, glob):
         try:
-            found.add(entry.path, entry.stat())
+            status = entry.stat()
         except FileNotFoundError:  # removed since the folder was listed, so no longer input
             continue
+        if not result.is_at(entry.path, status):
+            found.add(entry.path, status)
     if not has_magic(pattern[0]):
         return f": {os.path.join(root, pattern[0])!r} does not exist"
+    if are_tables and len(found) == before and next(_walk(root, Glob(pattern)), None):
+        return ", only files of names or in folders that begin with '_', which a path to tables has to name itself"
     return ", only folders; a glob that ends with '/**' takes what is in them" if glob.has_met_folder else ""
 
 
-def _is_same_file(path: str, published: str | None) -> bool:
-    return published is not None and os.path.realpath(path) == os.path.realpath(published)
+def _walk(root: str, glob: Glob) -> Iterator[os.DirEntry[str]]:
+    """Follow no link into a run folder, unless that is where the path itself leads."""
+    is_inside = _is_in_run_folders(os.path.realpath(root))
+    return walk(
+        root,
+        glob.start,
+        glob.takes,
+        glob.enters,
+        follows=lambda _link, target, _is_loop: is_inside or not _is_in_run_folders(target),
+    )
+
+
+def _is_in_run_folders(path: str) -> bool:
+    return f"/{RUNS}/" in f"{path}/"
+
+
+class _Result:
+    """
+    The file that is no input, whatever it is called.
+
+    :param path: where it is published; None: nowhere.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = os.path.realpath(path) if path else None
+        self._place = None
+        if self._path:
+            with suppress(OSError):  # there is none yet
+                status = os.stat(self._path)
+                self._place = status.st_dev, status.st_ino
+
+    def is_at(self, path: str, status: os.stat_result) -> bool:
+        """
+        Whether it is what a path leads to.
+
+        :param status: of what is there; real paths take too long for a million files.
+        """
+        return (status.st_dev, status.st_ino) == self._place and os.path.realpath(path) == self._path
 
 
 def _add_named(path: str, found: _Found) -> None:

@@ -19,7 +19,7 @@ from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.cutting import Cut, cut_nothing
 from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
-from airflow_prs.plan.inputs import Dataset, cut_input, describe, list_input, local_path, require_own_targets
+from airflow_prs.plan.inputs import Dataset, cut_input, describe, list_input, local_path, real_targets
 from airflow_prs.plan.listing import Listing
 from airflow_prs.plan.paths import Paths
 from airflow_prs.plan.queries import RunQuery, export_query
@@ -187,10 +187,10 @@ def _list_inputs(request: PlanRequest) -> list[Listing]:
     published = None
     if request.output is not None and request.published_name is not None:
         published = str(Path(request.output, request.published_name))
-    require_own_targets(request.datasets, request.dag_folder)
+    targets = real_targets(request.datasets, request.dag_folder)
     listings = []
     for dataset in request.datasets:
-        listing = list_input(dataset, base=request.dag_folder, published=published)
+        listing = list_input(dataset, base=request.dag_folder, published=published, targets=targets)
         if listing.unmatched:
             _report_empty(request, f"input {dataset.name!r}: {'; '.join(listing.unmatched)}")
         listings.append(listing)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from airflow_prs.errors import ConfigError, EntryScriptError
 from airflow_prs.function_script import FunctionScript
@@ -110,7 +110,7 @@ def _files_of_folder(source_directory: str, root: str) -> dict[str, str]:
         start=True,
         takes=lambda _: _is_code,
         enters=lambda name, _: True if _is_code(name) else None,
-        on_loop=_refuse_loop,
+        follows=_is_no_loop,
     )
     return {os.path.relpath(entry.path, root): entry.path for entry in entries}
 
@@ -119,10 +119,12 @@ def _is_code(name: str) -> bool:
     return name not in _LEFT_OUT
 
 
-def _refuse_loop(link: str) -> NoReturn:
-    target = os.readlink(link)
-    problem = f"source_directory: the link {link!r} leads back to {target!r}, a folder that it lies in; remove it."
-    raise ConfigError([problem])
+def _is_no_loop(link: str, _target: str, is_loop: bool) -> bool:  # noqa: FBT001 - as walk() asks
+    if is_loop:
+        target = os.readlink(link)
+        problem = f"source_directory: the link {link!r} leads back to {target!r}, a folder that it lies in; remove it."
+        raise ConfigError([problem])
+    return True
 
 
 def _pack(files: dict[str, str | FunctionScript], archive: IO[bytes]) -> str:

@@ -18,7 +18,7 @@ def walk(
     start: State,
     takes: Callable[[State], Callable[[str], object]],
     enters: Callable[[str, State], State | None],
-    on_loop: Callable[[str], None],
+    follows: Callable[[str, str, bool], bool],
 ) -> Iterator[os.DirEntry[str]]:
     """
     Yield the files below a folder, in no particular order.
@@ -27,7 +27,8 @@ def walk(
     :param takes: asked once with each folder's state; gives what says of a file's name whether the file is wanted.
     :param enters: asked with the name of a folder and the state of the one that it lies in; gives its own state, or
         None to leave it out.
-    :param on_loop: told the path of a link that leads back to a folder it lies in; such links are not followed.
+    :param follows: asked with the path of a link to a folder, the real folder, and whether the link lies in that; then
+        it is not followed, whatever is said.
     :raises InputError: if a folder cannot be listed, or a link leads nowhere.
     """
     folders: list[tuple[str, State, tuple[str, ...]]] = [(root, start, ())]
@@ -45,10 +46,11 @@ def walk(
                 continue
             elif not entry.is_symlink():
                 folders.append((entry.path, ahead, crossed))
-            elif _leads_back(entry.path, way := (*crossed, os.path.realpath(folder))):
-                on_loop(entry.path)
             else:
-                folders.append((entry.path, ahead, way))
+                target, way = os.path.realpath(entry.path), (*crossed, os.path.realpath(folder))
+                is_loop = _leads_back(target, way)
+                if follows(entry.path, target, is_loop) and not is_loop:
+                    folders.append((entry.path, ahead, way))
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
@@ -80,12 +82,12 @@ def _leads_to_file(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _leads_back(link: str, way: tuple[str, ...]) -> bool:
+def _leads_back(target: str, way: tuple[str, ...]) -> bool:
     """
-    Whether a link to a folder leads to one of those that were passed on the way to it.
+    Whether a link leads to one of the folders that were passed on the way to it.
 
-    :param way: the real folders that hold the links on the way, the last one holding ``link``.
+    :param target: the real folder that it leads to.
+    :param way: the real folders that hold the links on the way, the last one holding this link.
     """
-    target = os.path.realpath(link)
     inside = target.rstrip("/") + "/"
     return any(folder == target or folder.startswith(inside) for folder in way)

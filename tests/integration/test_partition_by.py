@@ -353,12 +353,53 @@ def test_a_target_that_is_a_file_or_the_source_is_refused(write, plan, tmp_path)
         plan(parquet().partition_by(["k"], target="data"))
 
 
-def test_two_inputs_with_one_target_are_refused(write, plan, tmp_path):
+@pytest.mark.parametrize("second", ["./copy", "data/../copy", "alias/copy"])
+def test_two_inputs_with_one_target_are_refused(write, plan, tmp_path, second):
     write("1.parquet", {"k": [1], "n": [1]})
-    one, two = (parquet().partition_by(["k"], target=target) for target in ("copy", f"{tmp_path}/./copy"))
+    (tmp_path / "alias").symlink_to(tmp_path)
+    one, two = (parquet().partition_by(["k"], target=target) for target in ("copy", f"{tmp_path}/{second}"))
     with pytest.raises(ConfigError, match=r"target of 'in1' is .*/copy', as is that of 'in0'"):
         plan(one, two)
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_target_that_is_a_link_is_refused(write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    (tmp_path / "real").mkdir()
+    (tmp_path / "copy").symlink_to(tmp_path / "real")
+    with pytest.raises(ConfigError, match=r"target of 'in0' is .*/copy', a link, .*give the folder itself"):
+        plan(parquet().partition_by(["k"], target="copy"))
+
+
+@pytest.mark.parametrize("target", ["data/../data/copy", "alias/copy", "alias/../data/copy"])
+@pytest.mark.parametrize("path", ["data", "data/../data", "alias", "both"])
+def test_a_copy_is_no_input_whatever_leads_to_it(write, plan, tmp_path, target, path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    (tmp_path / "alias").symlink_to(tmp_path / "data")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/all").symlink_to(tmp_path / "data")
+    (tmp_path / "both/copy").symlink_to(tmp_path / "data/copy")
+    (tmp_path / "data/copy").mkdir()
+    dataset = TabularDataset.from_parquet_files(path).partition_by(["k"], target=target)
+    for run in "12":
+        assert [len(frame) for _, frame in plan(dataset, run=run)] == [1]
+
+
+def test_key_values_are_those_of_the_source_and_not_of_its_copy_below(write, plan, tmp_path):
+    write("1.parquet", {"k": [1], "n": [1]})
+    dataset = parquet(str(tmp_path / "data")).partition_by(["k"], target=str(tmp_path / "data/copy"))
+    plan(dataset)
+    assert dataset.get_partition_key_values() == [{"k": 1}]
+
+
+def test_a_copy_of_one_input_is_none_of_another(write, plan):
+    write("1.parquet", {"k": [1], "n": [1]})
+    copied, all_below = parquet().partition_by(["k"], target="data/copy"), TabularDataset.from_parquet_files("data")
+    for run in "12":
+        assert [len(frame) for _, frame in plan(copied, all_below, run=run)] == [1, 1]
+    copy_alone = TabularDataset.from_parquet_files("data/copy")
+    with pytest.raises(ConfigError, match="target of 'in0' is 'data/copy', which holds the input 'in1'"):
+        plan(copied, copy_alone, run="3")
 
 
 def test_a_copy_below_its_source_is_no_part_of_it(write, plan):

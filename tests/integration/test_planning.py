@@ -138,6 +138,24 @@ def test_parquet_files_are_cut(request_plan, dags):
     assert [m.pieces for m in mini_batches(result)] == [(piece,)]
 
 
+def test_a_folder_as_other_engines_write_it_is_a_table(request_plan, dags):
+    folder = dags / "t"
+    footers = []
+    pq.write_to_dataset(pa.table({"a": [1, 2], "_x": ["p", "q"]}), folder, ["_x"], metadata_collector=footers)
+    for footer in footers:
+        footer.set_file_path(footer.row_group(0).column(0).file_path)
+    pq.write_metadata(pa.schema({"a": pa.int64()}), folder / "_metadata", footers)
+    pq.write_metadata(pa.schema({"a": pa.int64()}), folder / "_common_metadata")
+    (folder / "_SUCCESS").touch()
+    (folder / "_SUCCESS.crc").touch()
+    (folder / "_x=p/.part-0.parquet.crc").write_bytes(b"crc")
+    (folder / "_temporary/0").mkdir(parents=True)
+    (folder / "_temporary/0/torn.parquet").write_bytes(b"PAR1")
+    result = make_plan(request_plan(TabularDataset.from_parquet_files("t").as_named_input("table")))
+    assert [m.items for m in mini_batches(result)] == [1, 1]
+    assert result.folder.read_settings().inputs[0].partition_keys == ("_x",)
+
+
 def test_a_size_in_bytes_that_meant_rows_is_warned_of(request_plan, dags, caplog):
     (dags / "t.csv").write_text("a\n" + "123456789\n" * 9)
     table = TabularDataset.from_delimited_files("t.csv").as_named_input("table")

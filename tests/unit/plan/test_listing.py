@@ -82,22 +82,96 @@ def test_hidden_names_that_the_path_names_itself_are_taken(folder):
     assert names(list_files([".d", "*/.e/*", "x/.f"], base=str(root)), root) == [".d/a", "x/.e/b", "x/.f"]
 
 
-segments = st.text("ab.-", min_size=1, max_size=3).filter(lambda name: name.strip("."))
+ASIDE = ["_SUCCESS", "_metadata", "_common_metadata", ".1.parquet.crc", "_temporary/0/1.parquet", "_delta_log/1.json"]
+
+
+def test_what_other_engines_write_beside_tables_is_no_table(folder):
+    root = folder("t/1.parquet", "t/_x=1/2.parquet", "t/_x=1/_SUCCESS", *(f"t/{name}" for name in ASIDE))
+    for pattern in ("t", "t/**", "t/**/*", ["t", "t/*", "t/*/*"]):
+        listing = list_files(pattern, base=str(root), are_tables=True)
+        assert names(listing, root) == ["t/1.parquet", "t/_x=1/2.parquet"]
+
+
+def test_files_that_are_no_tables_may_begin_with_an_underscore(folder):
+    root = folder("d/_DSC0001.jpg", "d/1.jpg", "d/_raw/2.jpg")
+    assert names(list_files("d", base=str(root)), root) == ["d/1.jpg", "d/_DSC0001.jpg", "d/_raw/2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("t/_1.csv", ["t/_1.csv"]),
+        ("t/_*.csv", ["t/_1.csv"]),
+        ("t/_d", ["t/_d/2.csv"]),
+        ("t/_*/*", ["t/_d/2.csv"]),
+        ("t/_d/**", ["t/_d/2.csv"]),
+        ("*/_d/_*", ["t/_d/_3.csv"]),
+        ("t/.*", ["t/.4.csv"]),
+        ("_u", ["_u/5.csv"]),
+    ],
+)
+def test_tables_that_the_path_names_itself_are_taken(folder, path, expected):
+    root = folder("t/1.csv", "t/_1.csv", "t/_d/2.csv", "t/_d/_3.csv", "t/.4.csv", "_u/5.csv")
+    assert names(list_files(path, base=str(root), are_tables=True), root) == expected
+
+
+def test_a_folder_of_nothing_but_such_names_says_why_it_is_empty(folder):
+    root = folder("t/_1.csv", "u/.1.csv")
+    listing = list_files(["t", "u"], base=str(root), are_tables=True)
+    assert [one.partition(", only")[2] for one in listing.unmatched] == [
+        " files of names or in folders that begin with '_', which a path to tables has to name itself",
+        "",
+    ]
+
+
+def test_the_published_file_is_no_input_under_any_name_of_it(folder):
+    root = folder("out/result.txt", "out/1", "in/2")
+    (root / "in/latest").symlink_to(root / "out/result.txt")
+    (root / "in/all").symlink_to(root / "out")
+    (root / "alias").symlink_to(root / "out")
+    for published in ("out/result.txt", "in/../out/result.txt", "alias/result.txt"):
+        for path in ("in", "out/../in", "in/./**"):
+            listing = list_files(path, base=str(root), published=str(root / published))
+            assert {Path(each).name for each in listing.paths} == {"1", "2"}
+    listing = list_files("in/latest", base=str(root), published=str(root / "out/result.txt"))
+    assert names(listing, root) == ["in/latest"]
+
+
+def test_no_link_leads_into_a_run_folder_unless_the_path_does(folder):
+    root = folder("out/_parallel_run/dag/run/rows", "in/1")
+    (root / "in/runs").symlink_to(root / "out/_parallel_run")
+    (root / "in/run").symlink_to(root / "out/_parallel_run/dag/run")
+    (root / "in/all").symlink_to(root / "out")
+    for path in ("in", "in/../in/**", "*/*/*", "out/_parallel_run/../**"):
+        assert names(list_files([path, "in/1"], base=str(root)), root) == ["in/1"]
+    assert names(list_files("in/runs", base=str(root)), root) == ["in/runs/dag/run/rows"]
+    assert names(list_files("in/run/*", base=str(root)), root) == ["in/run/rows"]
+
+
+segments = st.text("ab._=-", min_size=1, max_size=3).filter(lambda name: name.strip("."))
 trees = st.lists(st.lists(segments, min_size=1, max_size=3), max_size=12)
+
+
+def is_left_out(parts, *, are_tables):
+    """As Spark does, but for files with "=" in their names."""
+    hidden = any(part.startswith(".") for part in parts)
+    aside = parts[-1].startswith("_") or any(part.startswith("_") and "=" not in part for part in parts[:-1])
+    return hidden or (are_tables and aside)
 
 
 @settings(deadline=None, max_examples=40)
 @given(trees)
-def test_any_tree_is_listed_in_sorted_order_without_what_is_hidden(tree):
+def test_any_tree_is_listed_in_sorted_order_without_what_is_left_out(tree):
     with tempfile.TemporaryDirectory() as root:
         for parts in tree:
             with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
                 Path(root, *parts[:-1]).mkdir(parents=True, exist_ok=True)
                 Path(root, *parts).touch()
         files = [path for path in Path(root).rglob("*") if path.is_file()]
-        seen = [str(path) for path in files if not any(p.startswith(".") for p in path.relative_to(root).parts)]
-        assert [*list_files(root, base="/").paths] == sorted(seen)
-        assert [*list_files([root, f"{root}/**/*"], base="/").paths] == sorted(seen)
+        for are_tables in (False, True):
+            seen = [str(path) for path in files if not is_left_out(path.relative_to(root).parts, are_tables=are_tables)]
+            assert [*list_files(root, base="/", are_tables=are_tables).paths] == sorted(seen)
+            assert [*list_files([root, f"{root}/**/*"], base="/", are_tables=are_tables).paths] == sorted(seen)
 
 
 def test_the_published_file_is_left_out_and_others_of_its_name_are_not(folder):
@@ -116,6 +190,15 @@ def test_any_name_is_a_name(folder, name):
 def test_folders_that_exist_are_no_globs_even_before_a_glob(folder):
     root = folder("[ab]/x.png", "a/x.png")
     assert names(list_files("[ab]/*.png", base=str(root)), root) == ["[ab]/x.png"]
+
+
+def test_a_file_has_one_path_whichever_way_leads_up_to_it(folder):
+    root = folder("in/1", "dags/x", "elsewhere/dags/y", "elsewhere/2")
+    (root / "link").symlink_to(root / "elsewhere/dags")
+    several = ["../in/*", "../dags/../in/1", f"{root}/in/1"]
+    assert [*list_files(several, base=str(root / "dags")).paths] == [f"{root}/in/1"]
+    assert [*list_files("link/../2", base=str(root)).paths] == [f"{root}/elsewhere/2"]
+    assert list_files("*/../in/1", base=str(root)).unmatched == ("'*/../in/1' matched no file",)
 
 
 def test_absolute_paths_ignore_the_base(folder):
