@@ -10,10 +10,10 @@ import pytest
 
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import InputError
-from airflow_prs.plan.listing import list_files
+from airflow_prs.plan.listing import Listing, list_files
 from airflow_prs.records import Status
 from airflow_prs.worker.readers import LoadError, TableReader, make_reader
-from airflow_prs.worker.versions import find_change, versions_of
+from airflow_prs.worker.versions import find_change
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, table_plan, write_table
 from tests.tables import cut
@@ -29,8 +29,7 @@ def change(path: Path, write) -> None:
 
 
 def version_of(path) -> str:
-    status = path.stat()
-    return versions_of(pa.array([status.st_size]), pa.array([status.st_mtime_ns]))[0].as_py()
+    return Listing.of([str(path)]).versions(slice(None))[0].as_py()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,6 +179,7 @@ def test_versions_tell_files_apart_by_size_and_to_the_nanosecond(tmp_path):
     for size, modified_ns in ((0, 0), (1, 1), (3, -1), (5, 10**18 + 1)):
         path.write_bytes(b"x" * size)
         os.utime(path, ns=(modified_ns, modified_ns))
+        assert version_of(path) == f"{size}-{modified_ns}"
         assert find_change(str(path), f"{size}-{modified_ns}") is None
         assert find_change(str(path), f"{size}-{modified_ns + 1}") is not None
         assert find_change(str(path), f"{size + 1}-{modified_ns}") is not None
