@@ -5,6 +5,7 @@ Every error that airflow_prs raises on purpose.
     ├── ConfigError               a parameter has a wrong value; lists all problems at once (also a ValueError)
     ├── InputError                the input cannot be listed, read or cut
     │   └── EmptyInputError       a path or pattern matched nothing
+    ├── InputChangedError         the input changed while plan read it
     ├── EntryScriptError          the entry script cannot be used: no run(), init() keeps failing, ...
     ├── EnvironmentBrokenError    the chosen Python environment cannot run the worker processes
     ├── RunFolderError            the run folder is not visible, damaged, or written by a newer version
@@ -50,6 +51,10 @@ class InputError(PrsError):
 
 class EmptyInputError(InputError):
     """A path or pattern matched nothing, or only empty files."""
+
+
+class InputChangedError(PrsError):
+    """The input changed while plan read it; unlike an InputError, another try may find it at rest."""
 
 
 class EntryScriptError(PrsError):

@@ -102,6 +102,7 @@ def cut_input(
     :param copies: folder of the copies that are not to be elsewhere.
     :raises ConfigError: if the configuration and the dataset do not go together.
     :raises InputError: if a file cannot be read or cut.
+    :raises InputChangedError: if a file changes meanwhile.
     """
     if isinstance(dataset, FileDataset):
         cut, spec = _cut_files(dataset, listing, config)
@@ -221,7 +222,7 @@ def _unchanged(listing: Listing) -> Iterator[None]:
     """
     Read files that must not change meanwhile.
 
-    :raises InputError: if one does; it says more than what that may have led to.
+    :raises InputChangedError: if one does; it says more than what that may have led to.
     """
     try:
         yield

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.arrow_columns import of_numbers, text_scalar
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputChangedError, InputError
 from airflow_prs.plan.globs import Glob, has_magic
 from airflow_prs.plan.paths import PathColumn, Paths
 from airflow_prs.plan.walking import walk
@@ -75,7 +75,7 @@ class Listing:
         """
         Check that all files are still what they were when they were listed.
 
-        :raises InputError: if one of them is not.
+        :raises InputChangedError: if one of them is not.
         """
         chunks = (slice(begin, begin + _CHUNK) for begin in range(0, len(self), _CHUNK))
         for _ in map_ahead(self._require_unchanged, chunks, threads=_THREADS):
@@ -269,12 +269,12 @@ def _require_unchanged(path: str, version: str) -> None:
     try:
         change = find_change(path, version)
     except OSError as error:
-        raise InputError(
+        raise InputChangedError(
             f"{path!r} cannot be looked at any more while plan reads the input: {error.strerror}. Run plan again when "
             "nothing writes to the input."
         ) from error
     if change is not None:
-        raise InputError(
+        raise InputChangedError(
             f"{path!r} has changed while plan read the input: {change}. "
             "Run plan again when nothing writes to the input."
         )

@@ -104,6 +104,7 @@ def make_plan(request: PlanRequest) -> PlanResult:
 
     :raises ConfigError: if the configuration does not fit the input.
     :raises InputError: if the input cannot be listed, read or cut.
+    :raises InputChangedError: if the input changes while it is read.
     :raises EmptyInputError: if there is no item, unless ``on_empty`` is skip.
     :raises EntryScriptError: if the entry script is missing or cannot be used.
     """

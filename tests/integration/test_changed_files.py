@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputChangedError
 from airflow_prs.plan.listing import Listing, list_files
 from airflow_prs.records import Status
 from airflow_prs.worker.readers import LoadError, TableReader, make_reader
@@ -128,7 +128,7 @@ def test_a_file_that_changes_between_listing_and_reading_fails_the_plan(tmp_path
     listing = list_files(str(path), base="/")
     change(path, lambda path: write_table(path, {"n": [1, 5, 7, 4], "k": ["b", "b", "a", "b"]}))
     with pytest.raises(
-        InputError, match=rf"t\.{kind}' has changed while plan read the input: {SAYS_WHAT}.*Run plan again"
+        InputChangedError, match=rf"t\.{kind}' has changed while plan read the input: {SAYS_WHAT}.*Run plan again"
     ):
         cut(dataset, tmp_path, files=listing)
     assert not (tmp_path / "inputs").exists()
@@ -139,7 +139,7 @@ def test_an_error_of_plan_that_a_change_has_led_to_speaks_of_the_change(tmp_path
     path.write_text("n\n1\n")
     listing = list_files(str(path), base="/")
     change(path, lambda path: path.write_text('n\n"1\n'))
-    with pytest.raises(InputError, match="has changed while plan read the input"):
+    with pytest.raises(InputChangedError, match="has changed while plan read the input"):
         cut(TabularDataset.from_delimited_files(str(path)), tmp_path, files=listing)
 
 

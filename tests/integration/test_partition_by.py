@@ -372,7 +372,7 @@ def test_a_target_that_is_a_link_is_refused(write, plan, tmp_path):
 
 
 @pytest.mark.parametrize("target", ["data/../data/copy", "alias/copy", "alias/../data/copy"])
-@pytest.mark.parametrize("path", ["data", "data/../data", "alias", "both"])
+@pytest.mark.parametrize("path", ["data/../data", "both"])
 def test_a_copy_is_no_input_whatever_leads_to_it(write, plan, tmp_path, target, path):
     write("1.parquet", {"k": [1], "n": [1]})
     (tmp_path / "alias").symlink_to(tmp_path / "data")
