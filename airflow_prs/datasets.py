@@ -14,6 +14,7 @@ from airflow_prs.mltable import read_mltable
 from airflow_prs.parameters import Promotion
 from airflow_prs.records import InputKind
 from airflow_prs.row_filters import filter_from_plain, filter_problems, filter_to_plain
+from airflow_prs.sizes import MAX_RECORD_SIZE, record_size_problems
 from airflow_prs.table_rules import (
     columns_problems,
     delimited_problems,
@@ -108,6 +109,7 @@ class TabularDataset:
     :param conn_id: Airflow connection that it is run through.
     :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
     :param target: folder of that copy; None: one in the run folder.
+    :param max_record_size: how large a record of a text file may be.
     """
 
     kind: InputKind
@@ -126,6 +128,7 @@ class TabularDataset:
     conn_id: str | None = None
     partitioned_by: tuple[str, ...] | None = None
     target: Any = None
+    max_record_size: int | str = MAX_RECORD_SIZE
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
@@ -135,6 +138,7 @@ class TabularDataset:
         problems += partition_by_problems(self.partitioned_by, has_names=self.header is not False)
         target, target_problems = settle_target(self.target)
         problems += target_problems
+        problems += record_size_problems(self.max_record_size)
         for option in ("columns", "dropped", "partitioned_by"):
             if isinstance(getattr(self, option), list):
                 object.__setattr__(self, option, tuple(getattr(self, option)))
@@ -165,6 +169,7 @@ class TabularDataset:
         columns: Sequence[str] | Sequence[int] | None = None,
         dtypes: Mapping[str, str] | None = None,
         comment: str | None = None,
+        max_record_size: int | str = MAX_RECORD_SIZE,
     ) -> TabularDataset:
         """
         Describe files of delimited text, such as CSV.
@@ -178,6 +183,8 @@ class TabularDataset:
         :param columns: names of the columns that are wanted, in the wanted order; numbers without a header.
         :param dtypes: types of columns, such as ``{"zip": "str"}``; the others are as pandas finds them.
         :param comment: character that begins a comment, up to the end of the line.
+        :param max_record_size: bytes of a record above which plan stops, instead of holding all that follows a quote
+            that is not closed: an int, or a str such as "64MB".
         """
         return cls(
             kind=InputKind.DELIMITED,
@@ -189,6 +196,7 @@ class TabularDataset:
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
             dtypes=dtypes,
             comment=comment,
+            max_record_size=max_record_size,
         )
 
     @classmethod
@@ -200,6 +208,7 @@ class TabularDataset:
         *,
         columns: Sequence[str] | None = None,
         dtypes: Mapping[str, str] | None = None,
+        max_record_size: int | str = MAX_RECORD_SIZE,
     ) -> TabularDataset:
         """
         Describe files with a JSON object a line.
@@ -209,6 +218,7 @@ class TabularDataset:
         :param partition_format: as for FileDataset.
         :param columns: names of the columns that are wanted, in the wanted order.
         :param dtypes: types of columns; the others are as pandas finds them.
+        :param max_record_size: bytes of a line above which plan stops: an int, or a str such as "64MB".
         """
         return cls(
             kind=InputKind.JSON_LINES,
@@ -217,6 +227,7 @@ class TabularDataset:
             partition_format=partition_format,
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
             dtypes=dtypes,
+            max_record_size=max_record_size,
         )
 
     @classmethod
@@ -400,7 +411,10 @@ def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[
 def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-    return {name: value for name, value in plain.items() if value is not None or name in _ALWAYS_TOLD}
+    told = {name for name, value in plain.items() if value is not None} | _ALWAYS_TOLD
+    if plain.get("max_record_size") == MAX_RECORD_SIZE:
+        told.discard("max_record_size")
+    return {name: value for name, value in plain.items() if name in told}
 
 
 def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:

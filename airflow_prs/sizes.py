@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ SIZE_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
 
 MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
 """The same for an amount of memory."""
+
+MAX_RECORD_SIZE = "64MB"
+"""How large a record of a text file may be where nothing else is said."""
 
 _SIZE = re.compile(r"(0*[1-9][0-9]*)(?:([kmg]b)| *(rows?))?", re.IGNORECASE | re.ASCII)
 _UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
@@ -54,6 +58,16 @@ def settle_size(value: Any) -> int | str:
     """
     size = _parse(value)
     return size.count if size.unit == "items" else str(value).strip()
+
+
+def record_size_problems(value: Any) -> Iterator[str]:
+    """Check a max_record_size."""
+    try:
+        if _parse(value).unit != "rows":
+            return
+    except (TypeError, ValueError):
+        pass
+    yield wrong("max_record_size", value, "an int of at least 1, in bytes, or a str such as '64MB' or '1GB'")
 
 
 def _parse(value: Any) -> MiniBatchSize:

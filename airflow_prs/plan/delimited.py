@@ -14,8 +14,8 @@ from airflow_prs.plan.columns import Columns, Names, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.record_cutting import RecordCutter
-from airflow_prs.plan.scanning import UnclosedQuoteError
-from airflow_prs.plan.text_records import Records, add_pieces, whole_records
+from airflow_prs.plan.text_records import Records, add_pieces, marks_of, whole_records
+from airflow_prs.sizes import MAX_RECORD_SIZE
 
 _BLOCK_BYTES = 2 * 1024 * 1024
 """With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
@@ -28,6 +28,7 @@ class Dialect:
 
     :param are_headers_alike: whether all files have the columns of the first one.
     :param comment: character that begins a comment.
+    :param max_record_size: bytes of a record above which its file is refused; as users write it.
     """
 
     separator: str
@@ -35,6 +36,7 @@ class Dialect:
     has_header: bool
     are_headers_alike: bool = True
     comment: str | None = None
+    max_record_size: int | str = MAX_RECORD_SIZE
 
     def arguments(self, encoding: str) -> dict[str, Any]:
         """Say it in the words of pandas."""
@@ -72,13 +74,9 @@ def cut_delimited_files(
     columns = _Headers(dialect)
     with ColumnTypes(dialect.arguments, dtypes) as types:
         for file, path in enumerate(paths):
-            with open_text(path, dialect.encoding) as text:
+            with open_text(path, dialect.encoding, marks_of(dialect.separator, dialect.comment)) as text:
                 cutter = RecordCutter(size, is_bytes=is_bytes)
-                try:
-                    end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
-                except UnclosedQuoteError:
-                    problem = f"{path!r} ends inside a quoted field: a closing quote is missing somewhere."
-                    raise InputError(problem) from None
+                end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
                 add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
         found = types.settle()
     return cut, Columns(columns.names, found | dict(dtypes))
@@ -91,8 +89,13 @@ def _read(
     has_header = is_header_ahead = headers.dialect.has_header
     names: Names | None = None
     end = 0
-    separator, comment = headers.dialect.separator, headers.dialect.comment
-    for records in whole_records(text, separator, comment=comment, has_quotes=True, block_bytes=block_bytes):
+    for records in whole_records(
+        text,
+        headers.dialect.separator,
+        comment=headers.dialect.comment,
+        max_record_size=headers.dialect.max_record_size,
+        block_bytes=block_bytes,
+    ):
         starts, skipped = records.starts, 0
         if len(starts) and is_header_ahead:
             starts, is_header_ahead = starts.without_first(), False

@@ -38,8 +38,9 @@ _WHOLE_FILES = MiniBatchSize(sys.maxsize, "rows")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Say how a dataset is read, apart from where it and its copy are."""
-    return {name: value for name, value in dataset.to_spec().items() if name not in {"path", "target"}}
+    """Say how a dataset is read, apart from where it and its copy are, and from what only bounds memory."""
+    apart = {"path", "target", "max_record_size"}
+    return {name: value for name, value in dataset.to_spec().items() if name not in apart}
 
 
 def list_input(
@@ -287,11 +288,22 @@ def _cut_files_of(
         return cut, found, {}
     if dataset.kind is InputKind.JSON_LINES:
         cut, found = cut_json_lines_files(
-            name, listing.paths, str(dataset.encoding), size.count, is_bytes=is_bytes, dtypes=dataset.dtypes
+            name,
+            listing.paths,
+            str(dataset.encoding),
+            size.count,
+            is_bytes=is_bytes,
+            dtypes=dataset.dtypes,
+            max_record_size=dataset.max_record_size,
         )
         return cut, found, {"encoding": dataset.encoding}
     dialect = Dialect(
-        str(dataset.separator), str(dataset.encoding), bool(dataset.header), dataset.header != "each", dataset.comment
+        str(dataset.separator),
+        str(dataset.encoding),
+        bool(dataset.header),
+        dataset.header != "each",
+        dataset.comment,
+        dataset.max_record_size,
     )
     cut, found = cut_delimited_files(
         name, listing.paths, dialect, size.count, is_bytes=is_bytes, dtypes=dataset.dtypes or {}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_prs.plan.bits import Starts
 from airflow_prs.plan.columns import Columns, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import open_text
 from airflow_prs.plan.record_cutting import RecordCutter
-from airflow_prs.plan.text_records import add_pieces, whole_records
+from airflow_prs.plan.text_records import add_pieces, whole_lines
+from airflow_prs.sizes import MAX_RECORD_SIZE
+from airflow_prs.worker.json_lines import is_blank, read_object
+
+MARKS = "\n"
+"""The characters by which records are found."""
 
 
 def cut_json_lines_files(
@@ -21,6 +27,7 @@ def cut_json_lines_files(
     *,
     is_bytes: bool,
     dtypes: Mapping[str, str] | None = None,
+    max_record_size: int | str = MAX_RECORD_SIZE,
 ) -> tuple[TableCut, Columns]:
     """
     Cut files with a JSON object a line into mini-batches.
@@ -29,6 +36,7 @@ def cut_json_lines_files(
     :param size: bytes or lines of a mini-batch.
     :param is_bytes: whether size is in bytes.
     :param dtypes: types of columns that are not to be found out.
+    :param max_record_size: bytes of a line above which its file is refused; as users write it.
     :return: the mini-batches, and the columns that any line has.
     :raises InputError: if a file cannot be read.
     :raises ConfigError: if a type is none that pandas knows.
@@ -38,26 +46,37 @@ def cut_json_lines_files(
     cut = TableCut(name, paths)
     values = _Values()
     for file, path in enumerate(paths):
-        with open_text(path, encoding) as text:
+        with open_text(path, encoding, MARKS) as text:
             cutter = RecordCutter(size, is_bytes=is_bytes)
             end = 0
-            for records in whole_records(text, "\n", comment=None, has_quotes=False):
-                cutter.feed(records.starts)
-                values.feed(list(_objects(records.text, text.encoding)))
-                end = records.end
+            for lines, end in whole_lines(text, max_record_size=max_record_size):
+                starts, objects = _read(lines, end - len(lines), text.encoding)
+                cutter.feed(Starts.of(starts))
+                values.feed(objects)
             add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
     return cut, Columns(values.names or None, values.settle() | given)
 
 
-def _objects(text: bytes, encoding: str) -> Iterator[dict[str, Any]]:
-    """Read lines; one that cannot be read says nothing, and its mini-batch alone fails."""
-    for line in text.split(b"\n"):
+def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict[str, Any]]]:
+    """
+    Find records, and read them; one that cannot be read says nothing, and its mini-batch alone fails.
+
+    :param begin: position of the first line.
+    :return: first byte of each record, and the objects.
+    """
+    starts, objects = [], []
+    for line in lines.split(b"\n"):
         try:
-            record = json.loads(line.decode(encoding)) if line.strip() else None
+            text = line.decode(encoding)
+            if not is_blank(text):
+                starts.append(begin)
+                objects.append(read_object(text))
+        except UnicodeDecodeError:
+            starts.append(begin)
         except ValueError:
-            continue
-        if isinstance(record, dict):
-            yield record
+            pass
+        begin += len(line) + 1
+    return starts, objects
 
 
 _ABSENT = object()
@@ -99,6 +118,9 @@ def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
             whole = [value for value in values if type(value) is int]
             for value in (min(whole), max(whole)):
                 found.setdefault(("int", _range_of(value)), value)
+        elif kind is float:  # NaN is a missing value for pandas, and no number
+            for is_nan, number in {math.isnan(value): value for value in values if type(value) is float}.items():
+                found.setdefault((float, is_nan), number)
         elif kind not in found:
             found[kind] = next(value for value in values if type(value) is kind)
 

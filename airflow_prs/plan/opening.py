@@ -7,15 +7,15 @@ import codecs
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, cast
 
 from airflow_prs.errors import InputError
 
-_UTF8_MARK = codecs.BOM_UTF8
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP, _BZIP2, _XZ, _ZSTD, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 
@@ -28,11 +28,15 @@ class OpenText:
     :param file: what to read from; a byte order mark is gone already.
     :param encoding: of what is read.
     :param position: where in the file that is; None: bytes have no place in the file, so it cannot be cut.
+    :param path: of the file.
+    :param again: opens it once more.
     """
 
     file: IO[bytes]
     encoding: str
     position: int | None
+    path: str
+    again: Callable[[], AbstractContextManager[OpenText]]
 
     @property
     def is_whole(self) -> bool:
@@ -41,10 +45,11 @@ class OpenText:
 
 
 @contextmanager
-def open_text(path: str, encoding: str) -> Iterator[OpenText]:
+def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
     """
     Open a text file.
 
+    :param characters: that are to be found by their bytes; of ASCII.
     :raises InputError: if it cannot be opened, unpacked or decoded.
     """
     with ExitStack() as stack:
@@ -53,7 +58,9 @@ def open_text(path: str, encoding: str) -> Iterator[OpenText]:
             begin = file.read(16)
             file.seek(0)
             unpacked = _unpack(path, file, begin, stack)
-            yield _decoded(path, unpacked or file, encoding, is_packed=unpacked is not None)
+            again = partial(open_text, path, encoding, characters)
+            text, encoding_read, position = _decoded(path, unpacked or file, encoding, characters)
+            yield OpenText(text, encoding_read, None if unpacked else position, path, again)
         except UnicodeError as error:
             raise InputError(f"{path!r} cannot be read (encoding {encoding!r}): {error}") from error
         except (EOFError, lzma.LZMAError, zlib.error) as error:
@@ -62,14 +69,37 @@ def open_text(path: str, encoding: str) -> Iterator[OpenText]:
             raise InputError(f"{path!r} cannot be read: {error.strerror or error}") from error
 
 
-def is_like_ascii(encoding: str) -> bool:
-    """Whether a byte that is an ASCII character in this encoding always is that character."""
-    codec = codecs.lookup(encoding).name
+@cache
+def is_like_ascii(encoding: str, characters: str) -> bool:
+    """
+    Whether each of these ASCII characters is one byte in an encoding, and this byte is never a part of another one.
+
+    :param characters: a line feed among them.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)
     try:
-        is_same = bytes(range(ord("0"))).decode(codec) == bytes(range(ord("0"))).decode("ascii")
-    except (LookupError, ValueError):
+        if not all(decoder().decode(bytes([byte])) for byte in range(128)):
+            return False  # some ASCII characters change what others mean
+        if characters.encode("ascii").decode(encoding) != characters:
+            return False
+        sample = _all_pairs() + _FEW_FOREIGN.encode(encoding, "ignore")
+        text = sample.decode(encoding, "ignore")
+    except ValueError:
         return False
-    return is_same and not codec.startswith(("iso2022", "utf-7", "hz"))
+    return all(text.count(character) == sample.count(character.encode()) for character in characters)
+
+
+_FEW_FOREIGN = "".join(map(chr, range(0x80, 0x800)))
+"""Where ASCII characters are parts of four bytes, each of them is a part of some of these."""
+
+
+def _all_pairs() -> bytes:
+    """Give each byte with each other one behind it, a pair a line; and the three bytes that EUC has for some."""
+    pairs = bytearray(b"\n") * (3 * 256 * 256)
+    pairs[0::3] = b"".join(bytes([first]) * 256 for first in range(256))
+    pairs[1::3] = bytes(range(256)) * 256
+    euc = range(0xA1, 0xFF)
+    return bytes(pairs) + b"\n".join(bytes([0x8F, second, third]) for second in euc for third in euc)
 
 
 def _unpack(path: str, file: IO[bytes], begin: bytes, stack: ExitStack) -> IO[bytes] | None:
@@ -88,19 +118,35 @@ def _unpack(path: str, file: IO[bytes], begin: bytes, stack: ExitStack) -> IO[by
     return None
 
 
-def _decoded(path: str, file: IO[bytes], encoding: str, *, is_packed: bool) -> OpenText:
-    if not is_like_ascii(encoding):
-        # Decoded and written anew while it is read; unless closed it leaves the file itself alone.
-        return OpenText(cast("IO[bytes]", codecs.EncodedFile(file, "utf-8", encoding)), "utf-8", None)
-    begin = file.read(len(_UTF8_MARK))
+def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tuple[IO[bytes], str, int | None]:
+    """Give what to read from, its encoding, and its position."""
+    if not is_like_ascii(encoding, characters):
+        text = _Recoded(file, encoding)
+        begin = text.read(len(codecs.BOM_UTF8))
+        return _behind(begin, codecs.BOM_UTF8, text), "utf-8", None
+    mark = _mark_of(encoding)
+    begin = file.read(max(len(mark), 2))
     if begin.startswith(_UTF16_MARKS):
         raise InputError(f"{path!r} begins as UTF-16 does, but encoding is {encoding!r}; give encoding='utf-16'.")
-    is_marked = codecs.lookup(encoding).name.startswith("utf-8") and begin == _UTF8_MARK
-    if is_packed:
-        return OpenText(cast("IO[bytes]", _Rest(b"" if is_marked else begin, file)), encoding, None)
-    position = len(_UTF8_MARK) if is_marked else 0
-    file.seek(position)
-    return OpenText(file, encoding, position)
+    return _behind(begin, mark, file), encoding, len(mark) if begin.startswith(mark) else 0
+
+
+def _mark_of(encoding: str) -> bytes:
+    """Give the byte order mark of an encoding; empty: it has none."""
+    codec = codecs.lookup(encoding).name
+    try:
+        return "\ufeff".encode("utf-8" if codec.startswith("utf-8") else codec)
+    except UnicodeError:
+        return b""
+
+
+def _behind(begin: bytes, mark: bytes, file: IO[bytes] | _Recoded) -> IO[bytes]:
+    """
+    Give what comes behind a mark, if there is one.
+
+    :param begin: what was read already.
+    """
+    return cast("IO[bytes]", _Rest(begin.removeprefix(mark), file))
 
 
 class _Rest:
@@ -110,11 +156,37 @@ class _Rest:
     :param begin: these bytes.
     """
 
-    def __init__(self, begin: bytes, file: IO[bytes]) -> None:
+    def __init__(self, begin: bytes, file: IO[bytes] | _Recoded) -> None:
         self._begin = begin
         self._file = file
 
     def read(self, size: int) -> bytes:
         """Read what comes next."""
-        begin, self._begin = self._begin, b""
-        return begin + self._file.read(size)
+        begin, self._begin = self._begin[:size], self._begin[size:]
+        return begin + self._file.read(size - len(begin)) if len(begin) < size else begin
+
+
+class _Recoded:
+    """A file that is decoded while it is read, and written anew in UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        """Read what comes next; about as much as is asked for, and nothing only at the end."""
+        while data := self._file.read(max(size, 1)):
+            if text := self._decode(data):
+                return text.encode()
+        return self._decode(b"", is_last=True).encode()
+
+    def _decode(self, data: bytes, *, is_last: bool = False) -> str:
+        waiting = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(data, is_last)
+        except UnicodeDecodeError as error:
+            byte = self._position - len(waiting) + error.start
+            raise UnicodeError(f"{error.reason} at byte {byte}") from error
+        self._position += len(data)
+        return text

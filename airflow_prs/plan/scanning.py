@@ -12,7 +12,7 @@ from mark to mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -58,7 +58,6 @@ def scan_records(
     *,
     position: int = 0,
     comment: int | None = None,
-    has_quotes: bool = True,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Block]:
     """
@@ -69,14 +68,29 @@ def scan_records(
     :param separator: byte between two fields.
     :param position: number of the first byte.
     :param comment: byte after which the rest of a line says nothing.
-    :param has_quotes: whether quotes may hold line breaks.
     :raises UnclosedQuoteError: at the end of the file, if a quoted field is not closed.
     """
-    scanner = _Scanner(separator, position, comment, has_quotes=has_quotes)
+    scanner = _Scanner(separator, position, comment)
     while block := file.read(block_bytes):
         yield from scanner.scan(block)
     if scanner.is_quoted:
         raise UnclosedQuoteError
+
+
+def find_open_quote(parts: Iterable[bytes], separator: int, comment: int | None) -> int | None:
+    """
+    Find the quote that opened the field in which records end: its number of bytes from their begin.
+
+    :param parts: records that follow each other.
+    :return: None: they do not end in a quoted field.
+    """
+    import numpy as np
+
+    scanner = _Scanner(separator, 0, comment)
+    for part in parts:
+        for begin in range(0, len(part), _PIECE_BYTES):
+            scanner.scan_any(np.frombuffer(part, np.uint8)[begin : begin + _PIECE_BYTES])
+    return scanner.opened_at if scanner.is_quoted else None
 
 
 class _Scanner:
@@ -86,19 +100,19 @@ class _Scanner:
     :param separator: byte between two fields.
     :param position: first byte of the next block.
     :param comment: byte that begins a comment.
-    :param has_quotes: whether quotes may hold line breaks.
     :ivar is_quoted: whether the block ended inside a quoted field.
+    :ivar opened_at: position of the last quote that opened a field; known where no block was plain.
     """
 
-    def __init__(self, separator: int, position: int, comment: int | None, *, has_quotes: bool) -> None:
+    def __init__(self, separator: int, position: int, comment: int | None) -> None:
         self._separator = separator
         self._breaks = (separator, _LF, _CR)
         self._blanks = tuple({_SPACE, _TAB} - {separator})
         self._position = position
         self._comment = comment
-        self._has_quotes = has_quotes
         self._marker = Marker()
         self.is_quoted = False
+        self.opened_at = position
         self._last_byte = _LF
         self._has_just_closed = False
         self._is_in_comment = False
@@ -118,7 +132,7 @@ class _Scanner:
             for begin in range(0, len(block), _PIECE_BYTES):
                 yield from self.scan(block[begin : begin + _PIECE_BYTES])
         else:
-            yield Block(block, Starts.of(self._scan_any(text)), is_plain=False)
+            yield Block(block, Starts.of(self.scan_any(text)), is_plain=False)
 
     def _has_comment(self, block: bytes) -> bool:
         return self._comment is not None and (self._is_in_comment or self._comment in block)
@@ -132,7 +146,7 @@ class _Scanner:
         if _CR in block:
             ends |= mark.equal(text, _CR)
         is_quoted, has_just_closed, quotes = self.is_quoted, False, None
-        if self._has_quotes and (is_quoted or _QUOTE in block):
+        if is_quoted or _QUOTE in block:
             quotes = mark.equal(text, _QUOTE)
             outside = self._outside(quotes, ends | mark.equal(text, self._separator) | quotes)
             if outside is None:
@@ -171,18 +185,19 @@ class _Scanner:
         self._last_byte = int(text[-1])
         self._position += len(text)
 
-    def _scan_any(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def scan_any(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """Read a block, whatever is in it."""
         import numpy as np
 
         ends = np.flatnonzero((text == _LF) | (text == _CR))
-        quotes = np.flatnonzero(text == _QUOTE) if self._has_quotes else ends[:0]
+        quotes = np.flatnonzero(text == _QUOTE)
         hashes = np.flatnonzero(text == self._comment) if self._comment is not None else quotes[:0]
         if len(hashes) or self._is_in_comment:
             quotes = self._outside_comments(text, quotes, hashes, ends)
         elif len(quotes) or self.is_quoted:
             quotes = self._structural(text, quotes)
         if len(quotes) or self.is_quoted:
+            self._note_opening(quotes)
             is_inside = (quotes.searchsorted(ends) + self.is_quoted) & 1
             ends = ends[is_inside == 0]
             self.is_quoted = bool((len(quotes) + self.is_quoted) & 1)
@@ -190,6 +205,20 @@ class _Scanner:
         starts = self._records(text, ends)
         self._last_byte = int(text[-1])
         return starts
+
+    def _note_opening(self, quotes: npt.NDArray[np.int64]) -> None:
+        """
+        Keep where the last field was opened.
+
+        :param quotes: none of which is mere text; one that doubles the one before opens nothing.
+        """
+        import numpy as np
+
+        previous = np.concatenate(([-1 if self._has_just_closed else _NOWHERE], quotes[:-1]))
+        opening = slice(int(self.is_quoted), None, 2)
+        opened = quotes[opening][quotes[opening] - previous[opening] > 1]
+        if len(opened):
+            self.opened_at = self._position + int(opened[-1])
 
     def _records(self, text: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Give the starts of the lines that hold something; the last line may go on in the next block."""

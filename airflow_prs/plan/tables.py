@@ -11,9 +11,11 @@ from typing import Any
 
 from airflow_prs.datasets import TabularDataset
 from airflow_prs.errors import InputError
+from airflow_prs.plan import json_lines
 from airflow_prs.plan.opening import OpenText, open_text
-from airflow_prs.plan.text_records import whole_records
+from airflow_prs.plan.text_records import marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.worker.json_lines import LineError
 from airflow_prs.worker.key_columns import KeyColumns
 from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.row_filter import expression_of
@@ -103,11 +105,12 @@ def _without_type(place: str, error: Exception) -> InputError:
 
 def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any]:
     """Read a text file, packed and foreign ones too, a block at a time."""
-    with open_text(path, str(dataset.encoding)) as text:
+    is_json = spec.kind is InputKind.JSON_LINES
+    marks = json_lines.MARKS if is_json else marks_of(str(dataset.separator), dataset.comment)
+    with open_text(path, str(dataset.encoding), marks) as text:
         options = {**spec.options, "encoding": text.encoding}
-        if spec.kind is InputKind.JSON_LINES:
-            blocks = whole_records(text, "\n", comment=None, has_quotes=False)
-            texts = ((records.text, records.end) for records in blocks)
+        if is_json:
+            texts = whole_lines(text, max_record_size=dataset.max_record_size)
             yield from _checked(path, texts, JsonLinesPieces(options).frame_of)
         else:
             yield from _checked(path, *_delimited(dataset, text, options))
@@ -118,7 +121,9 @@ def _delimited(
 ) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
     """Give the texts of a delimited file without its header, each with its end, and what reads them."""
     reader = DelimitedPieces(options)
-    blocks = whole_records(text, str(dataset.separator), comment=dataset.comment, has_quotes=True)
+    blocks = whole_records(
+        text, str(dataset.separator), comment=dataset.comment, max_record_size=dataset.max_record_size
+    )
     names = options["columns"]
 
     def without_header() -> Iterator[tuple[bytes, int]]:
@@ -137,16 +142,19 @@ def _delimited(
 
 def _checked(path: str, texts: Iterable[tuple[bytes, int]], read: Callable[[bytes], Any]) -> Iterator[Any]:
     """Read texts that hold records; a record that cannot be read has no key, so nothing can be done without it."""
+    lines = 0
     for data, end in texts:
-        if not data.strip(b"\r\n"):
-            continue
         try:
-            frame = read(data)
+            frame = read(data) if data.strip(b"\r\n") else None
+        except LineError as error:
+            raise InputError(f"{path!r}: line {lines + error.number} {error.problem}") from None
         except Exception as error:  # pandas raises whatever its parsers find
             message = " ".join(str(error).split())
             place = f"{path!r}, bytes {end - len(data)} to {end}"
             raise InputError(f"{place}, cannot be read: {type(error).__name__}: {message}") from error
-        yield frame
+        lines += data.count(b"\n")
+        if frame is not None:
+            yield frame
 
 
 def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:

@@ -8,6 +8,22 @@ from typing import Any
 PANDAS_WITH_TEXT = 3
 """From this pandas on text has a type of its own."""
 
+_BLOCK_BYTES = 1024 * 1024
+
+
+class LineError(ValueError):
+    """
+    A line cannot be read.
+
+    :param number: of the line in the text that was to be read, from 1.
+    :param problem: the rest of a sentence that begins with the line.
+    """
+
+    def __init__(self, number: int, problem: str) -> None:
+        super().__init__(f"line {number} {problem}")
+        self.number = number
+        self.problem = problem
+
 
 class JsonTable:
     """
@@ -21,16 +37,18 @@ class JsonTable:
         self._columns = options.get("chosen") or options.get("columns") or []
         self._dtypes = options.get("dtypes") or {}
 
-    def __call__(self, data: bytes) -> Any:
+    def __call__(self, data: bytes, *, is_whole: bool) -> Any:
         """
-        Read lines.
+        Read lines, each of which ends with LF.
 
-        :raises ValueError: if a line is no JSON, or no object.
+        :param is_whole: whether it is the entire file, which may begin with a byte order mark.
+        :raises LineError: if a line is no JSON, or no object.
         """
         import pandas as pd
 
-        text = data.decode(self._encoding).removeprefix("\ufeff")
-        records = [_object(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        text = self._decode(data)
+        lines = (text.removeprefix("\ufeff") if is_whole else text).split("\n")
+        records = [_numbered(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
         is_old = int(pd.__version__.split(".")[0]) < PANDAS_WITH_TEXT
         columns = {}
         for name in self._columns:
@@ -39,12 +57,65 @@ class JsonTable:
             columns[name] = pd.Series(values, dtype=object if kind == "str" and is_old else kind)
         return pd.DataFrame(columns, index=range(len(records)))
 
+    def _decode(self, data: bytes) -> str:
+        try:
+            return data.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            number = data[: error.start].decode(self._encoding, "ignore").count("\n") + 1
+            raise LineError(number, f"is not in the encoding {self._encoding!r}: {error.reason}") from None
 
-def _object(number: int, line: str) -> dict[str, Any]:
+
+def is_blank(line: str) -> bool:
+    """Whether a line is nothing but white space, and so no record; pandas.read_json takes all of Unicode's."""
+    return not line or line.isspace()
+
+
+def read_object(line: str) -> dict[str, Any]:
+    """
+    Read a line, around which there may be white space.
+
+    :raises ValueError: if it is no JSON, or no object; what is wrong, without its subject.
+    """
     try:
-        record = json.loads(line)
+        record = json.loads(line.strip())
+        if "\\ud" in line or "\\uD" in line:  # half a character, perhaps, which no text can hold
+            json.dumps(record, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        column = error.colno + len(line) - len(line.lstrip())
+        raise ValueError(f"is no JSON: {error.msg} at character {column}") from None
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(f"holds {half}, which is one half of a character without the other") from None
     except ValueError as error:
-        raise ValueError(f"line {number} is no JSON: {error}") from None
+        raise ValueError(f"is no JSON that Python reads: {error}") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply to be read") from None
     if not isinstance(record, dict):
-        raise ValueError(f"line {number} is no object in braces but {type(record).__name__}")  # noqa: TRY004
+        raise ValueError(f"is no object in braces but {type(record).__name__}")  # noqa: TRY004
     return record
+
+
+def _numbered(number: int, line: str) -> dict[str, Any]:
+    try:
+        return read_object(line)
+    except ValueError as error:
+        raise LineError(number, str(error)) from None
+
+
+class LineNumbers:
+    """Numbers of lines in files; what was counted last is not counted again, as mini-batches mostly follow in order."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._position = self._breaks = 0
+
+    def at(self, path: str, position: int) -> int:
+        """Give the number of the line that begins at a byte, from 1."""
+        if path != self._path or position < self._position:
+            self._path, self._position, self._breaks = path, 0, 0
+        with open(path, "rb") as file:
+            file.seek(self._position)
+            while block := file.read(min(position - self._position, _BLOCK_BYTES)):
+                self._position += len(block)
+                self._breaks += block.count(b"\n")
+        return self._breaks + 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import unpacking  # noqa: TID252 - this package has another name where it is at work
-from .json_lines import JsonTable  # noqa: TID252
+from .json_lines import JsonTable, LineError, LineNumbers  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
 from .row_filter import expression_of  # noqa: TID252
 from .versions import find_change  # noqa: TID252
@@ -242,14 +242,20 @@ class JsonLinesPieces:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._make_frame = JsonTable(options)
+        self._numbers = LineNumbers()
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Read the lines between two positions."""
-        return self.frame_of(_read_whole(path) if begin is None else _read_bytes(path, begin, end))
+        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        try:
+            return self._make_frame(data, is_whole=begin is None)
+        except LineError as error:
+            number = error.number if begin is None else self._numbers.at(path, begin) + error.number - 1
+            raise LoadError(f"{path}: line {number} {error.problem}") from None
 
     def frame_of(self, data: bytes) -> Any:
-        """Read lines."""
-        return self._make_frame(data)
+        """Read lines from within a file."""
+        return self._make_frame(data, is_whole=False)
 
 
 class ParquetPieces:

@@ -260,8 +260,15 @@ def test_a_copy_without_any_other_column_is_refused(write, plan):
 
 
 def test_a_column_of_mixed_types_is_an_error_that_says_what_to_do(plan, tmp_path):
-    (tmp_path / "t.jsonl").write_text('{"k": 1, "v": "text"}\n{"k": 1, "v": [1]}\n')
+    (tmp_path / "1.jsonl").write_text('{"k": 1, "v": "text"}\n')
+    (tmp_path / "2.jsonl").write_text('{"k": 1, "v": [1]}\n')
     with pytest.raises(InputError, match=r"'in0' cannot be partitioned, .* Field v .*leave it out with columns"):
+        plan(TabularDataset.from_json_lines_files("*.jsonl").partition_by(["k"]))
+
+
+def test_a_column_of_mixed_types_in_one_file_is_an_error_that_names_both(plan, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"k": 1, "v": "text"}\n{"k": 1, "v": [1]}\n')
+    with pytest.raises(InputError, match=r"t\.jsonl' cannot be partitioned, .*column v .*leave it out with columns"):
         plan(TabularDataset.from_json_lines_files("t.jsonl").partition_by(["k"]))
 
 
@@ -269,6 +276,23 @@ def test_a_record_that_cannot_be_read_is_an_error_that_names_the_file(plan, tmp_
     (tmp_path / "t.csv").write_text("k,n\n1,2\n1,2,3\n")
     with pytest.raises(InputError, match=r"t\.csv', bytes 8 to 14, cannot be read: "):
         plan(TabularDataset.from_delimited_files("t.csv").partition_by(["k"]))
+
+
+@pytest.mark.parametrize(
+    "line", ['{"k": "\\ud83d"}', "[1]", '{"k": ' + "[" * 3000 + "]" * 3000 + "}", '{"k": 1', "\udcff"]
+)
+def test_a_line_that_cannot_be_read_is_an_error_that_names_file_and_line(plan, tmp_path, line):
+    content = '\n{"k": 0}\n\n' + '{"k": 1}\n' * 100_000 + line + '\n{"k": 2}\n'
+    (tmp_path / "t.jsonl").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"t\.jsonl': line 100004 (is|holds) "):
+        plan(TabularDataset.from_json_lines_files("t.jsonl").partition_by(["k"]))
+
+
+def test_a_file_of_comments_and_blank_lines_has_no_rows(plan, tmp_path):
+    (tmp_path / "1.csv").write_text("k,n\n# 1,2\n  \n")
+    (tmp_path / "2.csv").write_text("k,n\n3,4\n# 5\n")
+    dataset = TabularDataset.from_delimited_files("*.csv", comment="#").partition_by(["k"])
+    assert [frame.to_dict("list") for _, frame in plan(dataset, partition_keys=["k"])] == [{"k": [3], "n": [4]}]
 
 
 def test_a_source_without_rows_is_an_empty_input(write, plan, tmp_path):
