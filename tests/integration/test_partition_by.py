@@ -288,13 +288,6 @@ def test_a_line_that_cannot_be_read_is_an_error_that_names_file_and_line(plan, t
         plan(TabularDataset.from_json_lines_files("t.jsonl").partition_by(["k"]))
 
 
-def test_a_file_of_comments_and_blank_lines_has_no_rows(plan, tmp_path):
-    (tmp_path / "1.csv").write_text("k,n\n# 1,2\n  \n")
-    (tmp_path / "2.csv").write_text("k,n\n3,4\n# 5\n")
-    dataset = TabularDataset.from_delimited_files("*.csv", comment="#").partition_by(["k"])
-    assert [frame.to_dict("list") for _, frame in plan(dataset, partition_keys=["k"])] == [{"k": [3], "n": [4]}]
-
-
 def test_a_source_without_rows_is_an_empty_input(write, plan, tmp_path):
     write("1.csv", {"k": [], "n": []})
     dataset = TabularDataset.from_delimited_files("data").partition_by(["k"], target="copy")

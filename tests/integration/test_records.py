@@ -48,9 +48,10 @@ def letters_with(encoding, separator):
 
 
 def delimited(fields, separator):
-    """Write a field as it is if that is possible, else in quotes."""
+    """Write a field as it is where that is possible, else in quotes."""
     return separator.join(
-        '"' + field.replace('"', '""') + '"' if {separator, "\n", '"'} & set(field) else field for field in fields
+        '"' + field.replace('"', '""') + '"' if {separator, "\n"} & set(field) or field.startswith('"') else field
+        for field in fields
     )
 
 
