@@ -16,6 +16,7 @@ from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.text_records import Records, add_pieces, marks_of, whole_records
 from airflow_prs.sizes import MAX_RECORD_SIZE
+from airflow_prs.worker.readers import from_within
 
 _BLOCK_BYTES = 2 * 1024 * 1024
 """With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
@@ -111,7 +112,7 @@ def _read(
 
 
 def _rows(records: Records, skipped: int) -> bytes:
-    return records.text[skipped:] if skipped else records.text
+    return from_within(records.text[skipped:] if skipped else records.text)
 
 
 class _Headers:

@@ -17,7 +17,7 @@ from airflow_prs.plan.text_records import marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker.json_lines import LineError
 from airflow_prs.worker.key_columns import KeyColumns
-from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
+from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces, from_within
 from airflow_prs.worker.row_filter import expression_of
 
 ROWS_AT_ONCE = 64 * 1024
@@ -137,7 +137,7 @@ def _delimited(
                 data = data[stop:]
             yield data, records.end
 
-    return without_header(), lambda data: reader.frame_of(data, names, has_header=False)
+    return without_header(), lambda data: reader.frame_of(from_within(data), names, has_header=False)
 
 
 def _checked(path: str, texts: Iterable[tuple[bytes, int]], read: Callable[[bytes], Any]) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import io
 import sys
@@ -154,7 +155,7 @@ class DelimitedPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Read the records between two positions; a whole file may have a header."""
-        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        data = _read_whole(path) if begin is None else from_within(_read_bytes(path, begin, end))
         names = self._names(path) if self._header == "each" else self._columns
         return self.frame_of(data, names, has_header=begin is None and bool(self._header))
 
@@ -365,6 +366,14 @@ _READERS: dict[str, Callable[[dict[str, Any]], _Read]] = {
 def _exact_floats(pandas_version: str) -> dict[str, Any]:
     numbers = tuple(int(part) for part in pandas_version.split(".")[:2])
     return {} if numbers >= EXACT_BY_DEFAULT else {"float_precision": "round_trip"}
+
+
+def from_within(data: bytes) -> bytes:
+    """Keep a byte order mark that records from within a file begin with: it is text there, and pandas would drop it."""
+    return b"\n" + data if data.startswith(_MARKS) else data
+
+
+_MARKS = (codecs.BOM_UTF8, "\ufeff".encode("gb18030"))
 
 
 def _read_whole(path: str) -> bytes:

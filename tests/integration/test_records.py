@@ -225,3 +225,13 @@ def test_what_is_no_size_is_an_error_when_the_dag_is_parsed(size):
     for make in (TabularDataset.from_delimited_files, TabularDataset.from_json_lines_files):
         with pytest.raises(ConfigError, match=r"max_record_size is .*; allowed: an int of at least 1, in bytes"):
             make("a", max_record_size=size)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+@pytest.mark.parametrize("size", ["1 rows", "9 rows"])
+@pytest.mark.parametrize("content", ["id\n1\n\ufeff2\n3\n", "id\n\ufeff1\n2\n"])
+def test_a_byte_order_mark_within_a_file_is_text_wherever_the_file_is_cut(tmp_path, content, size, encoding):
+    (tmp_path / "1.csv").write_text(content, encoding)
+    whole = pd.read_csv(tmp_path / "1.csv", encoding=encoding)
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), encoding=encoding)
+    assert_frame_equal(together(dataset, tmp_path, size), whole)

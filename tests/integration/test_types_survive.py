@@ -179,7 +179,7 @@ def test_json_lines(tmp_path, records, more):
 
 def test_a_line_that_is_no_json_costs_its_mini_batch_alone(tmp_path):
     (tmp_path / "1.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a": \n{"a": 4}\n')
-    with pytest.raises(LoadError, match=r"1.jsonl: line 3 is no JSON: Expecting value at character 7"):
+    with pytest.raises(LoadError, match=r"1.jsonl: line 3 is no JSON: Expecting value at character 6"):
         mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path)
 
 
