@@ -110,7 +110,7 @@ def test_a_line_of_json_ends_at_a_line_feed_and_nowhere_else(tmp_path, text, mor
     lines = [read_line(line) for line in (text.encode() + b"\n" + more).split(b"\n")]
     expected = [(number, one) for number, one in enumerate(lines, 2) if one is not None]
     reader, pieces = cut(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path, "1 rows")
-    assert [items for _, items in pieces] == [1, *(1 for _ in expected)]
+    assert [items for _, items, _ in pieces] == [1, *(1 for _ in expected)]
     for piece, (number, one) in zip(pieces[1:], expected, strict=True):
         if one == "bad":
             with pytest.raises(LoadError, match=rf"1\.jsonl: line {number} is no"):
@@ -139,7 +139,7 @@ def test_a_line_that_cannot_be_read_costs_its_mini_batch_alone(tmp_path, line, p
     path = tmp_path / "1.jsonl"
     path.write_bytes(gzip.compress(content) if packed else content)
     reader, pieces = cut(TabularDataset.from_json_lines_files(str(path)), tmp_path, "1 rows")
-    assert [items for _, items in pieces] == ([4] if packed else [1, 1, 1, 1])
+    assert [items for _, items, _ in pieces] == ([4] if packed else [1, 1, 1, 1])
     for number, piece in enumerate(pieces):
         if packed or number == 2:
             with pytest.raises(LoadError, match=rf"^[^:]*1\.jsonl: line 4 {BAD_LINES[line]}"):
@@ -210,7 +210,7 @@ def test_a_record_may_be_as_large_as_it_is_said_to_be(tmp_path, make, size):
         with pytest.raises(InputError, match=r"that begins at line 2 \(byte 8\) is larger than max_record_size"):
             cut(dataset, tmp_path)
     else:
-        assert sum(items for _, items in cut(dataset, tmp_path)[1]) > 1
+        assert sum(items for _, items, _ in cut(dataset, tmp_path)[1]) > 1
 
 
 def test_a_copy_is_not_written_of_a_record_that_is_too_large(tmp_path):
