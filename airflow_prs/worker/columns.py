@@ -13,10 +13,11 @@ def frame_of(elements: Any, wanted_by: str) -> Any:
     """
     Give elements as a DataFrame.
 
-    :param elements: a DataFrame, or dicts of column to value.
+    :param elements: a DataFrame, a Table or RecordBatch of pyarrow, or dicts of column to value.
     :param wanted_by: what the error says needs it.
     :raises BadResultError: if they are neither.
     """
+    elements = rows.as_frame(elements)
     if rows.is_data_frame(elements):
         return elements
     import pandas as pd
@@ -43,11 +44,11 @@ def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
 
 def names_of(frame: Any) -> list[str]:
     """
-    Name the columns of a DataFrame.
+    Name the columns of a DataFrame or table.
 
     :raises BadResultError: if two have the same name.
     """
-    names = [str(name) for name in frame.columns]
+    names = [str(name) for name in (frame.schema.names if rows.is_arrow_table(frame) else frame.columns)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise rows.BadResultError(f"run() returned a DataFrame with two columns {twice!r}; each needs its own name")

@@ -9,8 +9,12 @@ import reprlib
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import islice
 from numbers import Number
 from typing import Any
+
+# Relative, as this package has another name where it is at work.
+from . import unabridged  # noqa: TID252
 
 REFUSED = (str, bytes, bytearray, memoryview, Mapping, Number)
 """Iterable or not, none of these has one element for each item."""
@@ -23,6 +27,9 @@ NOTHING = "None (is a return statement missing?)"
 
 WRITE_SIZE = 1024 * 1024
 """In characters or bytes: however much run() returned, no more than this is held as text at a time."""
+
+CHUNK = 100
+"""Elements that are made text together."""
 
 SETTINGS = "parallel_run_step.settings.json"
 """The file of the original's that holds arguments of to_csv."""
@@ -48,8 +55,11 @@ def elements_of(result: Any) -> Any:
     :returns: something with a length.
     :raises BadResultError: if it is nothing that has elements.
     """
-    if type(result) in (list, tuple) or is_data_frame(result):
+    if type(result) in (list, tuple) or is_data_frame(result) or is_arrow_table(result):
         return result
+    if hasattr(type(result), "__dataframe__"):
+        name = unabridged.name_of(type(result))
+        raise BadResultError(f"run() returned a {name}; return what its to_pandas() or to_arrow() gives")
     if not _has_elements(result):
         what = f"{reprlib.repr(result)}, which is of type {type(result).__name__}"
         raise BadResultError(f"run() returned {NOTHING if result is None else what}; {ACCEPTED}")
@@ -64,29 +74,80 @@ def write_elements(elements: Any, write: Callable[[bytes], Any]) -> None:
     :param write: takes the next bytes.
     :raises BadResultError: if the number of elements is not its length.
     """
-    if is_data_frame(elements):
-        write_frame(elements, write, TEXT)
+    if is_data_frame(elements) or is_arrow_table(elements):
+        write_frame(as_frame(elements), write, TEXT)
     else:
         write_lines(elements, write)
 
 
 def write_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
     """Write each element on a line; see write_elements()."""
-    lines: list[str] = []
+    held: list[str] = []
     size = count = 0
-    for element in elements:
-        line = str(element)
-        lines.append(line)
-        size += len(line) + 1
-        if size > WRITE_SIZE:
-            count += _write_lines(lines, write)
-            lines, size = [], 0
-    count += _write_lines(lines, write)
+    iterator = iter(_at_hand(elements))
+    with unabridged.Printer() as printer:
+        while chunk := list(islice(iterator, CHUNK)):
+            text = _text_of(chunk, count, printer)
+            count += len(chunk)
+            if held and size + len(text) > WRITE_SIZE:
+                _write_text("".join(held), write)
+                held, size = [], 0
+            held.append(text)
+            size += len(text)
+    _write_text("".join(held), write)
     if count != len(elements):
         raise BadResultError(
             f"run() returned a {type(elements).__name__} of length {len(elements)} "
             f"that has {count} elements; {ACCEPTED}"
         )
+
+
+def _at_hand(elements: Any) -> Any:
+    """Make what the user's own code makes while it is iterated, before options of printing change."""
+    is_known = isinstance(elements, (list, tuple)) or hasattr(elements, "dtype")
+    return elements if is_known else list(elements)
+
+
+def _write_text(text: str, write: Callable[[bytes], Any]) -> None:
+    for start in range(0, len(text), WRITE_SIZE):
+        write(text[start : start + WRITE_SIZE].encode(*ENCODING))
+
+
+def _text_of(elements: list[Any], first: int, printer: unabridged.Printer) -> str:
+    """
+    Give the text of each element, on one line but for what is text itself.
+
+    :param first: number of the first of them.
+    """
+    kinds = set(map(type, elements))
+    if kinds == {str}:
+        return "\n".join([*elements, ""])
+    is_plain = kinds <= unabridged.PLAIN
+    if not is_plain and kinds != printer.prepared:
+        for kind in filter(unabridged.is_table, kinds):
+            raise _table_in(kind, first + next(n for n, element in enumerate(elements) if type(element) is kind))
+        printer.prepare(kinds)
+    lines = [*map(str, elements), ""]
+    text = "\n".join(lines)
+    if is_plain or text.count("\n") < len(lines):
+        return text
+    return "\n".join([*map(_on_one_line, lines, range(first, first + len(elements)), elements), ""])
+
+
+def _on_one_line(text: str, number: int, element: Any) -> str:
+    if "\n" not in text or isinstance(element, (str, os.PathLike)):
+        return text
+    if kind := unabridged.find_table(element):
+        raise _table_in(kind, number)
+    return unabridged.on_one_line(text)
+
+
+def _table_in(kind: type, number: int) -> BadResultError:
+    return BadResultError(
+        f"element {number} of what run() returned is or holds a {unabridged.name_of(kind)}, whose text leaves out rows "
+        "and columns; return one DataFrame of all rows (pandas.concat), and choose append_row_format 'csv', 'jsonl' or "
+        "'parquet' to keep the names of its columns"
+    )
 
 
 class RowsFile:
@@ -132,14 +193,6 @@ class RowsFile:
             self._end = os.fstat(self._fd).st_size
 
 
-def _write_lines(lines: list[str], write: Callable[[bytes], Any]) -> int:
-    count = len(lines)
-    if count:
-        lines.append("")
-        write("\n".join(lines).encode(*ENCODING))
-    return count
-
-
 def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str, Any]) -> None:
     """
     Write what pandas' to_csv writes, never much of it at a time; with Arrow where that is the same and faster.
@@ -177,10 +230,30 @@ def _write_as_pandas(frame: Any, write: Callable[[bytes], Any], options: Mapping
     raw = Raw(write)
     text = io.TextIOWrapper(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
     try:
-        frame.to_csv(text, **options)
+        with unabridged.Printer() as printer:
+            printer.prepare(_kinds_of_cells(frame))
+            frame.to_csv(text, **options)
         text.flush()
     finally:
         raw.is_over = True  # what is left after an error is not to be written by those who close
+
+
+def _kinds_of_cells(frame: Any) -> set[type]:
+    """
+    Find the types of objects in a DataFrame.
+
+    :raises BadResultError: if one is a table, whose text is not all of it.
+    """
+    found: set[type] = set()
+    for place in (place for place, dtype in enumerate(frame.dtypes) if dtype == object):
+        kinds = set(map(type, frame.iloc[:, place].array))
+        for kind in filter(unabridged.is_table, kinds):
+            raise BadResultError(
+                f"column {frame.columns[place]!r} of what run() returned holds a {unabridged.name_of(kind)}, whose "
+                "text leaves out rows; return its values as a list, or rows of their own"
+            )
+        found |= kinds
+    return found
 
 
 class Raw(io.RawIOBase):
@@ -209,6 +282,20 @@ def _has_elements(result: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def is_arrow_table(result: Any) -> bool:
+    """Whether it is a Table or a RecordBatch, without importing pyarrow, as is_data_frame() does."""
+    pyarrow = sys.modules.get("pyarrow")
+    kinds = tuple(getattr(pyarrow, name) for name in ("Table", "RecordBatch") if hasattr(pyarrow, name))
+    return isinstance(result, kinds)
+
+
+def as_frame(elements: Any) -> Any:
+    """Make a DataFrame of a Table or a RecordBatch, whole numbers exactly; all else stays what it is."""
+    if not is_arrow_table(elements):
+        return elements
+    return elements.to_pandas(integer_object_nulls=True, ignore_metadata=True)
 
 
 def is_data_frame(result: Any) -> bool:

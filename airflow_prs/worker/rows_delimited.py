@@ -30,6 +30,7 @@ class DelimitedRows:
 
     def __call__(self, elements: Any, write: Callable[[bytes], Any]) -> None:
         """Write what run() returned."""
+        elements = rows.as_frame(elements)
         if self._takes_lines and not rows.is_data_frame(elements):
             rows.write_lines(elements, write)
         elif len(elements):

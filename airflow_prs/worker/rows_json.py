@@ -26,6 +26,7 @@ def write_json_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
     """
     lines: list[str] = []
     size = 0
+    elements = rows.as_frame(elements)
     for line in _frame_lines(elements) if rows.is_data_frame(elements) else _element_lines(elements):
         lines.append(line)
         size += len(line)

@@ -68,6 +68,9 @@ def _table_of(elements: Any) -> Any:
         if rows.is_data_frame(elements):
             columns.names_of(elements)
             table = pa.Table.from_pandas(elements, preserve_index=False)
+        elif rows.is_arrow_table(elements):
+            columns.names_of(elements)
+            table = elements if isinstance(elements, pa.Table) else pa.Table.from_batches([elements])
         else:
             table = _table_of_records(columns.records_of(elements, WANTED_BY))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:

@@ -252,7 +252,7 @@ class Worker:
         return {spec["name"]: readers.make_reader(spec) for spec in self._specs}
 
     def _tell(self, elements: Any) -> None:
-        columns = getattr(elements, "columns", None)
+        columns = elements.schema.names if rows.is_arrow_table(elements) else getattr(elements, "columns", None)
         details = "" if columns is None else f" with the columns {', '.join(map(str, columns))}"
         self._supervisor.send({"note": f"run() returned a {type(elements).__name__}{details}"})
 

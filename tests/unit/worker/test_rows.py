@@ -1,8 +1,11 @@
 import os
+import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from airflow_prs.worker.rows import WRITE_SIZE, BadResultError, RowsFile, elements_of, write_elements
@@ -153,3 +156,95 @@ def test_an_element_that_cannot_be_written_takes_back_those_before_it(rows_file,
         rows_file.append(rows(["x" * WRITE_SIZE] * 3 + [Mute()]))
     assert rows_file.append(["three"])[0] == 4
     assert rows_path.read_bytes() == b"one\nthree\n"
+
+
+THIRDS = np.array([1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("elements", "rows"),
+    [
+        (np.arange(6000).reshape(2, 3000), [f"[{' '.join(f'{n:4}' for n in row)}]" for row in (range(3000), range(3000, 6000))]),
+        ([THIRDS], ["[0.3333333333333333 0.6666666666666666]"]),
+        ([("a", THIRDS)], ["('a', array([0.3333333333333333, 0.6666666666666666]))"]),
+        (np.arange(8).reshape(2, 2, 2), ["[[0 1] [2 3]]", "[[4 5] [6 7]]"]),
+        ([{"a": np.eye(2)}], ["{'a': array([[1., 0.], [0., 1.]])}"]),
+        ([np.ma.array(np.zeros(2000, int), mask=[True] + [False] * 1999)], ["[--" + " 0" * 1999 + "]"]),
+        ([Path("a\nb"), "c\n d"], ["a", "b", "c", " d"]),
+    ],
+    ids=["long", "precision", "in a tuple", "matrix", "in a dict", "masked", "text"],
+)
+def test_an_array_is_written_complete_and_on_one_line(elements, rows):
+    assert text_of(elements).decode().splitlines() == rows
+
+
+@pytest.mark.parametrize("legacy", [False, "1.13", "1.21"])
+def test_options_that_a_script_has_set_stay_its_own(legacy):
+    with np.printoptions(threshold=5, precision=2, legacy=legacy):
+        before = np.get_printoptions()
+        (numbers,) = re.findall(r"\S+", text_of([np.array([1 / 3] * 20)]).decode().replace("[", "").replace("]", ""))[:1]
+        assert float(numbers) == 1 / 3
+        assert np.get_printoptions() == before
+
+
+def test_options_are_those_of_the_script_while_its_own_code_runs():
+    seen = []
+
+    class Lazy:
+        def __len__(self):
+            return 300
+
+        def __iter__(self):
+            for _ in range(300):
+                seen.append(np.get_printoptions()["threshold"])
+                yield THIRDS
+
+    text_of(Lazy())
+    assert set(seen) == {np.get_printoptions()["threshold"]}
+
+
+FRAME = pd.DataFrame({"a": range(100)})
+
+
+@pytest.mark.parametrize(
+    ("elements", "name"),
+    [
+        (["x", FRAME], "pandas.DataFrame"),
+        (pd.Series([1, FRAME]), "pandas.DataFrame"),
+        (["x", FRAME["a"]], "pandas.Series"),
+        (["x", ("path", FRAME)], "pandas.DataFrame"),
+        ([1, pa.table({"a": [1]})], "pyarrow.Table"),
+        ([1, {"rows": [pa.record_batch({"a": [1]})]}], "pyarrow.RecordBatch"),
+    ],
+)
+def test_a_table_inside_of_a_list_is_refused_with_its_type_and_a_format(elements, name):
+    wanted = rf"element 1 of what run\(\) returned is or holds a {name}, .*append_row_format 'csv', 'jsonl' or 'parquet'"
+    with pytest.raises(BadResultError, match=wanted):
+        text_of(elements)
+
+
+def test_arrays_in_cells_are_written_complete():
+    frame = pd.DataFrame({"v": [np.arange(2000) / 3]})
+    assert len(text_of(frame).split()) == 2000
+    assert b"..." not in text_of(frame)
+
+
+def test_a_table_in_a_cell_is_refused_with_its_column():
+    with pytest.raises(BadResultError, match=r"column 'v' of what run\(\) returned holds a pandas.Series"):
+        text_of(pd.DataFrame({"v": [FRAME["a"], None]}, dtype=object))
+
+
+@pytest.mark.parametrize("make", [pa.table, pa.record_batch], ids=["table", "batch"])
+def test_an_arrow_table_is_rows_as_a_data_frame_is(make):
+    table = make({"id": [2**60 + 1, None, 3], "text": ["a", "b c", None]})
+    assert text_of(elements_of(table)) == b'1152921504606846977 a\n "b c"\n3 \n'
+    assert len(elements_of(table)) == 3
+
+
+def test_a_table_of_another_library_is_refused_with_what_to_return():
+    class DataFrame:
+        def __dataframe__(self):
+            return None
+
+    with pytest.raises(BadResultError, match=r"returned a .*DataFrame; return what its to_pandas\(\) or to_arrow\(\)"):
+        elements_of(DataFrame())

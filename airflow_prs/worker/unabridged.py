@@ -1,0 +1,92 @@
+"""The text of things that cut it short when they are printed: all of it, or refused."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import lru_cache
+from typing import Any
+
+PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+"""Types whose text is on one line, and which no option of numpy changes."""
+
+TABULAR = ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__")
+"""What tables and their columns offer, whichever library they are of."""
+
+LINE_BREAK = re.compile(r"\s*\n\s*")
+MASKED_WIDTHS = ("_print_width", "_print_width_1d")
+
+
+class Printer:
+    """
+    While it is entered, numpy prints all of an array, every number exactly, in lines of any length.
+
+    Only from the first type on that needs it: most elements are plain.
+
+    :ivar prepared: the types that it was prepared for last.
+    """
+
+    def __init__(self) -> None:
+        self.prepared: set[type] = set()
+        self._changed: ExitStack | None = None
+
+    def __enter__(self) -> Printer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._changed is not None:
+            self._changed.close()
+
+    def prepare(self, kinds: set[type]) -> None:
+        """Prepare for what is of these types; for numbers alone there is nothing to do."""
+        self.prepared = kinds
+        numpy = sys.modules.get("numpy")
+        if self._changed is not None or not hasattr(numpy, "printoptions"):
+            return
+        if not all(kind in PLAIN or issubclass(kind, numpy.number) for kind in kinds):
+            self._changed = ExitStack()
+            _print_all(numpy, self._changed)
+
+
+def _print_all(numpy: Any, until: ExitStack) -> None:
+    options: dict[str, Any] = {"threshold": sys.maxsize, "linewidth": sys.maxsize, "floatmode": "unique"}
+    if numpy.get_printoptions()["legacy"] == "1.13":
+        options["legacy"] = False  # it has no such mode
+    until.enter_context(numpy.printoptions(**options))
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    # It leaves out what is beyond limits of its own, without a sign of it.
+    for name in MASKED_WIDTHS:
+        if hasattr(masked, name):
+            until.callback(setattr, masked, name, getattr(masked, name))
+            setattr(masked, name, sys.maxsize)
+
+
+@lru_cache(maxsize=256)
+def is_table(kind: type) -> bool:
+    """Whether it is a table, or a column of one: their text leaves out rows and columns."""
+    pandas = sys.modules.get("pandas")
+    columns = tuple(getattr(pandas, name) for name in ("Series", "Index") if hasattr(pandas, name))
+    return issubclass(kind, columns) or any(hasattr(kind, name) for name in TABULAR)
+
+
+def find_table(value: Any) -> type | None:
+    """Find the type of a table in a value, however deep in it."""
+    if is_table(type(value)):
+        return type(value)
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (tuple, list, set, frozenset)):
+        return None
+    return next(filter(None, map(find_table, value)), None)
+
+
+def name_of(kind: type) -> str:
+    """Name a type as its users do, such as pandas.DataFrame."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def on_one_line(text: str) -> str:
+    """Put a blank in the place of a line break and of what the next line is indented with."""
+    return LINE_BREAK.sub(" ", text.strip("\r\n"))
