@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from airflow_prs.compute import ComputeTarget, read_compute_target
-from airflow_prs.config_rules import OURS, RULES, find_conflicts, find_promotions, settle
+from airflow_prs.config_rules import OURS, RULES, SUFFIX_OF_FORMAT, find_conflicts, find_promotions, settle
 from airflow_prs.environment import Environment
 from airflow_prs.errors import ConfigError
 from airflow_prs.function_script import FunctionScript
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_size"]
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
-
-_FORMAT_OF_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 class ParallelRunConfig(BaseModel):
@@ -53,14 +51,14 @@ class ParallelRunConfig(BaseModel):
     :param logging_level: * level of the scripts' logs: WARNING, INFO or DEBUG.
     :param run_invocation_timeout: * seconds that one call of run() may take.
     :param run_max_try: * times that a mini-batch is tried.
-    :param append_row_file_name: * name of the result file; None: parallel_run_step.txt.
+    :param append_row_file_name: * name of the result file; None: parallel_run_step with the suffix of its format.
     :param allowed_failed_count: * failed mini-batches allowed; -1 ignores all; None: not checked.
     :param allowed_failed_percent: * failed mini-batches allowed, in percent of all; 100 ignores all; None: not checked.
     :param partition_keys: * keys of partition_format whose combinations of values make the mini-batches.
     :param environment_variables: set in the worker processes; never stored and never shown.
     :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
     :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), ``jsonl`` or ``parquet``;
-        None: by the suffix .jsonl or .parquet of append_row_file_name, else text.
+        None: by the suffix .jsonl, .parquet or (DataFrames alone) .csv of append_row_file_name, else text.
     :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
     :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
         or take a quarter, an hour at most; 0: at once.
@@ -176,13 +174,25 @@ class ParallelRunConfig(BaseModel):
     @property
     def result_file_name(self) -> str:
         """Name of the append_row file."""
-        return self.append_row_file_name or DEFAULT_FILE_NAME
+        suffix = SUFFIX_OF_FORMAT.get(self.append_row_format or "text", "")
+        return self.append_row_file_name or str(Path(DEFAULT_FILE_NAME).with_suffix(suffix))
 
     @property
     def result_format(self) -> str:
         """Format of the append_row file."""
-        suffix = Path(self.result_file_name).suffix.lower()
-        return self.append_row_format or _FORMAT_OF_SUFFIX.get(suffix, "text")
+        if self.append_row_format is None and self.result_suffix in {".jsonl", ".parquet"}:
+            return self.result_suffix[1:]
+        return self.append_row_format or "text"
+
+    @property
+    def result_suffix(self) -> str:
+        """Suffix of the append_row file, in lower case."""
+        return Path(self.result_file_name).suffix.lower()
+
+    @property
+    def writes_frames_as_csv(self) -> bool:
+        """Whether the name alone asks for CSV: DataFrames are written so, unless a settings file says otherwise."""
+        return self.append_row_format is None and self.result_suffix == ".csv"
 
     def promoted(self) -> dict[str, Promotion]:
         """The PipelineParameters in it, by name."""

@@ -24,7 +24,8 @@ from airflow_prs.wording import shown, wrong
 LOGGING_LEVELS = ("WARNING", "INFO", "DEBUG")
 OUTPUT_ACTIONS = ("append_row", "summary_only")
 
-APPEND_ROW_FORMATS = ("text", "csv", "jsonl", "parquet")
+SUFFIX_OF_FORMAT = {"text": ".txt", "csv": ".csv", "jsonl": ".jsonl", "parquet": ".parquet"}
+APPEND_ROW_FORMATS = tuple(SUFFIX_OF_FORMAT)
 
 OURS = (
     "mini_batches_per_task",
@@ -84,6 +85,7 @@ def find_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     size, keys = _default(values.get("mini_batch_size")), _default(values.get("partition_keys"))
     if size is not None and keys is not None:
         yield f"mini_batch_size is {shown(size)} and partition_keys is {shown(keys)}; allowed: one of the two"
+    yield from _find_wrong_suffix(_default(values.get("append_row_format")), _default(values.get("append_row_file_name")))
     entry, source = values.get("entry_script"), values.get("source_directory")
     if source is not None and isinstance(entry, str) and _leaves_folder(entry.strip()):
         yield f"entry_script is {shown(entry)}; allowed: a path inside of source_directory, relative to it"
@@ -101,6 +103,26 @@ def find_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
         combine_promotions(find_promotions(values))
     except ConfigError as error:
         yield from error.problems
+
+
+def _find_wrong_suffix(result_format: Any, file_name: Any) -> Iterator[str]:
+    """
+    Find a format that contradicts the suffix of a name.
+
+    Text goes into any file but Parquet, since rows of str may be what the suffix says; a .txt may hold any text.
+    """
+    if result_format not in APPEND_ROW_FORMATS or not isinstance(file_name, str):
+        return
+    suffix = PurePath(file_name).suffix.lower()
+    is_parquet = result_format == "parquet"
+    wrong_ones = set(SUFFIX_OF_FORMAT.values()) - {SUFFIX_OF_FORMAT[result_format]}
+    if not is_parquet:
+        wrong_ones = {".parquet"} if result_format == "text" else wrong_ones - {".txt"}
+    if suffix in wrong_ones:
+        yield (
+            f"append_row_file_name is {shown(file_name)} and append_row_format is {shown(result_format)}; allowed: "
+            f"a name that ends in {SUFFIX_OF_FORMAT[result_format]!r}, or one of the two alone"
+        )
 
 
 def find_promotions(values: Mapping[str, Any]) -> Iterator[Promotion]:
@@ -310,7 +332,7 @@ RULES: Mapping[str, Rule] = {
             parse=_file_name,
             schema={"type": "string", "minLength": 1},
         ),
-        "None for parallel_run_step.txt",
+        "None for parallel_run_step with the suffix of its format",
     ),
     "allowed_failed_count": _or_none(_THRESHOLD),
     "allowed_failed_percent": _or_none(

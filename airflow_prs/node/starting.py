@@ -19,6 +19,7 @@ from airflow_prs.node.staging import Stage
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
+from airflow_prs.worker import formats
 
 _LOGS = ("stdout", "stderr", "entry_script_log")
 
@@ -132,9 +133,12 @@ def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
 
 def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
     """Say what the worker runtime needs to know to write rows; see worker.formats.make_writer."""
+    to_csv = settings.to_csv
+    if to_csv is None and settings.config.writes_frames_as_csv:
+        to_csv = formats.CSV
     return {
         "format": settings.config.result_format,
-        "to_csv": settings.to_csv,
+        "to_csv": to_csv,
         "layout": str(folder.names.layout),
     }
 

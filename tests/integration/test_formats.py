@@ -57,6 +57,28 @@ def test_settings_of_the_original_change_how_data_frames_are_written(tmp_path):
     assert result_of(folder) == "i;s\nitem-0;0.1\nitem-1;1e+300\nitem-2;0.1\nitem-3;1e+300\n"
 
 
+def test_a_name_that_ends_in_csv_makes_data_frames_csv(tmp_path):
+    folder = make_plan(tmp_path, FRAMES, mini_batches=2, append_row_file_name="scores.csv")
+    Tries(folder).run()
+    assert result_of(folder) == "item,score\nitem-0,0.1\nitem-1,1e+300\nitem-2,0.1\nitem-3,1e+300\n"
+
+
+@pytest.mark.parametrize("to_csv", [{"sep": " ", "header": False}, {}])
+def test_settings_of_the_original_are_stronger_than_a_name_that_ends_in_csv(tmp_path, to_csv):
+    folder = make_plan(tmp_path, FRAMES, mini_batches=1, append_row_file_name="scores.csv")
+    folder.write_settings(replace(folder.read_settings(), to_csv=to_csv))
+    Tries(folder).run()
+    wanted = "item-0 0.1\nitem-1 1e+300\n" if to_csv else "item,score\nitem-0,0.1\nitem-1,1e+300\n"
+    assert result_of(folder) == wanted
+
+
+def test_rows_of_text_stay_as_they_are_where_the_name_ends_in_csv(tmp_path):
+    script = "def run(mini_batch):\n    return [f'{item};1' for item in mini_batch]\n"
+    folder = make_plan(tmp_path, script, mini_batches=1, append_row_file_name="scores.csv")
+    Tries(folder).run()
+    assert result_of(folder) == "item-0;1\nitem-1;1\n"
+
+
 def test_json_lines_are_chosen_by_the_suffix(tmp_path):
     folder = make_plan(tmp_path, FRAMES, mini_batches=1, append_row_file_name="scores.jsonl")
     Tries(folder).run()
@@ -118,7 +140,7 @@ def test_damaged_parquet_rows_publish_nothing(tmp_path):
     path.write_bytes(data)
     with pytest.raises(RunFolderError, match=r"rows of mini-batch \d are damaged"):
         merge_run(folder)
-    assert not (tmp_path / "out" / "parallel_run_step.txt").exists()
+    assert not (tmp_path / "out" / "parallel_run_step.parquet").exists()
 
 
 def test_a_run_without_rows_makes_an_empty_parquet_file(tmp_path):

@@ -234,6 +234,50 @@ def test_a_right_value_is_kept(name, given_as, kept_as):
     assert getattr(make(**{name: given_as}), name) == kept_as
 
 
+@pytest.mark.parametrize(
+    ("name", "chosen", "file_name", "result_format"),
+    [
+        (None, None, "parallel_run_step.txt", "text"),
+        (None, "text", "parallel_run_step.txt", "text"),
+        (None, "csv", "parallel_run_step.csv", "csv"),
+        (None, "jsonl", "parallel_run_step.jsonl", "jsonl"),
+        (None, "parquet", "parallel_run_step.parquet", "parquet"),
+        ("t.JSONL", None, "t.JSONL", "jsonl"),
+        ("t.parquet", None, "t.parquet", "parquet"),
+        ("t.csv", None, "t.csv", "text"),
+        ("t", None, "t", "text"),
+        ("t", "parquet", "t", "parquet"),
+        ("t.jsonl", "text", "t.jsonl", "text"),
+        ("t.txt", "csv", "t.txt", "csv"),
+        ("t.dat", "jsonl", "t.dat", "jsonl"),
+    ],
+)
+def test_name_and_format_of_the_result_choose_each_other(name, chosen, file_name, result_format):
+    config = make(append_row_file_name=name, append_row_format=chosen)
+    assert (config.result_file_name, config.result_format) == (file_name, result_format)
+
+
+@pytest.mark.parametrize(
+    ("name", "result_format", "suffix"),
+    [
+        ("t.csv", "parquet", ".parquet"),
+        ("t.txt", "parquet", ".parquet"),
+        ("t.Parquet", "text", ".txt"),
+        ("t.parquet", "csv", ".csv"),
+        ("t.jsonl", "csv", ".csv"),
+        ("t.csv", "jsonl", ".jsonl"),
+    ],
+)
+def test_a_format_that_contradicts_the_name_is_an_error(name, result_format, suffix):
+    problem = (
+        f"append_row_file_name is {name!r} and append_row_format is {result_format!r}; "
+        f"allowed: a name that ends in {suffix!r}, or one of the two alone"
+    )
+    assert problems_of(append_row_file_name=name, append_row_format=result_format) == (problem,)
+    promoted = PipelineParameter("chosen", result_format)
+    assert problems_of(append_row_file_name=name, append_row_format=promoted) == (problem,)
+
+
 def test_environment_variables_may_be_side_inputs_or_what_tasks_return():
     variables = {"LABELS": FileDataset("labels").as_named_input("labels"), "TOKEN": WhatATaskReturns()}
     assert make(environment_variables=variables).environment_variables == variables
