@@ -20,7 +20,7 @@ def write_json_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
     """
     Write elements as JSON, each on a line.
 
-    Missing values of a DataFrame are null, moments are in ISO 8601, floats are exact.
+    What is missing is null, and so is NaN, however deep in a value; moments are in ISO 8601, floats are exact.
 
     :raises BadResultError: if JSON cannot hold one of them.
     """
@@ -93,7 +93,26 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"JSON has nothing for the type {type(value).__name__}")
 
 
-_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def _to_json(value: Any) -> str:
+    try:
+        return _encode_json(value)
+    except ValueError:  # there may be NaN in it: to look for that each time would take longer
+        return _encode_json(_without_nan(value))
+
+
+def _without_nan(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return None if value != value else value  # noqa: PLR0124 - NaN alone is not itself
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(one) for one in value]
+    return _without_nan(_plain(value))
 
 
 def _encode(lines: list[str]) -> bytes:

@@ -97,13 +97,17 @@ def test_without_a_header_columns_of_text_may_differ(written, tmp_path):
         (pd.Timestamp("2024-02-29 12:00", tz="UTC"), '"2024-02-29T12:00:00+00:00"'),
         (pd.NaT, "null"),
         (os.fsdecode(b"caf\xe9"), '"caf\\udce9"'),
+        (float("nan"), "null"),
+        ({"a": [float("nan"), {"b": (0.5, float("nan"))}], "c": float("nan")}, '{"a":[null,{"b":[0.5,null]}],"c":null}'),
+        (np.array([[0.5, np.nan]]), "[[0.5,null]]"),
+        ({"v": np.array([np.nan, 1], "float32"), "n": np.float32("nan"), "t": pd.NaT}, '{"v":[null,1.0],"n":null,"t":null}'),
     ],
 )
 def test_an_element_is_a_json_value(written, element, line):
     assert written([element], "jsonl") == line + "\n"
 
 
-@pytest.mark.parametrize("element", [object(), float("nan"), {"a": {1, 2}}, {(1, 2): 3}])
+@pytest.mark.parametrize("element", [object(), float("inf"), [-np.inf, np.nan], {"a": {1, 2}}, {(1, 2): 3}])
 def test_an_element_that_is_no_json_value_is_named(written, element):
     with pytest.raises(BadResultError, match=r"element 1 of what run\(\) returned, .* is no JSON value: "):
         written(["a", element], "jsonl")
@@ -137,6 +141,12 @@ def test_a_row_is_an_object_with_null_for_what_is_missing(written):
 def test_the_column_that_json_cannot_hold_is_named(written):
     with pytest.raises(BadResultError, match="column 'x' holds inf in row 1"):
         written(pd.DataFrame({"a": [1, 2], "x": [0.5, float("inf")]}), "jsonl")
+
+
+def test_nan_inside_of_a_cell_is_null(written):
+    frame = pd.DataFrame({"v": [np.array([0.5, np.nan]), [np.nan], {"a": np.nan}], "x": [1.5, np.nan, 2]})
+    rows = [json.loads(line) for line in written(frame, "jsonl").splitlines()]
+    assert rows == [{"v": [0.5, None], "x": 1.5}, {"v": [None], "x": None}, {"v": {"a": None}, "x": 2}]
 
 
 def test_two_columns_of_one_name_are_refused(written):
