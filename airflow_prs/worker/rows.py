@@ -9,12 +9,13 @@ import reprlib
 import sys
 import zlib
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import islice
 from numbers import Number
 from typing import Any
 
 # Relative, as this package has another name where it is at work.
-from . import unabridged  # noqa: TID252
+from . import carriage_returns, moments, unabridged  # noqa: TID252
 
 REFUSED = (str, bytes, bytearray, memoryview, Mapping, Number)
 """Iterable or not, none of these has one element for each item."""
@@ -197,8 +198,11 @@ def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str,
     """
     Write what pandas' to_csv writes, never much of it at a time; with Arrow where that is the same and faster.
 
+    Other than there, moments have one format, and a carriage return is quoted by every Python.
+
     :param options: arguments of to_csv.
     """
+    frame = moments.in_one_format(frame, options)
     if options == {**TEXT, "sep": options.get("sep", ",")} and _is_worth_arrow(frame):
         from . import rows_arrow  # noqa: TID252 - as in process.py; it imports pyarrow
 
@@ -208,10 +212,10 @@ def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str,
                 frame,
                 sep,
                 lambda text: _write_parts(text, write),
-                lambda part: _write_as_pandas(part, write, options),
+                lambda part: write_as_pandas(part, write, options),
             )
             return
-    _write_as_pandas(frame, write, options)
+    write_as_pandas(frame, write, options)
 
 
 def _is_worth_arrow(frame: Any) -> bool:
@@ -226,34 +230,57 @@ def _write_parts(text: memoryview, write: Callable[[bytes], Any]) -> None:
         write(bytes(text[start : start + WRITE_SIZE]))
 
 
-def _write_as_pandas(frame: Any, write: Callable[[bytes], Any], options: Mapping[str, Any]) -> None:
+def write_as_pandas(frame: Any, write: Callable[[bytes], Any], options: Mapping[str, Any]) -> None:
+    """Write what pandas' to_csv writes; see write_frame()."""
     raw = Raw(write)
-    text = io.TextIOWrapper(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
     try:
         with unabridged.Printer() as printer:
-            printer.prepare(_kinds_of_cells(frame))
+            frame = _look_at_objects(frame, printer)
+            makes_sure = carriage_returns.may_be_in(frame, with_index=options.get("index", True))
+            kind = _QuotingText if makes_sure else io.TextIOWrapper
+            text = kind(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
+            if makes_sure:
+                options = {**options, "lineterminator": (options.get("lineterminator") or "\n") + "\r\n"}
             frame.to_csv(text, **options)
         text.flush()
     finally:
         raw.is_over = True  # what is left after an error is not to be written by those who close
 
 
-def _kinds_of_cells(frame: Any) -> set[type]:
+class _QuotingText(io.TextIOWrapper):
     """
-    Find the types of objects in a DataFrame.
+    Takes the rows that csv writes, each with a line break of two characters too many at its end.
+
+    Versions of Python differ in whether they quote a carriage return; all do if it is a part of what ends a row.
+    """
+
+    def write(self, row: str) -> int:
+        """Take a row, without what is too many."""
+        return super().write(row[:-2])
+
+
+def _look_at_objects(frame: Any, printer: unabridged.Printer) -> Any:
+    """
+    Prepare for the objects in a DataFrame, and give it with moments among them as text.
 
     :raises BadResultError: if one is a table, whose text is not all of it.
     """
     found: set[type] = set()
+    changed = frame
     for place in (place for place, dtype in enumerate(frame.dtypes) if dtype == object):
-        kinds = set(map(type, frame.iloc[:, place].array))
+        values = frame.iloc[:, place].array
+        kinds = set(map(type, values))
         for kind in filter(unabridged.is_table, kinds):
             raise BadResultError(
                 f"column {frame.columns[place]!r} of what run() returned holds a {unabridged.name_of(kind)}, whose "
                 "text leaves out rows; return its values as a list, or rows of their own"
             )
+        if any(issubclass(kind, datetime) for kind in kinds):
+            changed = frame.copy(deep=False) if changed is frame else changed
+            changed.isetitem(place, moments.text_of_objects(values))
         found |= kinds
-    return found
+    printer.prepare(found)
+    return changed
 
 
 class Raw(io.RawIOBase):

@@ -53,7 +53,11 @@ class DelimitedRows:
             return frame
         names = columns.names_of(frame)
         while (known := self._common.newest()) is None:
-            header = frame.iloc[:0].to_csv(**self._options, header=self._header)
-            self._common.propose(json.dumps({"columns": names, "header": header}).encode())
+            self._common.propose(json.dumps({"columns": names, "header": self._text_of_header(frame)}).encode())
         order = json.loads(known)["columns"]
         return frame if names == order else frame.iloc[:, columns.positions_of(names, order)]
+
+    def _text_of_header(self, frame: Any) -> str:
+        parts: list[bytes] = []
+        rows.write_as_pandas(frame.iloc[:0], parts.append, {**self._options, "header": self._header})
+        return b"".join(parts).decode(*rows.ENCODING)
