@@ -85,7 +85,9 @@ def find_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
     size, keys = _default(values.get("mini_batch_size")), _default(values.get("partition_keys"))
     if size is not None and keys is not None:
         yield f"mini_batch_size is {shown(size)} and partition_keys is {shown(keys)}; allowed: one of the two"
-    yield from _find_wrong_suffix(_default(values.get("append_row_format")), _default(values.get("append_row_file_name")))
+    yield from _find_wrong_suffix(
+        _default(values.get("append_row_format")), _default(values.get("append_row_file_name"))
+    )
     entry, source = values.get("entry_script"), values.get("source_directory")
     if source is not None and isinstance(entry, str) and _leaves_folder(entry.strip()):
         yield f"entry_script is {shown(entry)}; allowed: a path inside of source_directory, relative to it"

@@ -30,14 +30,29 @@ def write_parquet(path: Path, committed: Committed) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from airflow_prs.worker import widening
+
     layout = committed.folder.read_layout()
-    schema = pa.schema([]) if layout is None else pa.ipc.read_schema(pa.py_buffer(layout))
+    known = pa.schema([]) if layout is None else pa.ipc.read_schema(pa.py_buffer(layout))
+    schema = pa.schema([(field.name, widening.storable(field.type)) for field in known])
     with pq.ParquetWriter(path, schema) as writer:
         group = _RowGroup(writer)
         for table in _tables(committed):
-            # Where a column had no type yet when it was written, it has one now.
-            group.add(table if table.schema.equals(schema) else table.cast(schema))
+            group.add(table if table.schema.equals(schema) else _widened(table, schema))
         group.flush()
+
+
+def _widened(table: Any, schema: Any) -> Any:
+    """Put a table that was written while less was known of the types of columns into those of all."""
+    import pyarrow as pa
+
+    from airflow_prs.worker import widening
+
+    columns = [
+        pa.chunked_array([widening.cast(chunk, field.type) for chunk in column.chunks], field.type)
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _tables(committed: Committed) -> Iterator[Any]:

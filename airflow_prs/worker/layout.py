@@ -18,6 +18,11 @@ class Layout:
         self._next = 0
         self._newest: bytes | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a revision has been read, which means that there is one."""
+        return self._newest is not None
+
     def newest(self) -> bytes | None:
         """Read the newest revision; None: nobody has laid down anything so far."""
         while True:

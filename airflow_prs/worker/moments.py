@@ -89,5 +89,5 @@ def _text(value: Any) -> Any:
     if value != value:  # noqa: PLR0124 - what is missing is not itself
         return None
     if getattr(value, "nanosecond", 0):
-        return value.isoformat(" ", "nanoseconds")  # type: ignore[arg-type]
+        return value.isoformat(" ", "nanoseconds")
     return value.isoformat(" ", "microseconds")

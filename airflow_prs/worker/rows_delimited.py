@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,9 @@ class DelimitedRows:
         elif len(elements):
             frame = self._arrange(self._choose(columns.frame_of(elements, WANTED_BY)))
             rows.write_frame(frame, write, {**self._options, "header": False})
+        elif rows.is_data_frame(elements) and self._common is not None and not self._common.is_known:
+            with contextlib.suppress(rows.BadResultError):  # there is nothing in it that could be lost
+                self._lay_down_for_now(elements, self._common)
 
     def _choose(self, frame: Any) -> Any:
         if self._chosen is None:
@@ -52,12 +56,26 @@ class DelimitedRows:
         if self._common is None:
             return frame
         names = columns.names_of(frame)
-        while (known := self._common.newest()) is None:
-            self._common.propose(json.dumps({"columns": names, "header": self._text_of_header(frame)}).encode())
-        order = json.loads(known)["columns"]
+        while (order := self._known_columns(self._common)) is None:
+            self._common.propose(self._describe(frame))
         return frame if names == order else frame.iloc[:, columns.positions_of(names, order)]
 
+    @staticmethod
+    def _known_columns(common: layout.Layout) -> list[str] | None:
+        known = common.newest()
+        content: dict[str, Any] = {} if known is None else json.loads(known)
+        return None if content.get("for_now") else content.get("columns")
+
+    def _lay_down_for_now(self, frame: Any, common: layout.Layout) -> None:
+        """Let a DataFrame without rows give the header, as long as there is none with rows."""
+        if len(frame.columns) and common.newest() is None:
+            common.propose(self._describe(self._choose(frame), for_now=True))
+
+    def _describe(self, frame: Any, **marks: bool) -> bytes:
+        content = {"columns": columns.names_of(frame), "header": self._text_of_header(frame), **marks}
+        return json.dumps(content).encode()
+
     def _text_of_header(self, frame: Any) -> str:
-        parts: list[bytes] = []
-        rows.write_as_pandas(frame.iloc[:0], parts.append, {**self._options, "header": self._header})
-        return b"".join(parts).decode(*rows.ENCODING)
+        content = bytearray()
+        rows.write_as_pandas(frame.iloc[:0], content.extend, {**self._options, "header": self._header})
+        return content.decode(*rows.ENCODING)

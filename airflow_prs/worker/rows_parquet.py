@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -11,31 +12,21 @@ import pyarrow as pa  # noqa: TID253
 import pyarrow.parquet as pq  # noqa: TID253
 
 # Relative, as this package has another name where it is at work.
-from . import columns, layout, rows  # noqa: TID252
+from . import columns, layout, rows, widening  # noqa: TID252
 
 WANTED_BY = "append_row_format 'parquet'"
 BATCH_ROWS = 65_536
 BATCH_BYTES = 16 << 20
-KINDS: tuple[tuple[Callable[[Any], bool], ...], ...] = (
-    (pa.types.is_integer, pa.types.is_floating),
-    (pa.types.is_decimal,),
-    (pa.types.is_string, pa.types.is_large_string),
-    (pa.types.is_binary, pa.types.is_large_binary),
-    (pa.types.is_date, pa.types.is_timestamp),
-    (pa.types.is_time,),
-    (pa.types.is_duration,),
-    (pa.types.is_list, pa.types.is_large_list),
-    (pa.types.is_struct,),
-)
-"""Types between which a value may be cast, where it stays the same."""
+FOR_NOW = {b"for_now": b"1"}
+"""Marks the schema of a DataFrame without rows, which holds as long as there is none with rows."""
 
 
 class ParquetRows:
     """
     Writes what run() returned as an Arrow stream, in the schema that all mini-batches share.
 
-    The first mini-batch with rows lays the schema down; a column in which it has nothing gets its type from the first
-    one that has something there.
+    The first mini-batch with rows lays the schema down; later ones widen it where that loses nothing. One without rows
+    lays its columns down until then.
 
     :param common: takes the schema.
     """
@@ -47,19 +38,33 @@ class ParquetRows:
         """Write what run() returned."""
         if len(elements):
             _write_stream(self._cast(_table_of(elements)), write)
+        elif (rows.is_data_frame(elements) or rows.is_arrow_table(elements)) and not self._common.is_known:
+            with contextlib.suppress(rows.BadResultError):  # there is nothing in it that could be lost
+                self._lay_down_for_now(_table_of(elements).schema)
+
+    def _lay_down_for_now(self, schema: Any) -> None:
+        if len(schema) and self._common.newest() is None:
+            self._common.propose(schema.with_metadata(FOR_NOW).serialize().to_pybytes())
 
     def _cast(self, table: Any) -> Any:
         while True:
             newest = self._common.newest()
             known = None if newest is None else pa.ipc.read_schema(pa.py_buffer(newest))
+            if known is not None and known.metadata == FOR_NOW:
+                known = None
             order = table.column_names if known is None else known.names
             table = table.select(columns.positions_of(table.column_names, order))
-            schema = table.schema if known is None else _refine(known, table.schema)
+            schema = table.schema if known is None else _widen(known, table.schema)
             if known is not None and schema.equals(known):
                 cast = [_cast_column(table.column(place), field) for place, field in enumerate(schema)]
                 return pa.Table.from_arrays(cast, schema=schema)
             _check_storable(schema)
             self._common.propose(schema.serialize().to_pybytes())
+
+
+def _widen(known: Any, new: Any) -> Any:
+    pairs = zip(known, new)  # noqa: B905 - Python 3.9 has no strict
+    return pa.schema([pa.field(old.name, widening.widen(old.type, field.type)) for old, field in pairs])
 
 
 def _table_of(elements: Any) -> Any:
@@ -99,65 +104,26 @@ def _plain(column: Any) -> Any:
     return column
 
 
-def _refine(known: Any, new: Any) -> Any:
-    fields = [pa.field(old.name, _settle(old.type, field.type)) for old, field in zip(known, new)]  # noqa: B905 - 3.9
-    return pa.schema(fields)
-
-
-def _settle(known: Any, new: Any) -> Any:
-    """Give the known type, completed where nothing was known of it."""
-    if pa.types.is_null(known):
-        return new
-    if pa.types.is_list(known) and pa.types.is_list(new):
-        return pa.list_(_settle(known.value_type, new.value_type))
-    return known
-
-
 def _cast_column(column: Any, field: Any) -> Any:
     """
     Cast a column to the type that the others have.
 
     :raises BadResultError: if that would lose something.
     """
-    if column.type.equals(field.type):
-        return column
     try:
-        if not _are_kin(column.type, field.type):
-            raise _no_cast(column, field)
-        cast = column.cast(field.type)
-        if _is_complete(column.type) and not cast.cast(column.type, safe=False).equals(column):
-            raise _no_cast(column, field)
-    except pa.ArrowException:
-        raise _no_cast(column, field) from None
-    return cast
-
-
-def _is_complete(known: Any) -> bool:
-    """Whether nothing of a type is left open."""
-    if pa.types.is_list(known):
-        return _is_complete(known.value_type)
-    return not pa.types.is_null(known)
-
-
-def _are_kin(one: Any, other: Any) -> bool:
-    if pa.types.is_null(one):
-        return True
-    if pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and (one.tz is None) != (other.tz is None):
-        return False
-    return any(any(is_(one) for is_ in kinds) and any(is_(other) for is_ in kinds) for kinds in KINDS)
-
-
-def _no_cast(column: Any, field: Any) -> rows.BadResultError:
-    return rows.BadResultError(
-        f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast to {field.type}, "
-        "which it has in the mini-batches before, without loss; a Parquet file has one type for a column: use astype()"
-    )
+        return pa.chunked_array([widening.cast(chunk, field.type) for chunk in column.chunks], field.type)
+    except (pa.ArrowException, widening.LossError):
+        raise rows.BadResultError(
+            f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast to "
+            f"{field.type}, which it has in the mini-batches before, without loss; a Parquet file has one type for a "
+            "column: use astype()"
+        ) from None
 
 
 def _check_storable(schema: Any) -> None:
     for field in schema:
         try:
-            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+            pq.write_table(pa.schema([field.with_type(widening.storable(field.type))]).empty_table(), io.BytesIO())
         except pa.ArrowException as error:  # noqa: PERF203 - to name the column
             raise rows.BadResultError(
                 f"column {field.name!r} of what run() returned cannot be Parquet: {error}"

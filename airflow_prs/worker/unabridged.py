@@ -32,7 +32,7 @@ class Printer:
         self.prepared: set[type] = set()
         self._changed: ExitStack | None = None
 
-    def __enter__(self) -> Printer:
+    def __enter__(self) -> Printer:  # noqa: PYI034 - Python 3.9 has no Self
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +42,7 @@ class Printer:
     def prepare(self, kinds: set[type]) -> None:
         """Prepare for what is of these types; for numbers alone there is nothing to do."""
         self.prepared = kinds
-        numpy = sys.modules.get("numpy")
+        numpy: Any = sys.modules.get("numpy")
         if self._changed is not None or not hasattr(numpy, "printoptions"):
             return
         if not all(kind in PLAIN or issubclass(kind, numpy.number) for kind in kinds):
@@ -73,7 +73,8 @@ def is_table(kind: type) -> bool:
 
 def find_table(value: Any) -> type | None:
     """Find the type of a table in a value, however deep in it."""
-    if is_table(type(value)):
+    kind: Any = type(value)
+    if is_table(kind):
         return type(value)
     if isinstance(value, Mapping):
         value = value.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -147,6 +148,45 @@ def test_a_run_without_rows_makes_an_empty_parquet_file(tmp_path):
     folder = make_plan(tmp_path, "def run(mini_batch):\n    return []\n", append_row_format="parquet")
     Tries(folder).run()
     assert pq.read_table(merge_run(folder).location).num_rows == 0
+
+
+NESTED = """
+from decimal import Decimal
+
+def run(mini_batch):
+    n = int(mini_batch[0].rpartition("-")[2]) // 2
+    more = [{}, None, {"a": None}, {"a": n, "b": [{}]}, {"c": "x"}, {"b": [{"d": 0.5}]}][n]
+    return [{"price": Decimal(10) ** (5 * n) + Decimal("0.1") ** n, "more": more, "never": {}}] * 2
+"""
+
+
+def test_digits_and_fields_that_come_later_are_in_the_result_of_all(tmp_path):
+    folder = make_plan(tmp_path, NESTED, append_row_format="parquet", run_max_try=1)
+    assert Tries(folder).run()["failed"] == 0
+    rows = pq.read_table(merge_run(folder).location).to_pylist()[::2]
+    assert [row["price"] for row in rows] == [Decimal(10) ** (5 * n) + Decimal("0.1") ** n for n in range(6)]
+    nothing = {"a": None, "b": None, "c": None}
+    some = [{}, None, {}, {"a": 3, "b": [{"d": None}]}, {"c": "x"}, {"b": [{"d": 0.5}]}]
+    assert [row["more"] for row in rows] == [None if one is None else nothing | one for one in some]
+    assert rows[0]["never"] == {"empty": None}
+
+
+EMPTY = """
+import pandas as pd
+
+def run(mini_batch):
+    return pd.DataFrame({"item": pd.Series([], dtype="int64"), "score": []})
+"""
+
+
+def test_frames_that_are_all_empty_give_the_result_their_columns(tmp_path):
+    parquet = make_plan(tmp_path / "parquet", EMPTY, mini_batches=1, append_row_format="parquet")
+    csv = make_plan(tmp_path / "csv", EMPTY, mini_batches=1, append_row_format="csv")
+    for folder in (parquet, csv):
+        Tries(folder).run()
+    table = pq.read_table(merge_run(parquet).location)
+    assert (table.num_rows, table.column_names, str(table.schema.types[0])) == (0, ["item", "score"], "int64")
+    assert result_of(csv) == "item,score\n"
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])

@@ -47,8 +47,9 @@ def test_a_missing_column_is_named(written):
         written(pd.DataFrame({"a": [1]}), "csv")
 
 
-def test_a_data_frame_without_rows_lays_nothing_down(written, header):
+def test_the_columns_of_a_data_frame_without_rows_hold_until_there_are_rows(written, header):
     assert written(pd.DataFrame({"z": []}), "csv") == ""
+    assert header() == "z\n"
     written(pd.DataFrame({"a": [1]}), "csv")
     assert header() == "a\n"
 
@@ -98,9 +99,15 @@ def test_without_a_header_columns_of_text_may_differ(written, tmp_path):
         (pd.NaT, "null"),
         (os.fsdecode(b"caf\xe9"), '"caf\\udce9"'),
         (float("nan"), "null"),
-        ({"a": [float("nan"), {"b": (0.5, float("nan"))}], "c": float("nan")}, '{"a":[null,{"b":[0.5,null]}],"c":null}'),
+        (
+            {"a": [float("nan"), {"b": (0.5, float("nan"))}], "c": float("nan")},
+            '{"a":[null,{"b":[0.5,null]}],"c":null}',
+        ),
         (np.array([[0.5, np.nan]]), "[[0.5,null]]"),
-        ({"v": np.array([np.nan, 1], "float32"), "n": np.float32("nan"), "t": pd.NaT}, '{"v":[null,1.0],"n":null,"t":null}'),
+        (
+            {"v": np.array([np.nan, 1], "float32"), "n": np.float32("nan"), "t": pd.NaT},
+            '{"v":[null,1.0],"n":null,"t":null}',
+        ),
     ],
 )
 def test_an_element_is_a_json_value(written, element, line):

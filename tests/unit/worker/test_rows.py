@@ -164,7 +164,10 @@ THIRDS = np.array([1 / 3, 2 / 3])
 @pytest.mark.parametrize(
     ("elements", "rows"),
     [
-        (np.arange(6000).reshape(2, 3000), [f"[{' '.join(f'{n:4}' for n in row)}]" for row in (range(3000), range(3000, 6000))]),
+        (
+            np.arange(6000).reshape(2, 3000),
+            [f"[{' '.join(f'{n:4}' for n in row)}]" for row in (range(3000), range(3000, 6000))],
+        ),
         ([THIRDS], ["[0.3333333333333333 0.6666666666666666]"]),
         ([("a", THIRDS)], ["('a', array([0.3333333333333333, 0.6666666666666666]))"]),
         (np.arange(8).reshape(2, 2, 2), ["[[0 1] [2 3]]", "[[4 5] [6 7]]"]),
@@ -182,7 +185,9 @@ def test_an_array_is_written_complete_and_on_one_line(elements, rows):
 def test_options_that_a_script_has_set_stay_its_own(legacy):
     with np.printoptions(threshold=5, precision=2, legacy=legacy):
         before = np.get_printoptions()
-        (numbers,) = re.findall(r"\S+", text_of([np.array([1 / 3] * 20)]).decode().replace("[", "").replace("]", ""))[:1]
+        (numbers,) = re.findall(r"\S+", text_of([np.array([1 / 3] * 20)]).decode().replace("[", "").replace("]", ""))[
+            :1
+        ]
         assert float(numbers) == 1 / 3
         assert np.get_printoptions() == before
 
@@ -218,7 +223,9 @@ FRAME = pd.DataFrame({"a": range(100)})
     ],
 )
 def test_a_table_inside_of_a_list_is_refused_with_its_type_and_a_format(elements, name):
-    wanted = rf"element 1 of what run\(\) returned is or holds a {name}, .*append_row_format 'csv', 'jsonl' or 'parquet'"
+    wanted = (
+        rf"element 1 of what run\(\) returned is or holds a {name}, .*append_row_format 'csv', 'jsonl' or 'parquet'"
+    )
     with pytest.raises(BadResultError, match=wanted):
         text_of(elements)
 

@@ -1,27 +1,58 @@
 """Rows as Arrow streams of one schema, as worker processes write them for a Parquet file."""
 
 import datetime as dt
-from decimal import Decimal
+import io
+import tempfile
+from decimal import Context, Decimal
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from airflow_prs.worker import widening
 from airflow_prs.worker.layout import Layout
 from airflow_prs.worker.rows import BadResultError
 from airflow_prs.worker.rows_parquet import ParquetRows
 
 
-@pytest.fixture
-def written(tmp_path):
-    """Write elements and read them back; each call is a process of its own."""
+class Written:
+    """Writes elements and reads them back; each call is a process of its own."""
 
-    def write(elements):
+    def __init__(self, folder):
+        self._folder = str(folder / "layout")
+
+    def __call__(self, elements):
         parts = []
-        ParquetRows(Layout(str(tmp_path / "layout")))(elements, lambda data: parts.append(bytes(data)))
+        ParquetRows(Layout(self._folder))(elements, lambda data: parts.append(bytes(data)))
         return pa.ipc.open_stream(b"".join(parts)).read_all()
 
-    return write
+    def empty(self, elements):
+        ParquetRows(Layout(self._folder))(elements, pytest.fail)
+
+    def schema(self):
+        return pa.ipc.read_schema(pa.py_buffer(Layout(self._folder).newest()))
+
+
+def merged(table, schema):
+    """Put a table into the schema of all, and through Parquet."""
+    stored = pa.schema([(field.name, widening.storable(field.type)) for field in schema])
+    columns = [
+        pa.chunked_array([widening.cast(chunk, field.type) for chunk in column.chunks], field.type)
+        for column, field in zip(table.columns, stored, strict=True)
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(columns, schema=stored), file)
+    return pq.read_table(file)
+
+
+@pytest.fixture
+def written(tmp_path):
+    return Written(tmp_path)
 
 
 def frame(*values, dtype=None):
@@ -95,6 +126,122 @@ def test_other_columns_are_refused(written):
 
 def test_no_rows_are_no_bytes(tmp_path):
     parts = []
-    ParquetRows(Layout(str(tmp_path / "layout")))(frame(), parts.append)
-    assert parts == []
+    writer = ParquetRows(Layout(str(tmp_path / "layout")))
+    writer([], parts.append)
+    writer(pd.DataFrame(), parts.append)
     assert not (tmp_path / "layout").exists()
+    writer(frame(), parts.append)
+    assert parts == []
+
+
+def test_columns_of_no_rows_hold_until_there_are_rows(written):
+    written.empty(pd.DataFrame({"y": pd.Series([], dtype="int64")}))
+    assert written.schema() == pa.schema([("y", pa.int64())])
+    written(frame("a"))
+    written.empty(pd.DataFrame({"z": []}))
+    assert written.schema().names == ["x"]
+
+
+DECIMALS = st.lists(
+    st.lists(
+        st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**20), max_value=10**20, places=None).map(
+            lambda value: value.quantize(
+                Decimal(1).scaleb(max(-15, value.as_tuple().exponent)), context=Context(prec=60)
+            )
+        )
+        | st.none(),
+        min_size=1,
+        max_size=3,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(DECIMALS)
+@settings(max_examples=40, deadline=None)
+def test_decimals_get_as_many_digits_as_those_of_all_need(batches):
+    with tempfile.TemporaryDirectory() as folder:
+        written = Written(Path(folder))
+        tables = [written([{"x": value} for value in batch]) for batch in batches]
+        schema = written.schema()
+    values = [value for batch in batches for value in batch]
+    assert schema.field("x").type == pa.array(values).type
+    assert [value for table in tables for value in merged(table, schema).column("x").to_pylist()] == values
+
+
+STRUCTS = st.recursive(
+    st.none() | st.integers(-5, 5) | st.lists(st.none() | st.integers(-5, 5), max_size=2),
+    lambda leaf: st.dictionaries(st.sampled_from("abc"), leaf, max_size=3),
+    max_leaves=6,
+)
+
+
+def filled(value, kind):
+    """What Arrow gives back of a value: a field that it lacks is None."""
+    if value is None:
+        return None
+    if pa.types.is_struct(kind):
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return {field.name: filled(value.get(field.name), field.type) for field in fields}
+    return [filled(one, kind.value_type) for one in value] if pa.types.is_list(kind) else value
+
+
+@given(
+    st.lists(
+        st.lists(st.dictionaries(st.sampled_from("abc"), STRUCTS, max_size=3) | st.none(), min_size=1, max_size=2),
+        min_size=1,
+        max_size=4,
+    )
+)
+@settings(max_examples=80, deadline=None)
+def test_fields_that_are_missing_at_first_are_added(batches):
+    values = [value for batch in batches for value in batch]
+    try:
+        whole = pa.array(values).type
+    except pa.ArrowException:
+        return  # numbers and objects in one place
+    with tempfile.TemporaryDirectory() as folder:
+        written = Written(Path(folder))
+        tables = [written([{"x": value} for value in batch]) for batch in batches]
+        schema = written.schema()
+    read = [value for table in tables for value in merged(table, schema).column("x").to_pylist()]
+    stored = widening.storable(schema.field("x").type)
+    assert read == [filled(value, stored) for value in values]
+    assert {*leaves(schema.field("x").type)} == {*leaves(whole)}
+
+
+def leaves(kind, path=()):
+    """Name the places in a type, with what is there."""
+    if pa.types.is_struct(kind):
+        yield path, "struct"
+        for place in range(kind.num_fields):
+            yield from leaves(kind.field(place).type, (*path, kind.field(place).name))
+    elif pa.types.is_list(kind):
+        yield from leaves(kind.value_type, (*path, "item"))
+    else:
+        yield path, str(kind)
+
+
+def test_a_field_of_another_type_fails_with_the_column_named(written):
+    written([{"x": {"a": 1}}])
+    with pytest.raises(BadResultError, match=r"column 'x' of what run\(\) returned is of type struct<a: string>"):
+        written([{"x": {"a": "b"}}])
+
+
+def test_decimals_with_more_digits_than_there_can_be_fail(written):
+    written([{"x": Decimal("1e75")}])
+    with pytest.raises(BadResultError, match=r"column 'x' .* cannot be cast to decimal256"):
+        written([{"x": Decimal("0.001")}])
+
+
+def test_nan_in_a_list_is_no_loss(written):
+    written([{"x": [0.5]}])
+    (values,) = written([{"x": [np.float32("nan"), np.float32(0.5)]}]).column("x").to_pylist()
+    assert str(values) == "[nan, 0.5]"
+
+
+@pytest.mark.parametrize("make", [pa.table, pa.record_batch], ids=["table", "batch"])
+def test_an_arrow_table_keeps_its_types(written, make):
+    table = pa.table({"x": pa.array([1, None], pa.int32())})
+    assert written(make({"x": table["x"].combine_chunks()})).schema == table.schema
