@@ -376,15 +376,16 @@ ROWS += [("item-2", 0.1, "2026-01-01", "1"), ("item-3", None, None, None)]
 
 def as_text(path):
     assert path.read_text().splitlines() == [
-        "item-0 0.1 2026-01-01 1",
+        'item-0 0.1 "2026-01-01 00:00:00.000000" 1',
         "item-1   ",
-        "item-2 0.1 2026-01-01 1",
+        'item-2 0.1 "2026-01-01 00:00:00.000000" 1',
         "item-3   ",
     ]
 
 
 def as_csv(path):
-    lines = ["item,score,day,text", "item-0,0.1,2026-01-01,1", "item-1,,,", "item-2,0.1,2026-01-01,1", "item-3,,,"]
+    day = "2026-01-01 00:00:00.000000"
+    lines = ["item,score,day,text", f"item-0,0.1,{day},1", "item-1,,,", f"item-2,0.1,{day},1", "item-3,,,"]
     assert path.read_text().splitlines() == lines
 
 
@@ -425,9 +426,11 @@ def write(name, folder, *returned):
 
 REFUSED_OUTPUT = {
     ("text", "a number instead of a list"): [1],
+    ("text", "a table inside of a list"): [[pd.DataFrame({"n": [1]})]],
     ("csv", "a list of text"): [["x"]],
     ("csv", "other columns than before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"m": [1]})],
     ("jsonl", "what JSON cannot hold"): [[object()]],
+    ("jsonl", "infinity"): [[float("inf")]],
     ("parquet", "a list of text"): [["x"]],
     ("parquet", "another type than before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"n": ["x"]})],
     ("parquet", "what Arrow does not know"): [pd.DataFrame({"n": [SimpleNamespace()]})],
