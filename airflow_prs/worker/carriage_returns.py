@@ -25,7 +25,7 @@ def _may_be_in_column(column: Any) -> bool:
         return _may_be_among(dtype.categories)
     if hasattr(dtype, "storage"):  # text
         return bool(column.str.contains("\r", regex=False).any())
-    return getattr(dtype, "kind", "O") == "O" and _may_be_among(column.array)
+    return getattr(dtype, "kind", "O") == "O" and _may_be_among(column.to_numpy(dtype=object))
 
 
 def _may_be_among(values: Iterable[Any]) -> bool:

@@ -268,7 +268,7 @@ def _look_at_objects(frame: Any, printer: unabridged.Printer) -> Any:
     found: set[type] = set()
     changed = frame
     for place in (place for place, dtype in enumerate(frame.dtypes) if str(dtype) == "object"):
-        values = frame.iloc[:, place].array
+        values = frame.iloc[:, place].to_numpy()
         kinds = set(map(type, values))
         for kind in filter(unabridged.is_table, kinds):
             raise BadResultError(
