@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_prs.wording import wrong
+
+_SAMPLE = 'a,"B"\r\n1,\t2\n'
 
 HEADERS = (True, False, "each")
 COLUMNS_ALLOWED = "a list of the names of columns, each once"
@@ -26,7 +27,7 @@ def delimited_problems(separator: Any, header: Any, encoding: Any, comment: Any)
 def encoding_problems(encoding: Any) -> Iterator[str]:
     """Check the name of an encoding."""
     if not isinstance(encoding, str) or not _is_encoding(encoding):
-        yield wrong("encoding", encoding, "an encoding that Python knows, such as 'utf-8' or 'cp1252'")
+        yield wrong("encoding", encoding, "an encoding of text that Python knows, such as 'utf-8' or 'cp1252'")
 
 
 def columns_problems(columns: Any, *, are_numbered: bool = False) -> Iterator[str]:
@@ -80,8 +81,8 @@ def _is_character(text: Any) -> bool:
 
 
 def _is_encoding(name: str) -> bool:
+    """Whether Python decodes text with this codec; there are others, such as rot13 and base64."""
     try:
-        codecs.lookup(name)
+        return _SAMPLE.encode(name).decode(name) == _SAMPLE
     except (LookupError, ValueError):
         return False
-    return True

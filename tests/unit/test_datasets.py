@@ -144,6 +144,10 @@ def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
             lambda: TabularDataset.from_delimited_files("a", encoding="utf-9"),
             "encoding is 'utf-9'; allowed: an encoding",
         ),
+        *(
+            (lambda codec=codec: TabularDataset.from_json_lines_files("a", codec), f"encoding is '{codec}'; allowed")
+            for codec in ("rot13", "base64", "zip", "undefined")
+        ),
         (lambda: tables().partition_by([]), "partition_keys of partition_by is []; allowed: a list of the names of"),
         (lambda: tables().partition_by(["a", "a"]), "partition_keys of partition_by is ['a', 'a']"),
         (lambda: tables().partition_by("a"), "partition_keys of partition_by is 'a'"),
