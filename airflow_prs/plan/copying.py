@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,12 @@ def write_copy(
         whole.mkdir()
         numbers = KeyNumbers(keys)
         runs = SortedRuns(runs_folder, name, run_bytes=RUN_BYTES, most_runs=MOST_RUNS)
-        nullable: dict[str, str] = {}
+        with_nulls: set[str] = set()
         for table in tables:
             if len(table):
                 runs.add(table, numbers.feed(table))
-                nullable |= _types_with_nulls(table)
-        copy = _describe(name, runs.schema, nullable, numbers, keys)
+                with_nulls.update(column.name for column in table.schema if table[column.name].null_count)
+        copy = _describe(name, runs.schema, _types_with_nulls(runs.schema, with_nulls), numbers, keys)
         if not len(numbers):
             return copy
         _require_room(name, whole, len(numbers))
@@ -117,13 +117,10 @@ def _typed(values: list[Any], kind: Any) -> list[Any]:
     return [float(value) if isinstance(value, int) else value for value in values]
 
 
-def _types_with_nulls(table: Any) -> dict[str, str]:
-    found = {}
-    for column, values in zip(table.schema, table.columns, strict=True):
-        kind = type_with_nulls(column.type)
-        if kind is not None and values.null_count:
-            found[column.name] = kind
-    return found
+def _types_with_nulls(schema: Any, with_nulls: Collection[str]) -> dict[str, str]:
+    """Find them once the types are known: in the first rows, a column in which all is missing has none."""
+    kinds = {column.name: type_with_nulls(column.type) for column in schema or () if column.name in with_nulls}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
 def _require_room(name: str, folder: Path, partitions: int) -> None:
