@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
+
+_VALUES = ("2026-01-31", "1", "True")
+"""As they may stand in a file; each type can read one of them."""
 
 Names = Sequence[str] | Sequence[int] | Sequence[str | int]
 
@@ -93,26 +95,65 @@ def type_with_nulls(kind: Any) -> str | None:
     return "object" if pa.types.is_boolean(kind) else None
 
 
-def require_types(name: str, dtypes: Mapping[str, str]) -> None:
+def require_types(name: str, dtypes: Mapping[str, str], read: Callable[[str, str], object]) -> None:
     """
     Check types that were given.
 
+    :param read: reads a value, as it stands in a file, as a type.
     :raises ConfigError: if one is none that pandas reads.
     """
     problems = [
         f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads; it says: {problem}"
         for column, dtype in dtypes.items()
-        if (problem := _problem_with(dtype))
+        if (problem := _problem_with(dtype, read))
     ]
     if problems:
         raise ConfigError(problems)
 
 
-def _problem_with(dtype: str) -> str | None:
-    import pandas as pd
+def _problem_with(dtype: str, read: Callable[[str, str], object]) -> str | None:
+    """Return what pandas has against a type, unless it reads one of some values as that."""
+    problems = [_problem_with_value(value, dtype, read) for value in _VALUES]
+    return None if None in problems else problems[0]
 
+
+def _problem_with_value(value: str, dtype: str, read: Callable[[str, str], object]) -> str | None:
     try:
-        pd.read_csv(io.StringIO("a\n"), dtype={"a": dtype})
-    except (TypeError, ValueError) as error:
-        return str(error)
+        read(value, dtype)
+    except Exception as error:  # noqa: BLE001 - pandas raises whatever its parsers find
+        return " ".join(str(error).split())
     return None
+
+
+def require_fixed_types(name: str, dtypes: Mapping[str, str]) -> None:
+    """
+    Check that a type which was given is the same in all mini-batches.
+
+    :raises ConfigError: if one depends on the values of a mini-batch.
+    """
+    problems = [
+        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that is the same in all mini-batches, "
+        "but each would have its own categories: give 'str', and make the categories in run()"
+        for column, dtype in dtypes.items()
+        if dtype == "category"
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def require_known(name: str, dtypes: Mapping[str, str], names: Names | None) -> None:
+    """
+    Check that there are the columns for which types were given.
+
+    :param name: of the input.
+    :param names: the columns of all files; None: there is nothing to read.
+    :raises InputError: if one is not there.
+    """
+    if names is None:
+        return
+    there = list(names)
+    missing = [column for column in dtypes if column not in map(str, there)]
+    if missing:
+        raise InputError(
+            f"dtypes of {name!r} names {', '.join(map(repr, missing))}, but its files have the columns {there}."
+        )

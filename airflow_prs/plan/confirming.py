@@ -38,12 +38,12 @@ class Confirmed:
 
     :param has_missing: whether some are missing.
     :param is_empty: whether all are.
-    :param has_negative: whether there are whole numbers below 0.
+    :param extent: the lowest and the highest of whole numbers; None: there are none.
     """
 
     has_missing: bool
     is_empty: bool
-    has_negative: bool
+    extent: tuple[int, int] | None
 
 
 def confirm(
@@ -131,5 +131,9 @@ def _look_at(column: Any, kind: Kind) -> Confirmed | None:
 
     if kind is Kind.FLOAT and not pc.all(pc.is_finite(column), min_count=0).as_py():
         return None
-    is_negative = kind is Kind.WHOLE and bool(pc.less(pc.min(column), 0).as_py())
-    return Confirmed(column.null_count > 0, column.null_count == len(column), is_negative)
+    is_empty = column.null_count == len(column)
+    extent = None
+    if kind is Kind.WHOLE and not is_empty:
+        found = pc.min_max(column).as_py()
+        extent = found["min"], found["max"]
+    return Confirmed(column.null_count > 0, is_empty, extent)

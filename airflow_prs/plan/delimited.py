@@ -10,13 +10,13 @@ from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.column_types import ColumnTypes
-from airflow_prs.plan.columns import Columns, Names, require_types
+from airflow_prs.plan.columns import Columns, Names, require_known, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.text_records import Records, add_pieces, marks_of, whole_records
 from airflow_prs.sizes import MAX_RECORD_SIZE
-from airflow_prs.worker.readers import from_within
+from airflow_prs.worker.readers import DelimitedPieces, from_within
 
 _BLOCK_BYTES = 2 * 1024 * 1024
 """With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
@@ -65,12 +65,13 @@ def cut_delimited_files(
     :param dtypes: types of columns that are not to be found out.
     :param block_bytes: how much is read at once.
     :return: the mini-batches, and the columns.
-    :raises InputError: if a file cannot be read or has other columns than the first one.
+    :raises InputError: if a file cannot be read or has other columns than the first one, or no file has a column for
+        which a type is given.
     :raises ConfigError: if the dialect cannot be cut, or a type is none that pandas knows.
     """
     _require_ascii(name, dialect)
     dtypes = dtypes or {}
-    require_types(name, dtypes)
+    require_types(name, dtypes, _read_value)
     cut = TableCut(name, paths)
     columns = _Headers(dialect)
     with ColumnTypes(dialect.arguments, dtypes) as types:
@@ -80,6 +81,7 @@ def cut_delimited_files(
                 end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
                 add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
         found = types.settle()
+    require_known(name, dtypes, columns.names)
     return cut, Columns(columns.names, found | dict(dtypes))
 
 
@@ -109,6 +111,10 @@ def _read(
             types.feed(partial(_rows, records, skipped), names, text.encoding, is_plain=records.is_plain)
         end = records.end
     return end
+
+
+def _read_value(value: str, dtype: str) -> object:
+    return DelimitedPieces({"columns": ["a"], "dtypes": {"a": dtype}}).frame_of(value.encode(), ["a"], has_header=False)
 
 
 def _rows(records: Records, skipped: int) -> bytes:

@@ -16,7 +16,7 @@ from airflow_prs.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan.arrow import cut_arrow_files
-from airflow_prs.plan.columns import Columns, wanted_columns
+from airflow_prs.plan.columns import Columns, require_fixed_types, wanted_columns
 from airflow_prs.plan.copying import write_copy
 from airflow_prs.plan.cutting import Cut, TableCut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
@@ -177,6 +177,7 @@ def _cut_files(dataset: FileDataset, listing: Listing, config: ParallelRunConfig
 
 def _cut_table(dataset: TabularDataset, listing: Listing, config: ParallelRunConfig) -> tuple[Cut, InputSpec]:
     name = str(dataset.name)
+    require_fixed_types(name, dataset.dtypes or {})
     keys = _path_keys(dataset, listing)
     if config.partition_keys is not None:
         partition_of = _chosen_values(name, keys, config.partition_keys)

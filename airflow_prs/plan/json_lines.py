@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from math import isnan, nan
 from typing import Any
 
 from airflow_prs.plan.bits import Starts
-from airflow_prs.plan.columns import Columns, require_types
+from airflow_prs.plan.columns import Columns, require_known, require_types
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import open_text
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.text_records import add_pieces, whole_lines
+from airflow_prs.plan.whole_numbers import type_with_missing
 from airflow_prs.sizes import MAX_RECORD_SIZE
-from airflow_prs.worker.json_lines import is_blank, read_object
+from airflow_prs.worker.json_lines import JsonTable, is_blank, read_object
 
 MARKS = "\n"
 """The characters by which records are found."""
@@ -38,11 +41,11 @@ def cut_json_lines_files(
     :param dtypes: types of columns that are not to be found out.
     :param max_record_size: bytes of a line above which its file is refused; as users write it.
     :return: the mini-batches, and the columns that any line has.
-    :raises InputError: if a file cannot be read.
+    :raises InputError: if a file cannot be read, or no line has a column for which a type is given.
     :raises ConfigError: if a type is none that pandas knows.
     """
     given = dict(dtypes or {})
-    require_types(name, given)
+    require_types(name, given, _read_value)
     cut = TableCut(name, paths)
     values = _Values()
     for file, path in enumerate(paths):
@@ -54,7 +57,13 @@ def cut_json_lines_files(
                 cutter.feed(Starts.of(starts))
                 values.feed(objects)
             add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+    require_known(name, given, values.names or None)
     return cut, Columns(values.names or None, values.settle() | given)
+
+
+def _read_value(value: str, dtype: str) -> object:
+    line = json.dumps({"a": int(value) if value.isdigit() else value == "True" or value})
+    return JsonTable({"columns": ["a"], "dtypes": {"a": dtype}})(line.encode(), is_whole=True)
 
 
 def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict[str, Any]]]:
@@ -108,7 +117,7 @@ class _Values:
 
     def settle(self) -> dict[str, str]:
         """Give the type of each column."""
-        return {name: _dtype_of(found.values()) for name, found in self._found.items()}
+        return {name: _dtype_of(list(found.values())) for name, found in self._found.items()}
 
 
 def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
@@ -118,19 +127,28 @@ def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
             whole = [value for value in values if type(value) is int]
             for value in (min(whole), max(whole)):
                 found.setdefault(("int", _range_of(value)), value)
-        elif kind is float:  # NaN is a missing value for pandas, and no number
-            for is_nan, number in {math.isnan(value): value for value in values if type(value) is float}.items():
-                found.setdefault((float, is_nan), number)
+        elif kind is float:
+            are_nan = set(map(isnan, (value for value in values if type(value) is float)))
+            found.update({("float", is_nan): nan if is_nan else 0.5 for is_nan in are_nan})
         elif kind not in found:
             found[kind] = next(value for value in values if type(value) is kind)
 
 
 def _range_of(number: int) -> int:
-    return sum(number >= bound for bound in (-(2**63), 0, 2**63, 2**64))
+    return bisect_right((-(2**63), -(2**53), 0, 2**53 + 1, 2**63, 2**64), number)
 
 
-def _dtype_of(values: Iterable[Any]) -> str:
+def _dtype_of(values: Sequence[Any]) -> str:
     import pandas as pd
 
+    whole = [value for value in values if type(value) is int]
+    if whole and len(whole) < len(values) == len(whole) + sum(map(_is_missing, values)):
+        kind = type_with_missing(min(whole), max(whole))
+        if kind is not None:
+            return kind
     records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
     return str(pd.DataFrame([*records, records[0]])["column"].dtype)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is _ABSENT or value is None or (type(value) is float and isnan(value))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
+from airflow_prs.plan.whole_numbers import type_with_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,15 +119,22 @@ def kind_of(key: str, arrow_type: Any) -> str:
     raise InputError(f"the column {key!r} is of type {arrow_type}, so it cannot be a key; allowed: {_ALLOWED}.")
 
 
-def pandas_type_of(kind: str, arrow_type: Any, *, has_missing: bool) -> str:
-    """Say what pandas makes of a key column."""
+def pandas_type_of(kind: str, arrow_type: Any, values: Sequence[Any]) -> str:
+    """
+    Say what pandas makes of a key column.
+
+    :param values: the different values of the key; a missing one is None.
+    """
     import numpy as np
 
     if kind == "moment":
         zone = f", {arrow_type.tz}" if arrow_type.tz else ""
         return f"datetime64[{arrow_type.unit}{zone}]"
-    if kind in {"whole", "bool"} and has_missing:
-        return "float64" if kind == "whole" else "object"
+    if kind == "bool" and None in values:
+        return "object"
+    if kind == "whole" and None in values:
+        present = [value for value in values if value is not None] or [0]
+        return str(type_with_missing(min(present), max(present)))
     if kind in {"whole", "float", "bool"}:
         return str(np.dtype(arrow_type.to_pandas_dtype()))
     return "str" if kind == "text" else "object"

@@ -57,7 +57,7 @@ class PartitionedCopy:
         """Say how worker processes read its files."""
         described = copy_folders(list(self.keys)).describe()
         described["types"] = {
-            key: [kind := kind_of(key, arrow_type), pandas_type_of(kind, arrow_type, has_missing=None in values)]
+            key: [kind := kind_of(key, arrow_type), pandas_type_of(kind, arrow_type, values)]
             for (key, arrow_type), values in zip(self.keys.items(), self.columns, strict=True)
         }
         names = list(self.schema.names)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-PANDAS_WITH_TEXT = 3
-"""From this pandas on text has a type of its own."""
+from .dtypes import as_type, is_moment, text_type  # noqa: TID252 - this package has another name where it is at work
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -49,13 +48,18 @@ class JsonTable:
         text = self._decode(data)
         lines = (text.removeprefix("\ufeff") if is_whole else text).split("\n")
         records = [_numbered(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
-        is_old = int(pd.__version__.split(".")[0]) < PANDAS_WITH_TEXT
-        columns = {}
-        for name in self._columns:
-            kind = self._dtypes.get(name)
-            values = [record.get(name, float("nan")) for record in records]
-            columns[name] = pd.Series(values, dtype=object if kind == "str" and is_old else kind)
+        columns = {name: self._column(name, [record.get(name, _NAN) for record in records]) for name in self._columns}
         return pd.DataFrame(columns, index=range(len(records)))
+
+    def _column(self, name: str, values: list[Any]) -> Any:
+        import pandas as pd
+
+        kind = self._dtypes.get(name)
+        if kind is not None and is_moment(kind):
+            values = [None if value is _NAN else value for value in values]  # beside NaN numbers would be rounded
+            if any(isinstance(value, str) for value in values):
+                return as_type(pd.Series(values, dtype=object, name=name), kind)
+        return pd.Series(values, dtype=text_type() if kind == "str" else kind)
 
     def _decode(self, data: bytes) -> str:
         try:
@@ -63,6 +67,10 @@ class JsonTable:
         except UnicodeDecodeError as error:
             number = data[: error.start].decode(self._encoding, "ignore").count("\n") + 1
             raise LineError(number, f"is not in the encoding {self._encoding!r}: {error.reason}") from None
+
+
+_NAN = float("nan")
+"""Stands where a line has no value."""
 
 
 def is_blank(line: str) -> bool:

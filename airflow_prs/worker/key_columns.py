@@ -9,11 +9,10 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
+from .dtypes import text_type  # noqa: TID252 - this package has another name where it is at work
+
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """What stands for null in the name of a folder."""
-
-STR_IS_A_TYPE = 3
-"""From this pandas on a column of text has a type of its own, also where all of it is missing."""
 
 
 class KeyColumns:
@@ -61,6 +60,9 @@ class KeyColumns:
         return None if texts[0] == NULL else read(unquote(texts[0]))
 
 
+_NULLABLE = frozenset({"Int64", "UInt64"})
+"""Whole numbers beside missing ones that floats would round."""
+
 _READ: dict[str, Callable[[str], Any]] = {
     "text": str,
     "whole": int,
@@ -77,6 +79,8 @@ def _column(values: list[Any], lengths: list[int], dtype: str) -> Any:
     import numpy as np
     import pandas as pd
 
+    if dtype in _NULLABLE:
+        return pd.Series(values, dtype=dtype).array.repeat(lengths)
     if not dtype.startswith("datetime64"):
         return np.array(values, dtype).repeat(lengths)
     zone = dtype.partition(", ")[2].rstrip("]")
@@ -92,4 +96,4 @@ def _text_column(values: list[Any], lengths: list[int]) -> Any:
     import pandas as pd
 
     texts = np.array(values, object).repeat(lengths)
-    return pd.Series(texts, dtype="str" if int(pd.__version__.split(".")[0]) >= STR_IS_A_TYPE else object)
+    return pd.Series(texts, dtype=text_type())

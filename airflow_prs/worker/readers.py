@@ -5,13 +5,16 @@ from __future__ import annotations
 import codecs
 import functools
 import io
+import re
 import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from . import unpacking  # noqa: TID252 - this package has another name where it is at work
+from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
 from .json_lines import JsonTable, LineError, LineNumbers  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
 from .row_filter import expression_of  # noqa: TID252
@@ -23,15 +26,10 @@ OPEN_FILES = 4
 EXACT_BY_DEFAULT = (3, 1)
 """From this pandas on floats are parsed exactly without a word, and saying so is deprecated."""
 
-
-PANDAS_WITH_TEXT = 3
-"""From this pandas on text has a type of its own."""
+_FIRST_LINE = re.compile(rb"\s*[^\r\n]*")
 
 KNOWN_HEADERS = 1000
 """Headers of files kept, where each file has its own."""
-
-MISSING_OR_BOOL, WHOLE_OBJECTS = "bool_or_missing", "whole_objects"
-"""What plan calls types for which pandas has no name: truth values with missing ones, and whole numbers of any size."""
 
 
 _Read = Callable[..., Any]
@@ -168,19 +166,41 @@ class DelimitedPieces:
         """
         import pandas as pd
 
+        arguments: dict[str, Any] = {
+            "header": 0 if has_header else None,
+            "names": names,
+            "dtype": self._types_to_read(),
+        }
+        wanted = self._wanted(names)
         with warnings.catch_warnings():
-            # Otherwise a first row that is too long would lose its end with a mere warning.
+            # Otherwise a first record that is too long would lose its end with a mere warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                io.BytesIO(data),
-                header=0 if has_header else None,
-                names=names,
-                usecols=self._wanted(names),
-                dtype={name: _asked_for(kind) for name, kind in self._dtypes.items() if kind != MISSING_OR_BOOL},
-                **self._arguments,
-                **_exact_floats(pd.__version__),
-            )
-        return self._settled(frame)
+            if wanted:
+                # With usecols there is no warning, and nothing is read where all records are short.
+                if self._header and (has_header or self._may_be_long(data, len(arguments["names"]))):
+                    self._read(data, nrows=1, **(arguments | {"dtype": object}))
+                with suppress(pd.errors.ParserError):
+                    return self._settled(self._read(data, usecols=wanted, **arguments))
+            return self._settled(self._read(data, **arguments))
+
+    def _read(self, data: bytes, **arguments: Any) -> Any:
+        import pandas as pd
+
+        return pd.read_csv(io.BytesIO(data), **arguments, **self._arguments, **_exact_floats(pd.__version__))
+
+    def _may_be_long(self, data: bytes, columns: int) -> bool:
+        """Whether the first record could have more values than there are columns; a look at it costs half a ms."""
+        line = _FIRST_LINE.match(data)
+        return (
+            line is None
+            or self._arguments["comment"] is not None
+            or b'"' in line[0]
+            or line[0].count(self._arguments["sep"].encode()) >= columns
+        )
+
+    def _types_to_read(self) -> dict[Any, Any]:
+        types = {name: type_to_read(kind) for name, kind in self._dtypes.items()}
+        return {name: kind for name, kind in types.items() if kind is not None}
 
     def names_in(self, file: Any) -> list[str]:
         """Read the header of a file that stands at its beginning."""
@@ -212,26 +232,9 @@ class DelimitedPieces:
             frame = frame.reindex(columns=columns)
         for name in columns:
             kind = self._dtypes.get(name)
-            if kind in _UNNAMED or (kind is not None and name in absent):
-                frame[name] = _settled(frame[name], kind)
+            if kind is not None and (name in absent or is_made_later(kind)):
+                frame[name] = as_type(frame[name], kind)
         return frame
-
-
-_UNNAMED = frozenset({MISSING_OR_BOOL, WHOLE_OBJECTS})
-
-
-def _asked_for(kind: str) -> str:
-    return "str" if kind == WHOLE_OBJECTS else kind
-
-
-def _settled(column: Any, kind: str) -> Any:
-    if kind == MISSING_OR_BOOL:
-        return column.astype(object)
-    if kind == WHOLE_OBJECTS:
-        return column.astype(object).map(int, na_action="ignore").astype(object)
-    is_old = int(sys.modules["pandas"].__version__.split(".")[0]) < PANDAS_WITH_TEXT
-    # Before pandas 3 text that is missing would become the word nan.
-    return column.astype(object if kind == "str" and is_old else kind)
 
 
 class JsonLinesPieces:
