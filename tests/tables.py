@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +59,35 @@ def mini_batches(dataset: FileDataset | TabularDataset, folder: Path, size: int 
 def together(dataset: TabularDataset, folder: Path, size: str = "2 rows") -> pd.DataFrame:
     """Put the rows of all mini-batches one after the other."""
     return pd.concat(mini_batches(dataset, folder, size), ignore_index=True)
+
+
+def as_read_in_one_piece(text: bytes, **arguments: Any) -> pd.DataFrame:
+    """
+    Read delimited text with pandas, and apply what is ours.
+
+    Whole numbers beside missing values that a float would round are Int64, and missing text is never empty text.
+    """
+    frame = pd.read_csv(io.BytesIO(text), low_memory=False, **arguments)
+    words = pd.read_csv(io.BytesIO(text), dtype=object, **arguments)
+    for name in frame.columns:
+        if frame[name].dtype == pd.Series(["x"]).dtype and all(isinstance(value, str) for value in frame[name]):
+            frame[name] = words[name].astype(frame[name].dtype)
+        frame[name] = exact(frame[name], list(words[name].dropna()))
+    return frame
+
+
+def exact(column: pd.Series, present: Sequence[object]) -> pd.Series:
+    """
+    Return a column with the numbers that were written, if a float would round some of them.
+
+    :param present: what was written where the column has values.
+    """
+    is_whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", str(value), re.ASCII) for value in present)
+    if column.dtype != "float64" or not column.hasnans or not is_whole:
+        return column
+    numbers = list(map(int, present))  # type: ignore[call-overload]
+    if all(abs(number) <= 2**53 for number in numbers):
+        return column
+    found = iter(numbers)
+    kind = "Int64" if all(-(2**63) <= number < 2**63 for number in numbers) else "UInt64"
+    return pd.Series([None if is_missing else next(found) for is_missing in column.isna()], dtype=kind)

@@ -323,7 +323,13 @@ REFUSED = {
     "a separator that is not ASCII": lambda folder: refuse(folder, separator="§"),
     "a separator of two characters": lambda folder: refuse(folder, separator="::"),
     "an encoding that nobody knows": lambda folder: refuse(folder, encoding="utf-9"),
+    "a codec that is no encoding of text": lambda folder: refuse(folder, encoding="rot13"),
     "a type that pandas does not know": lambda folder: refuse(folder, dtypes={"n": "number"}),
+    "categories": lambda folder: refuse(folder, dtypes={"n": "category"}),
+    "a type for a column that is not there": lambda folder: refuse(folder, dtypes={"gone": "str"}),
+    "a date that is not in ISO 8601, where the type is datetime64": lambda folder: refuse(
+        folder, b"n\n31/01/2026\n", dtypes={"n": "datetime64[us]"}
+    ),
     "a record that is too long": too_long,
     "a value that a given type cannot hold": lambda folder: refuse(folder, b"n\nx\n", dtypes={"n": "int64"}),
     "a line that is no JSON": lambda folder: refuse(folder, b"{\n", suffix="jsonl"),

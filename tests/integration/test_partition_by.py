@@ -26,6 +26,7 @@ from airflow_prs.worker.readers import make_reader
 from tests.dag_runs import result_of
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
+from tests.tables import exact
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -113,6 +114,7 @@ def test_values_and_types_of_keys_survive(kind, has_missing, plan, tmp_path):
     assert [str(partition["key"]) for partition in partitions(planned)] == [str(value) for value in wanted]
     assert values(planned, "n") == [[(n,), (n + len(wanted),)] for n in range(len(wanted))]
     together = pd.concat([frame for _, frame in planned]).sort_values("n", ignore_index=True)
+    source["key"] = exact(source["key"], 2 * VALUES[kind])
     pd.testing.assert_frame_equal(together, source[["n", "key"]])
     assert {str(frame["key"].dtype) for _, frame in planned} == {str(source["key"].dtype)}
 
@@ -197,6 +199,56 @@ def test_whole_numbers_that_no_type_holds_are_an_error_that_says_what_to_do(plan
         plan(dataset)
     planned = plan(replace(dataset, dtypes={"n": "str"}))
     assert values(planned, "n") == [[(str(10**30),)]]
+
+
+NEAR = [1234567890123456789, 1234567890123456788]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", f"id,n\n{NEAR[0]},0\n{NEAR[1]},1\n,2\n{NEAR[0]},3\n"),
+        (
+            "t.jsonl",
+            f'{{"id": {NEAR[0]}, "n": 0}}\n{{"id": {NEAR[1]}, "n": 1}}\n{{"n": 2}}\n{{"id": {NEAR[0]}, "n": 3}}\n',
+        ),
+    ],
+)
+def test_ids_that_a_float_would_round_stay_apart_beside_missing_ones(plan, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    dataset = KINDS[name[2:]](name)
+    by_id = plan(dataset.partition_by(["id"]), partition_keys=["id"])
+    assert partitions(by_id) == [{"id": NEAR[0]}, {"id": NEAR[1]}, {"id": None}]
+    assert values(by_id, "n") == [[(0,), (3,)], [(1,)], [(2,)]]
+    by_n = plan(dataset.partition_by(["n"]), partition_keys=["n"], run="by n")
+    for planned in (by_id, by_n):
+        assert {str(frame["id"].dtype) for _, frame in planned} == {"Int64"}
+        frames = pd.concat([frame for _, frame in planned]).sort_values("n")
+        assert frames["id"].tolist() == [NEAR[0], NEAR[1], pd.NA, NEAR[0]]
+
+
+def test_small_whole_numbers_beside_missing_ones_are_floats_as_keys_too(plan, tmp_path):
+    (tmp_path / "t.csv").write_text(f"id,n\n{2**53},0\n,1\n")
+    planned = plan(TabularDataset.from_delimited_files("t.csv").partition_by(["id"]), partition_keys=["id"])
+    assert {str(frame["id"].dtype) for _, frame in planned} == {"float64"}
+
+
+@pytest.mark.parametrize("last", ["5", "(2 rows affected)", "\x1a", '"5"'])
+@pytest.mark.parametrize("first", ["", "7\n"])
+def test_short_records_are_partitioned_as_pandas_reads_them(plan, tmp_path, first, last):
+    text = f"a,b\n{first}1,2\n3,4\n{last}"
+    (tmp_path / "t.csv").write_text(text)
+    planned = plan(TabularDataset.from_delimited_files("t.csv").partition_by(["a"]), partition_keys=["a"])
+    whole = pd.read_csv(tmp_path / "t.csv")
+    found = pd.concat([frame for _, frame in planned], ignore_index=True)[["a", "b"]]
+    pd.testing.assert_frame_equal(found, whole)
+
+
+def test_truth_values_are_objects_in_each_partition_if_the_first_rows_lack_them(plan, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n5\nx,True\n")
+    planned = plan(TabularDataset.from_delimited_files("t.csv").partition_by(["a"]), partition_keys=["a"])
+    assert [str(frame["b"].dtype) for _, frame in planned] == ["object", "object"]
+    assert planned[1][1]["b"].tolist() == [True]
 
 
 def test_objects_and_lists_in_json_lines_go_along(plan, tmp_path):

@@ -1,8 +1,8 @@
 """What pandas reads from files in one piece is what all mini-batches together give: values and types."""
 
 import gzip
-import io
 import json
+import re
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
@@ -18,7 +18,8 @@ from pyarrow import feather
 from airflow_prs.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.worker.readers import LoadError
-from tests.tables import mini_batches, together
+from tests.table_plans import KINDS
+from tests.tables import as_read_in_one_piece, cut, exact, mini_batches, together
 
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -68,7 +69,7 @@ def write(path, rows, encoding="utf-8"):
 def test_a_file(tmp_path, table):
     path = tmp_path / "t.csv"
     write(path, table)
-    whole = pd.read_csv(path, low_memory=False)
+    whole = as_read_in_one_piece(path.read_bytes())
     for part in mini_batches(TabularDataset.from_delimited_files(str(path)), tmp_path):
         assert part.dtypes.to_dict() == whole.dtypes.to_dict()
     assert_frame_equal(together(TabularDataset.from_delimited_files(str(path)), tmp_path), whole)
@@ -82,7 +83,7 @@ def test_several_files_without_headers(tmp_path, table, at):
     write(tmp_path / "1.csv", first)
     write(tmp_path / "2.csv", second)
     text = (tmp_path / "1.csv").read_text() + ((tmp_path / "2.csv").read_text() if second else "")
-    whole = pd.read_csv(io.StringIO(text), header=None, low_memory=False)
+    whole = as_read_in_one_piece(text.encode(), header=None)
     dataset = TabularDataset.from_delimited_files([str(tmp_path / "1.csv"), str(tmp_path / "2.csv")], header=False)
     assert_frame_equal(together(dataset, tmp_path), whole)
 
@@ -99,6 +100,22 @@ def test_chosen_columns_stand_in_the_order_in_which_they_were_chosen(tmp_path):
     (tmp_path / "1.csv").write_text("a,b,c\n1,x,\n2,y,5\n3,z,6\n")
     dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), columns=["c", "a"])
     assert_frame_equal(together(dataset, tmp_path), pd.read_csv(tmp_path / "1.csv")[["c", "a"]])
+
+
+def test_a_file_without_any_of_the_chosen_columns_keeps_its_rows(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,x\n2,y\n")
+    (tmp_path / "2.csv").write_text("c\n3\n")
+    files = [str(tmp_path / "1.csv"), str(tmp_path / "2.csv")]
+    dataset = TabularDataset.from_delimited_files(files, header="each", columns=["c"])
+    assert_frame_equal(together(dataset, tmp_path), pd.DataFrame({"c": [None, None, 3.0]}))
+
+
+def test_a_first_record_that_is_too_long_is_an_error_whatever_columns_are_chosen(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\nx,1,2\ny,3,4\n")
+    for chosen in (None, ["a"]):
+        dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), columns=chosen)
+        with pytest.raises(LoadError, match=r"1\.csv .*Length of header"):
+            mini_batches(dataset, tmp_path)
 
 
 def test_columns_without_names_are_chosen_by_number(tmp_path):
@@ -124,6 +141,87 @@ def test_a_type_that_pandas_does_not_know_is_an_error_that_names_it(tmp_path):
     (tmp_path / "1.csv").write_text("a\n1\n")
     with pytest.raises(ConfigError, match="dtypes of 't' has 'number' for 'a'"):
         together(TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), dtypes={"a": "number"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("1.csv", "k,d\n1,2026-01-02\n2,\n3,2026-01-02T03:04:05.5\n"),
+        ("1.jsonl", '{"k": 1, "d": "2026-01-02"}\n{"k": 2}\n{"k": 3, "d": "2026-01-02T03:04:05.5"}\n'),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "datetime64[ms]", "datetime64[us, Europe/Berlin]"])
+def test_moments_are_read_where_their_type_is_given(tmp_path, name, text, dtype):
+    (tmp_path / name).write_text(text)
+    dataset = KINDS[name[2:]](str(tmp_path / name), dtypes={"d": dtype})
+    days = pd.Series(pd.to_datetime(["2026-01-02", None, "2026-01-02T03:04:05.5"], format="ISO8601"))
+    days = (days.dt.tz_localize("Europe/Berlin") if "Berlin" in dtype else days).astype(dtype)
+    for rows in (1, 3):
+        assert_frame_equal(together(dataset, tmp_path, f"{rows} rows"), pd.DataFrame({"k": [1, 2, 3], "d": days}))
+
+
+@pytest.mark.parametrize("day", ["13/02/2026", "now", "1", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5"])
+def test_a_moment_whose_format_would_have_to_be_guessed_is_an_error_that_says_what_to_do(tmp_path, day):
+    (tmp_path / "1.csv").write_text(f"a,d\n1,2026-01-02\n2,{day}\n")
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), dtypes={"d": "datetime64[s]"})
+    with pytest.raises(LoadError, match=rf"1\.csv .*'{day}' in the column 'd' is not read as datetime64\[s\]; allowed"):
+        mini_batches(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "problem"),
+    [
+        ("datetime64", r".*datetime64\[ns\]"),
+        ("timedelta64[ns]", ".*not supported"),
+        ("interval", ""),
+        ("timestamp[us][pyarrow]", ".*allowed: datetime64"),
+        ("date32[pyarrow]", ".*allowed: datetime64"),
+        ("category", "allowed: a type that is the same in all mini-batches"),
+    ],
+)
+def test_a_type_that_mini_batches_cannot_have_is_an_error_that_names_it(tmp_path, dtype, problem):
+    (tmp_path / "1.csv").write_text("a\n1\n")
+    with pytest.raises(ConfigError, match=rf"dtypes of 't' has '{re.escape(dtype)}' for 'a'; {problem}"):
+        together(TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), dtypes={"a": dtype}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "there"),
+    [
+        ("1.csv", "a,b\n1,2\n", {}, r"\['a', 'b'\]"),
+        ("1.csv", "a,b\n1,2\n", {"header": "each"}, r"\['a', 'b'\]"),
+        ("1.csv", "1,2\n", {"header": False}, r"\[0, 1\]"),
+        ("1.jsonl", '{"a": 1}\n{"b": 2}\n', {}, r"\['a', 'b'\]"),
+    ],
+)
+def test_a_type_for_a_column_that_no_file_has_is_an_error_that_names_it(tmp_path, name, text, options, there):
+    (tmp_path / name).write_text(text)
+    dataset = KINDS[name[2:]](str(tmp_path / name), dtypes={"zip": "str"}, **options)
+    for source in (dataset, dataset.partition_by(["a"])) if options.get("header", True) else (dataset,):
+        with pytest.raises(InputError, match=rf"dtypes of 't' names 'zip', but its files have the columns {there}"):
+            mini_batches(source, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
+def test_missing_text_stays_missing_where_text_has_no_type_of_its_own(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,x\n2,\n")
+    (tmp_path / "2.csv").write_text("a\n3\n")
+    (tmp_path / "1.jsonl").write_text('{"b": "x"}\n{"a": "y"}\n')
+    files = [str(tmp_path / "1.csv"), str(tmp_path / "2.csv")]
+    (tmp_path / "k=__HIVE_DEFAULT_PARTITION__").mkdir()
+    (tmp_path / "k=__HIVE_DEFAULT_PARTITION__" / "3.csv").write_text("a\n1\n")
+    for dataset, column in (
+        (TabularDataset.from_delimited_files(files, header="each"), "b"),
+        (TabularDataset.from_delimited_files(files, header="each", dtypes={"b": "str"}), "b"),
+        (TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), "b"),
+        (TabularDataset.from_delimited_files(str(tmp_path / "k=*" / "*.csv")), "k"),
+    ):
+        reader, pieces = cut(dataset, tmp_path, "1 rows")
+        with pd.option_context("future.infer_string", False):
+            frames = [reader.load(*piece) for piece in pieces]
+        words = [word for frame in frames for word in frame[column] if not pd.isna(word)]
+        assert words == (["x"] if column == "b" else [])
+        assert {str(frame[column].dtype) for frame in frames} == {"object"}
 
 
 def test_comments_are_left_out(tmp_path):
@@ -153,7 +251,10 @@ def test_packed_files_whatever_their_names(tmp_path, compression, header):
     assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
 
 
+ids = st.builds(int.__add__, st.sampled_from([2**53, -(2**53), 2**63, -(2**63), 2**64]), st.integers(-2, 2))
+
 json_values = {
+    "ids": ids,
     "whole numbers": st.integers(-(2**70), 2**70),
     "small numbers": st.integers(-9, 9),
     "floats": st.floats(allow_nan=False, allow_infinity=False),
@@ -174,7 +275,63 @@ def test_json_lines(tmp_path, records, more):
     records = records + [{"d": value} for value in more]
     (tmp_path / "1.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     whole = pd.DataFrame([json.loads(json.dumps(record)) for record in records])
+    for name in whole.columns:
+        found = [record[name] for record in records if record.get(name) is not None]
+        whole[name] = exact(whole[name], found)
     assert_frame_equal(together(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path), whole)
+
+
+cells = {
+    "ids": ids.map(str),
+    "ids and missing ones": ids.map(str) | missing,
+    "ids within int64": st.integers(2**53 - 1, 2**53 + 2).map(str) | missing,
+    "small numbers": st.sampled_from(["1", "+7", " 8", "-1", "007"]) | missing,
+    "floats": st.sampled_from(["1.0", "2.5", "1e3"]) | missing,
+    "truth": st.sampled_from(["True", "FALSE"]),
+    "text": st.sampled_from(["x", "é", '"a,b"', '"a\nb"', '"c""d"', '""']) | missing,
+}
+odd_records = st.sampled_from(["5", "x", "", "(2 rows)", "\x1a", '"', "1,2,3,4", ",", "9007199254740993", '"5"'])
+
+
+@st.composite
+def odd_files(draw):
+    """Draw files of three columns in which records are short or long, mostly the first or the last one."""
+    kinds = draw(st.lists(st.sampled_from(sorted(cells)), min_size=3, max_size=3))
+    records = [",".join(row) for row in draw(st.lists(st.tuples(*map(cells.__getitem__, kinds)), max_size=9))]
+    for place in draw(st.lists(st.sampled_from([0, len(records) // 2, len(records)]), max_size=2)):
+        records.insert(place, draw(odd_records))
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    return end.join(["a,b,c", *records]) + draw(st.sampled_from(["", end]))
+
+
+@in_one_folder
+@given(odd_files(), st.integers(1, 4), st.sampled_from([None, ["b"], ["c", "a"]]))
+def test_a_file_with_short_and_odd_records(tmp_path, text, rows, chosen):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode())
+    dataset = TabularDataset.from_delimited_files(str(path), columns=chosen)
+    try:
+        parts = mini_batches(dataset, tmp_path, f"{rows} rows")
+    except (InputError, LoadError) as error:
+        assert str(path) in str(error)  # noqa: PT017
+        assert re.search(r'^("|1,2,3,4)\r?$', text, re.MULTILINE), error  # noqa: PT017
+        return
+    whole = as_read_in_one_piece(path.read_bytes(), usecols=chosen, index_col=False)
+    whole = whole if chosen is None else whole[chosen]
+    assert all(part.dtypes.to_dict() == whole.dtypes.to_dict() for part in parts)
+    assert_frame_equal(pd.concat([whole[:0], *parts], ignore_index=True) if parts else whole[:0], whole)
+
+
+@pytest.mark.parametrize("absent", ["{}", '{"a": null}', '{"a": NaN}'])
+@pytest.mark.parametrize(
+    ("number", "dtype"), [(2**53, "float64"), (2**53 + 1, "Int64"), (1 - 2**63, "Int64"), (2**64 - 1, "UInt64")]
+)
+def test_whole_numbers_in_json_lines_are_never_rounded_beside_missing_ones(tmp_path, absent, number, dtype):
+    (tmp_path / "1.jsonl").write_text(f'{{"a": {number}}}\n{{"a": 1}}\n{absent}\n')
+    parts = mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path, "1 rows")
+    assert [str(part["a"].dtype) for part in parts] == [dtype] * 3
+    assert [int(part["a"].iloc[0]) for part in parts[:2]] == [number, 1]
+    assert parts[2]["a"].isna().all()
 
 
 def test_a_line_that_is_no_json_costs_its_mini_batch_alone(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.plan.column_types import MISSING_OR_BOOL, WHOLE_OBJECTS
 from airflow_prs.plan.confirming import Kind, confirm
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
+from airflow_prs.worker.dtypes import MISSING_OR_BOOL, WHOLE_OBJECTS
+from tests.tables import as_read_in_one_piece
 
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -37,7 +38,7 @@ def types_of(path, block_bytes, header=True):
 
 
 def as_pandas_has_it(path):
-    found = pd.read_csv(path, low_memory=False).dtypes
+    found = as_read_in_one_piece(path.read_bytes()).dtypes
     return {name: None if dtype.kind == "O" and dtype != "str" else str(dtype) for name, dtype in found.items()}
 
 
