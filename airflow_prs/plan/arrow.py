@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
-from airflow_prs.plan.columns import Columns, require_same, type_with_nulls
+from airflow_prs.plan.column_facts import Place, is_decisive, is_wide
+from airflow_prs.plan.columns import Choose, Columns
 from airflow_prs.plan.cutting import TableCut
+from airflow_prs.plan.frame_types import FrameTypes
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     import numpy.typing as npt
 
 
 def cut_arrow_files(
-    name: str, paths: Sequence[str], sizes: npt.NDArray[np.int64], size: int, *, is_bytes: bool
+    name: str,
+    paths: Sequence[str],
+    sizes: npt.NDArray[np.int64],
+    size: int,
+    *,
+    is_bytes: bool,
+    choose: Choose = lambda names: None,  # noqa: ARG005
 ) -> tuple[TableCut, Columns]:
     """
     Cut Arrow files (Feather among them) into mini-batches; a file in the streaming format is one mini-batch.
@@ -25,20 +36,19 @@ def cut_arrow_files(
     :param sizes: bytes of the files.
     :param size: bytes or rows of a mini-batch.
     :param is_bytes: whether size is in bytes.
+    :param choose: returns the wanted columns of all; None: all.
     :return: the mini-batches, and the columns.
-    :raises InputError: if a file cannot be read or has other columns than the first one.
+    :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
     """
     import pyarrow as pa
 
     cut = TableCut(name, paths)
-    columns: list[str] | None = None
-    nullable: dict[str, str] = {}
+    types = FrameTypes(choose)
     for file, (path, size_bytes) in enumerate(zip(paths, sizes.tolist(), strict=True)):
         try:
-            schema, rows, is_stream = _look_at(path, nullable)
+            rows, is_stream = _look_at(path, types)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path!r} cannot be read as an Arrow or Feather file: {error}") from error
-        columns = require_same(columns, list(schema.names), paths[0], path)
         total = sum(rows)
         if is_stream and total:
             cut.add_piece(file, items=total, size_bytes=size_bytes)
@@ -46,28 +56,67 @@ def cut_arrow_files(
         elif total:
             groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
             add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
-    return cut, Columns(columns, nullable)
+    types.settle(_read)
+    return cut, Columns(types.names, *types.schema())
 
 
-def _look_at(path: str, nullable: dict[str, str]) -> tuple[Any, list[int], bool]:
-    """Give a file's schema, the rows of its record batches, and whether it is a stream; note columns with nulls."""
+def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
+    """Return the rows of a file's record batches, and whether it is a stream; take note of its columns."""
+    with closing(_Opened(path)) as opened:
+        schema = opened.schema
+        decisive = [number for number, field in enumerate(schema) if is_decisive(field.type)]
+        counts, nulls = [], set()
+        for batch in opened.batches(decisive or [0]):
+            counts.append(batch.num_rows)
+            nulls |= {name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count}
+    types.add(path, schema, sum(counts))
+    for name, field in types.watched(schema).items():
+        facts = types.facts[name]
+        facts.has_nulls = facts.has_nulls or name in nulls
+        if is_wide(field.type) and sum(counts):
+            facts.unsure_sizes.append((path, None))
+    return counts, opened.is_stream
+
+
+def _read(name: str, place: Place) -> Any:
+    """Read a column of a file."""
     import pyarrow as pa
 
-    with pa.memory_map(path) as file:
-        is_stream = file.read(6) != b"ARROW1"
-        file.seek(0)
-        schema = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file).schema
-        kinds = [(number, type_with_nulls(field.type)) for number, field in enumerate(schema)]
-        wanted = [number for number, kind in kinds if kind is not None] or [0]
-        options = pa.ipc.IpcReadOptions(included_fields=wanted)
-        file.seek(0)
-        reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file, options=options)
-        batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
-        rows = []
-        for batch in batches:
-            rows.append(batch.num_rows)
-            for field, column in zip(batch.schema, batch.columns, strict=True):
-                kind = type_with_nulls(field.type)
-                if kind is not None and column.null_count:
-                    nullable[field.name] = kind
-        return schema, rows, is_stream
+    with closing(_Opened(place[0])) as opened:
+        number = opened.schema.names.index(name)
+        return pa.chunked_array(
+            [batch.column(0) for batch in opened.batches([number])], opened.schema.field(number).type
+        )
+
+
+class _Opened:
+    """
+    An Arrow file.
+
+    :ivar is_stream: whether it is in the streaming format.
+    :ivar schema: of its record batches.
+    """
+
+    def __init__(self, path: str) -> None:
+        import pyarrow as pa
+
+        self._file = pa.memory_map(path)
+        self.is_stream = self._file.read(6) != b"ARROW1"
+        self.schema = self._reader(None).schema
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+    def batches(self, columns: list[int]) -> Iterator[Any]:
+        """Yield the record batches with some of the columns."""
+        import pyarrow as pa
+
+        reader = self._reader(pa.ipc.IpcReadOptions(included_fields=columns))
+        return iter(reader) if self.is_stream else map(reader.get_batch, range(reader.num_record_batches))
+
+    def _reader(self, options: Any) -> Any:
+        import pyarrow as pa
+
+        self._file.seek(0)
+        return (pa.ipc.open_stream if self.is_stream else pa.ipc.open_file)(self._file, options=options)

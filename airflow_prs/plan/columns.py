@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ _VALUES = ("2026-01-31", "1", "True")
 
 Names = Sequence[str] | Sequence[int] | Sequence[str | int]
 
+Choose = Callable[[Sequence[str]], "Sequence[str | int] | None"]
+"""Returns the wanted ones of the columns of files; None: all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -21,10 +25,12 @@ class Columns:
 
     :param names: in the order of the files; numbers without a header; None if there is nothing to read.
     :param dtypes: types, as pandas calls them, of those that a mini-batch alone could give another type.
+    :param schema: the wanted columns in Arrow's words, with notes for pandas; None: the files are text.
     """
 
     names: Names | None
     dtypes: Mapping[str, str]
+    schema: Any = None
 
     def chosen(
         self,
@@ -47,10 +53,27 @@ class Columns:
         missing = [column for column in columns or dropped or () if names is not None and column not in there]
         if missing:
             raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {there}.")
-        wanted = wanted_columns(there, columns, dropped, keys)
-        held = None if wanted is None else [column for column in wanted if column in (names or ())]
-        # Without any column the number of rows would be lost.
-        return {"columns": names, "chosen": held or None, "dtypes": dict(self.dtypes)}
+        held = held_columns(names or (), columns, dropped, keys)
+        options = {"columns": names, "chosen": held, "dtypes": dict(self.dtypes)}
+        return options if self.schema is None else {**options, "schema": encode_schema(self.schema)}
+
+
+def encode_schema(schema: Any) -> str:
+    """Write a schema as text, which worker processes read."""
+    return b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def held_columns(
+    names: Sequence[str | int], columns: Sequence[str | int] | None, dropped: Sequence[str] | None, keys: Sequence[str]
+) -> list[str | int] | None:
+    """
+    Choose from the columns that files hold, as ``wanted_columns`` does from all; None: all.
+
+    Without any column the number of rows would be lost, so it is all of them where only keys in paths are wanted.
+    """
+    there = [*names, *(key for key in keys if key not in names)]
+    wanted = wanted_columns(there, columns, dropped, keys)
+    return None if wanted is None else [column for column in wanted if column in names] or None
 
 
 def wanted_columns(
@@ -84,15 +107,6 @@ def require_same(columns: list[str] | None, names: list[str], first: str, path: 
             "all files of an input must have the same columns in the same order."
         )
     return names
-
-
-def type_with_nulls(kind: Any) -> str | None:
-    """Say what pandas makes of a column in which some values are missing; None: what it makes of any other."""
-    import pyarrow as pa
-
-    if pa.types.is_integer(kind):
-        return "float64"
-    return "object" if pa.types.is_boolean(kind) else None
 
 
 def require_types(name: str, dtypes: Mapping[str, str], read: Callable[[str, str], object]) -> None:

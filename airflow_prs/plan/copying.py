@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.plan.columns import type_with_nulls
+from airflow_prs.plan.column_facts import ColumnFacts, is_decisive, is_wide
+from airflow_prs.plan.frame_types import note_extensions, types_with_nulls
 from airflow_prs.plan.key_columns import KeyNumbers, kind_of, text_of
 from airflow_prs.plan.partitioned_copy import PartitionedCopy, listed_files, write_index
 from airflow_prs.plan.partitions import key_folder
@@ -46,12 +47,14 @@ def write_copy(
         whole.mkdir()
         numbers = KeyNumbers(keys)
         runs = SortedRuns(runs_folder, name, run_bytes=RUN_BYTES, most_runs=MOST_RUNS)
-        with_nulls: set[str] = set()
+        facts: dict[str, ColumnFacts] = {}
         for table in tables:
             if len(table):
+                if runs.schema is None or not table.schema.equals(runs.schema):
+                    _require_storable(name, table.schema)
                 runs.add(table, numbers.feed(table))
-                with_nulls.update(column.name for column in table.schema if table[column.name].null_count)
-        copy = _describe(name, runs.schema, _types_with_nulls(runs.schema, with_nulls), numbers, keys)
+                _take_note(facts, table)
+        copy = _describe(name, runs.schema, facts, numbers, keys)
         if not len(numbers):
             return copy
         _require_room(name, whole, len(numbers))
@@ -91,7 +94,7 @@ def require_own(name: str, target: Path) -> None:
 
 
 def _describe(
-    name: str, schema: Any, nullable: Mapping[str, str], numbers: KeyNumbers, keys: Sequence[str]
+    name: str, schema: Any, facts: Mapping[str, ColumnFacts], numbers: KeyNumbers, keys: Sequence[str]
 ) -> PartitionedCopy:
     import pyarrow as pa
 
@@ -105,6 +108,9 @@ def _describe(
     for key, kind in types.items():
         kind_of(key, kind)
     values = [_typed(column, kind) for column, kind in zip(numbers.columns(), types.values(), strict=True)]
+    told = {column.name: types_with_nulls(column.type, facts.get(column.name, ColumnFacts())) for column in others}
+    others = note_extensions(others, {key: extension for key, (_, extension) in told.items() if extension})
+    nullable = {key: dtype for key, (dtype, _) in told.items() if dtype}
     return PartitionedCopy(schema=others, nullable=nullable, keys=types, columns=values)
 
 
@@ -117,10 +123,35 @@ def _typed(values: list[Any], kind: Any) -> list[Any]:
     return [float(value) if isinstance(value, int) else value for value in values]
 
 
-def _types_with_nulls(schema: Any, with_nulls: Collection[str]) -> dict[str, str]:
-    """Find them once the types are known: in the first rows, a column in which all is missing has none."""
-    kinds = {column.name: type_with_nulls(column.type) for column in schema or () if column.name in with_nulls}
-    return {name: kind for name, kind in kinds.items() if kind is not None}
+def _take_note(facts: dict[str, ColumnFacts], table: Any) -> None:
+    """Note what decides how pandas holds columns."""
+    for column, values in zip(table.schema, table.columns, strict=True):
+        if is_decisive(column.type):
+            known = facts.setdefault(column.name, ColumnFacts())
+            known.has_nulls = known.has_nulls or values.null_count > 0
+            if is_wide(column.type):
+                known.note_values(values)
+
+
+def _require_storable(name: str, schema: Any) -> None:
+    """Refuse columns that no Parquet file can hold."""
+    for column in schema:
+        if not _is_storable(column):
+            raise InputError(
+                f"the column {column.name!r} of {name!r} is of type {column.type}, which a partitioned copy cannot "
+                "hold; leave it out with columns."
+            )
+
+
+def _is_storable(column: Any) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _require_room(name: str, folder: Path, partitions: int) -> None:

@@ -16,7 +16,7 @@ from airflow_prs.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.plan.arrow import cut_arrow_files
-from airflow_prs.plan.columns import Columns, require_fixed_types, wanted_columns
+from airflow_prs.plan.columns import Columns, held_columns, require_fixed_types, wanted_columns
 from airflow_prs.plan.copying import write_copy
 from airflow_prs.plan.cutting import Cut, TableCut, cut_files, cut_partitions
 from airflow_prs.plan.delimited import Dialect, cut_delimited_files
@@ -268,24 +268,27 @@ def _cut_rows(
     dataset: TabularDataset, listing: Listing, size: MiniBatchSize, keys: PathKeys | None
 ) -> tuple[TableCut, InputSpec]:
     """Cut the rows of each file."""
-    cut, found, options = _cut_files_of(dataset, listing, size)
     key_names = keys.keys if keys else ()
+    cut, found, options = _cut_files_of(dataset, listing, size, key_names)
     options |= found.chosen(str(dataset.name), dataset.columns, dataset.dropped, key_names)
     spec = InputSpec(name=str(dataset.name), kind=dataset.kind, options=options)
     return cut, _with_key_columns(spec, keys, dataset) if keys else spec
 
 
 def _cut_files_of(
-    dataset: TabularDataset, listing: Listing, size: MiniBatchSize
+    dataset: TabularDataset, listing: Listing, size: MiniBatchSize, keys: Sequence[str]
 ) -> tuple[TableCut, Columns, dict[str, Any]]:
     """Give the mini-batches of files, their columns, and how they are written."""
     name = str(dataset.name)
     is_bytes = size.unit != "rows"
+    choose = partial(held_columns, columns=dataset.columns, dropped=dataset.dropped, keys=keys)
     if dataset.kind is InputKind.PARQUET:
-        cut, found = cut_parquet_files(name, listing.paths, size.count, is_bytes=is_bytes, rows_filter=dataset.filter)
+        cut, found = cut_parquet_files(
+            name, listing.paths, size.count, is_bytes=is_bytes, choose=choose, rows_filter=dataset.filter
+        )
         return cut, found, {"filter": filter_to_plain(dataset.filter)}
     if dataset.kind is InputKind.ARROW:
-        cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes)
+        cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes, choose=choose)
         return cut, found, {}
     if dataset.kind is InputKind.JSON_LINES:
         cut, found = cut_json_lines_files(

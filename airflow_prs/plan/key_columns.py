@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
-from airflow_prs.plan.whole_numbers import type_with_missing
+from airflow_prs.plan.column_facts import are_exact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +63,13 @@ class KeyNumbers:
 def _encode(key: str, column: Any) -> tuple[npt.NDArray[np.int64], list[Any]]:
     """Give the position of each row's value among those that there are, and these."""
     import numpy as np
+    import pyarrow as pa
 
     kind_of(key, column.type)
-    encoded = column.combine_chunks().dictionary_encode("encode")
+    try:
+        encoded = column.combine_chunks().dictionary_encode("encode")
+    except pa.ArrowNotImplementedError as error:
+        raise _no_key(key, column.type) from error
     if hasattr(encoded, "chunks"):  # where combine_chunks() leaves one chunk
         encoded = encoded.combine_chunks() if not encoded.num_chunks else encoded.chunk(0)
     indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -116,25 +120,28 @@ def kind_of(key: str, arrow_type: Any) -> str:
     ):
         if is_kind(arrow_type):
             return kind
-    raise InputError(f"the column {key!r} is of type {arrow_type}, so it cannot be a key; allowed: {_ALLOWED}.")
+    raise _no_key(key, arrow_type)
+
+
+def _no_key(key: str, arrow_type: Any) -> InputError:
+    return InputError(f"the column {key!r} is of type {arrow_type}, so it cannot be a key; allowed: {_ALLOWED}.")
 
 
 def pandas_type_of(kind: str, arrow_type: Any, values: Sequence[Any]) -> str:
-    """
-    Say what pandas makes of a key column.
-
-    :param values: the different values of the key; a missing one is None.
-    """
+    """Say what pandas makes of a key column."""
     import numpy as np
+    from pyarrow import types
 
     if kind == "moment":
         zone = f", {arrow_type.tz}" if arrow_type.tz else ""
         return f"datetime64[{arrow_type.unit}{zone}]"
+    if kind == "whole" and None in values:
+        numbers = [value for value in values if value is not None]
+        if are_exact(min(numbers, default=None), max(numbers, default=None)):
+            return "float64"
+        return "Int64" if types.is_signed_integer(arrow_type) else "UInt64"
     if kind == "bool" and None in values:
         return "object"
-    if kind == "whole" and None in values:
-        present = [value for value in values if value is not None] or [0]
-        return str(type_with_missing(min(present), max(present)))
     if kind in {"whole", "float", "bool"}:
         return str(np.dtype(arrow_type.to_pandas_dtype()))
     return "str" if kind == "text" else "object"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.plan.columns import encode_schema
 from airflow_prs.plan.fingerprint import digest_of, own_versions
 from airflow_prs.plan.key_columns import kind_of, pandas_type_of, plain_value
 from airflow_prs.plan.listing import Listing
@@ -60,9 +61,14 @@ class PartitionedCopy:
             key: [kind := kind_of(key, arrow_type), pandas_type_of(kind, arrow_type, values)]
             for (key, arrow_type), values in zip(self.keys.items(), self.columns, strict=True)
         }
-        names = list(self.schema.names)
-        dtypes = {name: kind for name, kind in self.nullable.items() if name in names}
-        return {"filter": None, "columns": names, "chosen": None, "dtypes": dtypes, "path_keys": described}
+        return {
+            "filter": None,
+            "columns": list(self.schema.names),
+            "chosen": None,
+            "dtypes": dict(self.nullable),
+            "schema": encode_schema(self.schema),
+            "path_keys": described,
+        }
 
     def row_groups(self, number: int) -> list[RowGroup]:
         """Give the row groups of a partition's file."""

@@ -5,29 +5,24 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.datasets import TabularDataset
 from airflow_prs.errors import InputError
 from airflow_prs.plan import json_lines
+from airflow_prs.plan.frame_types import PANDAS
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.text_records import marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.worker import alike
 from airflow_prs.worker.json_lines import LineError
 from airflow_prs.worker.key_columns import KeyColumns
 from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces, from_within
 from airflow_prs.worker.row_filter import expression_of
 
 ROWS_AT_ONCE = 64 * 1024
-
-_PANDAS = b"pandas"
-"""Under this name pandas notes in a file what it knows of the columns, its index among them."""
-
-
-Opened = Callable[[str], AbstractContextManager[tuple[Any, Iterator[Any]]]]
-"""Opens a file, and gives its schema and its record batches."""
 
 
 def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) -> Iterator[Any]:
@@ -49,7 +44,7 @@ def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) 
             whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
                 table = pa.Table.from_pandas(whole, preserve_index=False)
-                yield cast(table, _settled_schema(table.schema), path)
+                yield cast(table, without_categories(table.schema), path)
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 raise _without_type(path, error) from error
 
@@ -159,40 +154,30 @@ def _checked(path: str, texts: Iterable[tuple[bytes, int]], read: Callable[[byte
 
 def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:
     """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
-    opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
-    schema = _common_schema(paths, spec.name, opened)
-    chosen = spec.options.get("chosen")
-    rows_filter = spec.options.get("filter")
-    condition = None if rows_filter is None else expression_of(rows_filter)
-    for path in paths:
-        for batch in _batches(path, opened):
-            table = cast(batch, schema, spec.name)
-            table = table if condition is None else table.filter(condition)
-            table = table if chosen is None else table.select(chosen)
-            yield table if key_columns is None else _with_keys(table, path, key_columns)
-
-
-def _common_schema(paths: Sequence[str], name: str, opened: Opened) -> Any:
-    schema: Any = None
-    for path in paths:
-        with _reading(path), opened(path) as (own, _):
-            settled = _settled_schema(own)
-        if schema is None:
-            schema = settled
-        elif not settled.equals(schema):
-            schema = unify([schema, settled], name).with_metadata(schema.metadata)
-    return schema
-
-
-def _batches(path: str, opened: Opened) -> Iterator[Any]:
-    """Yield some rows at a time, with the columns that they are to have."""
     import pyarrow as pa
 
-    with _reading(path), opened(path) as (own, batches):
-        schema = _settled_schema(own)
-        for batch in batches:
-            table = cast(pa.Table.from_batches([batch]), schema, path)
-            yield from (table.slice(begin, ROWS_AT_ONCE) for begin in range(0, len(table), ROWS_AT_ONCE))
+    opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
+    schema = alike.read_schema(spec.options["schema"])
+    for path in paths:
+        with _reading(path), opened(path) as batches:
+            offset = 0
+            for batch in batches:
+                table = alike.without_views(pa.Table.from_batches([batch]))
+                table = _wanted(table, schema, offset, spec.options.get("filter"))
+                offset += len(batch)
+                for begin in range(0, len(table), ROWS_AT_ONCE):
+                    part = table.slice(begin, ROWS_AT_ONCE)
+                    yield part if key_columns is None else _with_keys(part, path, key_columns)
+
+
+def _wanted(table: Any, schema: Any, offset: int, conditions: list[Any] | None) -> Any:
+    for name in schema.names:
+        if name not in table.schema.names:
+            table = alike.with_counted_index(table, name, offset)
+    if conditions is not None:
+        table = table.filter(expression_of(conditions, table.schema))
+    table = alike.like(table, schema)
+    return cast(table, without_categories(table.schema), "")
 
 
 @contextmanager
@@ -206,58 +191,38 @@ def _reading(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _open_parquet(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+def _open_parquet(path: str) -> Iterator[Iterator[Any]]:
     import pyarrow.parquet as pq
 
     # An open file and not a path, which pyarrow could take for a URI.
     with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
-        yield file.schema_arrow, file.iter_batches(ROWS_AT_ONCE)
+        yield file.iter_batches(ROWS_AT_ONCE)
 
 
 @contextmanager
-def _open_arrow(path: str) -> Iterator[tuple[Any, Iterator[Any]]]:
+def _open_arrow(path: str) -> Iterator[Iterator[Any]]:
     import pyarrow as pa
 
     with pa.memory_map(path) as file:
         is_stream = file.read(6) != b"ARROW1"
         file.seek(0)
         reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file)
-        yield reader.schema, iter(reader) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+        yield iter(reader) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
 
 
-def _settled_schema(schema: Any) -> Any:
+def without_categories(schema: Any) -> Any:
     """
-    Say what the columns of a file are to be.
+    Return a schema in which categories are what they stand for.
 
-    As for worker processes, an index that pandas has stored is columns in front if it has names, and nothing without.
-    Categories become what they stand for, as each file has its own.
+    Each part of a table has categories of its own.
     """
     import pyarrow as pa
 
-    known = json.loads((schema.metadata or {}).get(_PANDAS, b"{}"))
-    index = [column for column in known.get("index_columns", ()) if isinstance(column, str)]
-    named = [column["field_name"] for column in known.get("columns", ()) if column["name"] is not None]
-    fields = [
-        *(schema.field(name) for name in index if name in named),
-        *(field for field in schema if field.name not in index),
-    ]
-    fields = [field.with_type(_decoded(field.type)) for field in fields]
-    metadata = None
-    if known:
-        names = [field.name for field in fields]
-        columns = [
-            column
-            for column in known.get("columns", ())
-            if column["field_name"] in names and column["pandas_type"] != "categorical"
-        ]
-        metadata = {_PANDAS: json.dumps({**known, "index_columns": [], "columns": columns}).encode()}
-    return pa.schema(fields, metadata)
-
-
-def _decoded(kind: Any) -> Any:
-    import pyarrow as pa
-
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    known = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
+    decoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
+    fields = [field.with_type(field.type.value_type) if field.name in decoded else field for field in schema]
+    columns = [column for column in known.get("columns", ()) if column["field_name"] not in decoded]
+    return pa.schema(fields, {PANDAS: json.dumps({**known, "columns": columns}).encode()} if known else None)
 
 
 def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
@@ -269,4 +234,15 @@ def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
     frame = key_columns.add(pd.DataFrame(index=range(rows)), [path], [rows])
     for name, column in frame.items():
         table = table.append_column(name, pa.Array.from_pandas(column))
-    return table if key_columns.order is None else table.select(key_columns.order)
+    if PANDAS in (table.schema.metadata or {}):
+        # Beside names of keys, which are text, other names are text, too.
+        known = {**json.loads(table.schema.metadata[PANDAS]), "column_indexes": []}
+        table = table.replace_schema_metadata({PANDAS: json.dumps(known).encode()})
+    if key_columns.order is None:
+        return table
+    index = [name for name in _unnamed_index(table.schema) if name not in key_columns.order]
+    return table.select([*key_columns.order, *index])
+
+
+def _unnamed_index(schema: Any) -> list[str]:
+    return list(json.loads((schema.metadata or {}).get(PANDAS, b"{}")).get("index_columns", ()))

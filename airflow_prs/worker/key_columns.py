@@ -49,7 +49,10 @@ class KeyColumns:
                 None if match is None else self._value(match.group(*groups, 0), attributes, read) for match in matches
             ]
             frame[key] = _text_column(values, lengths) if kind == "text" else _column(values, lengths, dtype)
-        return frame if self.order is None else frame[self.order]
+        if self.order is None:
+            return frame
+        names = list(map(str, frame.columns))  # pandas may have stored numbers
+        return frame.iloc[:, [names.index(name) for name in self.order]]
 
     def _value(self, texts: tuple[str, ...], attributes: list[str], read: Callable[[str], Any]) -> Any:
         if attributes:

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import unpacking  # noqa: TID252 - this package has another name where it is at work
+from . import alike, row_filter, unpacking  # noqa: TID252 - this package has another name where it is at work
 from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
 from .json_lines import JsonTable, LineError, LineNumbers  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
-from .row_filter import expression_of  # noqa: TID252
 from .versions import find_change  # noqa: TID252
 
 OPEN_FILES = 4
@@ -264,53 +263,59 @@ class JsonLinesPieces:
 
 class ParquetPieces:
     """
-    Reads rows of Parquet files; a few files stay open, and the row group of which only a part was asked for.
+    Reads rows of Parquet files; a few files stay open, and a row group as long as later parts of it may be asked for.
 
-    :param options: chosen (columns; None: all), filter (None: all rows), dtypes (what nulls elsewhere make of columns).
+    :param options: schema (what all rows are made like; None: each file is as it is), filter (None: all rows), dtypes
+        (what missing values elsewhere make of columns: float64, object).
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._chosen = options.get("chosen")
+        self._encoded: str | None = options.get("schema")
         self._filter = options.get("filter")
         self._dtypes = options.get("dtypes") or {}
+        self._schema: Any = None
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._cut: tuple[str, int, Any] | None = None
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
         """Read rows of a row group, or of the whole file."""
-        table = (
-            self._wanted(self._read_all(self._open(path)))
-            if row_group is None
-            else self._row_group(path, row_group, is_cut=begin is not None)
-        )
+        if self._schema is None and self._encoded is not None:
+            self._schema = alike.with_floats(alike.read_schema(self._encoded), self._dtypes)
+        table = self._row_group(path, row_group, begin, end)
         if begin is not None:
             table = table.slice(begin, None if end is None else end - begin)
-        frame = _named_index_as_columns(table.to_pandas())
-        if self._chosen is not None:
-            frame = frame[self._chosen]
-        for name, kind in self._dtypes.items():
-            if name in frame.columns and frame[name].dtype.kind in "iub":
-                frame[name] = _with_nulls(frame[name], kind)
+        if self._schema is None:
+            return table.to_pandas()
+        frame = alike.like(table, self._schema).to_pandas()
+        for position, name in enumerate(self._schema.names):
+            if self._dtypes.get(name) == "object":
+                frame.isetitem(position, frame.iloc[:, position].astype(object))
         return frame
 
-    def _row_group(self, path: str, row_group: int, *, is_cut: bool) -> Any:
+    def _row_group(self, path: str, row_group: int | None, begin: int | None, end: int | None) -> Any:
+        """Read the wanted rows of a row group, and keep it unless this is its last part."""
+        table = None
         if self._cut is not None and self._cut[:2] == (path, row_group):
-            return self._cut[2]
+            table = self._cut[2]
         self._cut = None  # before the next one takes its room
-        table = self._wanted(self._read_one(self._open(path), row_group))
-        if is_cut:
+        if table is None:
+            table = self._wanted(self._open(path), row_group)
+        if row_group is not None and begin is not None and end is not None and end < len(table):
             self._cut = (path, row_group, table)
         return table
 
-    def _wanted(self, table: Any) -> Any:
-        """Leave out rows and columns that are not wanted."""
-        if self._filter is not None:
-            table = table.filter(expression_of(self._filter))
-        return table if self._chosen is None else table.select(self._chosen)
-
-    def _columns(self) -> list[str] | None:
-        """Name the columns that have to be read; more than are wanted where a filter needs them."""
-        return self._chosen if self._filter is None else None
+    def _wanted(self, file: Any, row_group: int | None) -> Any:
+        """Read the columns of the schema and those of the filter, and leave out rows that are not wanted."""
+        names = self._names_in(file)
+        wanted = names if self._schema is None else self._schema.names
+        needed = [name for name in wanted if name in names]
+        filtered = [] if self._filter is None else row_filter.columns_of(self._filter)
+        table = self._read(file, row_group, [*needed, *(name for name in filtered if name not in needed)])
+        table = alike.without_views(table)
+        for name in wanted:
+            if name not in names:
+                table = alike.with_counted_index(table, name, self._rows_before(file, row_group))
+        return table if self._filter is None else table.filter(row_filter.expression_of(self._filter, table.schema))
 
     def _open(self, path: str) -> Any:
         if path not in self._files:
@@ -323,13 +328,19 @@ class ParquetPieces:
     def _make_open(self, path: str) -> Any:
         import pyarrow.parquet
 
-        return pyarrow.parquet.ParquetFile(path)
+        # What is read ahead would stay in memory as long as the file is open.
+        return pyarrow.parquet.ParquetFile(path, pre_buffer=False)
 
-    def _read_all(self, file: Any) -> Any:
-        return file.read(columns=self._columns())
+    def _names_in(self, file: Any) -> list[str]:
+        return list(file.schema_arrow.names)
 
-    def _read_one(self, file: Any, row_group: int) -> Any:
-        return file.read_row_group(row_group, columns=self._columns())
+    def _read(self, file: Any, row_group: int | None, columns: list[str]) -> Any:
+        table = file.read(columns=columns) if row_group is None else file.read_row_group(row_group, columns=columns)
+        # Where a name has a dot, pyarrow reads whatever begins with it, too.
+        return table.select(columns)
+
+    def _rows_before(self, file: Any, row_group: int | None) -> int:
+        return sum(file.metadata.row_group(number).num_rows for number in range(row_group or 0))
 
 
 class ArrowPieces(ParquetPieces):
@@ -340,22 +351,29 @@ class ArrowPieces(ParquetPieces):
 
         return pa.memory_map(path)
 
-    def _read_all(self, file: Any) -> Any:
+    def _names_in(self, file: Any) -> list[str]:
+        return list(self._reader(file).schema.names)
+
+    def _read(self, file: Any, row_group: int | None, columns: list[str]) -> Any:
+        import pyarrow as pa
+
+        names = self._names_in(file)
+        options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
+        reader = self._reader(file, options)
+        whole = reader.read_all() if row_group is None else pa.Table.from_batches([reader.get_batch(row_group)])
+        return whole.select(columns)
+
+    def _rows_before(self, file: Any, row_group: int | None) -> int:
+        reader = self._reader(file)
+        return sum(reader.get_batch(number).num_rows for number in range(row_group or 0))
+
+    def _reader(self, file: Any, options: Any = None) -> Any:
         import pyarrow as pa
 
         file.seek(0)
-        return pa.ipc.open_stream(file).read_all()
-
-    def _read_one(self, file: Any, row_group: int) -> Any:
-        import pyarrow as pa
-
+        is_stream = file.read(6) != b"ARROW1"
         file.seek(0)
-        return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(row_group)])
-
-
-def _with_nulls(column: Any, kind: str) -> Any:
-    """Give a column the type that it has where values are missing; types that know missing values stay."""
-    return column.astype(kind) if type(column.dtype).__module__.startswith("numpy") else column
+        return (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file, options=options)
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], _Read]] = {
@@ -393,18 +411,15 @@ def _read_bytes(path: str, begin: int, end: int | None) -> bytes:
     return data
 
 
-def _named_index_as_columns(frame: Any) -> Any:
-    """Keep what pandas had stored as a named index; an index without a name says nothing about the rows."""
-    names = [name for name in frame.index.names if name is not None]
-    return frame.reset_index(level=names) if names else frame
-
-
 def _join(frames: list[Any]) -> Any:
+    """Put rows one after the other; what is no mere count of rows stays their index."""
     pandas = sys.modules["pandas"]
     filled = [frame for frame in frames if len(frame)] or frames[:1]
+    is_counted = isinstance(filled[0].index, pandas.RangeIndex)
     # Columns of pieces without a row have no type, and would spoil that of the others.
-    frame = filled[0] if len(filled) == 1 else pandas.concat(filled, ignore_index=True)
-    frame.index = pandas.RangeIndex(len(frame))
+    frame = filled[0] if len(filled) == 1 else pandas.concat(filled, ignore_index=is_counted)
+    if is_counted:
+        frame.index = pandas.RangeIndex(len(frame))
     return frame
 
 

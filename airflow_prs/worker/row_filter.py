@@ -9,31 +9,123 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any
 
+from .alike import type_without_view  # noqa: TID252 - this package has another name where it is at work
+
 _MAKERS: dict[str, Callable[[str], Any]] = {
     "date": date.fromisoformat,
     "datetime": datetime.fromisoformat,
     "decimal": Decimal,
 }
+_MEMBERSHIPS = ("in", "not in")
 
 
-def expression_of(conditions: list[Any]) -> Any:
+def columns_of(conditions: list[Any]) -> list[str]:
+    """Name the columns that conditions are about, each once."""
+    return list(dict.fromkeys(name for group in _groups(conditions) for name, _, _ in group))
+
+
+def expression_of(conditions: list[Any], schema: Any) -> Any:
     """
-    Give the expression that holds for the wanted rows.
+    Return the expression that holds for the wanted rows.
 
     :param conditions: lists of name, operator and value that all hold; or a list of such lists, of which one holds.
+    :param schema: of the rows, without views.
     """
-    groups = conditions if isinstance(conditions[0][0], list) else [conditions]
-    return reduce(or_, (reduce(and_, (_condition(*condition) for condition in group)) for group in groups))
+    return _joined(conditions, lambda name, operator, value: _exactly(name, operator, value, schema))
 
 
-def _condition(name: str, operator: str, value: Any) -> Any:
-    import pyarrow.compute
-    import pyarrow.parquet
+def superset_of(conditions: list[Any], schema: Any) -> Any:
+    """
+    Return an expression that holds for the wanted rows at least, even where Arrow asks statistics instead of rows.
+
+    These know nothing of NaN, which is unequal to everything; and -0.0 stands in them for 0.0, too.
+    """
+    import pyarrow.compute as pc
+
+    def loosely(name: str, operator: str, value: Any) -> Any:
+        if not is_beside_statistics(name, schema):
+            return _exactly(name, operator, value, schema)
+        if operator in ("!=", "not in") or _is_view(name, schema):
+            return pc.scalar(True)  # noqa: FBT003
+        if operator == "in":
+            return reduce(or_, (_compared(pc.field(name), "=", one) for one in value))
+        return _compared(pc.field(name), operator, value)
+
+    return _joined(conditions, loosely)
+
+
+def is_beside_statistics(name: str, schema: Any) -> bool:
+    """Tell whether statistics of a column do not tell which of its rows are wanted, and Arrow could not filter it."""
+    import pyarrow as pa
+
+    return name in schema.names and (pa.types.is_floating(schema.field(name).type) or _is_view(name, schema))
+
+
+def _is_view(name: str, schema: Any) -> bool:
+    kind = schema.field(name).type
+    return type_without_view(kind) is not kind
+
+
+def _groups(conditions: list[Any]) -> list[Any]:
+    return conditions if isinstance(conditions[0][0], list) else [conditions]
+
+
+def _joined(conditions: list[Any], condition: Callable[[str, str, Any], Any]) -> Any:
+    return reduce(or_, (reduce(and_, (condition(*one) for one in group)) for group in _groups(conditions)))
+
+
+def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    field = pc.field(name)
+    if value is None or name not in schema.names:
+        return _compared(field, operator, value)
+    kind = schema.field(name).type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        # Arrow compares no moments of different zones.
+        return _compared(field, operator, value, pa.timestamp("us", kind.tz))
+    if pa.types.is_uint64(kind) and all(type(one) is int and one >= 0 for one in _listed(value)):
+        # Else old versions make signed numbers of the column, which not all of its values are.
+        return _compared(field, operator, value, kind)
+    if pa.types.is_floating(kind) and operator in _MEMBERSHIPS:
+        # So there is but one zero, as for the other operators.
+        field = pc.add(field, pa.scalar(0.0, kind))
+        value = [one + 0.0 if isinstance(one, float) else one for one in value]
+    return _compared(field, operator, value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [one for one in value if one is not None] if isinstance(value, list) else [value]
+
+
+def _compared(field: Any, operator: str, value: Any, kind: Any = None) -> Any:
+    """
+    Compare a column with a value.
+
+    :param kind: Arrow's type of the value; None: as Arrow finds it.
+    """
+    import pyarrow as pa
 
     if value is None:
-        is_missing = pyarrow.compute.field(name).is_null()
-        return ~is_missing if operator == "!=" else is_missing
-    return pyarrow.parquet.filters_to_expression([(name, operator, _value(value))])
+        return ~field.is_null() if operator == "!=" else field.is_null()
+    made = _value(value)
+    if kind is not None:
+        made = pa.array(made, kind) if operator in _MEMBERSHIPS else pa.scalar(made, kind)
+    return _OPERATORS[operator](field, made)
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": lambda field, value: field == value,
+    "==": lambda field, value: field == value,
+    "!=": lambda field, value: field != value,
+    "<": lambda field, value: field < value,
+    "<=": lambda field, value: field <= value,
+    ">": lambda field, value: field > value,
+    ">=": lambda field, value: field >= value,
+    "in": lambda field, values: field.isin(values),
+    "not in": lambda field, values: ~field.isin(values),
+}
 
 
 def _value(plain: Any) -> Any:

@@ -155,7 +155,7 @@ def parquet(folder):
 def parquet_filter(folder):
     write_groups(folder / "1.parquet")
     frame = typed_table().to_pandas().loc[2:, ["n"]]
-    return [frame.iloc[0:1].reset_index(drop=True).astype("int64"), frame.iloc[1:3].reset_index(drop=True)]
+    return [frame.iloc[0:1].reset_index(drop=True), frame.iloc[1:3].reset_index(drop=True)]
 
 
 def parquet_folders(folder):
@@ -278,6 +278,36 @@ def parquet_bytes():
     return sink.getvalue()
 
 
+UNION = pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
+INTERVAL = pa.array([(1, 1, 1)], pa.month_day_nano_interval())
+
+
+def arrow_bytes(columns, names=("n",)):
+    table = pa.Table.from_arrays([pa.array(column) for column in columns], names=list(names))
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def refuse_arrow(folder, *columns):
+    """Read files that hold a column each."""
+    more = arrow_bytes([columns[1]]) if len(columns) > 1 else None
+    refuse(folder, arrow_bytes([columns[0]]), suffix="arrow", more=more)
+
+
+def indices(folder):
+    pd.DataFrame({"n": [1]}, ["x"]).to_parquet(folder / "1.parquet")
+    pd.DataFrame({"n": [1]}).to_parquet(folder / "2.parquet")
+    mini_batches(TabularDataset.from_parquet_files(str(folder / "*")), folder)
+
+
+def copy(folder, **columns):
+    """Let plan copy a file by its column n."""
+    (folder / "1.arrow").write_bytes(arrow_bytes(columns.values(), columns))
+    mini_batches(TabularDataset.from_arrow_files(str(folder / "*")).partition_by(["n"]), folder)
+
+
 def changed(folder, content=None):
     (folder / "1.csv").write_text("n\n1\n2\n")
     reader, mini_batches = cut(TabularDataset.from_delimited_files(str(folder / "*")), folder)
@@ -343,6 +373,13 @@ REFUSED = {
     "a filter that does not fit the file": lambda folder: refuse(
         folder, parquet_bytes(), suffix="parquet", filter=[("n", ">", "x")]
     ),
+    "files with different types in one column": lambda folder: refuse_arrow(folder, [1], ["x"]),
+    "whole numbers beyond 2^53 in one file, floats in another": lambda folder: refuse_arrow(folder, [2**60], [0.5]),
+    "files with and without an index that has no name": indices,
+    "two columns of one name": lambda folder: refuse(folder, arrow_bytes([[1], [2]], ["n", "n"]), suffix="arrow"),
+    "a type that pandas does not have": lambda folder: refuse_arrow(folder, UNION),
+    "a type that can be no key": lambda folder: copy(folder, n=[b"x"], m=[1]),
+    "a type that a partitioned copy cannot hold": lambda folder: copy(folder, n=[1], m=INTERVAL),
     "a query with two columns of one name": lambda folder: export_query("t", [(("n", "n"), [(1, 2)])], folder),
     "a query with numbers and text in one column": lambda folder: export_query(
         "t", [(("n",), [(1,)]), (("n",), [("x",)])], folder

@@ -109,6 +109,8 @@ def test_values_and_types_of_keys_survive(kind, has_missing, plan, tmp_path):
     wanted = [*VALUES[kind], *([None] if has_missing else [])]
     pq.write_table(pa.table({"key": wanted * 2, "n": range(2 * len(wanted))}), tmp_path / "t.parquet")
     source = pd.read_parquet(tmp_path / "t.parquet")
+    if kind == "whole" and has_missing:
+        source["key"] = pd.array(wanted * 2, "Int64")  # pandas would round
     planned = plan(parquet("t.parquet").partition_by(["key"]), partition_keys=["key"])
     # Python finds the hour that comes twice in autumn unequal to whatever it is compared with.
     assert [str(partition["key"]) for partition in partitions(planned)] == [str(value) for value in wanted]

@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -145,15 +144,6 @@ def test_many_parquet_files_are_read_in_turn(tmp_path):
     reader = parquet()
     read = [reader.load([[str(path), None, None, 0]], 1)["number"][0] for path in paths * 2]
     assert read == [*range(9), *range(9)]
-
-
-def test_a_named_index_becomes_a_column_and_no_data_is_lost(tmp_path):
-    path = tmp_path / "indexed.parquet"
-    moments = pd.Index(pd.to_datetime(["2026-03-01", "2026-03-02"]), name="day")
-    pd.DataFrame({"value": [1, 2]}, index=moments).to_parquet(path)
-    frame = parquet().load([[str(path), None, None, 0]], 2)
-    assert sorted(frame.columns) == ["day", "value"]
-    assert list(frame.index) == [0, 1]
 
 
 def test_what_is_no_parquet_file_is_an_error_that_names_it(table):

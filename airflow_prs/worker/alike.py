@@ -1,0 +1,110 @@
+"""Arrow tables made alike: one schema for all parts of an input, as plan has found it."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from typing import Any
+
+_VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
+"""What stands for types with which few functions of Arrow can work."""
+
+
+def read_schema(encoded: str) -> Any:
+    """Read a schema that plan has written as text."""
+    import pyarrow as pa
+
+    return pa.ipc.read_schema(pa.py_buffer(b64decode(encoded)))
+
+
+def with_floats(schema: Any, dtypes: dict[str, str]) -> Any:
+    """Return a schema in which whole numbers are floats where pandas is to hold them so."""
+    import pyarrow as pa
+
+    fields = [field.with_type(pa.float64()) if dtypes.get(field.name) == "float64" else field for field in schema]
+    return pa.schema(fields, schema.metadata)
+
+
+def type_without_view(kind: Any) -> Any:
+    """Return the type that a column has once ``without_views`` has read it: itself, where it has no views."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if "_view" not in str(kind):
+        return kind
+    if str(kind) in _VIEWS:
+        return getattr(pa, _VIEWS[str(kind)])()
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(type_without_view(kind.value_type)))
+    if types.is_struct(kind):
+        fields = [kind.field(position) for position in range(kind.num_fields)]
+        return pa.struct([field.with_type(type_without_view(field.type)) for field in fields])
+    return kind
+
+
+def without_views(table: Any) -> Any:
+    """Return a table in which text and bytes are of types that all functions know."""
+    for position, field in enumerate(table.schema):
+        kind = type_without_view(field.type)
+        if kind is not field.type:
+            table = table.set_column(position, field.with_type(kind), _cast(table.column(position), kind))
+    return table
+
+
+def with_counted_index(table: Any, name: str, offset: int) -> Any:
+    """
+    Add the index that pandas has stored as begin and step alone, where there is one of this name.
+
+    :param offset: position of the first row in its file.
+    """
+    import numpy as np
+
+    for index in json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", ()):
+        if isinstance(index, dict) and index["name"] is not None and str(index["name"]) == name:
+            first = index["start"] + offset * index["step"]
+            values = np.arange(len(table), dtype=np.int64) * index["step"] + first
+            return table.append_column(name, [values])
+    return table
+
+
+def like(table: Any, schema: Any) -> Any:
+    """
+    Return a table with the columns and types of a schema.
+
+    Lists, structs, decimals and categories keep their own types, as pandas has one type for each of these families.
+    """
+    import pyarrow as pa
+
+    columns = [_like(table.column(field.name), field.type) for field in schema]
+    fields = [field.with_type(column.type) for field, column in zip(schema, columns)]  # noqa: B905 - Python 3.9
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, schema.metadata))
+
+
+def family_of(kind: Any) -> str | None:
+    """Name what pandas has one type for, whatever Arrow's types inside are; None: each of Arrow's types has its own."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "list"
+    families = (types.is_struct, types.is_map, types.is_decimal, types.is_dictionary)
+    return next((is_family.__name__ for is_family in families if is_family(kind)), None)
+
+
+def _like(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if column.type.equals(kind) or (family_of(kind) and family_of(column.type) == family_of(kind)):
+        return column
+    if pa.types.is_null(column.type):
+        return pa.chunked_array([pa.nulls(len(column), kind)], kind)
+    return _cast(column, kind)
+
+
+def _cast(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return column.cast(kind)
+    except pa.ArrowNotImplementedError:  # views, in the first versions that have them
+        return pa.chunked_array([pa.array(column.to_pylist(), kind)], kind)
