@@ -70,6 +70,8 @@ def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
             counts.append(batch.num_rows)
             nulls |= {name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count}
     types.add(path, schema, sum(counts))
+    if sum(counts):
+        types.note_places(schema, [(path, None)])
     for name, field in types.watched(schema).items():
         facts = types.facts[name]
         facts.has_nulls = facts.has_nulls or name in nulls

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from airflow_prs.errors import InputError
+from airflow_prs.plan.categories import Categories
 from airflow_prs.plan.column_facts import ColumnFacts, Place, is_decisive, is_wide
 from airflow_prs.plan.columns import require_same
-from airflow_prs.worker.alike import family_of, type_without_view
+from airflow_prs.worker.alike import family_of, type_without_view, with_categories
 
 PANDAS = b"pandas"
 """Under this name pandas notes in a file what it knows of the columns, its index among them."""
@@ -44,6 +46,7 @@ class FrameTypes:
     def __init__(self, choose: Callable[[Sequence[str]], Sequence[Any] | None]) -> None:
         self.names: list[str] | None = None
         self.facts: dict[str, ColumnFacts] = {}
+        self._categories: dict[str, Categories] = {}
         self._choose = choose
         self._columns: dict[str, _Column] = {}
         self._index: list[str] | None = None
@@ -93,6 +96,18 @@ class FrameTypes:
             or (is_wide(field.type) and not facts.is_beyond)
         }
 
+    def note_places(self, schema: Any, places: Sequence[Place]) -> None:
+        """
+        Take note of where the rows of a file are, which is needed where it has categories.
+
+        :param schema: of the file.
+        """
+        import pyarrow as pa
+
+        for field in schema:
+            if pa.types.is_dictionary(field.type) and field.name in self._columns:
+                self._categories.setdefault(field.name, Categories()).places.extend(places)
+
     def settle(self, read: Callable[[str, Place], Any]) -> None:
         """
         Read values of columns where nothing else tells what decides on their types.
@@ -108,6 +123,10 @@ class FrameTypes:
                     is_wide=is_wide(column.kind) or meets_floats,
                     meets_floats=meets_floats,
                 )
+        for name, categories in self._categories.items():
+            column = self._columns[name]
+            if family_of(column.kind) == "is_dictionary":
+                column.kind = categories.settle(column.kind, partial(read, name))
 
     def schema(self) -> tuple[dict[str, str], Any]:
         """
@@ -131,7 +150,10 @@ class FrameTypes:
             extension = column.extension or extension
             if dtype is not None and not column.extension:
                 dtypes[name] = dtype
-            fields.append(pa.field(name, column.kind))
+            field = pa.field(name, column.kind)
+            if family_of(column.kind) == "is_dictionary" and name in self._categories:
+                field = with_categories(field, self._categories[name].values)
+            fields.append(field)
             entry = {"name": name, "pandas_type": str(column.kind), "metadata": None, **column.entry}
             entries.append({**entry, "field_name": name, "numpy_type": extension or "object"})
         noted = {"index_columns": list(self._index or ()), "column_indexes": self._labels or [], "columns": entries}

@@ -54,6 +54,7 @@ def cut_parquet_files(
         types.add(path, schema, footer.num_rows)
         matched = None if rows_filter is None else wanted.count(path)
         groups = _look_at(path, footer, types.watched(schema), types.facts, matched)
+        types.note_places(schema, [(path, group.number) for group in groups])
         add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
     types.settle(wanted.read)
     return cut, Columns(types.names, *types.schema())

@@ -176,7 +176,7 @@ def _wanted(table: Any, schema: Any, offset: int, conditions: list[Any] | None) 
             table = alike.with_counted_index(table, name, offset)
     if conditions is not None:
         table = table.filter(expression_of(conditions, table.schema))
-    table = alike.like(table, schema)
+    table = alike.like(table, schema, {})
     return cast(table, without_categories(table.schema), "")
 
 
@@ -220,7 +220,9 @@ def without_categories(schema: Any) -> Any:
 
     known = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
     decoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
-    fields = [field.with_type(field.type.value_type) if field.name in decoded else field for field in schema]
+    fields = [
+        field.with_type(field.type.value_type).remove_metadata() if field.name in decoded else field for field in schema
+    ]
     columns = [column for column in known.get("columns", ()) if column["field_name"] not in decoded]
     return pa.schema(fields, {PANDAS: json.dumps({**known, "columns": columns}).encode()} if known else None)
 

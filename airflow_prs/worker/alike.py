@@ -10,6 +10,9 @@ _VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
 """What stands for types with which few functions of Arrow can work."""
 
 
+_CATEGORIES = b"airflow_prs.categories"
+
+
 def read_schema(encoded: str) -> Any:
     """Read a schema that plan has written as text."""
     import pyarrow as pa
@@ -68,15 +71,45 @@ def with_counted_index(table: Any, name: str, offset: int) -> Any:
     return table
 
 
-def like(table: Any, schema: Any) -> Any:
+def with_categories(field: Any, categories: Any) -> Any:
+    """Let a column of a schema name the categories that it has in all parts."""
+    import pyarrow as pa
+
+    batch = pa.RecordBatch.from_arrays([categories], names=[""])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return field.with_metadata({_CATEGORIES: sink.getvalue().to_pybytes()})
+
+
+def categories_in(schema: Any) -> dict[str, Any]:
+    """Read the categories that ``with_categories`` has noted."""
+    import pyarrow as pa
+
+    noted = {field.name: (field.metadata or {}).get(_CATEGORIES) for field in schema}
+    return {
+        name: pa.ipc.open_stream(written).read_next_batch().column(0)
+        for name, written in noted.items()
+        if written is not None
+    }
+
+
+def like(table: Any, schema: Any, categories: dict[str, Any]) -> Any:
     """
     Return a table with the columns and types of a schema.
 
-    Lists, structs, decimals and categories keep their own types, as pandas has one type for each of these families.
+    Lists, structs and decimals keep their own types, as pandas has one type for each of these families.
+
+    :param categories: of the columns that have the same ones in all parts.
     """
     import pyarrow as pa
 
-    columns = [_like(table.column(field.name), field.type) for field in schema]
+    columns = [
+        _like(table.column(field.name), field.type)
+        if field.name not in categories
+        else _categorized(table.column(field.name), field.type, categories[field.name])
+        for field in schema
+    ]
     fields = [field.with_type(column.type) for field, column in zip(schema, columns)]  # noqa: B905 - Python 3.9
     return pa.Table.from_arrays(columns, schema=pa.schema(fields, schema.metadata))
 
@@ -99,6 +132,20 @@ def _like(column: Any, kind: Any) -> Any:
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), kind)], kind)
     return _cast(column, kind)
+
+
+def _categorized(column: Any, kind: Any, categories: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    made = pa.dictionary(pa.int32(), categories.type, kind.ordered)
+    if pa.types.is_null(column.type):
+        return pa.chunked_array([pa.nulls(len(column), made)], made)
+    chunks = []
+    for chunk in column.chunks:
+        places = pc.index_in(_cast(chunk.dictionary, categories.type), value_set=categories)
+        chunks.append(pa.DictionaryArray.from_arrays(places.take(chunk.indices), categories, ordered=kind.ordered))
+    return pa.chunked_array(chunks, made)
 
 
 def _cast(column: Any, kind: Any) -> Any:

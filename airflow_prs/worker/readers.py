@@ -274,6 +274,7 @@ class ParquetPieces:
         self._filter = options.get("filter")
         self._dtypes = options.get("dtypes") or {}
         self._schema: Any = None
+        self._categories: dict[str, Any] = {}
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._cut: tuple[str, int, Any] | None = None
 
@@ -281,12 +282,13 @@ class ParquetPieces:
         """Read rows of a row group, or of the whole file."""
         if self._schema is None and self._encoded is not None:
             self._schema = alike.with_floats(alike.read_schema(self._encoded), self._dtypes)
+            self._categories = alike.categories_in(self._schema)
         table = self._row_group(path, row_group, begin, end)
         if begin is not None:
             table = table.slice(begin, None if end is None else end - begin)
         if self._schema is None:
             return table.to_pandas()
-        frame = alike.like(table, self._schema).to_pandas()
+        frame = alike.like(table, self._schema, self._categories).to_pandas()
         for position, name in enumerate(self._schema.names):
             if self._dtypes.get(name) == "object":
                 frame.isetitem(position, frame.iloc[:, position].astype(object))
