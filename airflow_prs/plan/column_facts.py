@@ -22,12 +22,14 @@ class ColumnFacts:
     :param is_beyond: whether there is a whole number that a float would round.
     :param unsure_nulls: where only the values can tell whether one is missing.
     :param unsure_sizes: where only the values can tell how large they are.
+    :param unseen: files of which statistics of sizes were not looked at, as no value was missing until then.
     """
 
     has_nulls: bool = False
     is_beyond: bool = False
     unsure_nulls: list[Place] = field(default_factory=list)
     unsure_sizes: list[Place] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
     def note_values(self, column: Any) -> None:
         """Take note of how large the whole numbers of a part are."""
@@ -36,11 +38,14 @@ class ColumnFacts:
         found = pc.min_max(column)
         self.is_beyond = self.is_beyond or not are_exact(found["min"].as_py(), found["max"].as_py())
 
-    def settle(self, read: Callable[[Place], Any], *, is_wide: bool, meets_floats: bool) -> None:
+    def settle(
+        self, read: Callable[[Place], Any], look: Callable[[str], None], *, is_wide: bool, meets_floats: bool
+    ) -> None:
         """
         Read values as far as they decide.
 
         :param read: reads the column at a place.
+        :param look: looks at a file of which sizes were not looked at.
         :param is_wide: whether there can be whole numbers that a float would round.
         :param meets_floats: whether they become floats in any case.
         """
@@ -54,6 +59,9 @@ class ColumnFacts:
             if is_wide:
                 self.note_values(column)
         if is_wide and (self.has_nulls or meets_floats):
+            for path in self.unseen:
+                if not self.is_beyond:
+                    look(path)
             for place in self.unsure_sizes:
                 if self.is_beyond:
                     break

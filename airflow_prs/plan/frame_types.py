@@ -108,18 +108,24 @@ class FrameTypes:
             if pa.types.is_dictionary(field.type) and field.name in self._columns:
                 self._categories.setdefault(field.name, Categories()).places.extend(places)
 
-    def settle(self, read: Callable[[str, Place], Any]) -> None:
+    def settle(
+        self,
+        read: Callable[[str, Place], Any],
+        look: Callable[[str, str], None] = lambda name, path: None,  # noqa: ARG005
+    ) -> None:
         """
         Read values of columns where nothing else tells what decides on their types.
 
         :param read: reads a column at a place.
+        :param look: looks at the sizes of numbers of a column in a file.
         """
         for name, facts in self.facts.items():
             column = self._columns.get(name)
             if column is not None and not column.extension:
                 meets_floats = _is_float(column.kind)
                 facts.settle(
-                    lambda place, name=name: read(name, place),  # type: ignore[misc]
+                    partial(read, name),
+                    partial(look, name),
                     is_wide=is_wide(column.kind) or meets_floats,
                     meets_floats=meets_floats,
                 )

@@ -56,7 +56,10 @@ def cut_parquet_files(
         groups = _look_at(path, footer, types.watched(schema), types.facts, matched)
         types.note_places(schema, [(path, group.number) for group in groups])
         add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
-    types.settle(wanted.read)
+    types.settle(
+        wanted.read,
+        lambda column, path: _look_at_sizes(path, column, types.facts[column], is_entire=rows_filter is None),
+    )
     return cut, Columns(types.names, *types.schema())
 
 
@@ -134,13 +137,35 @@ def _note(
         facts.unsure_nulls.append(place)
     if not has_sizes or facts.is_beyond or (nulls is not None and nulls == rows):
         return
+    if facts.has_nulls:
+        _note_sizes(facts, statistics, place, is_entire=rows is not None)
+    elif not facts.unseen or facts.unseen[-1] != place[0]:
+        facts.unseen.append(place[0])
+
+
+def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire: bool) -> None:
+    """
+    Take note of what statistics tell about the sizes of numbers.
+
+    :param is_entire: whether all rows of the row group are wanted.
+    """
     is_known = statistics is not None and statistics.has_min_max
     if is_known and are_exact(statistics.min, statistics.max):
         return
-    if is_known and rows is not None:
+    if is_known and is_entire:
         facts.is_beyond = True
     else:
         facts.unsure_sizes.append(place)
+
+
+def _look_at_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
+    """Look at the sizes of numbers of a column in all row groups of a file."""
+    footer = _read_footer(path)
+    names = [footer.schema.column(position).path for position in range(footer.num_columns)]
+    for number in range(footer.num_row_groups):
+        part = footer.row_group(number).column(names.index(column))
+        if not (part.statistics is not None and part.statistics.null_count == part.num_values):
+            _note_sizes(facts, part.statistics, (path, number), is_entire=is_entire)
 
 
 class _WantedRows:

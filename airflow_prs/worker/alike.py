@@ -124,6 +124,30 @@ def family_of(kind: Any) -> str | None:
     return next((is_family.__name__ for is_family in families if is_family(kind)), None)
 
 
+def are_rounded_inside(column: Any) -> bool:
+    """Tell whether pandas would round whole numbers in lists or structs, as others beside them are missing."""
+    return family_of(column.type) in _NESTED and any(map(_are_rounded, column.chunks))
+
+
+_NESTED = ("list", "is_struct", "is_map")
+_EXACT = 2**53
+
+
+def _are_rounded(array: Any) -> bool:
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    if types.is_int64(array.type) or types.is_uint64(array.type):
+        found: dict[str, Any] = pc.min_max(array).as_py() if array.null_count else {"min": None}
+        return found["min"] is not None and (found["min"] < -_EXACT or found["max"] > _EXACT)
+    if family_of(array.type) not in _NESTED:
+        return False
+    if types.is_map(array.type):
+        return _are_rounded(array.keys) or _are_rounded(array.items)
+    inside = array.flatten()
+    return any(map(_are_rounded, inside if types.is_struct(array.type) else [inside]))
+
+
 def _like(column: Any, kind: Any) -> Any:
     import pyarrow as pa
 

@@ -288,8 +288,12 @@ class ParquetPieces:
             table = table.slice(begin, None if end is None else end - begin)
         if self._schema is None:
             return table.to_pandas()
-        frame = alike.like(table, self._schema, self._categories).to_pandas()
-        for position, name in enumerate(self._schema.names):
+        table = alike.like(table, self._schema, self._categories)
+        frame = table.to_pandas()
+        for position, name in enumerate(self._schema.names[: len(frame.columns)]):  # an index is behind them
+            if alike.are_rounded_inside(table.column(position)):
+                exact = table.column(position).to_pandas(integer_object_nulls=True)
+                frame.isetitem(position, exact.array)
             if self._dtypes.get(name) == "object":
                 frame.isetitem(position, frame.iloc[:, position].astype(object))
         return frame

@@ -105,6 +105,27 @@ def test_large_whole_numbers_beside_floats_are_refused(tmp_path):
     assert together(parquet(tmp_path / "*.parquet"), tmp_path)["v"].tolist() == [2.0**53, 0.5]
 
 
+@each_suffix
+def test_whole_numbers_in_lists_and_structs_are_not_rounded(tmp_path, suffix):
+    large = IDS[0]
+    table = pa.table(
+        {
+            "list": pa.array([[large, None], [1]]),
+            "struct": pa.array([{"id": large}, {"id": None}]),
+            "both": pa.array([[{"id": large}, {"id": None}], None]),
+            "map": pa.array([[("a", large), ("b", None)], []], pa.map_(pa.string(), pa.int64())),
+            "small": pa.array([[1, None], [2]]),
+        }
+    )
+    write(tmp_path / f"1{suffix}", table)
+    (frame,) = mini_batches(dataset_of(tmp_path, suffix), tmp_path, "9 rows")
+    assert frame["list"][0].tolist() == [large, None]
+    assert frame["struct"].tolist() == [{"id": large}, {"id": None}]
+    assert frame["both"][0].tolist() == [{"id": large}, {"id": None}]
+    assert frame["map"][0] == [("a", large), ("b", None)]
+    assert frame["small"][0].dtype == "float64"
+
+
 # One type in all files
 
 SAME = {
