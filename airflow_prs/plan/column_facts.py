@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-EXACT = 2**53
-"""Up to here, and down to its negative, a float holds every whole number."""
+from airflow_prs.plan.whole_numbers import is_exact_float
 
 Place = tuple[str, int | None]
 """A file, and a row group in it; None: the entire file."""
@@ -71,7 +70,7 @@ class ColumnFacts:
 
 def are_exact(low: int | None, high: int | None) -> bool:
     """Tell whether floats hold all whole numbers between two; None: there are none."""
-    return low is None or high is None or (low >= -EXACT and high <= EXACT)
+    return low is None or high is None or (is_exact_float(low) and is_exact_float(high))
 
 
 def is_decisive(kind: Any) -> bool:

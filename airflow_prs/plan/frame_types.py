@@ -12,6 +12,7 @@ from airflow_prs.errors import InputError
 from airflow_prs.plan.categories import Categories
 from airflow_prs.plan.column_facts import ColumnFacts, Place, is_decisive, is_wide
 from airflow_prs.plan.columns import require_same
+from airflow_prs.plan.common_types import common_type, is_float
 from airflow_prs.worker.alike import family_of, type_without_view, with_categories
 
 PANDAS = b"pandas"
@@ -122,7 +123,7 @@ class FrameTypes:
         for name, facts in self.facts.items():
             column = self._columns.get(name)
             if column is not None and not column.extension:
-                meets_floats = _is_float(column.kind)
+                meets_floats = is_float(column.kind)
                 facts.settle(
                     partial(read, name),
                     partial(look, name),
@@ -146,7 +147,7 @@ class FrameTypes:
         for name in self._ordered():
             column = self._columns[name]
             facts = self.facts.get(name, ColumnFacts())
-            if facts.is_beyond and _is_float(column.kind) and not column.extension:
+            if facts.is_beyond and is_float(column.kind) and not column.extension:
                 raise InputError(
                     f"column {name!r} holds whole numbers beyond 2^53 in some files and floats in others (first in "
                     f"{column.path!r}), which would round them: convert the files, or leave the column out with "
@@ -241,56 +242,6 @@ def note_extensions(schema: Any, extensions: Mapping[str, str]) -> Any:
     return schema.with_metadata({PANDAS: json.dumps({**noted, "columns": [*others, *told]}).encode()})
 
 
-def common_type(one: Any, other: Any) -> Any | None:
-    """
-    Find the type in which pandas can hold the values of both.
-
-    :return: None if there is none, or numbers could be rounded whatever they are.
-    """
-    import pyarrow as pa
-    from pyarrow import types
-
-    if types.is_null(one) or types.is_null(other):
-        return other if types.is_null(one) else one
-    if types.is_dictionary(one) or types.is_dictionary(other):
-        values = common_type(*(kind.value_type if types.is_dictionary(kind) else kind for kind in (one, other)))
-        return one if values is not None and family_of(one) == family_of(other) else values
-    if one.equals(other) or (family_of(one) and family_of(one) == family_of(other)):
-        return one
-    for is_text, widest in ((_is_text, pa.large_string()), (_is_bytes, pa.large_binary())):
-        if is_text(one) and is_text(other):
-            return widest
-    return _common_number(one, other) or _common_moment(one, other)
-
-
-def _common_number(one: Any, other: Any) -> Any | None:
-    import pyarrow as pa
-    from pyarrow import types
-
-    wider = one if _width(one) >= _width(other) else other
-    if types.is_integer(one) and types.is_integer(other):
-        if types.is_signed_integer(one) == types.is_signed_integer(other):
-            return wider
-        return None if pa.uint64() in (one, other) else pa.int64()
-    if _is_float(one) and _is_float(other):
-        return wider
-    return pa.float64() if all(types.is_integer(kind) or _is_float(kind) for kind in (one, other)) else None
-
-
-def _common_moment(one: Any, other: Any) -> Any | None:
-    import pyarrow as pa
-    from pyarrow import types
-
-    if types.is_date(one) and types.is_date(other):
-        return pa.date64()
-    units = ["s", "ms", "us", "ns"]
-    if types.is_timestamp(one) and types.is_timestamp(other) and one.tz == other.tz:
-        return max(one, other, key=lambda kind: units.index(kind.unit))
-    if (types.is_duration(one) and types.is_duration(other)) or (types.is_time(one) and types.is_time(other)):
-        return max(one, other, key=lambda kind: units.index(kind.unit))
-    return None
-
-
 def _fields_of(
     schema: Any, known: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]], rows: int
 ) -> tuple[list[Any], list[str], bool]:
@@ -341,28 +292,3 @@ def _common_extension(column: _Column, kind: Any, extension: str | None, common:
     if column.extension == "" or len(said) > 1:
         return ""
     return next(iter(said), None)
-
-
-def _is_text(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_string(kind) or types.is_large_string(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _is_float(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_floating(kind))
-
-
-def _width(kind: Any) -> int:
-    try:
-        return int(kind.bit_width)
-    except ValueError:  # types without a width
-        return 0

@@ -24,9 +24,6 @@ INDEX = ".partitions.parquet"
 
 _DESCRIBED = b"airflow_prs"
 
-_FORMAT = 2
-"""Copies of another one are written anew."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionedCopy:
