@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from airflow_prs.config import ParallelRunConfig
@@ -76,12 +77,18 @@ def make_plan(
 
 @dataclass
 class Tries:
-    """Runs shards as Airflow would: each call of run() is another try."""
+    """
+    Runs shards as Airflow would: each call of run() is another try.
+
+    :param request: more of the NodeRequest.
+    """
 
     folder: RunFolder
     max_tries: int = 4
     is_orphaned: Callable[[], bool] = lambda: False
     variables: dict[str, str] = field(default_factory=dict)
+    redact: Callable[[str], str] = str
+    request: dict[str, Any] = field(default_factory=dict)
     count: int = 0
 
     def run(self, shard: int = 0) -> dict:
@@ -96,7 +103,9 @@ class Tries:
                 environ=dict(os.environ),
                 variables=self.variables,
                 is_orphaned=self.is_orphaned,
+                redact=self.redact,
                 logger=logging.getLogger("tests.node"),
+                **self.request,
             )
         )
 

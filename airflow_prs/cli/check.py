@@ -14,6 +14,7 @@ from pathlib import Path
 from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import MAX_TRIES
+from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, Status
@@ -74,6 +75,7 @@ def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
             max_tries=MAX_TRIES,
             environ=os.environ,
             variables=job.variables,
+            redact=Masker(job.variables.values()),
             logger=logging.getLogger("airflow_prs.node"),
             tells_results=True,
         )

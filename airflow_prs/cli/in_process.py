@@ -15,7 +15,7 @@ import socket
 import sys
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import MAX_TRIES, conclude
 from airflow_prs.errors import EntryScriptError
+from airflow_prs.node.masking import Masker
 from airflow_prs.node.protocols import order_of, outcome_of
 from airflow_prs.node.queue import Hand
 from airflow_prs.node.staging import Stage
@@ -73,11 +74,12 @@ def run_in_process(job: Job, output: str, *, nodes: int, goes_on: bool) -> int:
 
 
 def _run_script(job: Job, folder: RunFolder, settings: RunSettings, *, goes_on: bool) -> None:
-    _set_the_scene(job, folder, settings)
+    redact = Masker(job.variables.values())
+    _set_the_scene(job, folder, settings, redact)
     user_script = _load(job, settings)
     user_script.init()
     for shard in folder.read_manifest().shards:
-        _ShardRun(folder, settings, shard, user_script, goes_on=goes_on).run()
+        _ShardRun(folder, settings, shard, user_script, goes_on=goes_on, redact=redact).run()
     user_script.shutdown()
 
 
@@ -86,16 +88,25 @@ class _ShardRun:
     Runs the mini-batches of a shard.
 
     :param goes_on: whether failures are counted; else the first one is raised.
+    :param redact: masks secrets in what is kept of failures.
     """
 
     def __init__(
-        self, folder: RunFolder, settings: RunSettings, shard: Shard, user_script: script.Script, *, goes_on: bool
+        self,
+        folder: RunFolder,
+        settings: RunSettings,
+        shard: Shard,
+        user_script: script.Script,
+        *,
+        goes_on: bool,
+        redact: Callable[[str], str],
     ) -> None:
         self._folder = folder
         self._settings = settings
         self._shard = shard
         self._script = user_script
         self._goes_on = goes_on
+        self._redact = redact
         self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
 
     def run(self) -> None:
@@ -167,8 +178,8 @@ class _ShardRun:
             try_number=1,
             final=True,
             status=status,
-            error=answer["error"],
-            traceback=answer["traceback"],
+            error=self._redact(answer["error"]),
+            traceback=self._redact(answer["traceback"]),
             items=tuple(map(str, mini_batch.pieces[:_ITEMS_SHOWN])),
             node=_node(self._shard),
             process=_PROCESS,
@@ -198,7 +209,7 @@ def _working_directory(folder: RunFolder) -> Iterator[None]:
         stage.remove()
 
 
-def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings) -> None:
+def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings, redact: Callable[[str], str]) -> None:
     """Provide what the entry script finds in a worker process."""
     output = settings.output or str(folder.names.script_output)
     Path(output).mkdir(parents=True, exist_ok=True)
@@ -213,7 +224,7 @@ def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings) -> None:
         agent_name=_PROCESS,
         log_dir=str(log.parent),
         level=settings.config.logging_level,
-        send_log=lambda lines: _append(log, lines),
+        send_log=lambda lines: _append(log, redact(lines)),
     )
     entry_script.offer_names()
     azureml_core.offer_names(dict(settings.side_inputs))

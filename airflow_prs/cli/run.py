@@ -21,6 +21,7 @@ from airflow_prs.errors import (
     RunFolderError,
 )
 from airflow_prs.merge import merge_run
+from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import Manifest, Shard
@@ -110,6 +111,7 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
         max_tries=MAX_TRIES if claim is None else claim.max_tries,
         environ=os.environ,
         variables=variables,
+        redact=Masker(variables.values()),
         logger=logging.getLogger("airflow_prs.node"),
     )
 

@@ -160,7 +160,7 @@ def _run(command: Sequence[str], *, environ: Mapping[str, str], inherited: Seque
             process.wait()
             raise
         if code:
-            raise InstallError(f"{_shown(command)} ended with code {code}:\n{_tail(output)}")
+            raise InstallError(f"{_shown(command)} ended with code {code}:\n{_written(output)}")
 
 
 def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
@@ -178,8 +178,7 @@ def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
     except subprocess.TimeoutExpired as error:
         raise InstallError(f"{command[0]} does not answer within {_ASK_TIMEOUT_S} seconds") from error
     if answer.returncode:
-        said = answer.stderr.decode(errors="replace").strip()[-_LONGEST_OUTPUT:]
-        raise InstallError(f"{command[0]} ended with code {answer.returncode}:\n{said}")
+        raise InstallError(f"{command[0]} ended with code {answer.returncode}:\n{_tail(answer.stderr)}")
     return answer.stdout
 
 
@@ -194,6 +193,12 @@ def _shown(command: Sequence[str]) -> str:
     return " ".join(command).partition(" --requirement ")[0]
 
 
-def _tail(output: IO[bytes]) -> str:
+def _written(output: IO[bytes]) -> str:
     output.seek(0)
-    return output.read().decode(errors="replace").strip()[-_LONGEST_OUTPUT:]
+    return _tail(output.read())
+
+
+def _tail(output: bytes) -> str:
+    """Leave away what comes too early, in entire lines: half a secret would not be known for one."""
+    text = output.decode(errors="replace").strip()
+    return text if len(text) <= _LONGEST_OUTPUT else text[-_LONGEST_OUTPUT:].partition("\n")[2]

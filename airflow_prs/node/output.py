@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 import time
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 
 ROTATE_BYTES = 100 * 1024 * 1024
 LINES_PER_MINUTE = 1000
-_LONGEST_LINE_BYTES = 64 * 1024
+_LONGEST_LINE = 64 * 1024
+"""In characters; a longer one comes in parts."""
 _MINUTE_S = 60.0
 
 
@@ -80,37 +82,38 @@ class OutputPump(asyncio.Protocol):
     Reads a worker process's stdout or stderr to its end, line by line.
 
     :param file: takes everything.
-    :param task_log: takes what its limits allow; None: the file alone has it.
+    :param task_log: takes what its limits allow.
     :param redact: masks secrets.
     """
 
-    def __init__(self, file: LogFile, task_log: TaskLog | None, redact: Callable[[str], str]) -> None:
+    def __init__(self, file: LogFile, task_log: TaskLog, redact: Callable[[str], str]) -> None:
         self.ended = asyncio.Event()
         self._file = file
         self._task_log = task_log
         self._redact = redact
-        self._rest = b""
+        self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+        self._rest = ""
 
     def data_received(self, data: bytes) -> None:
         """Take what was printed."""
-        whole, line_end, self._rest = (self._rest + data).rpartition(b"\n")
+        whole, line_end, self._rest = (self._rest + self._decode(data)).rpartition("\n")
         if line_end:
-            self._write(whole + line_end)
-        if len(self._rest) > _LONGEST_LINE_BYTES:
-            self._write(self._rest + b"\n")
-            self._rest = b""
+            self._write(self._redact(whole + line_end))
+        if len(self._rest) > _LONGEST_LINE:
+            # What stays is long enough to hold all that has come of a secret that goes on.
+            masked = self._redact(self._rest)
+            self._write(masked[: _LONGEST_LINE // 2] + "\n")
+            self._rest = masked[_LONGEST_LINE // 2 :]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Take the last line, which may have no end."""
+        self._rest += self._decode(b"", final=True)
         if self._rest:
-            self._write(self._rest + b"\n")
-        if self._task_log is not None:
-            self._task_log.flush()
+            self._write(self._redact(self._rest + "\n"))
+        self._task_log.flush()
         self.ended.set()
 
-    def _write(self, data: bytes) -> None:
-        text = self._redact(data.decode("utf-8", "backslashreplace"))
+    def _write(self, text: str) -> None:
         self._file.write(text.encode("utf-8", "backslashreplace"))
-        if self._task_log is not None:
-            for line in text.splitlines():
-                self._task_log.write(line)
+        for line in text.splitlines():
+            self._task_log.write(line)

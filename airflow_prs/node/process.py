@@ -24,6 +24,9 @@ from airflow_prs.worker.channel import DONE, DONE_MARK, Done
 Message = dict[str, Any] | Done
 """What a worker process says."""
 
+_WORDS = frozenset({"status", "stage"})
+"""Fields whose text is the protocol's own; any other text may hold a secret."""
+
 _RUNTIME = Path(__file__).parent.parent / "worker"
 _LENGTH = struct.Struct(">I")
 _DRAIN_S = 5.0
@@ -56,11 +59,16 @@ class ProcessPlan:
 
 
 class _Frames(asyncio.Protocol):
-    """Cuts the bytes of the channel into messages."""
+    """
+    Cuts the bytes of the channel into messages.
 
-    def __init__(self, on_messages: Callable[[list[Message]], None]) -> None:
+    :param redact: masks secrets in their texts, before anybody keeps or shows one.
+    """
+
+    def __init__(self, on_messages: Callable[[list[Message]], None], redact: Callable[[str], str]) -> None:
         self.closed = asyncio.Event()
         self._on_messages = on_messages
+        self._redact = redact
         self._buffer = bytearray()
 
     def data_received(self, data: bytes) -> None:
@@ -73,7 +81,7 @@ class _Frames(asyncio.Protocol):
             end = start + _LENGTH.size + length
             if len(buffer) < end:
                 break
-            messages.append(_decode(buffer, start, end))
+            messages.append(self._decode(buffer, start, end))
             start = end
         del buffer[:start]
         if messages:
@@ -82,12 +90,19 @@ class _Frames(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed.set()
 
+    def _decode(self, buffer: bytearray, start: int, end: int) -> Message:
+        if buffer[start + _LENGTH.size] == DONE_MARK:
+            return Done._make(DONE.unpack_from(buffer, start)[2:])
+        message: dict[str, Any] = _masked(json.loads(buffer[start + _LENGTH.size : end]), self._redact)
+        return message
 
-def _decode(buffer: bytearray, start: int, end: int) -> Message:
-    if buffer[start + _LENGTH.size] == DONE_MARK:
-        return Done._make(DONE.unpack_from(buffer, start)[2:])
-    message: dict[str, Any] = json.loads(buffer[start + _LENGTH.size : end])
-    return message
+
+def _masked(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: part if name in _WORDS else _masked(part, redact) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(part, redact) for part in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 class _Sender:
@@ -169,7 +184,7 @@ class WorkerProcess:
         frames: _Frames,
         control: tuple[asyncio.Transport, _Control],
         pumps: list[OutputPump],
-        script_log: OutputPump,
+        script_log: LogFile,
     ) -> None:
         self.plan = plan
         self._guard = guard
@@ -199,7 +214,7 @@ class WorkerProcess:
 
     def log_for_script(self, lines: str) -> None:
         """Write what the entry script's own logger says into its log file."""
-        self._script_log.data_received(lines.encode("utf-8", "backslashreplace"))
+        self._script_log.write(lines.encode("utf-8", "backslashreplace"))
 
     def kill(self) -> None:
         """Kill it with everything that it has started."""
@@ -253,6 +268,7 @@ async def start_process(
 
     :param on_messages: called with what the process has said, in its order, in the event loop.
     :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
+    :param redact: masks secrets in all that the process writes and answers.
     """
     loop = asyncio.get_running_loop()
     channel_here, channel_there = socket.socketpair()
@@ -260,14 +276,13 @@ async def start_process(
     with channel_there, control_there:
         guard = _spawn(plan, control_there.fileno(), channel_there.fileno())
     sender = _Sender(channel_here)
-    channel, frames = await loop.create_connection(lambda: _Frames(on_messages), sock=channel_here)
+    channel, frames = await loop.create_connection(lambda: _Frames(on_messages, redact), sock=channel_here)
     control = await loop.create_connection(_Control, sock=control_here)
     pumps = []
     for name, pipe in (("stdout", guard.stdout), ("stderr", guard.stderr)):
         pump = OutputPump(LogFile(log_files[name]), task_log, redact)
         await loop.connect_read_pipe(lambda pump=pump: pump, pipe)  # type: ignore[misc]
         pumps.append(pump)
-    script_log = OutputPump(LogFile(log_files["entry_script_log"]), None, redact)
     process = WorkerProcess(
         plan,
         guard=guard,
@@ -276,7 +291,7 @@ async def start_process(
         frames=frames,
         control=control,
         pumps=pumps,
-        script_log=script_log,
+        script_log=LogFile(log_files["entry_script_log"]),
     )
     process.send({"setup": plan.setup})
     return process

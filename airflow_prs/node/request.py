@@ -27,7 +27,7 @@ class NodeRequest:
     :param tells_results: whether worker processes say what run() returned, for who looks on.
     :param tell_progress: is told now and then how far the shard is, in a few numbers; returns at once.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
-    :param redact: masks secrets in what processes print.
+    :param redact: masks secrets in what processes and installers write; see masking.Masker.
     :param logger: the task's.
     """
 

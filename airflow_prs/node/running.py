@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from airflow_prs.errors import RunAbortedError
+from airflow_prs.errors import EnvironmentBrokenError, RunAbortedError
 from airflow_prs.node.desk import ShardDesk, TryRules
 from airflow_prs.node.environments import ensure_environment
 from airflow_prs.node.lending import LoanLostError
@@ -88,19 +88,27 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     )
     if (stored := watcher.look()) is not None:
         raise VerdictError(stored)
-    interpreter = ensure_environment(
-        settings.config.environment,
-        request.environments_root,
-        lambda text: request.logger.info("%s", text),
-        environ={**request.environ, **request.variables},
-        method=request.install_method,
-    )
+    interpreter = _interpreter(request, settings)
     stage = Stage(request.folder.names.source_zip)
     try:
         starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
         _run_in_thread(lambda: Supervisor(_crew(manifest, settings, starter, watcher)))
     finally:
         stage.remove()
+
+
+def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
+    try:
+        return ensure_environment(
+            settings.config.environment,
+            request.environments_root,
+            lambda text: request.logger.info("%s", text),
+            environ={**request.environ, **request.variables},
+            method=request.install_method,
+        )
+    except EnvironmentBrokenError as error:
+        # pip and uv quote what ${NAME} in a requirement stands for.
+        raise EnvironmentBrokenError(request.redact(str(error))) from None
 
 
 def _crew(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.configuration import conf
 from airflow.sdk import BaseOperator
-from airflow.sdk._shared.secrets_masker import redact
 
-from airflow_prs.airflow_side.exceptions import AirflowException
+from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
 from airflow_prs.airflow_side.handover import planned_folder
+from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.airflow_side.supervision import orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
 from airflow_prs.errors import PrsError, RunAbortedError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from airflow_prs.node.installing import Method
@@ -51,7 +53,7 @@ class MiniBatchesOperator(BaseOperator):
         self.plan_task_id = plan_task_id
         self.variables = variables
         self.shard = shard
-        self._is_stopping = False
+        self._is_over = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
@@ -60,22 +62,29 @@ class MiniBatchesOperator(BaseOperator):
         with no_retry_where_hopeless():
             try:
                 return run_node(self._request(context))
-            except PrsError as error:
-                if not isinstance(error, RunAbortedError):
-                    # For the gatekeeper, which tells why shards failed.
-                    context["ti"].xcom_push(ERROR_KEY, str(error)[:_LONGEST_ERROR])
+            except RunAbortedError:
                 raise
+            except PrsError as error:
+                _tell_gatekeeper(context, str(error))
+                raise
+            except AirflowTaskTimeout:
+                limit_s = cast("timedelta", self.execution_timeout).total_seconds()
+                _tell_gatekeeper(context, f"execution_timeout of {limit_s:g} seconds is over; what was committed stays")
+                raise
+            finally:
+                self._is_over = True
 
     def on_kill(self) -> None:
         """
         Stop the node and its processes.
 
-        Airflow calls this from its signal handler and then waits: raising here is what wakes execute().
+        Airflow calls this from its signal handler and then waits: raising here is what wakes execute(). It also calls
+        this after execute() has ended by a timeout, whose error would be replaced by one that is raised here.
 
-        :raises AirflowException: once.
+        :raises AirflowException: once, unless execute() has ended.
         """
-        if not self._is_stopping:
-            self._is_stopping = True
+        if not self._is_over:
+            self._is_over = True
             raise AirflowException("Airflow has asked this shard to stop; what it committed stays.")
 
     def _request(self, context: Context) -> NodeRequest:
@@ -95,6 +104,12 @@ class MiniBatchesOperator(BaseOperator):
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             tell_progress=progress_teller(context),
             is_orphaned=orphan_check(),
-            redact=lambda text: str(redact(text)),
+            # After the variables, whose values are known as secrets since they were rendered.
+            redact=known_secrets_masker(),
             logger=logger,
         )
+
+
+def _tell_gatekeeper(context: Context, error: str) -> None:
+    """Leave an error where the gatekeeper, which tells why shards failed, finds it."""
+    context["ti"].xcom_push(ERROR_KEY, error[:_LONGEST_ERROR])

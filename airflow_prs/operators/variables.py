@@ -6,7 +6,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from airflow.configuration import conf
 from airflow.sdk.definitions.xcom_arg import XComArg
@@ -57,7 +59,7 @@ class EnvironmentVariables:
         values = {name: str(value) for name, value in rendered.items()}
         for name, value in values.items():
             if not isinstance(self._templates[name], SideInputPath):
-                mask_secret(value)
+                _mask(value)
         return values
 
     def __repr__(self) -> str:
@@ -75,6 +77,15 @@ def keyed_hash(values: Mapping[str, str]) -> str | None:
         return None
     secret = hmac.digest(key.encode(), _PURPOSE, "sha256")
     return hmac.new(secret, json.dumps(dict(sorted(values.items()))).encode(), hashlib.sha256).hexdigest()
+
+
+def _mask(value: str) -> None:
+    """Hide a value in all logs, and what a script may take out of it: the password of a URL, secret fields of JSON."""
+    mask_secret(value)
+    with suppress(ValueError):
+        mask_secret(unquote(urlsplit(value).password or ""))
+    with suppress(ValueError):
+        mask_secret(json.loads(value))
 
 
 def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:

@@ -12,6 +12,9 @@ LONGEST_ERROR = 1_000
 
 LONGEST_TRACEBACK = 50_000
 
+CUT = " ... "
+"""Stands where a text was cut; the supervisor looks there for what is left of a secret."""
+
 OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 IMPORT_MACHINERY = "<frozen importlib"
 _ENDS = ("error", "exit")
@@ -48,7 +51,7 @@ def shorten(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     half = longest // 2
-    return f"{text[:half]} ... {text[-half:]}"
+    return f"{text[:half]}{CUT}{text[-half:]}"
 
 
 def _type_and_message(error: BaseException) -> str:

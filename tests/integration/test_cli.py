@@ -298,6 +298,26 @@ def test_in_process_failures_can_be_counted_instead(here):
     assert len(result()) == 10
 
 
+@pytest.mark.parametrize("options", [(), ("--in-process", "--keep-going")])
+def test_secrets_are_in_no_file_of_a_run(here, options):
+    script = write_script(
+        here,
+        """
+import os
+from entry_script import EntryScript
+
+def run(mini_batch):
+    EntryScript().logger.info("%s", os.environ["TOKEN"])
+    raise ValueError(os.environ["TOKEN"])
+""",
+    )
+    values = {"error_threshold": -1, "environment_variables": {"TOKEN": "sword'fish-42"}}
+    assert run_apart(configure(script, **values), *options).returncode == 0
+    files = [path for path in Path("out").rglob("*") if path.is_file()]
+    assert any(b"***" in path.read_bytes() for path in files)
+    assert not any(b"fish-42" in path.read_bytes() for path in files)
+
+
 def test_in_process_thresholds_hold_at_the_end(here):
     Path("data/05-bad.txt").touch()
     ended = run_apart(configure("fails_in_run.py"), "--in-process", "--keep-going")

@@ -348,3 +348,18 @@ def test_a_shard_that_exceeds_its_execution_timeout_goes_on_with_the_next_try(da
     assert result_of(output) == ALL
     attempts = Path(run.xcom("step.plan", key="plan")["folder"], "nodes", "00000")
     assert len(list(attempts.iterdir())) > 1
+
+
+def test_a_shard_that_exceeds_its_execution_timeout_says_so(dag_file, items, output):
+    dag_file.script("import time\ndef run(mini_batch): time.sleep(60)")
+    told = output.parent / "told"
+    limit = "execution_timeout=__import__('datetime').timedelta(seconds=3)"
+    callback = f"on_failure_callback=lambda context: open({str(told)!r}, 'a').write(repr(context['exception']) + '\\n')"
+    step = f"retries=0, {limit}, {callback}"
+    dag_file.write(one_step("timeout_told", items, output, step=step, config="node_count=1"))
+
+    assert dag_file.run().states["step.mini_batches[0]"] == "failed"
+
+    of_shard, of_gatekeeper = told.read_text().splitlines()
+    assert of_shard.startswith("AirflowTaskTimeout('Timeout")
+    assert "shard 0: execution_timeout of 3 seconds is over" in of_gatekeeper

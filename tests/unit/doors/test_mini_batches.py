@@ -6,10 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_prs.airflow_side.exceptions import AirflowException
 from airflow_prs.airflow_side.handover import Handover, hand_over
 from airflow_prs.errors import RunFolderError
 from airflow_prs.operators.mini_batches import ERROR_KEY, MiniBatchesOperator
 from airflow_prs.operators.variables import EnvironmentVariables
+
+
+def make_operator() -> MiniBatchesOperator:
+    return MiniBatchesOperator(
+        task_id="mini_batches", plan_task_id="plan", variables=EnvironmentVariables({}), shard={"shard": 0}
+    )
 
 
 def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekeeper(tmp_path):
@@ -22,9 +29,20 @@ def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekee
         xcom_pull=lambda task_id, key, **options: xcoms[key],
     )
     hand_over(ti, Handover(folder=str(tmp_path / "elsewhere"), mini_batches=1, items=1, shards=1))
-    operator = MiniBatchesOperator(
-        task_id="mini_batches", plan_task_id="plan", variables=EnvironmentVariables({}), shard={"shard": 0}
-    )
     with pytest.raises(RunFolderError):
-        operator.execute({"ti": ti})
+        make_operator().execute({"ti": ti})
     assert f"{tmp_path}/elsewhere" in xcoms[ERROR_KEY]
+
+
+def test_a_kill_wakes_whoever_waits_for_the_node_once():
+    operator = make_operator()
+    with pytest.raises(AirflowException, match="asked this shard to stop"):
+        operator.on_kill()
+    operator.on_kill()
+
+
+def test_a_kill_after_the_node_has_ended_replaces_no_reason():
+    operator = make_operator()
+    with pytest.raises(KeyError):
+        operator.execute({})
+    operator.on_kill()

@@ -1,0 +1,23 @@
+"""What Airflow knows as secrets, hidden also where it is spelled in another way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from airflow.sdk._shared.secrets_masker import _secrets_masker, redact
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def known_secrets_masker() -> Callable[[str], str]:
+    """
+    Return a function that masks what Airflow's secrets masker knows as secrets.
+
+    Airflow masks a secret as it is, and at once what it learns later; we mask the spellings of those that it knows now.
+    """
+    from airflow_prs.node.masking import Masker
+
+    # Airflow keeps them as regular expressions, each made by re.escape().
+    mask = Masker(_ESCAPED.sub(r"\1", pattern) for pattern in _secrets_masker().patterns)
+    return lambda text: str(redact(mask(text)))
