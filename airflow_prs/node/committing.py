@@ -13,8 +13,9 @@ from airflow_prs.run_folder.attempts import Attempt
 
 GROUP_S = 0.5
 GROUP_BYTES = 64 * 1024 * 1024
-SMALLEST_WINDOW = 64
-_FASTEST_GROWTH = 4
+WINDOW = 2
+"""Mini-batches that may be handed out for each that is worked on, before anything is measured."""
+_FASTEST_GROWTH = 16
 
 
 class Committer:
@@ -24,12 +25,23 @@ class Committer:
     :param attempt: writes the commits.
     :param tally: the shard's counts.
     :param queue: what was handed out; its grant is extended by each commit.
+    :param at_once: how many mini-batches the node works on at once.
 
     ``loans`` are those that each commit names, by name.
     """
 
-    def __init__(self, attempt: Attempt, tally: Tally, queue: WorkQueue) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        tally: Tally,
+        queue: WorkQueue,
+        *,
+        at_once: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._attempt = attempt
+        self._at_once = at_once
+        self._clock = clock
         self._tally = tally
         self._queue = queue
         self.on_commit: Callable[[], None] = lambda: None
@@ -37,8 +49,9 @@ class Committer:
         self._tries: list[FailedTry] = []
         self._bytes = 0
         self._busy_s = 0.0
-        self._window = SMALLEST_WINDOW
-        self._last = time.monotonic()
+        self._window = WINDOW * at_once
+        self._since = clock()
+        self._commit_s = 0.0
         self._urgent = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_over = False
@@ -48,6 +61,9 @@ class Committer:
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome."""
+        if not self._outcomes:
+            # Before the first one there may have been init(), or nothing to do.
+            self._since = max(self._since, self._clock() - outcome.duration_s)
         self._outcomes.append(outcome)
         self._bytes += outcome.length
         self._busy_s += outcome.duration_s
@@ -111,6 +127,7 @@ class Committer:
             granted = self._queue.granted
             if self.is_granting and closing is None:
                 granted = self._queue.extend_grant(self._widen(len(outcomes), busy_s))
+            began = self._clock()
             await asyncio.to_thread(
                 self._attempt.commit,
                 outcomes,
@@ -122,19 +139,21 @@ class Committer:
                 closing=closing,
                 loans=tuple(self.loans.values()),
             )
+            self._commit_s = self._clock() - began
             # Of what was lent meanwhile nothing is granted any more.
             self._queue.granted = min(granted, self._queue.end)
         self.on_commit()
 
     def _widen(self, outcomes: int, busy_s: float) -> int:
         """
-        Grant what two groups take: enough to keep going, little to suspect if the node dies.
+        Grant what is done until the commit after the next: enough to keep going, little to suspect if the node dies.
 
         :param busy_s: seconds that the processes worked on these outcomes, all together.
         """
-        now = time.monotonic()
-        # The shorter: init() lies between the first two commits, and several processes share what they were busy.
-        elapsed_s, self._last = max(min(now - self._last, busy_s), 1e-3), now
-        enough = int(2 * GROUP_S * outcomes / elapsed_s)
-        self._window = max(SMALLEST_WINDOW, min(_FASTEST_GROWTH * self._window, enough))
+        now = self._clock()
+        # Several that took long may end at the same moment; that is no rate.
+        elapsed_s = max(now - self._since, busy_s / self._at_once, 1e-3)
+        self._since = now
+        enough = int(2 * max(GROUP_S, self._commit_s) * outcomes / elapsed_s)
+        self._window = max(WINDOW * self._at_once, min(_FASTEST_GROWTH * self._window, enough))
         return self._window

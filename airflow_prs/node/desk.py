@@ -43,6 +43,7 @@ class ShardDesk:
 
     :param board: what is shown to those who look from outside.
     :param slots: number of slots.
+    :param concurrency: how many mini-batches each slot may work on at once.
     :param log_of: path of a process's log inside the run folder.
     :param say: puts a line into the task log.
     """
@@ -56,12 +57,13 @@ class ShardDesk:
         board: StatusBoard,
         *,
         slots: int,
+        concurrency: int = 1,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
         inherited = attempt.inheritance
         self.tally = Tally(inherited.progress, set(inherited.tries))
-        self.committer = Committer(attempt, self.tally, queue)
+        self.committer = Committer(attempt, self.tally, queue, at_once=slots * concurrency)
         self.on_work: Callable[[], None] = lambda: None
         self.is_done = asyncio.Event()
         self.is_closed = False

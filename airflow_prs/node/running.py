@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from airflow_prs.errors import EnvironmentBrokenError, RunAbortedError
+from airflow_prs.node.committing import WINDOW
 from airflow_prs.node.desk import ShardDesk, TryRules
 from airflow_prs.node.environments import ensure_environment
 from airflow_prs.node.lending import LoanLostError
@@ -20,7 +21,7 @@ from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.staging import Stage
-from airflow_prs.node.starting import Starter
+from airflow_prs.node.starting import Starter, process_count
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
@@ -31,7 +32,6 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
 
-_FIRST_WINDOW = 64
 _STOP_S = 30.0
 INIT_GRACE_S = 30.0
 
@@ -61,7 +61,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             task_instance_id=request.task_instance_id,
             max_tries=request.max_tries,
             node=node,
-            window=_FIRST_WINDOW,
+            window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
             again=again,
         )
         try:
@@ -161,6 +161,7 @@ def _desk(attempt: Attempt, manifest: Manifest, settings: RunSettings, starter: 
             failed=inherited.failed,
         ),
         slots=slots,
+        concurrency=config.max_concurrency_per_process,
         log_of=starter.log_of,
         say=lambda text: request.logger.info("%s", text),
     )

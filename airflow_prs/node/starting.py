@@ -44,7 +44,7 @@ class Starter:
         self._stage = stage
         self._interpreter = interpreter
         self._devices = visible_devices({**request.environ, **request.variables})
-        self.processes = int(settings.config.process_count_per_node or default_process_count(self._devices))
+        self.processes = process_count(request, settings)
         self._numbers = itertools.count()
         Path(self._output_folder).mkdir(parents=True, exist_ok=True)
 
@@ -116,6 +116,12 @@ class Starter:
         if module is None:
             return None
         return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+
+
+def process_count(request: NodeRequest, settings: RunSettings) -> int:
+    """Return how many worker processes a node has."""
+    devices = visible_devices({**request.environ, **request.variables})
+    return int(settings.config.process_count_per_node or default_process_count(devices))
 
 
 def input_specs(settings: RunSettings) -> list[dict[str, Any]]:

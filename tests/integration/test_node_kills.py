@@ -171,6 +171,22 @@ def run(mini_batch):
     assert (progress.handed_out, progress.failed, progress.failing) == (100, 1, 0)
 
 
+def test_no_more_is_suspected_of_a_death_than_two_mini_batches_a_slot(tmp_path):
+    script = """
+import os, signal, time
+def run(mini_batch):
+    if "item-0" in mini_batch:
+        time.sleep(0.5)
+        with open(f"/proc/{os.getppid()}/stat") as stat: node = int(stat.read().rpartition(")")[2].split()[1])
+        os.kill(node, signal.SIGKILL)
+    time.sleep(60)
+"""
+    folder = make_plan(tmp_path, script, mini_batches=1000)
+    start_node(folder.path, 1).communicate(timeout=60)
+    state = folder.read_shard(folder.read_manifest().shards[0])
+    assert (state.is_running, state.granted) == (True, 4)
+
+
 def test_an_interrupted_node_commits_what_is_done_and_leaves_no_process(tmp_path):
     folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.05), mini_batches=200)
     node = start_node(folder.path, 1)
