@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -16,6 +17,7 @@ from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.triggers.beside import beside
 from airflow_prs.triggers.watch import Watch, open_watch
 
 LOOK_EVERY_S = 0.5
@@ -24,8 +26,12 @@ IDLE_S = 10.0
 """Seconds from look to look, and from question to question, while no shard runs and nothing can happen but a start."""
 LONGEST_WATCH = timedelta(minutes=4)
 """Shorter than the time after which the gatekeeper believes that there is no triggerer."""
+ANSWERS_WITHIN_S = 45.0
+"""Seconds after which storage that does not answer is given up; with LONGEST_WATCH still less than five minutes."""
 _REST_PER_LOOK = 4
 """However slow the storage is, looking takes at most a fifth of the time."""
+
+_T = TypeVar("_T")
 
 
 class Seen(str, Enum):
@@ -89,12 +95,12 @@ class GatekeeperTrigger(BaseTrigger):
         yield TriggerEvent({"seen": seen.value, "message": message})  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> Seen:
-        watch = await asyncio.to_thread(self._open)
+        watch = await self._beside(self._open)
         ask_at = 0.0
         is_idle = False
         while time.time() < self.until:
             now = time.monotonic()
-            if (await asyncio.to_thread(watch.look, is_final=False)).verdict is not None:
+            if (await self._beside(partial(watch.look, is_final=False))).verdict is not None:
                 return Seen.VERDICT
             rest_s = max(LOOK_EVERY_S, _REST_PER_LOOK * (time.monotonic() - now))
             if is_idle or now >= ask_at:
@@ -105,6 +111,9 @@ class GatekeeperTrigger(BaseTrigger):
                 ask_at = now + ASK_AIRFLOW_EVERY_S
             await asyncio.sleep(max(rest_s, IDLE_S) if is_idle else rest_s)
         return Seen.TIME_IS_UP
+
+    async def _beside(self, work: Callable[[], _T]) -> _T:
+        return await beside(self.folder, work, within_s=ANSWERS_WITHIN_S)
 
     def _open(self) -> Watch:
         return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=frozenset(self.set_aside))
