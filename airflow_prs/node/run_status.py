@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from airflow_prs.node.status import LAST_FAILURES, MOST_BINS
@@ -24,43 +27,58 @@ from airflow_prs.run_folder.names import AttemptNames
 
 _RUNNING = "running"
 _MOST_NODES = 50
-_ENOUGH_ROUNDS = 3
+_SHARDS_EACH = 50
+SHOW_S = 2.0
+"""Seconds between two writings where one node runs, and there are at most 50 shards."""
 
 
 class RunStatus:
     """
     Writes a run's status.json.
 
-    One writing costs three small reads for each shard, so a node that waits longer the more nodes are running keeps the
-    cost of all of them together linear in the number of shards.
+    One writing costs three small reads for each shard. So nodes write the more rarely the more of them run, and the more
+    shards there are: over the entire run the cost of all of them together is linear in the number of shards.
+
+    :param own: status.json of this node's attempt, whose age is by the clock of the storage.
     """
 
-    def __init__(self, folder: RunFolder, manifest: Manifest) -> None:
+    def __init__(self, folder: RunFolder, manifest: Manifest, own: Path) -> None:
         self._folder = folder
         self._manifest = manifest
+        self._own = own
+        self._least = max(1.0, len(manifest.shards) / _SHARDS_EACH)
+        self._writing = threading.Lock()
 
-    def write(self) -> int:
+    def write(self) -> float:
         """
-        Write what is true now.
+        Write what is true now, unless another node has lately.
 
-        :return: how many nodes are running.
+        :return: after how many times SHOW_S to call this again.
         """
-        states = self._states()
-        self._write(states)
-        return sum(_describe(state) == _RUNNING for state in states)
+        with self._writing:
+            if self._least > 1 and self._age_s() < SHOW_S * self._least:
+                return 1.0
+            states = self._states()
+            self._write(states)
+        return max(self._least, sum(_describe(state) == _RUNNING for state in states))
 
-    def write_last(self) -> None:
+    def write_last(self, others: Iterable[ShardState]) -> None:
         """
-        Write what is true when a node has made its last commit.
+        Write what is true when the last node has made its last commit; before that, nothing.
 
-        Another node that ends at the same moment may have read this shard before that and write after it: so whoever
-        has written looks again.
+        Of nodes that end at the same moment the last one to commit finds all others ended.
+
+        :param others: the other shards, as this node has read them some time ago.
         """
-        for _ in range(_ENOUGH_ROUNDS):
-            written = self._states()
-            self._write(written)
-            if _ends(self._states()) == _ends(written):
-                return
+        with self._writing:
+            if all(_has_ended(state) or _has_ended(self._folder.read_shard(state.shard)) for state in others):
+                self._write(self._states())
+
+    def _age_s(self) -> float:
+        try:
+            return self._own.stat().st_mtime - self._folder.names.status.stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     def _states(self) -> list[ShardState]:
         return [self._folder.read_shard(shard) for shard in self._manifest.shards]
@@ -123,5 +141,5 @@ def _describe(state: ShardState) -> str:
     return state.commit.closing.value
 
 
-def _ends(states: Iterable[ShardState]) -> list[tuple[str, str]]:
-    return [(state.claim.attempt if state.claim is not None else "", _describe(state)) for state in states]
+def _has_ended(state: ShardState) -> bool:
+    return state.commit is not None and state.commit.closing is not None

@@ -126,7 +126,7 @@ def _crew(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: 
         watcher=watcher,
         folder=request.folder,
         make_loan_desk=make_desk,
-        run_status=RunStatus(request.folder, manifest),
+        run_status=RunStatus(request.folder, manifest, attempt.names.status),
         slots=slots,
         rules=_rules(settings),
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),

@@ -29,7 +29,7 @@ from airflow_prs.node.pace import Pace
 from airflow_prs.node.process import Message, WorkerProcess
 from airflow_prs.node.protocols import Desk, Rules, StartFailure
 from airflow_prs.node.resources import ResourceLog
-from airflow_prs.node.run_status import RunStatus
+from airflow_prs.node.run_status import SHOW_S, RunStatus
 from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.records import Closing, MiniBatch, StoredVerdict
@@ -38,7 +38,6 @@ from airflow_prs.run_folder.folder import RunFolder
 
 _CHECK_S = 0.05
 _PROGRESS_S = 30.0
-_SHOW_S = 2.0
 _BLIND_S = 5.0
 _START_FAILURES_PER_SLOT = 3
 
@@ -304,15 +303,15 @@ class Supervisor:
         while True:
             await asyncio.to_thread(self._desk.show)
             await asyncio.to_thread(self._helper.show)
-            await asyncio.sleep(_SHOW_S)
+            await asyncio.sleep(SHOW_S)
 
     async def _show_run(self) -> None:
-        running = 1
+        times = 1.0
         while True:
-            await asyncio.sleep(_SHOW_S * running)
+            await asyncio.sleep(SHOW_S * times)
             # Nothing depends on it, so what is wrong with the storage is left to commits to find.
             with contextlib.suppress(OSError):
-                running = max(1, await asyncio.to_thread(self._crew.run_status.write))
+                times = await asyncio.to_thread(self._crew.run_status.write)
 
     async def _sample(self) -> None:
         while self._crew.sample_s > 0:
@@ -379,7 +378,7 @@ class Supervisor:
                 await self._desk.committer.commit(closing=closing)
                 await asyncio.to_thread(self._desk.show)
                 with contextlib.suppress(OSError):
-                    await asyncio.to_thread(self._crew.run_status.write_last)
+                    await asyncio.to_thread(self._crew.run_status.write_last, self._crew.watcher.others)
         except (OSError, RunFolderError) as error:
             if closing is Closing.DONE:
                 raise

@@ -14,6 +14,7 @@ from airflow_prs.run_folder.ledger import ShardState
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
+_OTHERS_AT_FIRST = 32
 
 
 class OrphanedError(SupersededError):
@@ -24,8 +25,8 @@ class Watcher:
     """
     Looks whether a node should stop.
 
-    At each look it reads the verdicts and a few of the other shards, in turn, so the cost of all nodes together is
-    linear in the number of shards.
+    At each look it reads the verdicts and a few of the other shards, in turn, beginning with the one behind its own. So
+    the cost of all nodes together is linear in the number of shards.
 
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     """
@@ -47,8 +48,9 @@ class Watcher:
         self._limits = limits
         self._is_orphaned = is_orphaned
         self._set_aside = frozenset(attempt.claim.set_aside)
-        self._states = {shard.number: folder.read_shard(shard) for shard in manifest.shards}
+        self._states = {shard.number: ShardState(shard=shard) for shard in manifest.shards}
         self._others = self._in_turn()
+        self._read(_OTHERS_AT_FIRST)
 
     @property
     def others(self) -> list[ShardState]:
@@ -70,9 +72,12 @@ class Watcher:
                 f"a later try of shard {self._shard.number} has begun; this one stops and what it had not committed "
                 "is left to it."
             )
-        for other in itertools.islice(self._others, min(_OTHERS_PER_LOOK, len(self._states) - 1)):
-            self._states[other.number] = self._folder.read_shard(other)
+        self._read(_OTHERS_PER_LOOK)
         return self._folder.standing_verdict(self._manifest, self._set_aside) or self._judge()
+
+    def _read(self, most: int) -> None:
+        for other in itertools.islice(self._others, min(most, len(self._states) - 1)):
+            self._states[other.number] = self._folder.read_shard(other)
 
     def _judge(self) -> StoredVerdict | None:
         self._states[self._shard.number] = self._attempt.state
@@ -91,5 +96,5 @@ class Watcher:
         return judge_run(self._folder, self._manifest, self._limits, set_aside=self._set_aside, is_final=False)
 
     def _in_turn(self) -> Iterator[Shard]:
-        others = [shard for shard in self._manifest.shards if shard.number != self._shard.number]
-        return itertools.cycle(others)
+        shards, own = self._manifest.shards, self._shard.number
+        return itertools.cycle((*shards[own + 1 :], *shards[:own]))

@@ -14,6 +14,7 @@ import pytest
 
 from airflow_prs.errors import NodeError
 from airflow_prs.records import Status
+from airflow_prs.run_folder.folder import RunFolder
 from tests.shards import Tries, make_plan, read_rows
 
 ANSWER_S = 0.1
@@ -290,6 +291,21 @@ def test_a_running_run_is_shown_in_one_small_file(tmp_path):
     assert {node["total"] for node in last["nodes"]} == {150}
     assert "ValueError: seven" in last["last_failures"][-1]["error"]
     assert folder.names.status.stat().st_size < 8192
+
+
+def test_what_a_node_reads_of_other_shards_does_not_grow_with_their_number(tmp_path, monkeypatch):
+    read, reads = RunFolder.read_shard, []
+
+    def count(folder, shard):
+        reads.append(shard)
+        return read(folder, shard)
+
+    folder = make_plan(tmp_path, "def run(mini_batch): return mini_batch", mini_batches=200, shards=200)
+    monkeypatch.setattr(RunFolder, "read_shard", count)
+    for shard in (0, 1, 2):
+        Tries(folder).run(shard)
+
+    assert len(reads) < 3 * 80
 
 
 def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):
