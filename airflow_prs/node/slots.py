@@ -65,6 +65,16 @@ class _Life:
     held: dict[int, _Held] = field(default_factory=dict)
     start_failure: StartFailure | None = None
 
+    def forgive(self, seconds: float, now: float) -> None:
+        """Let the clocks stand still for a time that has just passed."""
+        self.began = min(now, self.began + seconds)
+        self.leaving_since = min(now, self.leaving_since + seconds)
+        if 0 < self.ending_since < math.inf:
+            self.ending_since = min(now, self.ending_since + seconds)
+        for held in self.held.values():
+            if held.since:
+                held.since = min(now, held.since + seconds)
+
 
 class Slot:
     """
@@ -143,11 +153,16 @@ class Slot:
         if self._life is not None:
             self._life.process.kill()
 
-    def check(self) -> None:
-        """Kill the process if its time is over; see that one that has grown too big is replaced."""
+    def check(self, late_s: float = 0.0) -> None:
+        """
+        Kill the process if its time is over; see that one that has grown too big is replaced.
+
+        :param late_s: seconds in which this node heard nothing, so that the process may have waited for it.
+        """
         life, now = self._life, time.monotonic()
         if life is None or life.killed_for is not None:
             return
+        life.forgive(late_s, now)
         if life.ending_since:
             limit_s = self._rules.exit_s + _EXIT_GRACE_S
             if now - life.ending_since > limit_s:

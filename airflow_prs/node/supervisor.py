@@ -37,6 +37,7 @@ from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 
 _CHECK_S = 0.05
+_LATE_S = 0.5
 _PROGRESS_S = 30.0
 _BLIND_S = 5.0
 _START_FAILURES_PER_SLOT = 3
@@ -293,9 +294,9 @@ class Supervisor:
 
     async def _check(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_S)
+            late_s = await _sleep(_CHECK_S)
             for slot in self._slots:
-                slot.check()
+                slot.check(late_s)
             if any(desk.has_waited for desk in self._desks):
                 self._wake()
 
@@ -333,7 +334,7 @@ class Supervisor:
         limit_s = self._crew.stuck_s
         done, since = self._desk.progress().done, time.monotonic()
         while limit_s is not None and not self._is_through:
-            await asyncio.sleep(min(1.0, limit_s))
+            since += await _sleep(min(1.0, limit_s))
             if (now_done := self._desk.progress().done) != done:
                 done, since = now_done, time.monotonic()
             elif time.monotonic() - since > limit_s:
@@ -384,3 +385,15 @@ class Supervisor:
                 raise
             # The reason for stopping matters more; without a closing record the next attempt is careful.
             self.say(f"the last commit failed: {error}")
+
+
+async def _sleep(seconds: float) -> float:
+    """
+    Sleep.
+
+    :return: how many seconds too long it took: the event loop, or this entire process, stood still; 0 for a trifle.
+    """
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    late_s = time.monotonic() - began - seconds
+    return late_s if late_s > _LATE_S else 0.0

@@ -308,6 +308,23 @@ def test_what_a_node_reads_of_other_shards_does_not_grow_with_their_number(tmp_p
     assert len(reads) < 3 * 80
 
 
+def test_a_node_that_stood_still_blames_no_process_that_waited_for_it(tmp_path):
+    script = """
+        def run(mini_batch):
+            for _ in range(100): print("x" * 10_000)
+            return mini_batch
+    """
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=1, run_invocation_timeout=1, run_max_try=1)
+    stalls = iter([2.0])
+
+    def redact(text: str) -> str:
+        if "xxx" in text:
+            time.sleep(next(stalls, 0))
+        return text
+
+    assert Tries(folder, redact=redact).run()["succeeded"] == 1
+
+
 def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("airflow_prs.node.supervisor._PROGRESS_S", 0.5)
     caplog.set_level("INFO", "tests.node")
