@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import codecs
 import logging
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
 
 ROTATE_BYTES = 100 * 1024 * 1024
 LINES_PER_MINUTE = 1000
+MOST_WAITING_BYTES = 16 * 1024 * 1024
+CLOSE_S = 10.0
+_STALLED_S = 1.0
 _LONGEST_LINE = 64 * 1024
 """In characters; a longer one comes in parts."""
 _MINUTE_S = 60.0
@@ -37,6 +44,83 @@ class LogFile:
         with self.path.open("ab") as file:
             file.write(data)
         self._size += len(data)
+
+
+class LogWriter:
+    """
+    Writes to the log files of a node in a thread, in order: storage that does not answer must not hold up the node.
+
+    To be used in one event loop, which hears of errors.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[LogFile, bytes] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._waiting_bytes = 0
+        self._held_up: list[Callable[[], None]] = []
+        self._busy_since: float | None = None
+
+    def write(self, file: LogFile, data: bytes) -> None:
+        """Append to a file soon."""
+        if self._thread is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._run, name="airflow_prs-logs", daemon=True)
+            self._thread.start()
+        with self._lock:
+            self._waiting_bytes += len(data)
+        self._queue.put((file, data))
+
+    def is_full(self, on_room: Callable[[], None]) -> bool:
+        """
+        Whether so much waits to be written that no more should be read.
+
+        :param on_room: is called in the event loop when it is no longer so.
+        """
+        with self._lock:
+            is_full = self._waiting_bytes > MOST_WAITING_BYTES
+            if is_full:
+                self._held_up.append(on_room)
+        return is_full
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the storage does not answer."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > _STALLED_S
+
+    def close(self) -> None:
+        """Wait until all is written, but not for storage that does not answer."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while (order := self._queue.get()) is not None:
+            file, data = order
+            self._busy_since = time.monotonic()
+            try:
+                file.write(data)
+            except OSError as error:
+                self._call(lambda error=error: self._raise(error))  # type: ignore[misc]
+            self._busy_since = None
+            with self._lock:
+                self._waiting_bytes -= len(data)
+                has_room = self._waiting_bytes <= MOST_WAITING_BYTES // 2
+                calls, self._held_up = (self._held_up, []) if has_room else ([], self._held_up)
+            for call in calls:
+                self._call(call)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        # The event loop may be over, with nobody left to hear of it.
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(call)
+
+    def _raise(self, error: OSError) -> None:
+        if self._loop is not None:
+            self._loop.call_exception_handler({"message": "a log file cannot be written", "exception": error})
 
 
 class TaskLog:
@@ -82,17 +166,30 @@ class OutputPump(asyncio.Protocol):
     Reads a worker process's stdout or stderr to its end, line by line.
 
     :param file: takes everything.
+    :param writer: writes to it.
     :param task_log: takes what its limits allow.
     :param redact: masks secrets.
     """
 
-    def __init__(self, file: LogFile, task_log: TaskLog, redact: Callable[[str], str]) -> None:
+    def __init__(self, file: LogFile, writer: LogWriter, task_log: TaskLog, redact: Callable[[str], str]) -> None:
         self.ended = asyncio.Event()
         self._file = file
+        self._writer = writer
+        self._transport: asyncio.ReadTransport | None = None
+        self._is_paused = False
         self._task_log = task_log
         self._redact = redact
         self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
         self._rest = ""
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the process may have to wait, since storage takes nothing more of what it prints."""
+        return self._is_paused and self._writer.is_stalled
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, to let the process wait."""
+        self._transport = cast("asyncio.ReadTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Take what was printed."""
@@ -102,8 +199,8 @@ class OutputPump(asyncio.Protocol):
         if len(self._rest) > _LONGEST_LINE:
             # What stays is long enough to hold all that has come of a secret that goes on.
             masked = self._redact(self._rest)
-            self._write(masked[: _LONGEST_LINE // 2] + "\n")
-            self._rest = masked[_LONGEST_LINE // 2 :]
+            self._write(masked[: -_LONGEST_LINE // 2] + "\n")
+            self._rest = masked[-_LONGEST_LINE // 2 :]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Take the last line, which may have no end."""
@@ -114,6 +211,14 @@ class OutputPump(asyncio.Protocol):
         self.ended.set()
 
     def _write(self, text: str) -> None:
-        self._file.write(text.encode("utf-8", "backslashreplace"))
+        self._writer.write(self._file, text.encode("utf-8", "backslashreplace"))
+        if self._transport is not None and not self._is_paused and self._writer.is_full(self._resume):
+            self._is_paused = True
+            self._transport.pause_reading()
         for line in text.splitlines():
             self._task_log.write(line)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.node.memory import MemoryWitness
-from airflow_prs.node.output import LogFile, OutputPump, TaskLog
+from airflow_prs.node.output import LogFile, LogWriter, OutputPump, TaskLog
 from airflow_prs.run_folder.columns import encode_value
 from airflow_prs.worker.channel import DONE, DONE_MARK, Done
 
@@ -185,6 +185,7 @@ class WorkerProcess:
         control: tuple[asyncio.Transport, _Control],
         pumps: list[OutputPump],
         script_log: LogFile,
+        log_writer: LogWriter,
     ) -> None:
         self.plan = plan
         self._guard = guard
@@ -194,6 +195,7 @@ class WorkerProcess:
         self._control_transport, self._control = control
         self._pumps = pumps
         self._script_log = script_log
+        self._log_writer = log_writer
         self._memory = MemoryWitness()
         self._is_killed = False
 
@@ -214,7 +216,12 @@ class WorkerProcess:
 
     def log_for_script(self, lines: str) -> None:
         """Write what the entry script's own logger says into its log file."""
-        self._script_log.write(lines.encode("utf-8", "backslashreplace"))
+        self._log_writer.write(self._script_log, lines.encode("utf-8", "backslashreplace"))
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it may have to wait for storage that takes nothing of what it prints."""
+        return any(pump.is_held_up for pump in self._pumps)
 
     def kill(self) -> None:
         """Kill it with everything that it has started."""
@@ -260,6 +267,7 @@ async def start_process(
     *,
     on_messages: Callable[[list[Message]], None],
     log_files: Mapping[str, Path],
+    log_writer: LogWriter,
     task_log: TaskLog,
     redact: Callable[[str], str],
 ) -> WorkerProcess:
@@ -268,6 +276,7 @@ async def start_process(
 
     :param on_messages: called with what the process has said, in its order, in the event loop.
     :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
+    :param log_writer: writes to them.
     :param redact: masks secrets in all that the process writes and answers.
     """
     loop = asyncio.get_running_loop()
@@ -280,7 +289,7 @@ async def start_process(
     control = await loop.create_connection(_Control, sock=control_here)
     pumps = []
     for name, pipe in (("stdout", guard.stdout), ("stderr", guard.stderr)):
-        pump = OutputPump(LogFile(log_files[name]), task_log, redact)
+        pump = OutputPump(LogFile(log_files[name]), log_writer, task_log, redact)
         await loop.connect_read_pipe(lambda pump=pump: pump, pipe)  # type: ignore[misc]
         pumps.append(pump)
     process = WorkerProcess(
@@ -292,6 +301,7 @@ async def start_process(
         control=control,
         pumps=pumps,
         script_log=LogFile(log_files["entry_script_log"]),
+        log_writer=log_writer,
     )
     process.send({"setup": plan.setup})
     return process

@@ -36,8 +36,8 @@ class RunStatus:
     """
     Writes a run's status.json.
 
-    One writing costs three small reads for each shard. So nodes write the more rarely the more of them run, and the more
-    shards there are: over the entire run the cost of all of them together is linear in the number of shards.
+    One writing costs three small reads for each shard. So nodes write the more rarely the more of them run, and the
+    more shards there are: over the entire run the cost of all of them together is linear in the number of shards.
 
     :param own: status.json of this node's attempt, whose age is by the clock of the storage.
     """

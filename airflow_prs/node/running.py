@@ -92,7 +92,10 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     stage = Stage(request.folder.names.source_zip)
     try:
         starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
-        _run_in_thread(lambda: Supervisor(_crew(manifest, settings, starter, watcher)))
+        try:
+            _run_in_thread(lambda: Supervisor(_crew(manifest, settings, starter, watcher)))
+        finally:
+            starter.log_writer.close()
     finally:
         stage.remove()
 

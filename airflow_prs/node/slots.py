@@ -60,6 +60,7 @@ class _Life:
     replaced_because: str = ""
     answers: int = 0
     failed_tries: int = 0
+    checked: float = 0.0
     memory_checked: float = 0.0
     killed_for: tuple[int, Status] | None = None
     held: dict[int, _Held] = field(default_factory=dict)
@@ -162,7 +163,8 @@ class Slot:
         life, now = self._life, time.monotonic()
         if life is None or life.killed_for is not None:
             return
-        life.forgive(late_s, now)
+        checked, life.checked = life.checked or now, now
+        life.forgive(max(late_s, now - checked) if life.process.is_held_up else late_s, now)
         if life.ending_since:
             limit_s = self._rules.exit_s + _EXIT_GRACE_S
             if now - life.ending_since > limit_s:

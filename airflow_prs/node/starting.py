@@ -12,7 +12,7 @@ from typing import Any
 from airflow_prs.arguments import RESERVED
 from airflow_prs.node.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.environments import missing_module_hint
-from airflow_prs.node.output import TaskLog
+from airflow_prs.node.output import LogWriter, TaskLog
 from airflow_prs.node.process import Message, ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.staging import Stage
@@ -46,6 +46,7 @@ class Starter:
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = process_count(request, settings)
         self._numbers = itertools.count()
+        self.log_writer = LogWriter()
         Path(self._output_folder).mkdir(parents=True, exist_ok=True)
 
     def explain_import(self, error: str) -> str:
@@ -75,6 +76,7 @@ class Starter:
             plan,
             on_messages=on_messages,
             log_files={kind: names.log(kind, node, name) for kind in _LOGS},
+            log_writer=self.log_writer,
             task_log=TaskLog(self.request.logger, name),
             redact=self.request.redact,
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import textwrap
 import threading
 import time
@@ -15,6 +17,7 @@ import pytest
 from airflow_prs.errors import NodeError
 from airflow_prs.records import Status
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.names import encode
 from tests.shards import Tries, make_plan, read_rows
 
 ANSWER_S = 0.1
@@ -323,6 +326,19 @@ def test_a_node_that_stood_still_blames_no_process_that_waited_for_it(tmp_path):
         return text
 
     assert Tries(folder, redact=redact).run()["succeeded"] == 1
+
+
+def test_log_files_that_cannot_be_written_now_hold_up_no_mini_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_prs.node.output.CLOSE_S", 0.2)
+    folder = make_plan(tmp_path, "def run(mini_batch): print(mini_batch); return mini_batch", process_count_per_node=1)
+    log = folder.names.log("stdout", f"{encode(socket.gethostname())}-0-1", "process000")
+    log.parent.mkdir(parents=True)
+    # Nobody reads it, so that opening it hangs, as on a file server that is away.
+    os.mkfifo(log)
+
+    assert Tries(folder).run()["succeeded"] == 6
+
+    os.close(os.open(log, os.O_RDWR))
 
 
 def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import threading
 
 import pytest
 
 from airflow_prs.node import output
-from airflow_prs.node.output import LogFile, OutputPump, TaskLog
+from airflow_prs.node.output import LogFile, LogWriter, OutputPump, TaskLog
 
 
 @pytest.fixture
@@ -16,9 +19,16 @@ def shown(caplog):
     return caplog
 
 
+class Writer(LogWriter):
+    """Writes without a thread."""
+
+    def write(self, file, data):
+        file.write(data)
+
+
 def pump(path, *, clock=lambda: 0.0, redact=str):
     logger = logging.getLogger("tests.output")
-    return OutputPump(LogFile(path), TaskLog(logger, "process000", clock), redact)
+    return OutputPump(LogFile(path), Writer(), TaskLog(logger, "process000", clock), redact)
 
 
 def test_lines_are_prefixed_with_the_process_in_the_task_log_and_bare_in_the_file(tmp_path, shown):
@@ -77,3 +87,60 @@ def test_a_log_file_starts_anew_when_it_is_full(tmp_path, monkeypatch):
     assert (tmp_path / "log").stat().st_size <= 100
     assert (tmp_path / "log.1").stat().st_size <= 100
     assert (tmp_path / "log").read_text().endswith("line 29\n")
+
+
+@pytest.mark.parametrize("parts", [1, 7, 64 * 1024])
+def test_a_secret_in_a_line_without_end_is_masked_wherever_it_is_cut(tmp_path, shown, parts):
+    reader = pump(tmp_path / "log", redact=lambda text: text.replace("hunter2", "***"))
+    data = (b"x" * 65_500 + b"hunter2") * 4
+    for start in range(0, len(data), parts * 100):
+        reader.data_received(data[start : start + parts * 100])
+    reader.connection_lost(None)
+    assert "hunter2" not in (tmp_path / "log").read_text().replace("\n", "")
+
+
+class Pipe(asyncio.ReadTransport):
+    """Takes note of whether it is read."""
+
+    is_read = True
+
+    def is_closing(self):
+        return False
+
+    def pause_reading(self):
+        self.is_read = False
+
+    def resume_reading(self):
+        self.is_read = True
+        self.resumed.set()
+
+
+def test_storage_that_does_not_answer_holds_up_nobody_but_who_prints_too_much(tmp_path, monkeypatch, shown):
+    monkeypatch.setattr(output, "MOST_WAITING_BYTES", 1000)
+    monkeypatch.setattr(output, "_STALLED_S", 0.0)
+    os.mkfifo(tmp_path / "log")
+    lines = [b"%04d\n" % number for number in range(300)]
+
+    async def run():
+        writer, pipe = LogWriter(), Pipe()
+        pipe.resumed = asyncio.Event()
+        logger = logging.getLogger("tests.output")
+        reader = OutputPump(LogFile(tmp_path / "log"), writer, TaskLog(logger, "process000"), str)
+        reader.connection_made(pipe)
+        for line in lines:
+            reader.data_received(line)
+        assert (pipe.is_read, reader.is_held_up) == (False, True)
+        read = []
+        with (tmp_path / "log").open("rb") as file:
+            taker = threading.Thread(target=lambda: read.extend(file.readline() for _ in lines))
+            # Open for writing as well, the pipe does not end between two lines.
+            keep = os.open(tmp_path / "log", os.O_WRONLY)
+            taker.start()
+            await asyncio.wait_for(pipe.resumed.wait(), 10)
+            await asyncio.to_thread(writer.close)
+            await asyncio.to_thread(taker.join)
+            os.close(keep)
+        assert (pipe.is_read, reader.is_held_up) == (True, False)
+        return read
+
+    assert asyncio.run(run()) == lines
