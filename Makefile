@@ -22,7 +22,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers lint format
+.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers docs docs-serve lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -89,7 +89,7 @@ $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
 	touch $@
 
-bench: $(VENV)/.synced  ## measure our cost beside what one would pick instead, and write the table into the README
+bench: $(VENV)/.synced  ## measure our cost beside what one would pick instead, and write the table into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.bench
 
 bench-peers: $(VENV)/.synced .venv-peers/.installed  ## measure Joblib, Dask and Ray Data beside the first rows
@@ -100,6 +100,13 @@ bench-peers: $(VENV)/.synced .venv-peers/.installed  ## measure Joblib, Dask and
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv-peers
 	$(UV) pip install --quiet --python .venv-peers --requirement benchmarks/peers.txt
 	touch $@
+
+docs: $(VENV)/.synced  ## build the documentation as a site in .site; a warning is an error
+	@test -x $(BIN)/zensical || { echo "make docs needs Python 3.11 or newer: make PYTHON=python3.12 venv" >&2; exit 1; }
+	$(BIN)/zensical build --config-file .mkdocs.yml --strict
+
+docs-serve: docs  ## show the documentation at http://localhost:8000, until Ctrl-C
+	$(BIN)/zensical serve --config-file .mkdocs.yml
 
 lint: $(VENV)/.synced  ## ruff (lint and format), mypy, import contract, dependencies, spelling
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """
 Our cost beside what a user would pick instead, in one run, as ratios: ``make bench``.
 
-``python -m benchmarks.bench W1 W2`` measures these groups alone and leaves the README as it is. The machine should have
+``python -m benchmarks.bench W1 W2`` measures these groups alone and leaves the page as it is. The machine should have
 nothing else to do; a ratio holds better than a time, but not where something else runs beside one of the two.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from benchmarks import aborting, delimited, many_parts, merging, short_work, starting, tables, waiting, whole_dags
 from benchmarks.comparing import HEADER, Comparison
-from benchmarks.readme import replace_table
+from benchmarks.page import replace_table
 
 GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "W1": short_work.short,

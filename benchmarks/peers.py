@@ -1,7 +1,7 @@
 """
 Joblib, Dask and Ray Data beside the first rows of the benchmark: ``make bench-peers``.
 
-``python -m benchmarks.peers <python of the peers> W1`` measures this row alone and leaves the README as it is.
+``python -m benchmarks.peers <python of the peers> W1`` measures this row alone and leaves the page as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks import short_work, tables, waiting
-from benchmarks.readme import replace_table
+from benchmarks.page import replace_table
 from benchmarks.shards import PROCESSES, shard_s
 
 ROUNDS = 3

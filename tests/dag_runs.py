@@ -61,6 +61,42 @@ class Run:
             return None if found is None else XComModel.deserialize_value(found)
 
 
+def load_dag(file: Path) -> Any:
+    """Parse a DAG file, and return its DAG."""
+    from airflow.sdk import DAG
+
+    spec = importlib.util.spec_from_file_location(f"dag_file_{file.parent.name}_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return next(value for value in vars(module).values() if isinstance(value, DAG))
+
+
+def run_dag(file: Path, conf: dict[str, Any] | None = None, **options: Any) -> Run:
+    """Run the DAG of a file in the configured DAGs folder once."""
+    from airflow.utils.session import create_session
+
+    dag = load_dag(file)
+    if Version(version("apache-airflow-core")) < Version("3.2"):
+        _serialize(file.parent)
+    dag_run = dag.test(run_conf=conf, **options)
+    with create_session() as session:
+        instances = dag_run.get_task_instances(session=session)
+        states = {
+            ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti.state and str(ti.state)
+            for ti in instances
+        }
+        return Run(dag.dag_id, dag_run.run_id, str(dag_run.state), states)
+
+
+def _serialize(folder: Path) -> None:
+    """Write DAGs into the database, which dag.test() does by itself from Airflow 3.2 on."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.models.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(DagBag(folder, include_examples=False), "dags-folder", None)
+
+
 class DagFile:
     """
     A DAG file in the configured DAGs folder, the only place where ``dag.test()`` finds it.
@@ -83,37 +119,12 @@ class DagFile:
         (self.folder / "dag.py").write_text(PREAMBLE + dedent(source), encoding="utf-8")
 
     def load(self) -> Any:
-        """Parse the file, and give its DAG."""
-        from airflow.sdk import DAG
-
-        spec = importlib.util.spec_from_file_location(f"dag_file_{self.folder.name}", self.folder / "dag.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return next(value for value in vars(module).values() if isinstance(value, DAG))
+        """Parse the file, and return its DAG."""
+        return load_dag(self.folder / "dag.py")
 
     def run(self, conf: dict[str, Any] | None = None, **options: Any) -> Run:
         """Run the DAG once."""
-        from airflow.utils.session import create_session
-
-        dag = self.load()
-        if Version(version("apache-airflow-core")) < Version("3.2"):
-            self._serialize()
-        dag_run = dag.test(run_conf=conf, **options)
-        with create_session() as session:
-            instances = dag_run.get_task_instances(session=session)
-            states = {
-                ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]": ti.state and str(ti.state)
-                for ti in instances
-            }
-            return Run(dag.dag_id, dag_run.run_id, str(dag_run.state), states)
-
-    def _serialize(self) -> None:
-        """Write the DAG into the database, which dag.test() does by itself from Airflow 3.2 on."""
-        from airflow.dag_processing.bundles.manager import DagBundlesManager
-        from airflow.models.dagbag import DagBag, sync_bag_to_db
-
-        DagBundlesManager().sync_bundles_to_db()
-        sync_bag_to_db(DagBag(self.folder, include_examples=False), "dags-folder", None)
+        return run_dag(self.folder / "dag.py", conf, **options)
 
     def remove(self) -> None:
         """Leave nothing behind."""

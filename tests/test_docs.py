@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -30,10 +31,12 @@ from airflow_prs.provider_info import get_provider_info
 from airflow_prs.records import Status
 from airflow_prs.report_processed import NOT_FINISHED, NOT_TRIED
 from tests.dag_runs import DagFile
+from tests.lacking import lacking
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
 README = PAGES["README.md"]
+GET_STARTED = PAGES["get_started.md"]
 PARAMETERS = PAGES["parameters.md"]
 
 every_page = pytest.mark.parametrize("page", PAGES)
@@ -102,13 +105,14 @@ def test_what_is_imported_of_the_package_exists(page):
     assert missing == []
 
 
-@pytest.fixture(scope="module")
-def first_run(airflow_home, tmp_path_factory):
-    """Run the README's first DAG, with another folder for its output; gives the run and that folder."""
-    script, dag = blocks(section(README, "Your first DAG"), "python")
+@pytest.fixture(scope="module", params=["Your first DAG", "A script instead of a function"])
+def first_run(request, airflow_home, tmp_path_factory):
+    """Run a DAG of the page, with another folder for its output; yields the run and that folder."""
+    *scripts, dag = blocks(section(GET_STARTED, request.param), "python")
     output = tmp_path_factory.mktemp("first_run")
-    file = DagFile(airflow_home / "dags" / "readme")
-    file.script(script, "count_lines.py")
+    file = DagFile(airflow_home / "dags" / "get_started")
+    for script in scripts:
+        file.script(script, "count_lines.py")
     (file.folder / "dag.py").write_text(dag.replace("/tmp/first_run", str(output)), encoding="utf-8")
     yield file.run(), output
     file.remove()
@@ -126,16 +130,20 @@ def test_the_first_dag_counts_lines_in_input_order(first_run):
     assert (output / "parallel_run_step.txt").read_text().splitlines() == expected
 
 
-def test_the_first_dag_has_the_tasks_that_the_readme_draws(first_run):
+def test_the_first_dag_has_the_tasks_that_the_page_draws(first_run):
     run, _ = first_run
     tasks = {name.removeprefix("count_lines.") for name in run.states}
     assert tasks == {"plan", "mini_batches[0]", "mini_batches[1]", "gatekeeper", "merge", "show"}
 
 
-def test_a_run_folder_holds_the_files_that_the_readme_names(first_run):
+def test_a_run_folder_holds_the_files_that_the_page_names(first_run):
     run, _ = first_run
     folder = Path(run.xcom("count_lines.plan", key="plan")["folder"])
-    places = " ".join(cells[0] for cells in table(section(README, "Outputs")) if cells[0].startswith("run folder"))
+    places = " ".join(
+        cells[0]
+        for cells in table(section(PAGES["results.md"], "Results and run folders"))
+        if cells[0].startswith("run folder")
+    )
     named = re.findall(r"`([^`]+)`", places)
     assert "report.json" in named
     assert [name for name in named if not (folder / name).exists()] == []
@@ -184,22 +192,18 @@ def test_the_file_of_compute_targets_declares_one(tmp_path):
 
 # Parameters
 
-parameter_pages = pytest.mark.parametrize("page", ["README.md", "parameters.md"])
+
+def test_every_field_of_the_configuration_is_described_in_order():
+    assert names(section(PARAMETERS, "ParallelRunConfig")) == list(RULES)
 
 
-@parameter_pages
-def test_every_field_of_the_configuration_is_described_in_order(page):
-    assert names(section(PAGES[page], "ParallelRunConfig")) == list(RULES)
-
-
-@parameter_pages
-def test_stars_mark_what_a_parameter_of_the_run_may_stand_for(page):
-    marked = [cells[0].rstrip("*") for cells in table(section(PAGES[page], "ParallelRunConfig")) if "*" in cells[0]]
+def test_stars_mark_what_a_parameter_of_the_run_may_stand_for():
+    marked = [cells[0].rstrip("*") for cells in table(section(PARAMETERS, "ParallelRunConfig")) if "*" in cells[0]]
     assert marked == [name for name, rule in RULES.items() if rule.schema is not None]
 
 
-def test_defaults_of_the_configuration_are_those_of_the_readme():
-    told = {cells[0].rstrip("*"): cells[1].strip("`") for cells in table(section(README, "ParallelRunConfig"))}
+def test_defaults_of_the_configuration_are_those_of_the_page():
+    told = {cells[0].rstrip("*"): cells[-1].strip("`") for cells in table(section(PARAMETERS, "ParallelRunConfig"))}
     fields_of = ParallelRunConfig.model_fields.items()
     real = {name: "required" if field.is_required() else json_like(field.default) for name, field in fields_of}
     assert told == real
@@ -209,12 +213,9 @@ def json_like(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-@parameter_pages
-def test_every_parameter_of_the_operator_is_described(page):
-    told = re.split(r", |\n", "\n".join(names(section(PAGES[page], "ParallelRunOperator"))))
-    real = set(inspect.signature(ParallelRunOperator.__init__).parameters) - {"self", "task_arguments"}
-    # `name` is told beside task_id where there is no row for it.
-    assert {*told, "name"} == real
+def test_every_parameter_of_the_operator_is_described():
+    told = names(section(PARAMETERS, "ParallelRunOperator"))
+    assert set(told) == set(inspect.signature(ParallelRunOperator.__init__).parameters) - {"self", "task_arguments"}
 
 
 @pytest.mark.parametrize("described", [FileDataset, PipelineParameter, ComputeTarget])
@@ -255,9 +256,8 @@ def test_what_is_new_is_told_to_those_who_move():
     assert [name for name in OURS if name not in told] == []
 
 
-@parameter_pages
-def test_what_datasets_can_be_asked_for_is_described(page):
-    told = set(re.findall(r"`(?:TabularDataset)?\.(\w+)\(", PAGES[page]))
+def test_what_datasets_can_be_asked_for_is_described():
+    told = set(re.findall(r"`(?:TabularDataset)?\.(\w+)\(", PARAMETERS))
     methods = {
         name for name in dir(TabularDataset) if not name.startswith("_") and callable(getattr(TabularDataset, name))
     }
@@ -301,8 +301,26 @@ def test_no_link_is_dead(page):
 
 
 def test_every_page_is_linked_from_the_readme():
-    assert [page for page in PAGES if page != "README.md" and f"(docs/{page}" not in README] == []
+    assert [page for page in PAGES if page not in {"README.md", "index.md"} and f"(docs/{page}" not in README] == []
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    if importlib.util.find_spec("zensical") is None:
+        lacking("Zensical, which needs Python 3.11")
+    # A copy, as Zensical writes beside its configuration.
+    for name in [".mkdocs.yml", "docs", "airflow_prs"]:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "zensical", "build", "--config-file", ".mkdocs.yml", "--strict"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    pages = {path.stem for path in (tmp_path / ".site").glob("*.html")}
+    assert {Path(page).stem for page in PAGES if page != "README.md"} <= pages
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    told = set(re.findall(r"[\w/]+\.md", (ROOT / ".mkdocs.yml").read_text()))
+    assert told == {page for page in PAGES if page != "README.md"}
 
 
 def test_the_readme_is_short_enough_to_be_read():
-    assert len(README.splitlines()) < 400
+    assert len(README.splitlines()) <= 150

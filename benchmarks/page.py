@@ -1,4 +1,4 @@
-"""The tables of measurements in the README, between two comments each."""
+"""The tables of measurements in docs/benchmarks.md, between two comments each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from datetime import datetime, timezone
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def replace_table(name: str, lines: list[str]) -> None:
@@ -17,11 +17,11 @@ def replace_table(name: str, lines: list[str]) -> None:
     :param name: of the comments ``<!-- <name> -->`` and ``<!-- /<name> -->`` around it.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     table = "\n".join(lines)
-    README.write_text(f"{before}{begin}{table}\n\n{_where_and_when()}\n{end}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{begin}{table}\n\n{_where_and_when()}\n{end}{after}", encoding="utf-8")
 
 
 def _where_and_when() -> str:
