@@ -82,8 +82,8 @@ def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
     if value is None or name not in schema.names:
         return _compared(field, operator, value)
     kind = schema.field(name).type
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        # Arrow compares no moments of different zones.
+    if pa.types.is_timestamp(kind) and kind.tz is not None and all(map(_has_zone, _listed(value))):
+        # Arrow compares no moments of different zones, and would take one without a zone for UTC.
         return _compared(field, operator, value, pa.timestamp("us", kind.tz))
     if pa.types.is_uint64(kind) and all(type(one) is int and one >= 0 for one in _listed(value)):
         # Else old versions make signed numbers of the column, which not all of its values are.
@@ -93,6 +93,10 @@ def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
         field = pc.add(field, pa.scalar(0.0, kind))
         value = [one + 0.0 if isinstance(one, float) else one for one in value]
     return _compared(field, operator, value)
+
+
+def _has_zone(plain: Any) -> bool:
+    return getattr(_value(plain), "tzinfo", None) is not None
 
 
 def _listed(value: Any) -> list[Any]:
