@@ -14,12 +14,12 @@ from airflow_prs.errors import InputError
 from airflow_prs.plan import json_lines
 from airflow_prs.plan.frame_types import PANDAS
 from airflow_prs.plan.opening import OpenText, open_text
-from airflow_prs.plan.text_records import marks_of, whole_lines, whole_records
+from airflow_prs.plan.text_records import line_at, marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker import alike
-from airflow_prs.worker.json_lines import LineError
 from airflow_prs.worker.key_columns import KeyColumns
-from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces, from_within
+from airflow_prs.worker.lines import LineError, breaks_in, line_feeds_in
+from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.row_filter import expression_of
 
 ROWS_AT_ONCE = 64 * 1024
@@ -106,9 +106,9 @@ def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any
         options = {**spec.options, "encoding": text.encoding}
         if is_json:
             texts = whole_lines(text, max_record_size=dataset.max_record_size)
-            yield from _checked(path, texts, JsonLinesPieces(options).frame_of)
+            yield from _checked(text, texts, JsonLinesPieces(options).frame_of, line_feeds_in)
         else:
-            yield from _checked(path, *_delimited(dataset, text, options))
+            yield from _checked(text, *_delimited(dataset, text, options), breaks_in)
 
 
 def _delimited(
@@ -132,22 +132,26 @@ def _delimited(
                 data = data[stop:]
             yield data, records.end
 
-    return without_header(), lambda data: reader.frame_of(from_within(data), names, has_header=False)
+    return without_header(), lambda data: reader.records_in(data, names, is_whole=False)
 
 
-def _checked(path: str, texts: Iterable[tuple[bytes, int]], read: Callable[[bytes], Any]) -> Iterator[Any]:
+def _checked(
+    text: OpenText,
+    texts: Iterable[tuple[bytes, int]],
+    read: Callable[[bytes], Any],
+    count: Callable[[bytes, bytes], int],
+) -> Iterator[Any]:
     """Read texts that hold records; a record that cannot be read has no key, so nothing can be done without it."""
-    lines = 0
     for data, end in texts:
         try:
             frame = read(data) if data.strip(b"\r\n") else None
         except LineError as error:
-            raise InputError(f"{path!r}: line {lines + error.number} {error.problem}") from None
+            line = line_at(text, end - len(data), count) + error.number - 1
+            raise InputError(f"{text.path!r}: line {line} {error.problem}") from error
         except Exception as error:  # pandas raises whatever its parsers find
             message = " ".join(str(error).split())
-            place = f"{path!r}, bytes {end - len(data)} to {end}"
+            place = f"{text.path!r}, bytes {end - len(data)} to {end}"
             raise InputError(f"{place}, cannot be read: {type(error).__name__}: {message}") from error
-        lines += data.count(b"\n")
         if frame is not None:
             yield frame
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from airflow_prs.errors import InputError
@@ -11,6 +11,7 @@ from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import OpenText
 from airflow_prs.plan.scanning import BLOCK_BYTES, Block, UnclosedQuoteError, find_open_quote, scan_records
 from airflow_prs.sizes import parse_size
+from airflow_prs.worker.lines import breaks_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +131,27 @@ def _too_large(text: OpenText, waiting: _Waiting, opened: int | None, max_record
 
 
 def place_of(text: OpenText, position: int) -> str:
-    """Say where a byte is; the file is read once more up to there, as counting lines all the time costs too much."""
+    """Say where a byte is."""
+    line = f"line {line_at(text, position)}"
+    return line if text.is_whole else f"{line} (byte {position})"
+
+
+def line_at(text: OpenText, position: int, count: Callable[[bytes, bytes], int] = breaks_in) -> int:
+    """
+    Give the number of the line in which a byte is.
+
+    The file is read once more up to there, as counting lines all the time costs too much.
+
+    :param count: counts the ends of lines in a block.
+    """
     with text.again() as again:
         left = position - (again.position or 0)
         breaks, last = 0, b""
-        while left and (block := again.file.read(min(left, BLOCK_BYTES))):
+        while left and (block := again.file.read(min(left, BLOCK_BYTES))[:left]):  # what is decoded may be more
             left -= len(block)
-            breaks += block.count(b"\n") + block.count(b"\r") - (last + block).count(b"\r\n")
+            breaks += count(block, last)
             last = block[-1:]
-    line = f"line {breaks + 1}"
-    return line if text.is_whole else f"{line} (byte {position})"
+    return breaks + 1
 
 
 class _Waiting:

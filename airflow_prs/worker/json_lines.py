@@ -6,22 +6,7 @@ import json
 from typing import Any
 
 from .dtypes import as_type, is_moment, text_type  # noqa: TID252 - this package has another name where it is at work
-
-_BLOCK_BYTES = 1024 * 1024
-
-
-class LineError(ValueError):
-    """
-    A line cannot be read.
-
-    :param number: of the line in the text that was to be read, from 1.
-    :param problem: the rest of a sentence that begins with the line.
-    """
-
-    def __init__(self, number: int, problem: str) -> None:
-        super().__init__(f"line {number} {problem}")
-        self.number = number
-        self.problem = problem
+from .lines import LineError  # noqa: TID252
 
 
 class JsonTable:
@@ -108,22 +93,3 @@ def _numbered(number: int, line: str) -> dict[str, Any]:
         return read_object(line)
     except ValueError as error:
         raise LineError(number, str(error)) from None
-
-
-class LineNumbers:
-    """Numbers of lines in files; what was counted last is not counted again, as mini-batches mostly follow in order."""
-
-    def __init__(self) -> None:
-        self._path = ""
-        self._position = self._breaks = 0
-
-    def at(self, path: str, position: int) -> int:
-        """Give the number of the line that begins at a byte, from 1."""
-        if path != self._path or position < self._position:
-            self._path, self._position, self._breaks = path, 0, 0
-        with open(path, "rb") as file:
-            file.seek(self._position)
-            while block := file.read(min(position - self._position, _BLOCK_BYTES)):
-                self._position += len(block)
-                self._breaks += block.count(b"\n")
-        return self._breaks + 1

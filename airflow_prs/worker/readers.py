@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from . import alike, row_filter, unpacking  # noqa: TID252 - this package has another name where it is at work
+from . import alike, bad_records, row_filter, unpacking  # noqa: TID252 - this package has another name where it is at work
 from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
-from .json_lines import JsonTable, LineError, LineNumbers  # noqa: TID252
+from .json_lines import JsonTable  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
+from .lines import LineError, LineNumbers, breaks_in  # noqa: TID252
 from .versions import find_change  # noqa: TID252
 
 OPEN_FILES = 4
@@ -142,6 +143,8 @@ class DelimitedPieces:
         dtypes = options.get("dtypes") or {}
         self._dtypes = {name: dtypes[str(name)] for name in self._columns or dtypes if str(name) in dtypes}
         self._headers: dict[str, list[str]] = {}
+        self._numbers = LineNumbers(breaks_in)
+        self._options = options
         self._arguments: dict[str, Any] = {
             "sep": options.get("separator", ","),
             "encoding": options.get("encoding", "utf-8"),
@@ -152,9 +155,46 @@ class DelimitedPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Read the records between two positions; a whole file may have a header."""
-        data = _read_whole(path) if begin is None else from_within(_read_bytes(path, begin, end))
+        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
-        return self.frame_of(data, names, has_header=begin is None and bool(self._header))
+        try:
+            return self.records_in(data, names, is_whole=begin is None)
+        except LineError as error:
+            raise _load_error(path, begin, error, self._numbers) from error
+
+    def records_in(self, data: bytes, names: list[Any] | None, *, is_whole: bool) -> Any:
+        """
+        Read records.
+
+        :param is_whole: whether it is the entire file, which may have a header.
+        :raises LineError: if one of them cannot be read.
+        """
+        has_header = is_whole and bool(self._header)
+        try:
+            return self.frame_of(data if is_whole else from_within(data), names, has_header=has_header)
+        except MemoryError:
+            raise
+        except Exception as error:  # pandas raises whatever its parsers find
+            text = bad_records.decode(data, self._arguments["encoding"], is_whole=is_whole)
+            problem = self._problem(text, names, has_header=has_header)
+            if problem is None:
+                raise
+            raise problem from error
+
+    def _problem(self, text: str, names: list[Any] | None, *, has_header: bool) -> LineError | None:
+        def read(part: str, dtypes: dict[Any, str]) -> Any:
+            reader = DelimitedPieces({**self._options, "encoding": "utf-8", "dtypes": dtypes})
+            return reader.frame_of(from_within(part.encode()), names, has_header=has_header)
+
+        dtypes = self._options.get("dtypes") or {}
+        found = bad_records.find(
+            text,
+            lambda part: read(part, dtypes),
+            separator=self._arguments["sep"],
+            comment=self._arguments["comment"],
+            has_header=has_header,
+        )
+        return None if found is None else bad_records.problem_of(*found, read, self._dtypes)
 
     def frame_of(self, data: bytes, names: list[Any] | None, *, has_header: bool) -> Any:
         """
@@ -253,8 +293,7 @@ class JsonLinesPieces:
         try:
             return self._make_frame(data, is_whole=begin is None)
         except LineError as error:
-            number = error.number if begin is None else self._numbers.at(path, begin) + error.number - 1
-            raise LoadError(f"{path}: line {number} {error.problem}") from None
+            raise _load_error(path, begin, error, self._numbers) from None
 
     def frame_of(self, data: bytes) -> Any:
         """Read lines from within a file."""
@@ -454,6 +493,11 @@ def _miscounted(pieces: list[list[Any]], rows: int, items: int) -> str:
         "same file differently. Let the environment have the versions of pandas and pyarrow that Airflow has; if it "
         "does, this is a fault of airflow_prs: please report it"
     )
+
+
+def _load_error(path: str, begin: int | None, error: LineError, numbers: LineNumbers) -> LoadError:
+    number = error.number if begin is None else numbers.at(path, begin) + error.number - 1
+    return LoadError(f"{path}: line {number} {error.problem}")
 
 
 def _place(path: str, begin: int | None, end: int | None, row_group: int | None) -> str:

@@ -337,10 +337,6 @@ def step_of_mltable(folder):
     TabularDataset.from_mltable(folder)
 
 
-def too_long(folder):
-    refuse(folder, b"a,b\n1,2,3\n4,5\n")
-
-
 REFUSED = {
     "zip": lambda folder: refuse(folder, b"PK\x03\x04...."),
     "a packed file that ends too early": lambda folder: refuse(folder, gzip.compress(b"n\n1\n")[:-9]),
@@ -360,7 +356,8 @@ REFUSED = {
     "a date that is not in ISO 8601, where the type is datetime64": lambda folder: refuse(
         folder, b"n\n31/01/2026\n", dtypes={"n": "datetime64[us]"}
     ),
-    "a record that is too long": too_long,
+    "a record that is too long": lambda folder: refuse(folder, b"a,b\n4,5\n1,2,3\n"),
+    "a first record of a mini-batch that is too long": lambda folder: refuse(folder, b"a,b\n1,2,3\n4,5\n"),
     "a value that a given type cannot hold": lambda folder: refuse(folder, b"n\nx\n", dtypes={"n": "int64"}),
     "a line that is no JSON": lambda folder: refuse(folder, b"{\n", suffix="jsonl"),
     "a line with half a character": lambda folder: refuse(folder, b'{"n": "\\ud83d"}\n', suffix="jsonl"),

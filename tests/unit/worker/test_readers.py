@@ -84,11 +84,13 @@ def test_floats_are_parsed_exactly(tmp_path):
     assert list(frame["value"]) == floats
 
 
-@pytest.mark.parametrize("rows", [b"a,1,x\n", b"a,1\nb,2,x\n", b'"a,1\n', b"\xff,1\n"])
-def test_a_broken_row_is_an_error_that_names_the_file(tmp_path, rows):
+@pytest.mark.parametrize(
+    ("rows", "line"), [(b"a,1,x\n", 1), (b"a,1\nb,2,x\n", 2), (b'a,1\n"a,1\n', 2), (b"a,1\n\xff,1\n", 2)]
+)
+def test_a_broken_row_is_an_error_that_names_the_file_and_the_line(tmp_path, rows, line):
     path = tmp_path / "broken.csv"
     path.write_bytes(rows)
-    with pytest.raises(LoadError, match=r"broken.csv \(bytes 0 to "):
+    with pytest.raises(LoadError, match=rf"broken.csv: line {line} (cannot be read: |is not in the encoding)"):
         delimited().load([[str(path), 0, len(rows), None]], 1)
 
 

@@ -1,0 +1,61 @@
+"""Lines of files, by their numbers: those of the entire file, whatever part of it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+class LineError(ValueError):
+    """
+    A line cannot be read.
+
+    :param number: of the line in the text that was to be read, from 1.
+    :param problem: the rest of a sentence that begins with the line.
+    """
+
+    def __init__(self, number: int, problem: str) -> None:
+        super().__init__(f"line {number} {problem}")
+        self.number = number
+        self.problem = problem
+
+
+def line_feeds_in(block: bytes, before: bytes = b"") -> int:  # noqa: ARG001 - as breaks_in has it
+    """Count the ends of lines where only LF is one."""
+    return block.count(b"\n")
+
+
+def breaks_in(block: bytes, before: bytes = b"") -> int:
+    """
+    Count the ends of lines: LF, CR LF or CR.
+
+    :param before: the last byte of the block before, as a CR may have counted there already.
+    """
+    return block.count(b"\n") + block.count(b"\r") - (before + block).count(b"\r\n")
+
+
+class LineNumbers:
+    """
+    Numbers of lines in files; what was counted last is not counted again, as mini-batches mostly follow in order.
+
+    :param count: counts the ends of lines in a block.
+    """
+
+    def __init__(self, count: Callable[[bytes, bytes], int] = line_feeds_in) -> None:
+        self._count = count
+        self._path = ""
+        self._position = self._breaks = 0
+
+    def at(self, path: str, position: int) -> int:
+        """Give the number of the line that begins at a byte, from 1."""
+        if path != self._path or position < self._position:
+            self._path, self._position, self._breaks = path, 0, 0
+        last = b""
+        with open(path, "rb") as file:
+            file.seek(self._position)
+            while block := file.read(min(position - self._position, _BLOCK_BYTES)):
+                self._position += len(block)
+                self._breaks += self._count(block, last)
+                last = block[-1:]
+        return self._breaks + 1
