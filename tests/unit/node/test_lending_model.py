@@ -6,6 +6,7 @@ import asyncio
 import random
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -99,6 +100,7 @@ class Model:
             done[index - shard.first] = True
         tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
         queue = WorkQueue(self.folder, shard, done=done, tries=tries, granted=granted)
+        wait([queue._ahead._made])
         board = StatusBoard(
             attempt.names.status, shard, COUNT, attempt.claim.node, done=inherited.done, failed=inherited.failed
         )

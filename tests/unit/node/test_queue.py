@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import wait
+
 import numpy as np
 import pytest
 
-from airflow_prs.node.queue import WorkQueue
+from airflow_prs.node.queue import READ_AHEAD, WorkQueue
 from airflow_prs.records import MiniBatch, Shard
 
 
@@ -27,7 +30,13 @@ def now():
 def make_queue(now, *, done=(), tries=None, granted=16):
     mask = np.zeros(SHARD.count, bool)
     mask[list(done)] = True
-    return WorkQueue(FakeFolder(), SHARD, done=mask, tries=tries or {}, granted=granted, clock=lambda: now[0])
+    queue = WorkQueue(FakeFolder(), SHARD, done=mask, tries=tries or {}, granted=granted, clock=lambda: now[0])
+    wait_until_read(queue)
+    return queue
+
+
+def wait_until_read(queue):
+    wait([queue._ahead._made])
 
 
 def take_all(queue):
@@ -106,3 +115,54 @@ def test_only_what_lies_together_and_was_never_tried_is_given_up(now):
     assert make_queue(now, tries={14: 1}).give_up() == (15, 16)
     assert make_queue(now, tries={15: 1}).give_up() == (0, 0)
     assert make_queue(now, done=(4, 5)).give_up() == (13, 14)
+
+
+class SlowFolder(FakeFolder):
+    """A manifest on storage that stands still at a mini-batch until it is told to go on."""
+
+    def __init__(self, stands_at, problem=None):
+        self.stands_at, self.problem = stands_at, problem
+        self.goes_on = threading.Event()
+
+    def read_mini_batches(self, first, end):
+        for mini_batch in super().read_mini_batches(first, end):
+            if mini_batch.index == self.stands_at:
+                self.goes_on.wait()
+                if self.problem:
+                    raise self.problem
+            yield mini_batch
+
+
+def make_long_queue(folder, now):
+    shard = Shard(number=0, first=0, count=3 * READ_AHEAD, items=1, size_bytes=1)
+    done = np.zeros(shard.count, bool)
+    return WorkQueue(folder, shard, done=done, tries={}, granted=shard.end, clock=lambda: now[0])
+
+
+@pytest.mark.parametrize("stands_at", [0, READ_AHEAD])
+def test_storage_that_stands_still_holds_up_nobody_who_takes(now, stands_at):
+    folder = SlowFolder(stands_at)
+    queue = make_long_queue(folder, now)
+    if stands_at:
+        wait_until_read(queue)
+    taken = take_all(queue)
+    assert [index for index, _ in taken] == list(range(stands_at))
+    assert (len(queue), queue.has_waited) == (3 * READ_AHEAD - stands_at, False)
+    assert queue.give_up() == (READ_AHEAD * 2 + (stands_at + 2) // 3, 3 * READ_AHEAD)
+    folder.goes_on.set()
+    while len(queue):
+        wait_until_read(queue)
+        assert queue.has_waited
+        taken += take_all(queue)
+        assert not queue.has_waited or len(queue)
+    assert taken == [(index, 1) for index in range(queue.end)]
+
+
+def test_a_manifest_that_cannot_be_read_is_an_error_for_whoever_takes(now):
+    folder = SlowFolder(0, OSError("stale file handle"))
+    queue = make_long_queue(folder, now)
+    assert queue.take(may_be_alone=True) is None
+    folder.goes_on.set()
+    wait_until_read(queue)
+    with pytest.raises(OSError, match="stale"):
+        queue.take(may_be_alone=True)
