@@ -12,10 +12,9 @@ from airflow_prs.plan.columns import Choose, Columns
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.frame_types import FrameTypes
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
+from airflow_prs.worker.arrow_files import ArrowFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     import numpy.typing as npt
 
@@ -62,11 +61,11 @@ def cut_arrow_files(
 
 def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
     """Return the rows of a file's record batches, and whether it is a stream; take note of its columns."""
-    with closing(_Opened(path)) as opened:
-        schema = opened.schema
+    with closing(ArrowFile(path)) as file:
+        schema = file.schema
         decisive = [number for number, field in enumerate(schema) if is_decisive(field.type)]
         counts, nulls = [], set()
-        for batch in opened.batches(decisive or [0]):
+        for batch in file.batches(decisive or [0]):
             counts.append(batch.num_rows)
             nulls |= {name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count}
     types.add(path, schema, sum(counts))
@@ -77,48 +76,13 @@ def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
         facts.has_nulls = facts.has_nulls or name in nulls
         if is_wide(field.type) and sum(counts):
             facts.unsure_sizes.append((path, None))
-    return counts, opened.is_stream
+    return counts, file.is_stream
 
 
 def _read(name: str, place: Place) -> Any:
     """Read a column of a file."""
     import pyarrow as pa
 
-    with closing(_Opened(place[0])) as opened:
-        number = opened.schema.names.index(name)
-        return pa.chunked_array(
-            [batch.column(0) for batch in opened.batches([number])], opened.schema.field(number).type
-        )
-
-
-class _Opened:
-    """
-    An Arrow file.
-
-    :ivar is_stream: whether it is in the streaming format.
-    :ivar schema: of its record batches.
-    """
-
-    def __init__(self, path: str) -> None:
-        import pyarrow as pa
-
-        self._file = pa.memory_map(path)
-        self.is_stream = self._file.read(6) != b"ARROW1"
-        self.schema = self._reader(None).schema
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
-
-    def batches(self, columns: list[int]) -> Iterator[Any]:
-        """Yield the record batches with some of the columns."""
-        import pyarrow as pa
-
-        reader = self._reader(pa.ipc.IpcReadOptions(included_fields=columns))
-        return iter(reader) if self.is_stream else map(reader.get_batch, range(reader.num_record_batches))
-
-    def _reader(self, options: Any) -> Any:
-        import pyarrow as pa
-
-        self._file.seek(0)
-        return (pa.ipc.open_stream if self.is_stream else pa.ipc.open_file)(self._file, options=options)
+    with closing(ArrowFile(place[0])) as file:
+        number = file.schema.names.index(name)
+        return pa.chunked_array([batch.column(0) for batch in file.batches([number])], file.schema.field(number).type)

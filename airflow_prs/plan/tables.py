@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.text_records import line_at, marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker import alike
+from airflow_prs.worker.arrow_files import ArrowFile
 from airflow_prs.worker.key_columns import KeyColumns
 from airflow_prs.worker.lines import LineError, breaks_in, line_feeds_in
 from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
@@ -205,13 +206,8 @@ def _open_parquet(path: str) -> Iterator[Iterator[Any]]:
 
 @contextmanager
 def _open_arrow(path: str) -> Iterator[Iterator[Any]]:
-    import pyarrow as pa
-
-    with pa.memory_map(path) as file:
-        is_stream = file.read(6) != b"ARROW1"
-        file.seek(0)
-        reader = (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file)
-        yield iter(reader) if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+    with closing(ArrowFile(path)) as file:
+        yield file.batches()
 
 
 def without_categories(schema: Any) -> Any:

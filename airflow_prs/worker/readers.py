@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import alike, bad_records, row_filter, unpacking  # noqa: TID252 - this package has another name where it is at work
+from .arrow_files import ArrowFile  # noqa: TID252
 from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
 from .json_lines import JsonTable  # noqa: TID252
 from .key_columns import KeyColumns  # noqa: TID252
@@ -391,34 +392,23 @@ class ParquetPieces:
 class ArrowPieces(ParquetPieces):
     """Reads rows of Arrow and Feather files: record batches are their row groups."""
 
-    def _make_open(self, path: str) -> Any:
-        import pyarrow as pa
-
-        return pa.memory_map(path)
+    def _make_open(self, path: str) -> ArrowFile:
+        return ArrowFile(path)
 
     def _names_in(self, file: Any) -> list[str]:
-        return list(self._reader(file).schema.names)
+        return list(file.schema.names)
 
     def _read(self, file: Any, row_group: int | None, columns: list[str]) -> Any:
         import pyarrow as pa
 
         names = self._names_in(file)
-        options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
-        reader = self._reader(file, options)
+        reader = file.reader([names.index(name) for name in columns])
         whole = reader.read_all() if row_group is None else pa.Table.from_batches([reader.get_batch(row_group)])
         return whole.select(columns)
 
     def _rows_before(self, file: Any, row_group: int | None) -> int:
-        reader = self._reader(file)
+        reader = file.reader()
         return sum(reader.get_batch(number).num_rows for number in range(row_group or 0))
-
-    def _reader(self, file: Any, options: Any = None) -> Any:
-        import pyarrow as pa
-
-        file.seek(0)
-        is_stream = file.read(6) != b"ARROW1"
-        file.seek(0)
-        return (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(file, options=options)
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], _Read]] = {
