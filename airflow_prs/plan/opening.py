@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -12,12 +10,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from airflow_prs.errors import InputError
+from airflow_prs.worker.unpacking import unpacked
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_GZIP, _BZIP2, _XZ, _ZSTD, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +54,10 @@ def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(Path(path).open("rb"))
-            begin = file.read(16)
-            file.seek(0)
-            unpacked = _unpack(path, file, begin, stack)
+            plain = _unpack(path, file, stack)
             again = partial(open_text, path, encoding, characters)
-            text, encoding_read, position = _decoded(path, unpacked or file, encoding, characters)
-            yield OpenText(text, encoding_read, None if unpacked else position, path, again)
+            text, encoding_read, position = _decoded(path, plain, encoding, characters)
+            yield OpenText(text, encoding_read, position if plain is file else None, path, again)
         except UnicodeError as error:
             raise InputError(f"{path!r} cannot be read (encoding {encoding!r}): {error}") from error
         except (EOFError, lzma.LZMAError, zlib.error) as error:
@@ -102,20 +99,11 @@ def _all_pairs() -> bytes:
     return bytes(pairs) + b"\n".join(bytes([0x8F, second, third]) for second in euc for third in euc)
 
 
-def _unpack(path: str, file: IO[bytes], begin: bytes, stack: ExitStack) -> IO[bytes] | None:
-    if begin.startswith(_GZIP):
-        return cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=file)))
-    if begin.startswith(_BZIP2):
-        return stack.enter_context(bz2.BZ2File(file))
-    if begin.startswith(_XZ):
-        return stack.enter_context(lzma.LZMAFile(file))
-    if begin.startswith(_ZSTD):
-        import pyarrow as pa
-
-        return cast("IO[bytes]", stack.enter_context(pa.CompressedInputStream(file, "zstd")))
-    if begin.startswith(_ZIP):
+def _unpack(path: str, file: BinaryIO, stack: ExitStack) -> IO[bytes]:
+    if file.read(len(_ZIP)) == _ZIP:
         raise InputError(f"{path!r} is compressed with zip, which is not supported: use gzip, bzip2, xz or zstd.")
-    return None
+    file.seek(0)
+    return cast("IO[bytes]", stack.enter_context(unpacked(file)))
 
 
 def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tuple[IO[bytes], str, int | None]:
