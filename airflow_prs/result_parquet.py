@@ -48,11 +48,8 @@ def _widened(table: Any, schema: Any) -> Any:
 
     from airflow_prs.worker import widening
 
-    columns = [
-        pa.chunked_array([widening.cast(chunk, field.type) for chunk in column.chunks], field.type)
-        for column, field in zip(table.columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    pairs = zip(table.columns, schema, strict=True)
+    return pa.Table.from_arrays([widening.cast_column(column, field.type) for column, field in pairs], schema=schema)
 
 
 def _tables(committed: Committed) -> Iterator[Any]:

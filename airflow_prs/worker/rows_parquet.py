@@ -111,7 +111,7 @@ def _cast_column(column: Any, field: Any) -> Any:
     :raises BadResultError: if that would lose something.
     """
     try:
-        return pa.chunked_array([widening.cast(chunk, field.type) for chunk in column.chunks], field.type)
+        return widening.cast_column(column, field.type)
     except (pa.ArrowException, widening.LossError):
         raise rows.BadResultError(
             f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast to "

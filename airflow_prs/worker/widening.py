@@ -99,6 +99,11 @@ def cast(array: Any, kind: Any) -> Any:
     return found
 
 
+def cast_column(column: Any, kind: Any) -> Any:
+    """Put a column into another type; see cast()."""
+    return pa.chunked_array([cast(chunk, kind) for chunk in column.chunks], kind)
+
+
 def _cast_struct(array: Any, kind: Any) -> Any:
     names = [field.name for field in _fields(array.type)]
     fields = _fields(kind)
