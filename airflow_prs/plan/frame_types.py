@@ -13,10 +13,7 @@ from airflow_prs.plan.categories import Categories
 from airflow_prs.plan.column_facts import ColumnFacts, Place, is_decisive, is_wide
 from airflow_prs.plan.columns import require_same
 from airflow_prs.plan.common_types import common_type, is_float
-from airflow_prs.worker.alike import family_of, type_without_view, with_categories
-
-PANDAS = b"pandas"
-"""Under this name pandas notes in a file what it knows of the columns, its index among them."""
+from airflow_prs.worker.alike import PANDAS, family_of, notes_of_pandas, type_without_view, with_categories
 
 
 @dataclass(slots=True)
@@ -68,7 +65,7 @@ class FrameTypes:
             and schema.equals(self._same[0], check_metadata=True)
         ):
             return
-        known = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
+        known = notes_of_pandas(schema)
         entries = {entry.get("field_name", entry["name"]): entry for entry in known.get("columns", ())}
         fields, index, is_counted = _fields_of(schema, known, entries, rows)
         self._same = None if is_counted else (schema, rows)
@@ -233,7 +230,7 @@ def types_with_nulls(kind: Any, facts: ColumnFacts) -> tuple[str | None, str | N
 
 def note_extensions(schema: Any, extensions: Mapping[str, str]) -> Any:
     """Let pandas make types of its own of columns."""
-    noted = json.loads((schema.metadata or {}).get(PANDAS, b'{"index_columns": [], "column_indexes": []}'))
+    noted = {"index_columns": [], "column_indexes": [], **notes_of_pandas(schema)}
     others = [entry for entry in noted.get("columns", ()) if entry.get("field_name") not in extensions]
     told = [
         {"name": name, "field_name": name, "pandas_type": "int64", "numpy_type": extension, "metadata": None}

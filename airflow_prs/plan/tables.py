@@ -12,7 +12,6 @@ from typing import Any
 from airflow_prs.datasets import TabularDataset
 from airflow_prs.errors import InputError
 from airflow_prs.plan import json_lines
-from airflow_prs.plan.frame_types import PANDAS
 from airflow_prs.plan.opening import OpenText, open_text
 from airflow_prs.plan.text_records import line_at, marks_of, whole_lines, whole_records
 from airflow_prs.records import InputKind, InputSpec
@@ -218,13 +217,13 @@ def without_categories(schema: Any) -> Any:
     """
     import pyarrow as pa
 
-    known = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
+    known = alike.notes_of_pandas(schema)
     decoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
     fields = [
         field.with_type(field.type.value_type).remove_metadata() if field.name in decoded else field for field in schema
     ]
     columns = [column for column in known.get("columns", ()) if column["field_name"] not in decoded]
-    return pa.schema(fields, {PANDAS: json.dumps({**known, "columns": columns}).encode()} if known else None)
+    return pa.schema(fields, {alike.PANDAS: json.dumps({**known, "columns": columns}).encode()} if known else None)
 
 
 def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
@@ -236,15 +235,10 @@ def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
     frame = key_columns.add(pd.DataFrame(index=range(rows)), [path], [rows])
     for name, column in frame.items():
         table = table.append_column(name, pa.Array.from_pandas(column))
-    if PANDAS in (table.schema.metadata or {}):
+    if known := alike.notes_of_pandas(table.schema):
         # Beside names of keys, which are text, other names are text, too.
-        known = {**json.loads(table.schema.metadata[PANDAS]), "column_indexes": []}
-        table = table.replace_schema_metadata({PANDAS: json.dumps(known).encode()})
+        table = table.replace_schema_metadata({alike.PANDAS: json.dumps({**known, "column_indexes": []}).encode()})
     if key_columns.order is None:
         return table
-    index = [name for name in _unnamed_index(table.schema) if name not in key_columns.order]
+    index = [name for name in known.get("index_columns", ()) if name not in key_columns.order]
     return table.select([*key_columns.order, *index])
-
-
-def _unnamed_index(schema: Any) -> list[str]:
-    return list(json.loads((schema.metadata or {}).get(PANDAS, b"{}")).get("index_columns", ()))

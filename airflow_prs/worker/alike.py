@@ -10,6 +10,9 @@ _VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
 """What stands for types with which few functions of Arrow can work."""
 
 
+PANDAS = b"pandas"
+"""Under this name pandas notes in a schema what it knows of the columns, its index among them."""
+
 _CATEGORIES = b"airflow_prs.categories"
 
 
@@ -18,6 +21,12 @@ def read_schema(encoded: str) -> Any:
     import pyarrow as pa
 
     return pa.ipc.read_schema(pa.py_buffer(b64decode(encoded)))
+
+
+def notes_of_pandas(schema: Any) -> dict[str, Any]:
+    """Read what pandas has noted in a schema; empty: nothing."""
+    notes: dict[str, Any] = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
+    return notes
 
 
 def with_floats(schema: Any, dtypes: dict[str, str]) -> Any:
@@ -63,7 +72,7 @@ def with_counted_index(table: Any, name: str, offset: int) -> Any:
     """
     import numpy as np
 
-    for index in json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", ()):
+    for index in notes_of_pandas(table.schema).get("index_columns", ()):
         if isinstance(index, dict) and index["name"] is not None and str(index["name"]) == name:
             first = index["start"] + offset * index["step"]
             values = np.arange(len(table), dtype=np.int64) * index["step"] + first
