@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_prs.plan.whole_numbers import is_exact_float
+from airflow_prs.worker.dtypes import are_exact_as_floats
 
 Place = tuple[str, int | None]
 """A file, and a row group in it; None: the entire file."""
@@ -34,8 +34,7 @@ class ColumnFacts:
         """Take note of how large the whole numbers of a part are."""
         import pyarrow.compute as pc
 
-        found = pc.min_max(column)
-        self.is_beyond = self.is_beyond or not are_exact(found["min"].as_py(), found["max"].as_py())
+        self.is_beyond = self.is_beyond or not are_exact_as_floats(*pc.min_max(column).as_py().values())
 
     def settle(
         self, read: Callable[[Place], Any], look: Callable[[str], None], *, is_wide: bool, meets_floats: bool
@@ -66,11 +65,6 @@ class ColumnFacts:
                     break
                 if place not in done:
                     self.note_values(read(place))
-
-
-def are_exact(low: int | None, high: int | None) -> bool:
-    """Tell whether floats hold all whole numbers between two; None: there are none."""
-    return low is None or high is None or (is_exact_float(low) and is_exact_float(high))
 
 
 def is_decisive(kind: Any) -> bool:

@@ -14,8 +14,8 @@ from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.opening import open_text
 from airflow_prs.plan.record_cutting import RecordCutter
 from airflow_prs.plan.text_records import add_pieces, whole_lines
-from airflow_prs.plan.whole_numbers import type_with_missing
 from airflow_prs.sizes import MAX_RECORD_SIZE
+from airflow_prs.worker.dtypes import are_exact_as_floats
 from airflow_prs.worker.json_lines import JsonTable, is_blank, read_object
 
 MARKS = "\n"
@@ -143,11 +143,24 @@ def _dtype_of(values: Sequence[Any]) -> str:
 
     whole = [value for value in values if type(value) is int]
     if whole and len(whole) < len(values) == len(whole) + sum(map(_is_missing, values)):
-        kind = type_with_missing(min(whole), max(whole))
+        kind = _type_with_missing(min(whole), max(whole))
         if kind is not None:
             return kind
     records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
     return str(pd.DataFrame([*records, records[0]])["column"].dtype)
+
+
+def _type_with_missing(lowest: int, highest: int) -> str | None:
+    """
+    Return the type of a column of whole numbers of which some are missing; None: none holds them.
+
+    pandas makes floats of them; that is kept where it rounds no number.
+    """
+    if are_exact_as_floats(lowest, highest):
+        return "float64"
+    if lowest >= -(2**63) and highest < 2**63:
+        return "Int64"
+    return "UInt64" if lowest >= 0 and highest < 2**64 else None
 
 
 def _is_missing(value: Any) -> bool:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import InputError
-from airflow_prs.plan.column_facts import are_exact
+from airflow_prs.plan.column_facts import ColumnFacts
+from airflow_prs.plan.frame_types import types_with_nulls
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,20 +131,17 @@ def _no_key(key: str, arrow_type: Any) -> InputError:
 def pandas_type_of(kind: str, arrow_type: Any, values: Sequence[Any]) -> str:
     """Say what pandas makes of a key column."""
     import numpy as np
-    from pyarrow import types
+    import pyarrow as pa
 
     if kind == "moment":
         zone = f", {arrow_type.tz}" if arrow_type.tz else ""
         return f"datetime64[{arrow_type.unit}{zone}]"
-    if kind == "whole" and None in values:
-        numbers = [value for value in values if value is not None]
-        if are_exact(min(numbers, default=None), max(numbers, default=None)):
-            return "float64"
-        return "Int64" if types.is_signed_integer(arrow_type) else "UInt64"
-    if kind == "bool" and None in values:
-        return "object"
     if kind in {"whole", "float", "bool"}:
-        return str(np.dtype(arrow_type.to_pandas_dtype()))
+        facts = ColumnFacts(has_nulls=None in values)
+        if kind == "whole":
+            facts.note_values(pa.array(values, arrow_type))
+        dtype, extension = types_with_nulls(arrow_type, facts)
+        return dtype or extension or str(np.dtype(arrow_type.to_pandas_dtype()))
     return "str" if kind == "text" else "object"
 
 

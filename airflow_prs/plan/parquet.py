@@ -9,13 +9,14 @@ from typing import Any
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.errors import InputError
-from airflow_prs.plan.column_facts import ColumnFacts, Place, are_exact, is_wide
+from airflow_prs.plan.column_facts import ColumnFacts, Place, is_wide
 from airflow_prs.plan.columns import Choose, Columns
 from airflow_prs.plan.cutting import TableCut
 from airflow_prs.plan.frame_types import FrameTypes
 from airflow_prs.plan.row_groups import RowGroup, add_row_groups
 from airflow_prs.row_filters import filter_to_plain
 from airflow_prs.worker.alike import without_views
+from airflow_prs.worker.dtypes import are_exact_as_floats
 from airflow_prs.worker.row_filter import columns_of, expression_of, is_beside_statistics, superset_of
 
 Filter = Sequence[Any]
@@ -150,7 +151,7 @@ def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire:
     :param is_entire: whether all rows of the row group are wanted.
     """
     is_known = statistics is not None and statistics.has_min_max
-    if is_known and are_exact(statistics.min, statistics.max):
+    if is_known and are_exact_as_floats(statistics.min, statistics.max):
         return
     if is_known and is_entire:
         facts.is_beyond = True

@@ -8,8 +8,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.plan.confirming import MISSING_WORDS, Confirmed, Kind
-from airflow_prs.plan.whole_numbers import is_exact_float
-from airflow_prs.worker.dtypes import MISSING_OR_BOOL, WHOLE_OBJECTS
+from airflow_prs.worker.dtypes import MISSING_OR_BOOL, WHOLE_OBJECTS, are_exact_as_floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +136,7 @@ def _whole(number: int) -> Seen:
         size = Seen.UNSIGNED
     elif number < -(2**63):
         size = Seen.HUGE_NEGATIVE
-    elif not is_exact_float(number):
+    elif not are_exact_as_floats(number, number):
         size |= Seen.WIDE
     return size | Seen.NEGATIVE if number < 0 else size
 

@@ -6,6 +6,8 @@ import json
 from base64 import b64decode
 from typing import Any
 
+from .dtypes import are_exact_as_floats  # noqa: TID252 - this package has another name where it is at work
+
 _VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
 """What stands for types with which few functions of Arrow can work."""
 
@@ -139,7 +141,6 @@ def are_rounded_inside(column: Any) -> bool:
 
 
 _NESTED = ("list", "is_struct", "is_map")
-_EXACT = 2**53
 
 
 def _are_rounded(array: Any) -> bool:
@@ -147,8 +148,7 @@ def _are_rounded(array: Any) -> bool:
     from pyarrow import types
 
     if types.is_int64(array.type) or types.is_uint64(array.type):
-        found: dict[str, Any] = pc.min_max(array).as_py() if array.null_count else {"min": None}
-        return found["min"] is not None and (found["min"] < -_EXACT or found["max"] > _EXACT)
+        return bool(array.null_count) and not are_exact_as_floats(*pc.min_max(array).as_py().values())
     if family_of(array.type) not in _NESTED:
         return False
     if types.is_map(array.type):
