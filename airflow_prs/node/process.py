@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 from airflow_prs.node.memory import MemoryWitness
 from airflow_prs.node.output import LogFile, LogWriter, OutputPump, TaskLog
 from airflow_prs.run_folder.columns import encode_value
-from airflow_prs.worker.channel import DONE, DONE_MARK, Done
+from airflow_prs.worker.channel import DONE, DONE_MARK, Done, decode_body, take_bodies, with_length
 
 Message = dict[str, Any] | Done
 """What a worker process says."""
@@ -28,7 +27,6 @@ _WORDS = frozenset({"status", "stage"})
 """Fields whose text is the protocol's own; any other text may hold a secret."""
 
 _RUNTIME = Path(__file__).parent.parent / "worker"
-_LENGTH = struct.Struct(">I")
 _DRAIN_S = 5.0
 _NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG}
 """What a path has that is no program of this machine; others, such as too little memory, may pass."""
@@ -72,28 +70,17 @@ class _Frames(asyncio.Protocol):
         self._buffer = bytearray()
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer
-        buffer += data
-        messages: list[Message] = []
-        start = 0
-        while len(buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            end = start + _LENGTH.size + length
-            if len(buffer) < end:
-                break
-            messages.append(self._decode(buffer, start, end))
-            start = end
-        del buffer[:start]
-        if messages:
+        self._buffer += data
+        if messages := list(map(self._decode, take_bodies(self._buffer))):
             self._on_messages(messages)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed.set()
 
-    def _decode(self, buffer: bytearray, start: int, end: int) -> Message:
-        if buffer[start + _LENGTH.size] == DONE_MARK:
-            return Done._make(DONE.unpack_from(buffer, start)[2:])
-        message: dict[str, Any] = _masked(json.loads(buffer[start + _LENGTH.size : end]), self._redact)
+    def _decode(self, body: bytearray) -> Message:
+        if body[0] == DONE_MARK:
+            return Done._make(DONE.unpack(body)[1:])
+        message: dict[str, Any] = _masked(decode_body(body), self._redact)
         return message
 
 
@@ -201,8 +188,7 @@ class WorkerProcess:
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
-        encoded = [_encode(message).encode() for message in messages]
-        self._sender.write(b"".join(_LENGTH.pack(len(data)) + data for data in encoded))
+        self._sender.write(b"".join(with_length(_encode(message).encode()) for message in messages))
 
     def rest(self, seconds: float) -> None:
         """Let answers gather in the channel for a while: who reads each at once is woken up for each."""

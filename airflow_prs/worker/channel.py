@@ -21,10 +21,9 @@ HEADER_BYTES = 4
 READ_BYTES = 1 << 16
 
 DONE_MARK = 0
-DONE = struct.Struct(">IBqqqqIdddd")
-"""Length of what follows, mark, and the fields of Done."""
+DONE = struct.Struct(">BqqqqIdddd")
+"""Mark, and the fields of Done."""
 
-_DONE_BYTES = DONE.size - HEADER_BYTES
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -85,15 +84,7 @@ class Channel:
 
     def receive_whole(self) -> list[dict[str, Any]]:
         """Take the frames that have come whole, without waiting."""
-        frames = []
-        received = self._received
-        while len(received) >= HEADER_BYTES:
-            size = HEADER_BYTES + int.from_bytes(received[:HEADER_BYTES], "big")
-            if len(received) < size:
-                break
-            frames.append(decode_body(received[HEADER_BYTES:size]))
-            del received[:size]
-        return frames
+        return list(map(decode_body, take_bodies(self._received)))
 
     def read(self) -> bool:
         """Take in what has come, waiting for something; False when the other end is closed."""
@@ -129,18 +120,36 @@ class Channel:
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
-    """Put a message behind its length."""
+    """Make a frame of a message."""
     done = message.get("done")
-    if done is not None:
-        return DONE.pack(_DONE_BYTES, DONE_MARK, *done)
-    body = _encode(message).encode("ascii")
+    body = _encode(message).encode("ascii") if done is None else DONE.pack(DONE_MARK, *done)
+    return with_length(body)
+
+
+def with_length(body: bytes) -> bytes:
+    """Put a frame behind its length."""
     return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+def take_bodies(received: bytearray) -> list[bytearray]:
+    """Take the frames that have come whole, without their lengths, out of what was received."""
+    bodies = []
+    start = 0
+    while len(received) - start >= HEADER_BYTES:
+        begin = start + HEADER_BYTES
+        end = begin + int.from_bytes(received[start:begin], "big")
+        if len(received) < end:
+            break
+        bodies.append(received[begin:end])
+        start = end
+    del received[:start]
+    return bodies
 
 
 def decode_body(body: bytes | bytearray) -> dict[str, Any]:
     """Read a frame without its length."""
     if body[0] == DONE_MARK:
-        return {"done": list(DONE.unpack(bytes(HEADER_BYTES) + body)[2:])}
+        return {"done": list(DONE.unpack(body)[1:])}
     message: dict[str, Any] = json.loads(body)
     return message
 
