@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
+try:
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -14,27 +12,16 @@ if TYPE_CHECKING:
         AirflowTaskTimeout,
         TaskDeferralError,
     )
-else:
-    try:
-        from airflow.sdk.exceptions import (
-            AirflowException,
-            AirflowFailException,
-            AirflowRescheduleException,
-            AirflowSensorTimeout,
-            AirflowSkipException,
-            AirflowTaskTimeout,
-            TaskDeferralError,
-        )
-    except ImportError:  # Airflow 3.1
-        from airflow.exceptions import (
-            AirflowException,
-            AirflowFailException,
-            AirflowRescheduleException,
-            AirflowSensorTimeout,
-            AirflowSkipException,
-            AirflowTaskTimeout,
-            TaskDeferralError,
-        )
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import (  # type: ignore[attr-defined, no-redef]
+        AirflowException,
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferralError,
+    )
 
 __all__ = [
     "AirflowException",
