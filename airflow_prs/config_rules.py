@@ -81,7 +81,7 @@ def promotion(name: str, parameter: PipelineParameter) -> Promotion:
 
 
 def find_conflicts(values: Mapping[str, Any]) -> Iterator[str]:
-    """Find what parameters have against each other, whether or not each is right by itself."""
+    """Yield the conflicts between parameters, whether or not each is valid alone."""
     size, keys = _default(values.get("mini_batch_size")), _default(values.get("partition_keys"))
     if size is not None and keys is not None:
         yield f"mini_batch_size is {shown(size)} and partition_keys is {shown(keys)}; allowed: one of the two"

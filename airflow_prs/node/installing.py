@@ -199,6 +199,6 @@ def _written(output: IO[bytes]) -> str:
 
 
 def _tail(output: bytes) -> str:
-    """Leave away what comes too early, in entire lines: half a secret would not be known for one."""
+    """Return the end of an output, in entire lines, since half a secret would not be masked."""
     text = output.decode(errors="replace").strip()
     return text if len(text) <= _LONGEST_OUTPUT else text[-_LONGEST_OUTPUT:].partition("\n")[2]

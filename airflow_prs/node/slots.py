@@ -67,7 +67,7 @@ class _Life:
     start_failure: StartFailure | None = None
 
     def forgive(self, seconds: float, now: float) -> None:
-        """Let the clocks stand still for a time that has just passed."""
+        """Leave a time that has just passed out of all that is measured against a limit."""
         self.began = min(now, self.began + seconds)
         self.leaving_since = min(now, self.leaving_since + seconds)
         if 0 < self.ending_since < math.inf:

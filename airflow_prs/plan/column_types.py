@@ -28,7 +28,7 @@ from airflow_prs.plan.seen import Seen, bits_of, is_text, kind_of, may_be_whole,
 
 _MOST_THREADS = 4
 _TRIES_IN_VAIN = 3
-"""How often more than not Arrow may fail to confirm what pandas then finds unchanged."""
+"""Stop asking Arrow about a column once its misses exceed its hits by this many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def require_types(name: str, dtypes: Mapping[str, str], read: Callable[[str, str
 
 
 def _problem_with(dtype: str, read: Callable[[str, str], object]) -> str | None:
-    """Return what pandas has against a type, unless it reads one of some values as that."""
+    """Return why pandas reads no sample value as a type; None: it reads at least one."""
     problems = [_problem_with_value(value, dtype, read) for value in _VALUES]
     return None if None in problems else problems[0]
 

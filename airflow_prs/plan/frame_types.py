@@ -284,7 +284,7 @@ def _extension_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def _common_extension(column: _Column, kind: Any, extension: str | None, common: Any) -> str | None:
-    """Keep what one file says, if no other file says another thing, and its type has become that of all."""
+    """Return the one type of pandas that is noted where Arrow's type is the common one; "": there are several."""
     said = {said for said, own in ((column.extension, column.kind), (extension, kind)) if said and own.equals(common)}
     if column.extension == "" or len(said) > 1:
         return ""

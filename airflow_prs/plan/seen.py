@@ -55,7 +55,7 @@ def kind_of(seen: Seen) -> Kind | None:
 
 
 def bits_of(found: Confirmed, kind: Kind) -> Seen:
-    """Say it as if pandas had read the column."""
+    """Return what pandas would have seen in a column that Arrow has confirmed."""
     missing = Seen.MISSING if found.has_missing else Seen.NOTHING
     if found.is_empty:
         return missing
