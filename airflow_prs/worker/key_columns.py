@@ -99,4 +99,4 @@ def _text_column(values: list[Any], lengths: list[int]) -> Any:
     import pandas as pd
 
     texts = np.array(values, object).repeat(lengths)
-    return pd.Series(texts, dtype=text_type())
+    return pd.Series(texts, dtype=text_type()).array  # a Series would be aligned with the index of the rows
