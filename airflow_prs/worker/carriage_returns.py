@@ -23,9 +23,9 @@ def _may_be_in_column(column: Any) -> bool:
     dtype = column.dtype
     if hasattr(dtype, "categories"):
         return _may_be_among(dtype.categories)
-    if hasattr(dtype, "storage"):  # text
+    if type(dtype).__name__ == "StringDtype":
         return bool(column.str.contains("\r", regex=False).any())
-    return getattr(dtype, "kind", "O") == "O" and _may_be_among(column.to_numpy(dtype=object))
+    return getattr(dtype, "kind", "O") in "OU" and _may_be_among(column.to_numpy(dtype=object))
 
 
 def _may_be_among(values: Iterable[Any]) -> bool:

@@ -89,8 +89,15 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # of numpy, or a Series
-        return value.astype(str).tolist() if value.dtype.kind == "M" else value.tolist()
+        return _texts_of_moments(value) if value.dtype.kind == "M" else value.tolist()
     raise TypeError(f"JSON has nothing for the type {type(value).__name__}")
+
+
+def _texts_of_moments(value: Any) -> Any:
+    import numpy as np
+
+    texts: Any = np.where(value != value, None, value.astype(str))  # noqa: PLR0124 - NaT alone is not itself
+    return texts.tolist()
 
 
 _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode

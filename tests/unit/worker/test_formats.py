@@ -59,6 +59,11 @@ def test_dicts_are_rows_of_csv(written, header):
     assert header() == "a,b\n"
 
 
+def test_whole_numbers_in_dicts_are_not_rounded_in_csv(written):
+    rows = [{"id": 2**60 + 1, "f": 0.5}, {"id": None, "f": 2**53 + 1}, {"id": 1, "f": None}]
+    assert written(rows, "csv") == "1152921504606846977,0.5\n,9007199254740993\n1,\n"
+
+
 def test_elements_that_are_no_rows_of_csv_are_refused(written):
     with pytest.raises(BadResultError, match=r"element 1 of what run.. returned is of type str; for append_row_format"):
         written([{"a": 1}, "b"], "csv")
@@ -97,6 +102,8 @@ def test_without_a_header_columns_of_text_may_differ(written, tmp_path):
         (dt.date(2024, 2, 29), '"2024-02-29"'),
         (pd.Timestamp("2024-02-29 12:00", tz="UTC"), '"2024-02-29T12:00:00+00:00"'),
         (pd.NaT, "null"),
+        (np.datetime64("NaT"), "null"),
+        ({"t": np.array(["2026-01-31", "NaT"], "datetime64[D]")}, '{"t":["2026-01-31",null]}'),
         (os.fsdecode(b"caf\xe9"), '"caf\\udce9"'),
         (float("nan"), "null"),
         (

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,3 +130,20 @@ def test_the_name_of_a_column_with_a_carriage_return_is_quoted(tmp_path):
     writer = make_writer({"format": "csv", "to_csv": None, "layout": str(tmp_path / "layout")})
     writer(pd.DataFrame({"a\rb": [np.float32(0.5)], "c": ["x\ry"]}), lambda data: None)
     assert json.loads(Layout(str(tmp_path / "layout")).newest())["header"] == '"a\rb",c\n'
+
+
+@pytest.mark.parametrize("sep", [",", " "])
+def test_columns_of_arrows_types_are_written(sep):
+    moment = dt.datetime.fromisoformat("2026-01-31")
+    columns = {
+        "n": pd.array([1, None], "int64[pyarrow]"),
+        "t": pd.array(["a\rb", None], pd.ArrowDtype(pa.string())),
+        "d": pd.array([moment.date(), None], pd.ArrowDtype(pa.date32())),
+        "m": pd.array([moment, None], pd.ArrowDtype(pa.timestamp("us"))),
+    }
+    text = text_of(pd.DataFrame(columns), sep)
+    moments = '"2026-01-31 00:00:00.000000"' if sep == " " else "2026-01-31 00:00:00.000000"
+    assert text == f"{sep.join(['1', QUOTED, '2026-01-31', moments])}\n{sep * 3}\n"
+
+
+QUOTED = '"a\rb"'
