@@ -17,6 +17,7 @@ from airflow_prs.plan.text_records import line_at, marks_of, whole_lines, whole_
 from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker import alike
 from airflow_prs.worker.arrow_files import ArrowFile
+from airflow_prs.worker.columns import say_what_is_too_large
 from airflow_prs.worker.key_columns import KeyColumns
 from airflow_prs.worker.lines import LineError, breaks_in, line_feeds_in
 from airflow_prs.worker.readers import DelimitedPieces, JsonLinesPieces
@@ -46,7 +47,8 @@ def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) 
                 table = pa.Table.from_pandas(whole, preserve_index=False)
                 yield cast(table, without_categories(table.schema), path)
             except (pa.ArrowException, TypeError, OverflowError) as error:
-                raise _without_type(path, error) from error
+                more = say_what_is_too_large(whole) if isinstance(error, OverflowError) else ""
+                raise _without_type(path, f"{error}{more}.") from error
 
 
 def unify(schemas: Iterable[Any], name: str) -> Any:
@@ -91,7 +93,7 @@ def _cast_column(column: Any, kind: Any) -> Any:
     return column.cast(kind)
 
 
-def _without_type(place: str, error: Exception) -> InputError:
+def _without_type(place: str, error: Exception | str) -> InputError:
     return InputError(
         f"{place!r} cannot be partitioned, as one of its columns has values without a type in common: {error} "
         "Give the column a type with dtypes, or leave it out with columns."

@@ -22,7 +22,17 @@ def frame_of(elements: Any, wanted_by: str) -> Any:
         return elements
     import pandas as pd
 
-    return pd.DataFrame(records_of(elements, wanted_by))
+    return pd.DataFrame({name: _exact(values) for name, values in records_of(elements, wanted_by).items()})
+
+
+def _exact(values: list[Any]) -> Any:
+    """Give values as a column; as objects where pandas would round whole numbers."""
+    import pandas as pd
+
+    column = pd.Series(values)
+    pairs = zip(values, column)  # noqa: B905 - Python 3.9 has no strict
+    is_rounded = column.dtype.kind == "f" and any(isinstance(value, int) and value != made for value, made in pairs)
+    return pd.Series(values, dtype=object) if is_rounded else column
 
 
 def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
@@ -40,6 +50,15 @@ def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
             )
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
+
+
+def say_what_is_too_large(frame: Any) -> str:
+    """Name a whole number for which Arrow finds no type by itself, and its column, as the end of an error."""
+    for name, column in ((name, frame.iloc[:, place]) for place, name in enumerate(frame.columns)):
+        for value in column if column.dtype == object else ():
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                return f"; column {name!r} holds {value}, which needs a type such as 'UInt64' or 'str'"
+    return ""
 
 
 def names_of(frame: Any) -> list[str]:

@@ -79,10 +79,11 @@ def _table_of(elements: Any) -> Any:
         else:
             table = _table_of_records(columns.records_of(elements, WANTED_BY))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        more = columns.say_what_is_too_large(elements) if isinstance(error, OverflowError) else ""
         raise rows.BadResultError(
-            f"run() returned rows that Arrow cannot hold: {'; '.join(map(str, error.args))}"
+            f"run() returned rows that Arrow cannot hold: {'; '.join(map(str, error.args))}{more}"
         ) from None
-    plain = [_plain(table.column(place)) for place in range(table.num_columns)]
+    plain = [_plain(table.column(place), name) for place, name in enumerate(table.column_names)]
     return pa.Table.from_arrays(plain, names=table.column_names)
 
 
@@ -96,9 +97,14 @@ def _table_of_records(records: dict[str, list[Any]]) -> Any:
     return pa.Table.from_arrays(arrays, names=[str(name) for name in records])
 
 
-def _plain(column: Any) -> Any:
+def _plain(column: Any, name: str) -> Any:
     if pa.types.is_dictionary(column.type):
         return column.cast(column.type.value_type)
+    if getattr(column.type, "extension_name", None) == "pandas.period":
+        raise rows.BadResultError(
+            f"column {name!r} of what run() returned holds periods, of which a Parquet file would keep mere numbers; "
+            "use astype(str), or dt.to_timestamp()"
+        )
     if isinstance(column.type, pa.BaseExtensionType):
         return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     return column

@@ -261,6 +261,16 @@ def test_objects_and_lists_in_json_lines_go_along(plan, tmp_path):
     assert list(planned[1][1]["o"][0]["b"]) == [2]
 
 
+@pytest.mark.parametrize("key", ["k", "n"])
+def test_a_whole_number_without_a_type_is_named_with_its_column(tmp_path, key):
+    (tmp_path / "1.jsonl").write_text(f'{{"k": 1, "n": {2**64}}}\n{{"k": 2, "n": null}}\n')
+    dataset = TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")).partition_by([key])
+    with pytest.raises(
+        InputError, match=rf"1\.jsonl' cannot be partitioned.*column 'n' holds {2**64}, which needs a type"
+    ):
+        table_plan(tmp_path, dataset)
+
+
 def test_the_rows_of_a_query_can_be_partitioned(tmp_path):
     query = TabularDataset.from_sql_query("SELECT", "db").partition_by(["k"])
     batches = [(("k", "n"), [(2, 0), (1, 1)]), (("k", "n"), [(2, 2)])]

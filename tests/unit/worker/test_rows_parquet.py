@@ -118,6 +118,17 @@ def test_mixed_objects_are_refused_with_the_column_named(written):
         written(frame(1, "a", dtype=object))
 
 
+def test_periods_are_refused_with_the_column_named(written):
+    with pytest.raises(BadResultError, match=r"column 'x' .*holds periods.*astype\(str\)"):
+        written(pd.DataFrame({"x": pd.period_range("2026-01", periods=2, freq="D")}))
+
+
+def test_a_number_without_a_type_is_named_with_its_column(written):
+    with pytest.raises(BadResultError, match=f"column 'x' holds {2**64 - 1}, which needs a type such as 'UInt64'"):
+        written(frame(1, 2**64 - 1, None, dtype=object))
+    assert written(frame(1, 2**64 - 1, None, dtype="UInt64")).column("x").to_pylist() == [1, 2**64 - 1, None]
+
+
 def test_other_columns_are_refused(written):
     written(frame(1))
     with pytest.raises(BadResultError, match="without the column 'x' and with the column 'y'"):
