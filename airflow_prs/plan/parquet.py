@@ -218,7 +218,7 @@ class _WantedRows:
             self._open = (path, fragment)
         try:
             yield self._open[1]
-        except (pa.ArrowException, ValueError, TypeError) as error:
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             if not self._conditions:
                 raise InputError(f"{path!r} cannot be read: {error}") from error
             schema = self._open[1].physical_schema

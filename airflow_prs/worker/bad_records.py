@@ -75,7 +75,7 @@ def problem_of(
 
     # Without numbers that are not those of the file.
     words = _COUNTED.sub("", " ".join(str(error).split()))
-    is_value = not isinstance(error, (pd.errors.ParserError, Warning)) and " in the column " not in words
+    is_value = not isinstance(error, (pd.errors.ParserError, Warning)) and "the column " not in words
     for name, kind in dtypes.items() if is_value else ():
         if _failure(functools.partial(read, dtypes={str(name): kind}), bad):
             value = read(bad, {str(name): "str"})[name].iloc[-1]

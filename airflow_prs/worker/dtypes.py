@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -67,12 +69,45 @@ def as_type(column: Any, kind: str) -> Any:
     :param column: text, or missing values alone.
     :raises ValueError: if a value does not fit.
     """
+    if is_moment(kind):
+        return _moments(column, kind)
+    with naming(column.name, kind):
+        require_truth(column, kind)
+        return _made(column, kind)
+
+
+@contextmanager
+def naming(column: Any, kind: Any) -> Iterator[None]:
+    """Let what pandas raises name the column, and the type that it was to have."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the column {column!r} has values that the type {kind} cannot hold: {error}") from error
+
+
+def require_truth(values: Iterable[Any], kind: str) -> None:
+    """
+    Refuse values that are no truth values, where pandas would make True of what is missing, and of any text.
+
+    :raises ValueError: if there is one, and the type is numpy's bool.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if kind in {MISSING_OR_BOOL, WHOLE_OBJECTS} or pd.api.types.pandas_dtype(kind) != np.dtype(bool):
+        return
+    for value in values:
+        if not isinstance(value, (bool, int)) or value not in (0, 1):
+            raise ValueError(
+                f"{value!r} is no truth value; allowed: True and False, or the type 'boolean' if some lack"
+            )
+
+
+def _made(column: Any, kind: str) -> Any:
     if kind == MISSING_OR_BOOL:
         return column.astype(object)
     if kind == WHOLE_OBJECTS:
         return column.astype(object).map(int, na_action="ignore").astype(object)
-    if is_moment(kind):
-        return _moments(column, kind)
     # Without a type of its own, text that is missing would become the word nan.
     return column.astype(text_type() if kind == "str" else kind)
 
@@ -87,10 +122,11 @@ def _moments(column: Any, kind: str) -> Any:
     if not fits.all():
         example = "2026-01-31T12:00:00+01:00" if has_zone else "2026-01-31T12:00:00"
         raise _misfit(present[~fits], kind, f"2026-01-31, {example}")
-    if has_zone:
-        return column.astype(object).astype(kind)
-    found = pd.to_datetime(column.astype(object), format="ISO8601")
-    made = found.astype(kind)
+    with naming(column.name, kind):
+        if has_zone:
+            return column.astype(object).astype(kind)
+        found = pd.to_datetime(column.astype(object), format="ISO8601")
+        made = found.astype(kind)
     are_finer = (made != found) & found.notna()
     if are_finer.any():
         raise _misfit(column[are_finer], kind, "a type with finer units")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .dtypes import as_type, is_moment, text_type  # noqa: TID252 - this package has another name where it is at work
+# Relative, as this package has another name where it is at work.
+from .dtypes import as_type, is_moment, naming, require_truth, text_type  # noqa: TID252
 from .lines import LineError  # noqa: TID252
 
 
@@ -40,11 +41,15 @@ class JsonTable:
         import pandas as pd
 
         kind = self._dtypes.get(name)
-        if kind is not None and is_moment(kind):
+        if kind is None:
+            return pd.Series(values)
+        if is_moment(kind):
             values = [None if value is _NAN else value for value in values]  # beside NaN numbers would be rounded
             if any(isinstance(value, str) for value in values):
                 return as_type(pd.Series(values, dtype=object, name=name), kind)
-        return pd.Series(values, dtype=text_type() if kind == "str" else kind)
+        with naming(name, kind):
+            require_truth(values, kind)
+            return pd.Series(values, dtype=text_type() if kind == "str" else kind)
 
     def _decode(self, data: bytes) -> str:
         try:

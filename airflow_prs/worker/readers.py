@@ -142,7 +142,8 @@ class DelimitedPieces:
         self._columns = options.get("columns")
         self._chosen = options.get("chosen")
         dtypes = options.get("dtypes") or {}
-        self._dtypes = {name: dtypes[str(name)] for name in self._columns or dtypes if str(name) in dtypes}
+        typed = self._chosen or self._columns or dtypes
+        self._dtypes = {name: dtypes[str(name)] for name in typed if str(name) in dtypes}
         self._headers: dict[str, list[str]] = {}
         self._numbers = LineNumbers(breaks_in)
         self._options = options

@@ -103,11 +103,6 @@ def _listed(value: Any) -> list[Any]:
     return [one for one in value if one is not None] if isinstance(value, list) else [value]
 
 
-def _has_zone(plain: Any) -> bool:
-    made = _value(plain)
-    return isinstance(made, datetime) and made.tzinfo is not None
-
-
 def _compared(field: Any, operator: str, value: Any, kind: Any = None) -> Any:
     """
     Compare a column with a value.

@@ -310,6 +310,22 @@ def test_an_index_without_a_name_arrives_as_pandas_gives_it(tmp_path, suffix, co
     assert list(copy) == ["n", "k"]
 
 
+@each_suffix
+def test_keys_of_text_stand_beside_an_index_without_a_name(tmp_path, suffix):
+    for land in ("at", "de"):
+        (tmp_path / f"land={land}").mkdir()
+        frame = pd.DataFrame({"n": [1, 2], "k": ["x", "y"]}, pd.date_range("2026-01-01", periods=2))
+        write(tmp_path / f"land={land}" / f"1{suffix}", pa.Table.from_pandas(frame))
+    dataset = dataset_of(tmp_path / "land=*", suffix)
+    frames = mini_batches(dataset, tmp_path, "3 rows")
+    assert [frame["land"].tolist() for frame in frames] == [["at", "at"], ["de", "de"]]
+    copied = table_plan(tmp_path, dataset.partition_by(["k"]), partition_keys=["k"])
+    assert values(planned(copied), "n", "land", "k") == [
+        [(1, "at", "x"), (1, "de", "x")],
+        [(2, "at", "y"), (2, "de", "y")],
+    ]
+
+
 def test_an_index_of_whole_numbers_without_a_name_counts_rows(tmp_path):
     pd.DataFrame({"n": [1, 2]}, [7, 8]).to_parquet(tmp_path / "1.parquet")
     pd.DataFrame({"n": [3]}).to_parquet(tmp_path / "2.parquet")
@@ -432,6 +448,14 @@ def test_a_filter_that_fits_no_column_names_it_and_its_type(tmp_path):
 
 
 # What is read, and what is kept
+
+
+@pytest.mark.parametrize("condition", [("v", "<", 2**70), ("v", "in", [2**64 - 1, 1]), ("v", ">", -(2**64))])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64()])
+def test_a_number_that_no_column_can_hold_is_named_in_a_filter(tmp_path, condition, kind):
+    write(tmp_path / "1.parquet", pa.table({"v": pa.array([1, 2], kind)}))
+    with pytest.raises(InputError, match=rf"the filter .* of 't' does not fit .*1\.parquet': v is of type {kind}"):
+        together(parquet(tmp_path / "1.parquet", filter=[condition]), tmp_path)
 
 
 def test_with_a_filter_the_chosen_and_the_filtered_columns_are_read(tmp_path, monkeypatch):

@@ -170,6 +170,46 @@ def test_a_moment_whose_format_would_have_to_be_guessed_is_an_error_that_says_wh
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "dtype"),
+    [
+        ("1.csv", "v,a\n1,\n", "bool"),
+        ("1.csv", "v,a\n1,x\n", "int64"),
+        ("1.csv", "v,a\n1,300\n", "Int8"),
+        ("1.csv", "v,a\n1,1500-01-01\n", "datetime64[ns]"),
+        ("1.csv", "v\n1\n", "bool"),
+        ("1.csv", "v\n1\n", "uint8"),
+        ("1.jsonl", '{"a": null}\n', "bool"),
+        ("1.jsonl", '{"v": 1}\n', "bool"),
+        ("1.jsonl", '{"a": "false"}\n', "bool"),
+        ("1.jsonl", '{"a": 1.5}\n', "Int64"),
+        ("1.jsonl", '{"a": 300}\n', "int8"),
+    ],
+)
+def test_a_value_that_a_given_type_cannot_hold_is_an_error_that_names_the_column(tmp_path, name, text, dtype):
+    (tmp_path / name).write_text(text)
+    other = "v,a\n2,1\n" if name == "1.csv" else '{"a": 1}\n{"v": 1}\n'
+    (tmp_path / f"2{name[1:]}").write_text(other.replace("2,1", "2,2026-01-01" if "date" in dtype else "2,True"))
+    options = {"header": "each"} if name == "1.csv" else {}
+    dataset = KINDS[name[2:]](f"{tmp_path}/*{name[1:]}", dtypes={"a": dtype}, **options)
+    reader, pieces = cut(dataset, tmp_path)
+    problem = rf"(has values that the type|is not read as) {dtype[:4]}"
+    with pytest.raises(LoadError, match=rf"{name}.*the column 'a' {problem}"):
+        reader.load(*pieces[0])
+
+
+def test_truth_values_of_json_are_read_where_their_type_is_given(tmp_path):
+    (tmp_path / "1.jsonl").write_text('{"a": true}\n{"a": 0}\n{"a": false}\n')
+    dataset = TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl"), dtypes={"a": "bool"})
+    assert_frame_equal(together(dataset, tmp_path), pd.DataFrame({"a": [True, False, False]}))
+
+
+def test_the_type_of_a_column_that_is_not_chosen_does_not_matter_where_all_records_are_short(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b,c\n1,2,3\n4,x\n")
+    dataset = TabularDataset.from_delimited_files(str(tmp_path / "1.csv"), columns=["c"], dtypes={"b": "float64"})
+    assert_frame_equal(together(dataset, tmp_path, "1 rows"), pd.DataFrame({"c": [3.0, None]}))
+
+
+@pytest.mark.parametrize(
     ("dtype", "problem"),
     [
         ("datetime64", r".*datetime64\[ns\]"),
@@ -476,11 +516,13 @@ def test_a_wrong_value_in_a_filter_is_named(condition, problem):
         TabularDataset.from_parquet_files("a", filter=[condition])
 
 
-def test_a_moment_without_a_time_zone_does_not_fit_one_with(tmp_path, table):
+@pytest.mark.parametrize("operator", [">", "in"])
+def test_a_moment_without_a_time_zone_does_not_fit_one_with(tmp_path, table, operator):
     write_parquet(table, tmp_path / "1")
-    condition = ("moment", ">", pd.Timestamp("2026-01-01"))
+    moment = pd.Timestamp("2026-01-01")
+    condition = ("moment", operator, [moment] if operator == "in" else moment)
     dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[condition])
-    with pytest.raises(InputError, match=r"the filter .* of 't' does not fit .*with timezone"):
+    with pytest.raises(InputError, match=r"the filter .* of 't' does not fit .*is of type timestamp\[us, tz=UTC\]"):
         mini_batches(dataset, tmp_path)
 
 
