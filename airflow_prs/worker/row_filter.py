@@ -82,8 +82,10 @@ def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
     if value is None or name not in schema.names:
         return _compared(field, operator, value)
     kind = schema.field(name).type
-    if pa.types.is_timestamp(kind) and kind.tz is not None and all(map(_has_zone, _listed(value))):
-        # Arrow compares no moments of different zones, and would take one without a zone for UTC.
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        if any(map(_lacks_zone, _listed(value))):  # Arrow would take it for one in UTC
+            raise ValueError("a datetime without a time zone cannot be compared with one that has one")
+        # Arrow compares no moments of different zones.
         return _compared(field, operator, value, pa.timestamp("us", kind.tz))
     if pa.types.is_uint64(kind) and all(type(one) is int and one >= 0 for one in _listed(value)):
         # Else old versions make signed numbers of the column, which not all of its values are.
@@ -101,6 +103,11 @@ def _has_zone(plain: Any) -> bool:
 
 def _listed(value: Any) -> list[Any]:
     return [one for one in value if one is not None] if isinstance(value, list) else [value]
+
+
+def _lacks_zone(plain: Any) -> bool:
+    made = _value(plain)
+    return isinstance(made, date) and getattr(made, "tzinfo", None) is None
 
 
 def _compared(field: Any, operator: str, value: Any, kind: Any = None) -> Any:

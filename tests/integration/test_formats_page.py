@@ -361,7 +361,7 @@ REFUSED = {
     "a value that a given type cannot hold": lambda folder: refuse(folder, b"n\nx\n", dtypes={"n": "int64"}),
     "a line that is no JSON": lambda folder: refuse(folder, b"{\n", suffix="jsonl"),
     "a line with half a character": lambda folder: refuse(folder, b'{"n": "\\ud83d"}\n', suffix="jsonl"),
-    "a line that is nested too deeply": lambda folder: refuse(folder, b"[" * 5000 + b"]" * 5000, suffix="jsonl"),
+    "a line that is nested too deeply": lambda folder: refuse(folder, b"[" * 100_000 + b"]" * 100_000, suffix="jsonl"),
     "a line that holds no object": lambda folder: refuse(folder, b"[1]\n", suffix="jsonl"),
     "what is no Parquet file": lambda folder: refuse(folder, suffix="parquet"),
     "what is no Arrow file": lambda folder: refuse(folder, suffix="arrow"),
@@ -474,6 +474,7 @@ REFUSED_OUTPUT = {
     ("parquet", "a list of text"): [["x"]],
     ("parquet", "another type than before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"n": ["x"]})],
     ("parquet", "what Arrow does not know"): [pd.DataFrame({"n": [SimpleNamespace()]})],
+    ("parquet", "periods"): [pd.DataFrame({"n": pd.period_range("2026-01", periods=1, freq="D")})],
 }
 
 

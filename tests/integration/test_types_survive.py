@@ -520,7 +520,7 @@ def test_a_wrong_value_in_a_filter_is_named(condition, problem):
 def test_a_moment_without_a_time_zone_does_not_fit_one_with(tmp_path, table, operator):
     write_parquet(table, tmp_path / "1")
     moment = pd.Timestamp("2026-01-01")
-    condition = ("moment", operator, [moment] if operator == "in" else moment)
+    condition = ("moment", operator, [moment.tz_localize("UTC"), moment] if operator == "in" else moment)
     dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), filter=[condition])
     with pytest.raises(InputError, match=r"the filter .* of 't' does not fit .*is of type timestamp\[us, tz=UTC\]"):
         mini_batches(dataset, tmp_path)
