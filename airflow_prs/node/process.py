@@ -214,6 +214,8 @@ class WorkerProcess:
         self._is_killed = True
         if not self._control_transport.is_closing():
             self._control_transport.write(b"k")
+            # The script may have stopped its guard, which would never hear it.
+            self._guard.send_signal(signal.SIGCONT)
 
     async def wait(self) -> None:
         """Wait until it and its descendants are gone and everything that they wrote was read."""

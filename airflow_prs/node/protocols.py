@@ -43,13 +43,15 @@ class StartFailure:
     A worker process that never became ready.
 
     :param stage: ``environment``, ``import``, ``init`` or ``timeout``.
-    :param is_hopeless: whether another try would only repeat it.
+    :param is_hopeless: whether another try would only repeat it, unless it worked in another process.
+    :param is_final: whether the script itself says so.
     """
 
     stage: str
     error: str
     traceback: str = ""
     is_hopeless: bool = False
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

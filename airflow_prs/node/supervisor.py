@@ -201,14 +201,15 @@ class Supervisor:
         script = self._crew.entry_script
         # The traceback ends with the error.
         text = failure.traceback.rstrip() or failure.error
+        was_ready = any(slot.was_ready for slot in self._slots)
         if failure.stage == "environment":
             return EnvironmentBrokenError(text)
-        if failure.is_hopeless:
+        if failure.is_final or (failure.is_hopeless and not was_ready):
             is_import = failure.stage == "import"
             what = f"The entry script {script} cannot be used" if is_import else f"init() of {script} cannot succeed"
             hint = self._crew.explain_import(failure.error) or "Correct what is shown above."
             return EntryScriptError(f"{text}\n\n{what}, and another try would not change that. {hint}")
-        if failure.stage == "timeout" and not any(slot.was_ready for slot in self._slots):
+        if failure.stage == "timeout" and not was_ready:
             return NodeError(
                 f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from types import TracebackType
 
@@ -74,14 +73,19 @@ def _reason_of_exit(error: SystemExit) -> str:
 
 def _words_of_argparse(error: SystemExit) -> str:
     """Find what a parser of argparse has printed before it ended the program; '' where it was none."""
-    argparse = sys.modules.get("argparse")
     words = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if argparse is not None and frame.f_code.co_name in _ENDS:
+        if frame.f_code.co_name in _ENDS:
             variables = frame.f_locals
-            if isinstance(variables.get("self"), argparse.ArgumentParser):
-                words = str(variables.get("message") or words)
+            message = variables.get("message")
+            if isinstance(message, str) and _is_parser(variables.get("self")):
+                words = message or words
     return words
+
+
+def _is_parser(value: object) -> bool:
+    """Tell it by the names of its classes: the script may have put something else in the place of argparse's."""
+    return any((c.__module__, c.__name__) == ("argparse", "ArgumentParser") for c in type(value).__mro__)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

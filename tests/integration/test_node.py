@@ -51,6 +51,11 @@ FAILURES = {
         "run_invocation_timeout",
     ),
     "blocks_in_io": ("os.mkfifo('pipe'); open('pipe')", Status.RUN_TIMEOUT, "run_invocation_timeout"),
+    "stops_its_parent": (
+        "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(60)",
+        Status.RUN_TIMEOUT,
+        "run_invocation_timeout",
+    ),
     "kills_its_parent": ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", Status.PROCESS_DIED, "guard"),
 }
 
@@ -348,6 +353,42 @@ def test_init_that_cannot_succeed_ends_the_node_at_the_first_failure(tmp_path, b
     with pytest.raises(EntryScriptError, match=f"(?s)^Traceback.*{error}"):
         Tries(folder).run()
     assert (tmp_path / "calls").read_text() == "x"
+
+
+@pytest.mark.parametrize("where", ["", "    "])
+def test_what_one_process_could_do_is_not_hopeless_for_the_next(tmp_path, where):
+    script = f"""
+        import pathlib
+        calls = pathlib.Path({str(tmp_path / "calls")!r})
+        def init():
+            pass
+        {where}calls.open("a").write("x")
+        {where}if calls.read_text() == "xx": raise ImportError("cannot map a segment of a shared object")
+        def run(mini_batch): return mini_batch
+    """
+    config = {"process_count_per_node": 1, "max_mini_batches_per_process": 2}
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=6, **config)
+
+    assert Tries(folder).run()["succeeded"] == 6
+    assert (tmp_path / "calls").read_text() == "xxxx"
+
+
+def test_not_retryable_in_init_counts_whatever_other_processes_could_do(tmp_path):
+    script = f"""
+        import pathlib
+        from airflow_prs.entry_script import NotRetryable
+        calls = pathlib.Path({str(tmp_path / "calls")!r})
+        def init():
+            calls.open("a").write("x")
+            if calls.read_text() != "x": raise NotRetryable("the licence has come to its end")
+        def run(mini_batch): return mini_batch
+    """
+    config = {"process_count_per_node": 1, "max_mini_batches_per_process": 2}
+    folder = make_plan(tmp_path, textwrap.dedent(script), mini_batches=6, **config)
+
+    with pytest.raises(EntryScriptError, match="licence"):
+        Tries(folder).run()
+    assert (tmp_path / "calls").read_text() == "xx"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,13 @@ def test_a_thread_does_not_hold_up_a_process_whose_init_failed(start):
     assert supervisor.wait() == 0
 
 
+def test_why_init_failed_is_told_before_the_process_is_ended_however_short_its_time_is(start):
+    slow = "class Slow(Exception):\n    def __str__(self):\n        time.sleep(0.1)\n        return 'no model'\n"
+    supervisor = start(RUN + HANG + slow + "def init(): raise Slow\n", is_ready=False, exit_s=0)
+    assert supervisor.receive()["failed"]["error"] == "Slow: no model"
+    supervisor.wait()
+
+
 @pytest.mark.parametrize(
     ("script", "error"),
     [

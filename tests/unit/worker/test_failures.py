@@ -1,6 +1,8 @@
 import argparse
+import functools
 import sys
 import types
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -78,6 +80,15 @@ def test_the_end_of_a_program_is_told_with_its_reason(leave, error):
     told = failures.describe(caught.value)
     assert told["error"] == error
     assert error.partition("(")[2].rstrip(")") in told["traceback"]
+
+
+@pytest.mark.parametrize("instead", [functools.partial(argparse.ArgumentParser, prog="score.py"), MagicMock()])
+def test_the_end_of_a_program_that_replaces_argparse_is_told(monkeypatch, instead):
+    parser = argparse.ArgumentParser(prog="score.py")
+    monkeypatch.setattr(argparse, "ArgumentParser", instead)
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(["--modle"])
+    assert failures.one_line(caught.value) == "SystemExit: 2 (score.py: error: unrecognized arguments: --modle)"
 
 
 def test_exceptions_in_a_ring_are_told():
