@@ -160,6 +160,9 @@ def _parameter_problems(role: str, source: FunctionSource, reserved: frozenset[s
 
 
 def _name_problems(sources: Mapping[str, FunctionSource]) -> Iterator[str]:
+    for role, source in sources.items():
+        if source.name in {"init", "shutdown", "run"} - {role}:
+            yield f"{source.place} is the {role}() of the script, where {source.name} means something else; rename it"
     own = {source.name for source in sources.values()}.union(*(source.sets for source in sources.values()))
     for source in sources.values():
         if outer := sorted(source.reads - own):

@@ -113,7 +113,9 @@ def _find_lines(function: Any, name: str, role: str) -> tuple[int, tuple[str, ..
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
             above = [decorator.lineno for decorator in node.decorator_list]
             if first in {node.lineno, *above}:
-                return node.lineno, tuple(_ended(lines[node.lineno - 1 : node.end_lineno]))
+                source = lines[node.lineno - 1 : node.end_lineno]
+                # A form feed in front is no indentation.
+                return node.lineno, tuple(_ended([source[0].lstrip("\f"), *source[1:]]))
     problem = (
         f"{role}: {name} does not stand at line {first} of {function.__code__.co_filename}; parse the DAG file again"
     )

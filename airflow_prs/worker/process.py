@@ -87,9 +87,9 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
         working.end_if_forked(process)
         is_hopeless = stage == "import" or (stage == "init" and isinstance(error, HOPELESS))
-        about = {"is_hopeless": is_hopeless, "is_final": isinstance(error, entry_script.NotRetryable)}
+        chances = {"is_hopeless": is_hopeless, "is_final": isinstance(error, entry_script.NotRetryable)}
         # Before the clock runs, which may be set to nothing.
-        supervisor.send({"failed": {"stage": stage, **about, **failures.describe(error)}})
+        supervisor.send({"failed": {"stage": stage, **chances, **failures.describe(error)}})
         seconds = setup.get("exit_timeout_s", leaving.DEFAULT_S)
         leaving.end_within(seconds, f"{stage} failed", lambda text: supervisor.send({"note": text}))
         return None

@@ -141,6 +141,7 @@ SHAPES = {
     "without a line at its end": ("def f(mini_batch): return 'a'", "a"),
     "with tabs": ("if True:\n\tdef f(mini_batch):\n\t\treturn 'a\tb'\n", "a\tb"),
     "with the ends of lines of Windows": ("def f(mini_batch):\r\n    return 'a'\r\n\r\nb = 1\r\n", "a"),
+    "right behind a form feed": ("a = 1\n\fdef f(mini_batch):\n    return 'a'\n", "a"),
     "behind a form feed": ("\f\ndef f(mini_batch):\n    return 'ä\\n'\n", "ä\n"),
     "at the first line": ("def f(mini_batch):\n    return 'a'\nf.b = 1\n", "a"),
     "below a decorator": (
@@ -292,6 +293,15 @@ REFUSED = {
 def test_what_cannot_run_alone_is_an_error_that_names_it(function, problem):
     with pytest.raises(ConfigError, match=problem):
         make(function, reserved=frozenset({"output"}))
+
+
+def test_a_name_that_has_another_meaning_in_the_script_is_refused(define):
+    module = define("def init(mini_batch):\n    return mini_batch\n\ndef shutdown():\n    pass\n")
+    (problem,) = problems_of(module.init)
+    assert "line 1) is the run() of the script, where init means something else; rename it" in problem
+    (problem,) = problems_of(takes_nothing_but_the_batch, init=module.shutdown)
+    assert "is the init() of the script, where shutdown means something else; rename it" in problem
+    assert make(takes_nothing_but_the_batch, shutdown=module.shutdown)
 
 
 def test_an_error_says_where_the_function_stands():
