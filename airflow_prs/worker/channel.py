@@ -7,6 +7,7 @@ frequent one by far: it has a byte that no JSON begins with and its numbers in b
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -57,6 +58,16 @@ class SupervisorGoneError(Exception):
     """Nobody listens at the other end any more."""
 
 
+class ChannelClosedError(Exception):
+    """This process has closed its own end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The entry script has closed a file descriptor of its worker process, which cannot go on without it; "
+            "allowed: to close what the script itself has opened, and 0 to 2. Is there a call of os.closerange()?"
+        )
+
+
 class Channel:
     """
     Frames in and out, in order; any number of them may be on their way.
@@ -92,6 +103,8 @@ class Channel:
             more = os.read(self._fd, READ_BYTES)
         except ConnectionResetError:
             return False
+        except OSError as error:
+            raise _explained(error) from None
         self._received += more
         return bool(more)
 
@@ -104,6 +117,8 @@ class Channel:
                     rest = rest[os.write(self._fd, rest) :]
         except (BrokenPipeError, ConnectionResetError):
             raise SupervisorGoneError from None
+        except OSError as error:
+            raise _explained(error) from None
 
     def close(self) -> None:
         """Close this end."""
@@ -152,6 +167,10 @@ def decode_body(body: bytes | bytearray) -> dict[str, Any]:
         return {"done": list(DONE.unpack(body)[1:])}
     message: dict[str, Any] = json.loads(body)
     return message
+
+
+def _explained(error: OSError) -> Exception:
+    return ChannelClosedError() if error.errno == errno.EBADF else error
 
 
 def out_of_the_way(fd: int) -> int:

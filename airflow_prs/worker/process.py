@@ -69,6 +69,9 @@ def main() -> int:
         worker.live()
     except channel.SupervisorGoneError:
         return 1
+    except channel.ChannelClosedError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     return 0
 
 

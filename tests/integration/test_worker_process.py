@@ -140,6 +140,17 @@ def test_a_thread_does_not_hold_up_a_process_whose_init_failed(start):
     assert supervisor.wait() == 0
 
 
+@pytest.mark.parametrize("function", ["init()", "run(mini_batch)"])
+def test_a_script_that_closes_what_its_process_needs_is_told_so(start, function):
+    script = f"{HANG}{RUN}def {function}: os.closerange(3, 256)\n"
+    supervisor = start(script, is_ready=False)
+    if supervisor.receive() is not None:
+        supervisor.hand_out([0, 1, "files", 1, None, ["/in/a"]])
+    assert supervisor.wait() == 1
+    (line,) = supervisor.text("stderr").splitlines()
+    assert line.startswith("The entry script has closed a file descriptor of its worker process")
+
+
 def test_why_init_failed_is_told_before_the_process_is_ended_however_short_its_time_is(start):
     slow = "class Slow(Exception):\n    def __str__(self):\n        time.sleep(0.1)\n        return 'no model'\n"
     supervisor = start(RUN + HANG + slow + "def init(): raise Slow\n", is_ready=False, exit_s=0)
