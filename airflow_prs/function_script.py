@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from airflow_prs.wording import shown, unknown
 
 CONTEXT = "mini_batch_context"
 
-_ALLOWED = "None, True, False, a number, text, and lists and dicts of them, with text as keys"
+_ALLOWED = "None, True, False, a finite number, text, and lists and dicts of them, with text as keys"
 
 # The functions get their own file and lines, so that tracebacks, debuggers and warnings show the DAG file. Its lines
 # are handed to linecache, since the file may stand elsewhere on the machine that runs them, or have been changed.
@@ -178,7 +179,7 @@ def _find_not_plain(name: str, value: Any, *, is_known: bool = True) -> Iterator
 
     :param is_known: whether it is the value of a run; else what becomes one may stand there.
     """
-    if value is None or type(value) in {bool, int, float, str}:
+    if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
         return
     if not is_known and (isinstance(value, PipelineParameter | FileDataset) or hasattr(value, "iter_references")):
         return

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_prs.operators.declaration import Inputs, OnEmpty
     from airflow_prs.parameters import PipelineParameter
 
+_MAPPING = frozenset({"expand", "expand_kwargs", "partial"})
 _AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})
 
 _CONFIG = frozenset(RULES) - {"entry_script"}
@@ -105,6 +106,12 @@ class ParallelRunFunction:
             )
             others = {name: value for name, value in settings.items() if name not in _CONFIG}
             return ParallelRunOperator(parallel_run_config=config, **others).output
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _MAPPING:
+                instead = f"call {self.__name__} with all inputs, or several times with .override(task_id=...)"
+                raise AttributeError(f"{self.__name__}.{name} is not there: its tasks are mapped already; {instead}")
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
     def override(self, **settings: Any) -> ParallelRunFunction:
         """

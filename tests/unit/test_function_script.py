@@ -334,6 +334,7 @@ CALLS = {
     "a missing one": ({}, r"uses_state\(\) lacks the parameter scale"),
     "a tuple": ({"scale": (1, 2)}, r"scale is \(1, 2\); allowed: None, True"),
     "a set, deep inside": ({"scale": [{"a": {1}}]}, r"scale\[0\]\['a'\] is \{1\}; allowed"),
+    "what JSON lacks": ({"scale": [float("nan")]}, r"scale\[0\] is nan; allowed: None, True, False, a finite number"),
     "a number as a key": ({"scale": {1: 2}}, "scale is {1: 2}; allowed"),
 }
 

@@ -121,6 +121,14 @@ def test_a_dataset_that_is_no_side_input_is_no_value(dag):
         score(model=[FileDataset("/model")])
 
 
+@pytest.mark.parametrize("name", ["expand", "expand_kwargs", "partial"])
+def test_what_airflows_own_functions_have_for_mapping_is_an_error_that_says_what_to_do(name):
+    with pytest.raises(AttributeError, match=rf"score.{name} is not there.*call score with all inputs, or several"):
+        getattr(score, name)
+    with pytest.raises(AttributeError, match="no attribute 'expnd'"):
+        score.expnd(model=["a"])
+
+
 def test_only_names_stand_for_inputs(dag):
     with pytest.raises(TypeError, match="positional argument"):
         score("/data")
