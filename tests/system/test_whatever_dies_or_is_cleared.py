@@ -104,7 +104,10 @@ def kill_worker_process(run: StepRun) -> None:
 
 def kill_task_process(run: StepRun) -> None:
     hold(run)
-    run.task_process(0).kill()
+    node = run.task_process(0)
+    node.kill()
+    # While it is dying its worker process may still be heard, and begin with what it has been handed out ahead.
+    wait_for_death(node)
     run.finish_after_kill()
 
 
@@ -112,9 +115,14 @@ def kill_supervisor(run: StepRun) -> None:
     hold(run)
     node = run.task_process(0)
     node.parent().kill()
-    _, alive = psutil.wait_procs([node], timeout=30)
-    assert not alive, "the node lives on without its supervisor"
+    wait_for_death(node)
     run.finish()
+
+
+def wait_for_death(node: psutil.Process) -> None:
+    """Wait until a node is gone."""
+    _, alive = psutil.wait_procs([node], timeout=30)
+    assert not alive, "the node lives on"
 
 
 def stop_both_past_the_heartbeat_timeout(run: StepRun) -> None:
