@@ -168,8 +168,9 @@ def _name_problems(sources: Mapping[str, FunctionSource]) -> Iterator[str]:
     for source in sources.values():
         if outer := sorted(source.reads - own):
             yield (
-                f"{source.place} uses {', '.join(outer)}; it runs alone in worker processes, where a name is a "
-                "builtin, a parameter, imported or defined inside, or set by init with 'global'"
+                f"{source.place} uses {', '.join(outer)}; it runs alone in worker processes, without the rest of the "
+                "DAG file: import or define these names inside it, take them as parameters, or set them in init with "
+                "'global'"
             )
 
 

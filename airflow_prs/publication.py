@@ -59,7 +59,7 @@ def publish_rows(
         advice = _ADVICE.get(error.errno or 0, "See to it")
         raise PublicationError(
             f"the result cannot be put at {target}: {error.strerror or error}. What stood there before is untouched. "
-            f"{advice}.\n\n{HOW_TO_GO_ON} clear the merge task: it does no mini-batch again."
+            f"{advice}.\n\n{HOW_TO_GO_ON} clear the merge task: no mini-batch runs again."
         ) from error
 
 

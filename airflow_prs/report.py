@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from airflow_prs.committed import Committed, read_committed, read_result
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict
+from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict, Verdict
 from airflow_prs.report_files import log_path, plain_try, write_failed_items
 from airflow_prs.report_processed import write_processed
 from airflow_prs.report_summaries import write_summaries
@@ -118,19 +118,30 @@ def abort_message(stored: StoredVerdict, failures: Sequence[FailedTry], folder: 
     verdict = stored.verdict
     what_next = (
         f"{HOW_TO_GO_ON}\n"
-        "- Where the cause is gone (a service is back, a broken file was mended in place), clear mini_batches, "
-        "gatekeeper and merge together: the failed mini-batches get fresh tries, the others do not run again.\n"
-        f"- After a change of the script, the input or the configuration, a higher {verdict.threshold} too, clear "
-        "plan, which starts over."
+        f"- If you change the script, the input or the configuration (a higher {verdict.threshold} too): clear plan, "
+        "which starts over.\n"
+        "- If the cause is gone without a change (a service is back, a mount is there again): clear "
+        "mini_batches, gatekeeper and merge together. Failed mini-batches get new tries, the others do not run again."
     )
     return "\n\n".join(
         [
             f"The run was aborted and nothing is published: {verdict.reason}.",
+            *_describe_shortfall(verdict, failures, folder),
             *describe_failures(failures, folder),
             f"All failed items: {folder.names.failed_items}",
             what_next,
         ]
     )
+
+
+def _describe_shortfall(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
+    """Explain failed items where no mini-batch has failed, as no try and no traceback shows them."""
+    if verdict.threshold == "error_threshold" and not any(failed.final for failed in failures):
+        yield (
+            "run() returned fewer elements than it received items; the difference counts as failed. Return an element "
+            "for each item. If run() leaves items out on purpose, set error_threshold=-1. "
+            f"{folder.names.processed.name} in the run folder has the counts of each mini-batch: {folder.path}"
+        )
 
 
 def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> str:
@@ -143,12 +154,14 @@ def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> s
     failing = f", {progress.failing:,} of them after a failed try" if progress.failing else ""
     news = (
         f"{progress.total - progress.done:,} of {progress.total:,} mini-batches were never tried to the end{failing}, "
-        "so nothing is published. Thresholds excuse failures, not work that was not done."
+        "so nothing is published. Thresholds allow failures, but no missing work."
     )
     what_next = (
-        f"{HOW_TO_GO_ON} the logs of these shards' mini_batches tasks say why they ended. Mend the cause and clear "
-        "mini_batches, gatekeeper and merge together: they go on where they stopped. After a change of the script, "
-        "the input or the configuration clear plan, which starts over."
+        f"{HOW_TO_GO_ON}\n"
+        "- Read the logs of the mini_batches tasks of these shards: they say why the shards ended.\n"
+        "- If you change the script, the input or the configuration: clear plan, which starts over.\n"
+        "- Else remove the cause, and clear mini_batches, gatekeeper and merge together: they continue where they "
+        "stopped."
     )
     failed = describe_failures(failures, committed.folder)
     return "\n\n".join([news, "\n".join(_describe_unfinished(committed)), *failed, what_next])

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-HOW_TO_GO_ON = "How to go on:"
+HOW_TO_GO_ON = "What to do next:"
 """Begins the last paragraph of the words for a red box; a shell has its own."""
 
 LONGEST_SHOWN = 100
@@ -32,7 +32,7 @@ def unknown(name: Any, known: Iterable[str], *, what: str) -> str:
     """
     names = sorted(known)
     near = nearest(str(name), names)
-    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names)}"
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return f"{name} is no {what}; {hint}"
 
 

@@ -119,13 +119,13 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
 def _in_shell_words(error: PrsError, folder: RunFolder) -> PrsError:
     """Leave out how to go on in Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
-    mend = f"{HOW_TO_GO_ON} mend the cause and run again, which starts over."
+    mend = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
     what_next = mend if isinstance(error, RunAbortedError) else _go_on(folder)
     return type(error)(f"{text}\n\n{what_next}")
 
 
 def _go_on(folder: RunFolder) -> str:
     return (
-        f"{HOW_TO_GO_ON} after a change of the script, the input or the configuration run again, which starts over. "
-        f"Else this goes on where it stopped:\npython -m airflow_prs run --resume {folder.path}"
+        f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
+        f"Else this command continues where the run stopped:\npython -m airflow_prs run --resume {folder.path}"
     )

@@ -345,6 +345,11 @@ def test_a_wrong_value_in_the_call_is_an_error_that_names_it(given, problem):
         make(uses_state, init=makes_state).call(given)
 
 
+def test_a_function_without_further_parameters_says_that_it_has_none():
+    with pytest.raises(ConfigError, match="threshold is no parameter of takes_nothing_but_the_batch; known: none"):
+        make(takes_nothing_but_the_batch).call({"threshold": 3})
+
+
 def test_what_a_run_makes_of_a_value_is_looked_at_again():
     made = make(uses_state, init=makes_state)
     with pytest.raises(ConfigError, match=r"scale\[1\] is b'x'; allowed"):

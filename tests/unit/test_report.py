@@ -375,8 +375,18 @@ def test_a_long_traceback_keeps_both_ends(folder):
     assert "ValueError: the end" in text
 
 
+def test_an_abort_by_missing_elements_says_so_as_no_try_shows_it(folder):
+    text = abort_message(VERDICT, [], folder)
+    assert "run() returned fewer elements than it received items" in text
+    assert "set error_threshold=-1" in text
+
+
+def test_an_abort_by_failed_mini_batches_does_not_speak_of_missing_elements(folder):
+    assert "fewer elements" not in abort_message(VERDICT, [make_failed_try(1)], folder)
+
+
 def test_an_abort_without_known_failures_still_says_how_to_go_on(folder):
-    assert "How to go on" in abort_message(VERDICT, [], folder)
+    assert "What to do next" in abort_message(VERDICT, [], folder)
 
 
 def test_an_incomplete_run_says_how_much_is_missing_and_where(tmp_path):
