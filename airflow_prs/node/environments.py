@@ -201,7 +201,8 @@ def missing_module_hint(error: str, environment: Environment, interpreter: str) 
     missing = _MISSING.search(error)
     if missing is None:
         return ""
-    how = "add it to requirements" if environment.is_installed else f"install it there: {interpreter} -m pip install"
+    command = f"{interpreter} -m pip install ..."
+    how = "add it to requirements" if environment.is_installed else f"install it there: {command}"
     return (
         f"{missing[1]} is missing in {shown(environment)} ({interpreter}). If it is a package, {how}; if it is a module"
         " of yours, it belongs in source_directory."

@@ -199,24 +199,24 @@ class Supervisor:
 
     def _reason_to_give_up(self, failure: StartFailure) -> PrsError | None:
         script = self._crew.entry_script
-        # The traceback ends with the error.
-        text = failure.traceback.rstrip() or failure.error
-        was_ready = any(slot.was_ready for slot in self._slots)
+        shown = f"\n\n{failure.traceback.rstrip()}" if failure.traceback else ""
         if failure.stage == "environment":
-            return EnvironmentBrokenError(text)
+            return EnvironmentBrokenError(failure.traceback.rstrip() or failure.error)
+        was_ready = any(slot.was_ready for slot in self._slots)
         if failure.is_final or (failure.is_hopeless and not was_ready):
             is_import = failure.stage == "import"
             what = f"The entry script {script} cannot be used" if is_import else f"init() of {script} cannot succeed"
-            hint = self._crew.explain_import(failure.error) or "Correct what is shown above."
-            return EntryScriptError(f"{text}\n\n{what}, and another try would not change that. {hint}")
+            hint = self._crew.explain_import(failure.error) or "Correct the script or its arguments."
+            return EntryScriptError(f"{what}: {failure.error}. Another try would not change that. {hint}{shown}")
         if failure.stage == "timeout" and not was_ready:
             return NodeError(
-                f"{text}, and no worker process was ever ready: does init() of {script} wait for something?"
+                f"{failure.error}, and no worker process was ever ready: does init() of {script} wait for something?"
+                f"{shown}"
             )
         if self._start_failures >= _START_FAILURES_PER_SLOT * len(self._slots):
             return NodeError(
-                f"{text}\n\ninit() of {script} failed {self._start_failures} times on this node, the last time as "
-                "shown above, so the node gives up. Correct it, or what it needs."
+                f"init() of {script} failed {self._start_failures} times on this node, the last time with "
+                f"{failure.error}. Correct it, or what it needs.{shown}"
             )
         return None
 

@@ -117,7 +117,7 @@ def test_what_an_environment_lacks_is_named_with_it(of, tmp_path, monkeypatch):
     folder = make_shard(tmp_path, script, mini_batches=1, environment=of("pandas==1.5.3"))
 
     with pytest.raises(
-        EntryScriptError, match=r"(?s)^Traceback.*sklearn is missing in .*from_pip.*add it to requirements"
+        EntryScriptError, match=r"(?s)used: .*sklearn is missing in .*from_pip.*add it to requirements.*\n\nTraceback"
     ):
         Tries(folder).run()
 
