@@ -78,6 +78,7 @@ def test_the_words_are_counted_as_in_a_plain_loop(airflow, tmp_path):
     assert (tmp_path / "result" / "parallel_run_step.txt").read_text().splitlines() == lines
 
 
+@pytest.mark.slow
 def test_the_irises_are_classified_as_in_a_plain_loop(airflow, entry_script, tmp_path):
     run_example(airflow, "example_iris", tmp_path)
     script = entry_script("iris/classify.py", "--model", tmp_path / "model" / "classifier.pickle")
@@ -88,6 +89,7 @@ def test_the_irises_are_classified_as_in_a_plain_loop(airflow, entry_script, tmp
     assert (tmp_path / "result" / "irises.txt").read_bytes() == rows.encode()
 
 
+@pytest.mark.slow
 def test_the_many_models_are_those_of_a_plain_loop(airflow, entry_script, tmp_path, monkeypatch):
     run_example(airflow, "example_many_models", tmp_path)
     monkeypatch.setenv("AZUREML_BI_OUTPUT_PATH", str(tmp_path / "plain"))
