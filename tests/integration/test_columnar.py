@@ -426,11 +426,11 @@ def odd_columns():
 ODD = odd_columns()
 
 
-@pytest.mark.parametrize("kind", ODD)
-@pytest.mark.parametrize("is_key", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "is_key"),
+    [(kind, is_key) for kind in ODD for is_key in (True, False) if is_key or kind != "decimal32"],  # a copy holds these
+)
 def test_types_that_cannot_be_copied_are_named(tmp_path, kind, is_key):
-    if kind == "decimal32" and not is_key:
-        pytest.skip("a copy can hold them")
     write(tmp_path / "1.arrow", pa.table({"v": ODD[kind], "n": [1, 2]}))
     dataset = dataset_of(tmp_path, ".arrow").partition_by(["v" if is_key else "n"])
     with pytest.raises(InputError, match=rf"the column 'v' .*is of type .*{kind}"):
