@@ -143,24 +143,22 @@ def _dtype_of(values: Sequence[Any]) -> str:
 
     whole = [value for value in values if type(value) is int]
     if whole and len(whole) < len(values) == len(whole) + sum(map(_is_missing, values)):
-        kind = _type_with_missing(min(whole), max(whole))
-        if kind is not None:
-            return kind
+        return _type_with_missing(min(whole), max(whole))
     records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
     return str(pd.DataFrame([*records, records[0]])["column"].dtype)
 
 
-def _type_with_missing(lowest: int, highest: int) -> str | None:
+def _type_with_missing(lowest: int, highest: int) -> str:
     """
-    Return the type of a column of whole numbers of which some are missing; None: none holds them.
+    Return the type of a column of whole numbers of which some are missing.
 
-    pandas makes floats of them; that is kept where it rounds no number.
+    pandas makes floats of them; that is kept where it rounds no number. Old pandas does so beyond 64 bits, too.
     """
     if are_exact_as_floats(lowest, highest):
         return "float64"
     if lowest >= -(2**63) and highest < 2**63:
         return "Int64"
-    return "UInt64" if lowest >= 0 and highest < 2**64 else None
+    return "UInt64" if lowest >= 0 and highest < 2**64 else "object"
 
 
 def _is_missing(value: Any) -> bool:
