@@ -90,7 +90,7 @@ class FunctionScript:
         """
         Take the values that the parameters have in a run.
 
-        :raises ConfigError: if one is no plain value.
+        :raises ConfigError: if one is not a plain value.
         """
         problems = [problem for name, value in parameters.items() for problem in _find_not_plain(name, value)]
         if problems:

@@ -17,7 +17,7 @@ def parallel_run_folder(option: str, name: str = "") -> Path:
 
     :param option: of ``[parallel_run]``, names it.
     :param name: where it lies below ``$AIRFLOW_HOME/parallel_run`` where the option is empty.
-    :raises ConfigError: if the option names a place that is no folder of a machine.
+    :raises ConfigError: if the option is a URI that is not file://.
     """
     named = conf.get("parallel_run", option, fallback=None)
     if named and (scheme := remote_scheme(named)):

@@ -14,7 +14,7 @@ def known_secrets_masker() -> Callable[[str], str]:
     """
     Return a function that masks what Airflow's secrets masker knows as secrets.
 
-    Airflow masks a secret as it is, and at once what it learns later; we mask the spellings of those that it knows now.
+    Airflow masks each secret as it is, those that it learns later too. We mask other spellings of those known now.
     """
     from airflow_prs.node.masking import Masker
 

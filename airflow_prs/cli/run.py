@@ -119,8 +119,8 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
 def _in_shell_words(error: PrsError, folder: RunFolder) -> PrsError:
     """Leave out how to go on in Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
-    mend = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
-    what_next = mend if isinstance(error, RunAbortedError) else _go_on(folder)
+    start_over = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
+    what_next = start_over if isinstance(error, RunAbortedError) else _go_on(folder)
     return type(error)(f"{text}\n\n{what_next}")
 
 

@@ -25,7 +25,7 @@ class Committer:
     :param attempt: writes the commits.
     :param tally: the shard's counts.
     :param queue: what was handed out; its grant is extended by each commit.
-    :param at_once: how many mini-batches the node works on at once.
+    :param at_once: how many mini-batches the node works on at the same time.
 
     ``loans`` are those that each commit names, by name.
     """
@@ -151,7 +151,7 @@ class Committer:
         :param busy_s: seconds that the processes worked on these outcomes, all together.
         """
         now = self._clock()
-        # Several that took long may end at the same moment; that is no rate.
+        # Several long ones may end at the same moment. That says nothing about the rate.
         elapsed_s = max(now - self._since, busy_s / self._at_once, 1e-3)
         self._since = now
         enough = int(2 * max(GROUP_S, self._commit_s) * outcomes / elapsed_s)

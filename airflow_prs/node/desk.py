@@ -43,7 +43,7 @@ class ShardDesk:
 
     :param board: what is shown to those who look from outside.
     :param slots: number of slots.
-    :param concurrency: how many mini-batches each slot may work on at once.
+    :param concurrency: how many mini-batches each slot may work on at the same time.
     :param log_of: path of a process's log inside the run folder.
     :param say: puts a line into the task log.
     """

@@ -31,7 +31,7 @@ _SMOOTHING = 0.2
 _CANCEL_S = 5.0
 _MEMORY_CHECK_S = 1.0
 _EXIT_GRACE_S = 5.0
-"""For a process that is to end by itself, and say what held it up."""
+"""More than exit_timeout_s, so that the process can end itself and report what held it up."""
 
 
 @dataclass(slots=True)

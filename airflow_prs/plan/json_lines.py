@@ -68,7 +68,7 @@ def _read_value(value: str, dtype: str) -> object:
 
 def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict[str, Any]]]:
     """
-    Find records, and read them; one that cannot be read says nothing, and its mini-batch alone fails.
+    Find records, and read them. One that cannot be read is counted, and its mini-batch alone fails.
 
     :param begin: position of the first line.
     :return: first byte of each record, and the objects.
@@ -83,7 +83,7 @@ def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict
         except UnicodeDecodeError:
             starts.append(begin)
         except ValueError:
-            pass
+            pass  # counted above; the worker process raises the error, with the line
         begin += len(line) + 1
     return starts, objects
 
