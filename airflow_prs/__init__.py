@@ -12,25 +12,25 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_prs.compute import ComputeTarget as ComputeTarget
-    from airflow_prs.config import ParallelRunConfig as ParallelRunConfig
-    from airflow_prs.datasets import FileDataset as FileDataset
-    from airflow_prs.datasets import TabularDataset as TabularDataset
-    from airflow_prs.environment import Environment as Environment
+    from airflow_prs.config.compute import ComputeTarget as ComputeTarget
+    from airflow_prs.config.config import ParallelRunConfig as ParallelRunConfig
+    from airflow_prs.config.datasets import FileDataset as FileDataset
+    from airflow_prs.config.datasets import TabularDataset as TabularDataset
+    from airflow_prs.config.environment import Environment as Environment
+    from airflow_prs.config.parameters import PipelineParameter as PipelineParameter
     from airflow_prs.operators.decorator import parallel_run as parallel_run
     from airflow_prs.operators.parallel_run import ParallelRunOperator as ParallelRunOperator
-    from airflow_prs.parameters import PipelineParameter as PipelineParameter
 
     __version__: str
 
 _HOMES = {
-    "ComputeTarget": "airflow_prs.compute",
-    "Environment": "airflow_prs.environment",
-    "FileDataset": "airflow_prs.datasets",
-    "ParallelRunConfig": "airflow_prs.config",
+    "ComputeTarget": "airflow_prs.config.compute",
+    "Environment": "airflow_prs.config.environment",
+    "FileDataset": "airflow_prs.config.datasets",
+    "ParallelRunConfig": "airflow_prs.config.config",
     "ParallelRunOperator": "airflow_prs.operators.parallel_run",
-    "PipelineParameter": "airflow_prs.parameters",
-    "TabularDataset": "airflow_prs.datasets",
+    "PipelineParameter": "airflow_prs.config.parameters",
+    "TabularDataset": "airflow_prs.config.datasets",
     "parallel_run": "airflow_prs.operators.decorator",
 }
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from airflow_prs.worker.entry_script import EntryScript, NotRetryable, RetryAfter
+from airflow_prs.worker.offered.entry_script import EntryScript, NotRetryable, RetryAfter
 
 __all__ = ["EntryScript", "NotRetryable", "RetryAfter"]

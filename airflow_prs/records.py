@@ -24,7 +24,7 @@ class Piece(NamedTuple):
     :param begin: first byte of a delimited file, or first row inside ``row_group``; None: the whole file.
     :param end: one past the last byte or row; None: the whole file.
     :param row_group: the Parquet row group that ``begin`` and ``end`` count in; None: not Parquet.
-    :param version: of the file when plan saw it, see worker.versions; None: it is not known.
+    :param version: of the file when plan saw it, see worker.reading.versions; None: it is not known.
     """
 
     path: str

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_prs.config import ParallelRunConfig
+from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
 

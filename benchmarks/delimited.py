@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from airflow_prs.plan.delimited import Dialect, cut_delimited_files
+from airflow_prs.inputs.text.delimited import Dialect, cut_delimited_files
 from benchmarks.comparing import Comparison
 
 COLUMNS = ("name", "price", "quantity", "flag", "note")

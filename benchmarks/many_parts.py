@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.environment import Environment
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, all_plans

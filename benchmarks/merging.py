@@ -25,14 +25,14 @@ from pathlib import Path
 
 import numpy as np  # noqa: TID253
 
-from airflow_prs.committed import read_committed
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.environment import Environment
-from airflow_prs.merge import merge_run
-from airflow_prs.publication import publish_rows
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.environment import Environment
 from airflow_prs.records import Claim, Closing, Commit, Manifest, Progress, RunIdentity, Shard, Status
-from airflow_prs.report import write_reports
+from airflow_prs.report.reports import write_reports
+from airflow_prs.result.merge import merge_run
+from airflow_prs.result.publication import publish_rows
 from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.names import AttemptNames
 from airflow_prs.settings import RunSettings

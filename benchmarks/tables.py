@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.cli.job import Job, plan_job
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import TabularDataset
-from airflow_prs.environment import Environment
-from airflow_prs.merge import merge_run
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.config.environment import Environment
+from airflow_prs.result.merge import merge_run
 from benchmarks.comparing import Comparison
 from benchmarks.shards import PROCESSES, new_folder, work_s
 from tests.shards import Tries

@@ -31,7 +31,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 
 def pytest_unconfigure():
-    from airflow_prs.node.staging import remove_abandoned
+    from airflow_prs.node.processes.staging import remove_abandoned
 
     shutil.rmtree(HOME, ignore_errors=True)
     remove_abandoned()

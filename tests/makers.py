@@ -9,19 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.environment import Environment
-from airflow_prs.records import (
-    Closing,
-    FailedTry,
-    MiniBatch,
-    Outcome,
-    Piece,
-    Progress,
-    RunIdentity,
-    Shard,
-    Status,
-)
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.environment import Environment
+from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, Status
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.settings import RunSettings

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.environment import Environment
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard

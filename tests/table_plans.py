@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import TabularDataset
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.config.environment import Environment
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity
-from airflow_prs.worker.readers import make_reader
+from airflow_prs.worker.reading.readers import make_reader
 
 KINDS = {
     "csv": TabularDataset.from_delimited_files,

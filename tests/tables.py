@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.environment import Environment
-from airflow_prs.plan.inputs import cut_input, list_input
-from airflow_prs.plan.listing import Listing
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.environment import Environment
+from airflow_prs.inputs.cut_input import cut_input, list_input
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.records import InputKind
-from airflow_prs.worker.readers import make_reader
+from airflow_prs.worker.reading.readers import make_reader
 
 
 def cut(

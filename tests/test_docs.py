@@ -23,13 +23,13 @@ from airflow_prs import (
     ParallelRunOperator,
     PipelineParameter,
     TabularDataset,
-    arguments,
 )
-from airflow_prs.compute import load_compute_targets
-from airflow_prs.config_rules import OURS, RULES
+from airflow_prs.config import arguments
+from airflow_prs.config.compute import load_compute_targets
+from airflow_prs.config.rules import OURS, RULES
 from airflow_prs.provider_info import get_provider_info
 from airflow_prs.records import Status
-from airflow_prs.report_processed import NOT_FINISHED, NOT_TRIED
+from airflow_prs.report.processed import NOT_FINISHED, NOT_TRIED
 from tests.dag_runs import DagFile
 from tests.lacking import lacking
 

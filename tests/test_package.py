@@ -17,7 +17,15 @@ import airflow_prs
 from airflow_prs.provider_info import get_provider_info
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["arguments", "config", "datasets", "judging", "merge", "node.running", "plan.planning", "report", "settings"]
+ROOMS = [
+    "config.config",
+    "inputs.cut_input",
+    "node.running",
+    "plan.planning",
+    "report.reports",
+    "result.merge",
+    "thresholds.watch",
+]
 
 
 def run_python(code):

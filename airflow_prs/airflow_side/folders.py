@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow.configuration import conf
 
-from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.errors import ConfigError
 
 

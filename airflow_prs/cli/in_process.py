@@ -25,19 +25,22 @@ from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import MAX_TRIES, conclude
 from airflow_prs.errors import EntryScriptError
 from airflow_prs.node.masking import Masker
-from airflow_prs.node.protocols import order_of, outcome_of
-from airflow_prs.node.queue import Hand
-from airflow_prs.node.staging import Stage
-from airflow_prs.node.starting import input_specs, rows_format, script_arguments
-from airflow_prs.node.tally import Tally
+from airflow_prs.node.processes.protocols import order_of, outcome_of
+from airflow_prs.node.processes.staging import Stage
+from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
+from airflow_prs.node.work.queue import Hand
+from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
-from airflow_prs.worker import azureml_core, entry_script, failures, formats, readers, rows, script
+from airflow_prs.worker import failures, script
 from airflow_prs.worker.channel import Done
+from airflow_prs.worker.offered import azureml_core, entry_script
+from airflow_prs.worker.reading import readers
 from airflow_prs.worker.working import Order, Try
+from airflow_prs.worker.writing import formats, rows
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from airflow_prs.arguments import check_arguments, driver_options, near_misses
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
-from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity

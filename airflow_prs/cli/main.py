@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from airflow_prs.arguments import may_need_no_inputs
-from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.arguments import may_need_no_inputs
+from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.errors import PrsError
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."

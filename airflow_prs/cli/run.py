@@ -20,12 +20,12 @@ from airflow_prs.errors import (
     RunAbortedError,
     RunFolderError,
 )
-from airflow_prs.merge import merge_run
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import Manifest, Shard
-from airflow_prs.report import write_reports
+from airflow_prs.report.reports import write_reports
+from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.node.installing import Method
+from airflow_prs.environments.installing import Method
 from airflow_prs.run_folder.folder import RunFolder
 
 

@@ -20,10 +20,10 @@ from typing import Any
 
 from airflow_prs.node.status import LAST_FAILURES, MOST_BINS
 from airflow_prs.records import SCHEMA, Closing, Manifest, Progress
-from airflow_prs.run_folder import files
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.store import files
 
 _RUNNING = "running"
 _MOST_NODES = 50

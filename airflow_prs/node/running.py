@@ -10,23 +10,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from airflow_prs.environments.making import ensure_environment
 from airflow_prs.errors import EnvironmentBrokenError, RunAbortedError
-from airflow_prs.node.committing import WINDOW
-from airflow_prs.node.desk import ShardDesk, TryRules
-from airflow_prs.node.environments import ensure_environment
-from airflow_prs.node.lending import LoanLostError
-from airflow_prs.node.protocols import Rules
-from airflow_prs.node.queue import WorkQueue
+from airflow_prs.node.lending.lender import LoanLostError
+from airflow_prs.node.machine.resources import ResourceLog
+from airflow_prs.node.processes.protocols import Rules
+from airflow_prs.node.processes.staging import Stage
+from airflow_prs.node.processes.starting import Starter, process_count
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.resources import ResourceLog
 from airflow_prs.node.run_status import RunStatus
-from airflow_prs.node.staging import Stage
-from airflow_prs.node.starting import Starter, process_count
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
+from airflow_prs.node.work.committing import WINDOW
+from airflow_prs.node.work.desk import ShardDesk, TryRules
+from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.records import Manifest, Shard
-from airflow_prs.report import abort_message, first_failures
+from airflow_prs.report.reports import abort_message, first_failures
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.node.protocols import Failure
+from airflow_prs.node.processes.protocols import Failure
 from airflow_prs.records import SCHEMA, Outcome, Progress, Shard
-from airflow_prs.run_folder import files
+from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy.typing as npt

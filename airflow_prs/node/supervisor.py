@@ -22,16 +22,16 @@ from airflow_prs.errors import (
     RunFolderError,
     SupersededError,
 )
-from airflow_prs.node.desk import ShardDesk
-from airflow_prs.node.helping import Helper
-from airflow_prs.node.lending import Lender
+from airflow_prs.node.lending.borrower import Helper
+from airflow_prs.node.lending.lender import Lender
+from airflow_prs.node.machine.resources import ResourceLog
 from airflow_prs.node.pace import Pace
-from airflow_prs.node.process import Message, WorkerProcess
-from airflow_prs.node.protocols import Desk, Rules, StartFailure
-from airflow_prs.node.resources import ResourceLog
+from airflow_prs.node.processes.process import Message, WorkerProcess
+from airflow_prs.node.processes.protocols import Desk, Rules, StartFailure
+from airflow_prs.node.processes.slots import Slot
 from airflow_prs.node.run_status import SHOW_S, RunStatus
-from airflow_prs.node.slots import Slot
 from airflow_prs.node.watching import LOOK_S, Watcher
+from airflow_prs.node.work.desk import ShardDesk
 from airflow_prs.records import Closing, MiniBatch, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.judging import Judgement, judge_run, judge_states, uphold
 from airflow_prs.records import Limits, Manifest, Shard, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.thresholds.judging import Judgement, judge_run, judge_states, uphold
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4

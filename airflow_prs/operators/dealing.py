@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, TriggerRule
 
 from airflow_prs.airflow_side.failures import unless_aborted
-from airflow_prs.config import ParallelRunConfig
+from airflow_prs.config.config import ParallelRunConfig
 
 DEFAULT_PRIORITY_WEIGHT = 1
 """Airflow's own."""

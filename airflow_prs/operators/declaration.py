@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_prs.arguments import check_arguments, may_need_no_inputs
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.dataset_paths import remote_scheme, without_file_scheme
-from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.config.arguments import check_arguments, may_need_no_inputs
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.function_script import FunctionScript
+from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
 from airflow_prs.errors import ConfigError
-from airflow_prs.function_script import FunctionScript
-from airflow_prs.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
 from airflow_prs.wording import shown, wrong
 
 Dataset = FileDataset | TabularDataset

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, overload
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.config_rules import RULES
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.environment import Environment
+from airflow_prs.config.function_script import FunctionScript, make_script
+from airflow_prs.config.rules import RULES
 from airflow_prs.errors import ConfigError
-from airflow_prs.function_script import FunctionScript, make_script
 from airflow_prs.operators.parallel_run import ParallelRunOperator
 from airflow_prs.wording import unknown
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import DAG, TaskGroup, XComArg
 
-    from airflow_prs.compute import ComputeTarget
-    from airflow_prs.datasets import FileDataset
+    from airflow_prs.config.compute import ComputeTarget
+    from airflow_prs.config.datasets import FileDataset
+    from airflow_prs.config.parameters import PipelineParameter
     from airflow_prs.operators.declaration import Inputs, OnEmpty
-    from airflow_prs.parameters import PipelineParameter
 
 _MAPPING = frozenset({"expand", "expand_kwargs", "partial"})
 _AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})

@@ -28,7 +28,7 @@ class MergeOperator(BaseOperator):
 
     def execute(self, context: Context) -> str:
         """Publish, and return the location of the result."""
-        from airflow_prs.merge import merge_run
+        from airflow_prs.result.merge import merge_run
 
         folder = planned_folder(context["ti"], self.plan_task_id)
         with no_retry_where_hopeless():

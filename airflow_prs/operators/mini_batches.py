@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_prs.node.installing import Method
+    from airflow_prs.environments.installing import Method
     from airflow_prs.node.request import NodeRequest
     from airflow_prs.operators.variables import EnvironmentVariables
 

@@ -10,9 +10,9 @@ from airflow.configuration import conf
 from airflow.sdk import TaskGroup
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-from airflow_prs.compute import ComputeTarget, find_compute_target, load_compute_targets
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset
+from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import FileDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.dealing import check_task_arguments, deal
 from airflow_prs.operators.declaration import check_id_length, choose_id, declare

@@ -13,15 +13,15 @@ from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
-from airflow_prs.arguments import check_arguments, driver_options, near_misses
-from airflow_prs.dataset_paths import without_file_scheme
-from airflow_prs.datasets import dataset_from_spec
+from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
+from airflow_prs.config.dataset_paths import without_file_scheme
+from airflow_prs.config.datasets import dataset_from_spec
+from airflow_prs.config.function_script import FunctionScript
+from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
-from airflow_prs.function_script import FunctionScript
 from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
-from airflow_prs.parameters import fill_in
 from airflow_prs.records import RunIdentity, Shard
 from airflow_prs.wording import wrong
 
@@ -91,7 +91,7 @@ class PlanOperator(BaseOperator):
         return [_describe(shard) for shard in result.manifest.shards]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:
-        from airflow_prs.plan.inputs import local_path
+        from airflow_prs.inputs.cut_input import local_path
         from airflow_prs.plan.planning import PlanRequest
 
         ti, params = context["ti"], context["params"]

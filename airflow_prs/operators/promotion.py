@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import Param
 
+from airflow_prs.config.parameters import Promotion
 from airflow_prs.errors import ConfigError
-from airflow_prs.parameters import Promotion
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

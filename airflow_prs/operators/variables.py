@@ -14,9 +14,9 @@ from airflow.configuration import conf
 from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.log import mask_secret
 
+from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import SideInputPath
-from airflow_prs.parameters import fill_in
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context

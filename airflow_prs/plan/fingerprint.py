@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.environment import Environment
-from airflow_prs.plan.listing import Listing
+from airflow_prs.config.environment import Environment
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.worker import distributions
 from airflow_prs.worker.distributions import describe_python
 

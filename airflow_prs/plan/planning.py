@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_prs.arguments import RESERVED, DriverOptions, driver_options
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import TabularDataset
-from airflow_prs.environment_files import read_packages
+from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.config.environment_files import read_packages
 from airflow_prs.errors import ConfigError, EmptyInputError
-from airflow_prs.plan.cutting import Cut, cut_nothing
+from airflow_prs.inputs.cut_input import Dataset, cut_input, describe, list_input, local_path, real_targets
+from airflow_prs.inputs.cutting import Cut, cut_nothing
+from airflow_prs.inputs.files.listing import Listing
+from airflow_prs.inputs.files.paths import Paths
 from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
-from airflow_prs.plan.inputs import Dataset, cut_input, describe, list_input, local_path, real_targets
-from airflow_prs.plan.listing import Listing
-from airflow_prs.plan.paths import Paths
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.errors import ConfigError, EntryScriptError
-from airflow_prs.function_script import FunctionScript
-from airflow_prs.plan.listing import absolute_path
-from airflow_prs.plan.walking import walk
-from airflow_prs.run_folder.files import make_folder, publish
+from airflow_prs.inputs.files.listing import absolute_path
+from airflow_prs.inputs.files.walking import walk
 from airflow_prs.run_folder.names import RUNS
+from airflow_prs.store.files import make_folder, publish
 
 _LEFT_OUT = frozenset({"__pycache__", ".git", RUNS})
 _FIRST_MOMENT = (1980, 1, 1, 0, 0, 0)

@@ -18,21 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import (
-    Claim,
-    Closing,
-    Commit,
-    FailedTry,
-    Loan,
-    Outcome,
-    Progress,
-    Shard,
-    Status,
-    StoredVerdict,
-)
-from airflow_prs.run_folder import files, ledger
+from airflow_prs.records import Claim, Closing, Commit, FailedTry, Loan, Outcome, Progress, Shard, Status, StoredVerdict
+from airflow_prs.run_folder import ledger
 from airflow_prs.run_folder.names import AttemptNames, attempt_name, is_loan
 from airflow_prs.run_folder.verdicts import set_aside_by_clear
+from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError
+from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import (
     Claim,
     FailedTry,
@@ -19,11 +20,11 @@ from airflow_prs.records import (
     StoredVerdict,
     Verdict,
 )
-from airflow_prs.run_folder import attempts, files, ledger, loans, verdicts
+from airflow_prs.run_folder import attempts, ledger, loans, verdicts
 from airflow_prs.run_folder import manifest as manifests
-from airflow_prs.run_folder.columns import batches_of
 from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, linked_names, run_path, task_pattern
 from airflow_prs.settings import RunSettings
+from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import Claim, Closing, Commit, FailedTry, Loan, Predecessor, Progress, Shard, Status
-from airflow_prs.run_folder import files
 from airflow_prs.run_folder.names import AttemptNames, is_loan, linked_names
+from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 
 from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import RunFolderError
+from airflow_prs.inputs.mini_batches import mini_batches_of, schema_of
 from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
-from airflow_prs.run_folder import files
-from airflow_prs.run_folder.columns import mini_batches_of, schema_of
+from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from airflow_prs.records import Predecessor, StoredVerdict, Verdict
-from airflow_prs.run_folder import files
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.run_folder.names import attempt_name
+from airflow_prs.store import files
 
 _VERDICT: TypeAdapter[StoredVerdict] = TypeAdapter(StoredVerdict)
 

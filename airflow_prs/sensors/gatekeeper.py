@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_prs.airflow_side.exceptions import (
-    AirflowRescheduleException,
-    AirflowSensorTimeout,
-    TaskDeferralError,
-)
+from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import planned_folder
 from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from airflow_prs.records import Progress, StoredVerdict
-    from airflow_prs.triggers.watch import Watch
+    from airflow_prs.thresholds.watch import Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
 _LONGEST_WAIT = timedelta(seconds=30)
@@ -82,7 +78,7 @@ class GatekeeperSensor(BaseSensorOperator):
         return self.execute(context)
 
     def _look(self, context: Context) -> dict[str, Any]:
-        from airflow_prs.triggers.watch import open_watch
+        from airflow_prs.thresholds.watch import open_watch
 
         ti = context["ti"]
         folder = planned_folder(ti, self.plan_task_id)
@@ -132,8 +128,8 @@ class GatekeeperSensor(BaseSensorOperator):
 
 def abort(watch: Watch, verdict: StoredVerdict) -> NoReturn:
     """Report an aborted run, and fail."""
-    from airflow_prs.committed import read_committed
-    from airflow_prs.report import abort_message, first_failures_of, write_reports
+    from airflow_prs.report.reports import abort_message, first_failures_of, write_reports
+    from airflow_prs.run_folder.committed import read_committed
 
     committed = read_committed(watch.folder, watch.manifest)
     write_reports(watch.folder, watch.settings, watch.manifest, status="aborted", result=None, committed=committed)
@@ -142,8 +138,8 @@ def abort(watch: Watch, verdict: StoredVerdict) -> NoReturn:
 
 def fail_incomplete(watch: Watch, progress: Progress, reasons: list[str]) -> NoReturn:
     """Report a run whose shards failed for good, and fail."""
-    from airflow_prs.committed import read_committed
-    from airflow_prs.report import first_failures_of, incomplete_message, write_reports
+    from airflow_prs.report.reports import first_failures_of, incomplete_message, write_reports
+    from airflow_prs.run_folder.committed import read_committed
 
     committed = read_committed(watch.folder, watch.manifest)
     write_reports(watch.folder, watch.settings, watch.manifest, status="failed", result=None, committed=committed)

@@ -17,8 +17,8 @@ from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.thresholds.watch import Watch, open_watch
 from airflow_prs.triggers.beside import beside
-from airflow_prs.triggers.watch import Watch, open_watch
 
 LOOK_EVERY_S = 0.5
 ASK_AIRFLOW_EVERY_S = 3.0

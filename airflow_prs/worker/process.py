@@ -19,18 +19,9 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 PRIVATE_NAME = "_prs_worker"
 
 if TYPE_CHECKING:
-    from airflow_prs.worker import (
-        azureml_core,
-        channel,
-        entry_script,
-        environment,
-        failures,
-        formats,
-        leaving,
-        rows,
-        script,
-        working,
-    )
+    from airflow_prs.worker import channel, environment, failures, leaving, script, working
+    from airflow_prs.worker.offered import azureml_core, entry_script
+    from airflow_prs.worker.writing import formats, rows
 else:
 
     def _neighbour(name: str) -> ModuleType:
@@ -40,14 +31,14 @@ else:
             package.__path__ = [HERE]
         return importlib.import_module(f"{PRIVATE_NAME}.{name}")
 
-    azureml_core = _neighbour("azureml_core")
+    azureml_core = _neighbour("offered.azureml_core")
     channel = _neighbour("channel")
-    entry_script = _neighbour("entry_script")
+    entry_script = _neighbour("offered.entry_script")
     environment = _neighbour("environment")
     failures = _neighbour("failures")
-    formats = _neighbour("formats")
+    formats = _neighbour("writing.formats")
     leaving = _neighbour("leaving")
-    rows = _neighbour("rows")
+    rows = _neighbour("writing.rows")
     script = _neighbour("script")
     working = _neighbour("working")
 

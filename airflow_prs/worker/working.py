@@ -10,8 +10,12 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import failures, leaving, script  # noqa: TID252
+
 # Relative, as this package has another name where it is at work.
-from . import entry_script, failures, leaving, readers, rows, script  # noqa: TID252
+from .offered import entry_script  # noqa: TID252
+from .reading import readers  # noqa: TID252
+from .writing import rows  # noqa: TID252
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from airflow_prs.datasets import TabularDataset
+from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.errors import InputError
-from airflow_prs.plan import categories
-from airflow_prs.plan.common_types import common_type
+from airflow_prs.inputs.columnar import categories
+from airflow_prs.inputs.columnar.common_types import common_type
 from tests.table_plans import mini_batches as planned
 from tests.table_plans import partitions, table_plan, values
 from tests.tables import cut, mini_batches, together

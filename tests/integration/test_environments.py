@@ -18,10 +18,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.environment import Environment
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.environment import Environment
+from airflow_prs.environments.making import ensure_environment, missing_module_hint
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError
-from airflow_prs.node.environments import ensure_environment, missing_module_hint
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from tests.lacking import lacking
@@ -255,8 +255,8 @@ END
 
 BUILDER = """
 import os, sys
-from airflow_prs.environment import Environment
-from airflow_prs.node.environments import ensure_environment
+from airflow_prs.config.environment import Environment
+from airflow_prs.environments.making import ensure_environment
 print(ensure_environment(Environment.from_pip([]), sys.argv[1], lambda line: None, environ=os.environ))
 """
 

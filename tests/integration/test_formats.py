@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.merge import merge_run
-from airflow_prs.report import first_failures
+from airflow_prs.report.reports import first_failures
+from airflow_prs.result.merge import merge_run
 from tests.shards import Tries, make_plan
 
 FRAMES = """

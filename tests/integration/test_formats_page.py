@@ -23,13 +23,13 @@ from pyarrow import feather
 
 from airflow_prs import FileDataset, TabularDataset
 from airflow_prs.errors import PrsError
-from airflow_prs.merge import merge_run
-from airflow_prs.plan.inputs import list_input
+from airflow_prs.inputs.cut_input import list_input
 from airflow_prs.plan.queries import export_query
 from airflow_prs.records import InputKind
-from airflow_prs.worker.formats import make_writer
-from airflow_prs.worker.readers import LoadError
-from airflow_prs.worker.rows import BadResultError, elements_of
+from airflow_prs.result.merge import merge_run
+from airflow_prs.worker.reading.readers import LoadError
+from airflow_prs.worker.writing.formats import make_writer
+from airflow_prs.worker.writing.rows import BadResultError, elements_of
 from tests.shards import Tries, make_plan
 from tests.tables import cut, mini_batches
 

@@ -10,7 +10,7 @@ import yaml
 from airflow.sdk import DAG
 
 from airflow_prs import ComputeTarget, Environment, FileDataset, ParallelRunConfig, ParallelRunOperator
-from airflow_prs.compute import load_compute_targets
+from airflow_prs.config.compute import load_compute_targets
 from airflow_prs.errors import ConfigError
 from airflow_prs.provider_info import get_provider_info
 

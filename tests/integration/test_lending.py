@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from airflow_prs.committed import read_committed
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Closing
+from airflow_prs.run_folder.committed import read_committed
 from tests.node_process import start_node
 from tests.shards import Tries, make_plan, read_rows
 
@@ -84,7 +84,7 @@ def test_an_idle_node_takes_work_over_from_the_slow_one(folder):
 
 @pytest.mark.parametrize("dies", [signal.SIGKILL, signal.SIGTERM])
 def test_a_borrower_that_dies_loses_nothing(folder, dies, monkeypatch):
-    monkeypatch.setattr("airflow_prs.node.lending.SILENT_S", 3.0)
+    monkeypatch.setattr("airflow_prs.node.lending.lender.SILENT_S", 3.0)
     borrower = start_node(folder.path, 1, 1)
     slow = threading.Thread(target=Tries(folder).run, args=(0,))
     slow.start()
@@ -113,7 +113,7 @@ def test_a_lender_that_dies_loses_nothing(folder):
 
 
 def test_a_borrower_that_was_taken_for_dead_writes_what_nobody_reads(folder, monkeypatch):
-    monkeypatch.setattr("airflow_prs.node.lending.SILENT_S", 1.0)
+    monkeypatch.setattr("airflow_prs.node.lending.lender.SILENT_S", 1.0)
     zombie = start_node(folder.path, 1, 1)
     slow = threading.Thread(target=Tries(folder).run, args=(0,))
     slow.start()

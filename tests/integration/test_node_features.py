@@ -329,7 +329,7 @@ def test_a_node_that_stood_still_blames_no_process_that_waited_for_it(tmp_path):
 
 
 def test_log_files_that_cannot_be_written_now_hold_up_no_mini_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_prs.node.output.CLOSE_S", 0.2)
+    monkeypatch.setattr("airflow_prs.node.processes.output.CLOSE_S", 0.2)
     folder = make_plan(tmp_path, "def run(mini_batch): print(mini_batch); return mini_batch", process_count_per_node=1)
     log = folder.names.log("stdout", f"{encode(socket.gethostname())}-0-1", "process000")
     log.parent.mkdir(parents=True)

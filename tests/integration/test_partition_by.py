@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
-from airflow_prs.parameters import PipelineParameter
-from airflow_prs.plan import copying
-from airflow_prs.plan.copying import write_copy
-from airflow_prs.plan.partitioned_copy import read_copy
-from airflow_prs.worker.readers import make_reader
+from airflow_prs.inputs.copies import copying
+from airflow_prs.inputs.copies.copying import write_copy
+from airflow_prs.inputs.copies.partitioned_copy import read_copy
+from airflow_prs.worker.reading.readers import make_reader
 from tests.dag_runs import result_of
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
@@ -174,7 +174,8 @@ def test_delimited_files_with_headers_of_their_own_and_foreign_encodings_can_be_
 
 
 def test_a_packed_file_of_many_blocks_is_read_as_one(plan, tmp_path, monkeypatch):
-    from airflow_prs.plan import scanning, text_records
+    from airflow_prs.inputs.text import records as text_records
+    from airflow_prs.inputs.text import scanning
 
     monkeypatch.setattr(
         text_records,
@@ -510,8 +511,8 @@ def test_what_stops_plan_leaves_the_older_copy_and_nothing_else(write, plan, tmp
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.parameters import PipelineParameter
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.plan import copying
 from tests.table_plans import table_plan
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from airflow_prs.datasets import FileDataset, TabularDataset
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from tests.table_plans import KINDS, mini_batches, partitions, table_plan, values, write_table
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import FileDataset, TabularDataset
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError
 from airflow_prs.plan import fingerprint
 from airflow_prs.plan.planning import PlanRequest, make_plan

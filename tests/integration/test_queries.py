@@ -9,9 +9,9 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from airflow_prs.config import ParallelRunConfig
-from airflow_prs.datasets import TabularDataset, dataset_from_spec
-from airflow_prs.environment import Environment
+from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.datasets import TabularDataset, dataset_from_spec
+from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.plan.queries import export_query

@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from airflow_prs.airflow_side.masking import known_secrets_masker
-from airflow_prs.environment import Environment
+from airflow_prs.config.environment import Environment
 from airflow_prs.errors import EnvironmentBrokenError
 from airflow_prs.node.masking import Masker
 from tests.dag_runs import Run

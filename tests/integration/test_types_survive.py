@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from pyarrow import feather
 
-from airflow_prs.datasets import TabularDataset, dataset_from_spec
+from airflow_prs.config.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.worker.readers import LoadError
+from airflow_prs.worker.reading.readers import LoadError
 from tests.table_plans import KINDS
 from tests.tables import as_read_in_one_piece, cut, exact, mini_batches, together
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import airflow_prs
-from airflow_prs.environment import Environment
+from airflow_prs.config.environment import Environment
+from airflow_prs.inputs.files.listing import Listing
+from airflow_prs.inputs.files.paths import Paths
 from airflow_prs.plan.fingerprint import fingerprint_of, versions_in, versions_of
-from airflow_prs.plan.listing import Listing
-from airflow_prs.plan.paths import Paths
 
 CONFIG = {"error_threshold": 1, "mini_batch_size": 5, "node_count": 2, "description": None, "source_directory": "a"}
 

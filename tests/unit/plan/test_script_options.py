@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.arguments import RESERVED
+from airflow_prs.config.arguments import RESERVED
 from airflow_prs.plan.script_options import find_withheld
 
 LONGER = st.builds("{}{}".format, st.sampled_from(RESERVED), st.sampled_from(["", "_", "-", "s", "_dir", "-dir", "_2"]))

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import Closing, Progress, Ruling, Verdict
-from airflow_prs.run_folder import files
+from airflow_prs.store import files
 from tests.makers import (
     commit,
     count,

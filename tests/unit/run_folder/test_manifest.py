@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError
+from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, Piece
 from airflow_prs.run_folder import manifest as manifests
-from airflow_prs.run_folder.columns import batches_of
 from tests.makers import make_mini_batch, make_shards
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_prs.committed import read_committed
 from airflow_prs.errors import RunFolderError
+from airflow_prs.run_folder.committed import read_committed
 from tests.makers import commit, do_shard, make_failed_try, make_folder, open_attempt
 
 

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from airflow_prs.worker import failures
-from airflow_prs.worker.rows import write_elements
+from airflow_prs.worker.writing.rows import write_elements
 
 
 class MuteError(Exception):

@@ -1,0 +1,341 @@
+"""ParallelRunConfig: how a run is to be done. Checked once, when the DAG is parsed, with all problems at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from airflow_prs.config.compute import ComputeTarget, read_compute_target
+from airflow_prs.config.environment import Environment
+from airflow_prs.config.function_script import FunctionScript
+from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
+from airflow_prs.config.rules import OURS, RULES, SUFFIX_OF_FORMAT, find_conflicts, find_promotions, settle
+from airflow_prs.config.sizes import MiniBatchSize, parse_size
+from airflow_prs.errors import ConfigError
+from airflow_prs.records import Limits
+from airflow_prs.wording import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic_core import ErrorDetails
+
+__all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_size"]
+
+DEFAULT_FILE_NAME = "parallel_run_step.txt"
+
+
+class ParallelRunConfig(BaseModel):
+    """
+    How a run is to be done.
+
+    A PipelineParameter may stand for the parameters marked with *; until ``resolve`` has put the run's values in their
+    place, these hold it. Nothing is looked up on disk when it is made; ``find_missing_paths`` does.
+
+    :param environment: which Python runs the entry script: an Environment, or the path of an interpreter or a virtual
+        environment.
+    :param entry_script: script with ``run(mini_batch)``; relative to source_directory, where that is given.
+    :param error_threshold: * failed items allowed over the entire input; -1 ignores all.
+    :param output_action: ``append_row`` gathers what run() returns in one file; ``summary_only`` counts it.
+    :param compute_target: where the shards run: a ComputeTarget, or the name of a declared one, such as ``local``.
+    :param node_count: * nodes that work at the same time.
+    :param process_count_per_node: * worker processes of a node; None: 1 on a machine with a GPU, else one a core.
+    :param mini_batch_size: * files, or for a table bytes ("10KB", "1MB") or rows ("5000 rows"), that one call of run()
+        gets; None: 10 files, or 1 MB of a table.
+    :param source_directory: folder that every node gets a copy of.
+    :param description: free text, shown as the tooltip of the task group.
+    :param logging_level: * level of the scripts' logs: WARNING, INFO or DEBUG.
+    :param run_invocation_timeout: * seconds that one call of run() may take.
+    :param run_max_try: * times that a mini-batch is tried.
+    :param append_row_file_name: * name of the result file; None: parallel_run_step with the suffix of its format.
+    :param allowed_failed_count: * failed mini-batches allowed; -1 ignores all; None: not checked.
+    :param allowed_failed_percent: * failed mini-batches allowed, in percent of all; 100 ignores all; None: not checked.
+    :param partition_keys: * keys of partition_format whose combinations of values make the mini-batches.
+    :param environment_variables: set in the worker processes; never stored and never shown.
+    :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
+    :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), ``jsonl`` or ``parquet``;
+        None: by the suffix .jsonl, .parquet or (DataFrames alone) .csv of append_row_file_name, else text.
+    :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
+    :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
+        or take a quarter, an hour at most; 0: at once.
+    :param max_mini_batches_per_process: * after which a worker process is replaced by a fresh one; None: never.
+    :param max_memory_per_process: * memory ("2GB") above which a worker process is replaced by a fresh one, between two
+        mini-batches; None: never.
+    :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at once in each worker process.
+    :param exit_timeout_s: * seconds that a worker process may take to end once shutdown() has returned: threads of the
+        script, functions of atexit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    # The types are those of a resolved configuration: what all that comes after plan works with. Until plan has
+    # written it, entry_script may be a FunctionScript.
+    environment: Environment
+    entry_script: str
+    error_threshold: int
+    output_action: str
+    compute_target: ComputeTarget | str
+    node_count: int
+    process_count_per_node: int | None = None
+    mini_batch_size: int | str | None = None
+    source_directory: str | None = None
+    description: str | None = None
+    logging_level: str = "INFO"
+    run_invocation_timeout: int = 60
+    run_max_try: int = 3
+    append_row_file_name: str | None = None
+    allowed_failed_count: int | None = None
+    allowed_failed_percent: float | None = None
+    partition_keys: tuple[str, ...] | None = None
+    environment_variables: dict[str, Any] | None = None
+    mini_batches_per_task: int | None = None
+    append_row_format: str | None = None
+    count_failed_tries: bool = False
+    retry_delay_s: float = 0
+    max_mini_batches_per_process: int | None = None
+    max_memory_per_process: int | str | None = None
+    max_concurrency_per_process: int = 1
+    exit_timeout_s: float = 10
+
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0917  (the original's order)
+            self,
+            environment: Environment | str | os.PathLike[str],
+            entry_script: str | os.PathLike[str] | FunctionScript,
+            error_threshold: int | PipelineParameter,
+            output_action: str,
+            compute_target: ComputeTarget | str,
+            node_count: int | PipelineParameter,
+            process_count_per_node: int | PipelineParameter | None = None,
+            mini_batch_size: int | str | PipelineParameter | None = None,
+            source_directory: str | os.PathLike[str] | None = None,
+            description: str | None = None,
+            logging_level: str | PipelineParameter = "INFO",
+            run_invocation_timeout: int | PipelineParameter = 60,
+            run_max_try: int | PipelineParameter = 3,
+            append_row_file_name: str | PipelineParameter | None = None,
+            allowed_failed_count: int | PipelineParameter | None = None,
+            allowed_failed_percent: float | PipelineParameter | None = None,
+            partition_keys: Sequence[str] | PipelineParameter | None = None,
+            environment_variables: Mapping[str, Any] | None = None,
+            *,
+            mini_batches_per_task: int | PipelineParameter | None = None,
+            append_row_format: str | PipelineParameter | None = None,
+            count_failed_tries: bool | PipelineParameter = False,
+            retry_delay_s: float | PipelineParameter = 0,
+            max_mini_batches_per_process: int | PipelineParameter | None = None,
+            max_memory_per_process: int | str | PipelineParameter | None = None,
+            max_concurrency_per_process: int | PipelineParameter = 1,
+            exit_timeout_s: float | PipelineParameter = 10,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *args: Any, **values: Any) -> None:
+            problems = list(_name_positions(args, values))
+            known = {name: value for name, value in values.items() if name in RULES}
+            strangers = [name for name in values if name not in RULES]
+            problems += [unknown(name, RULES, what="parameter of ParallelRunConfig") for name in strangers]
+            try:
+                super().__init__(**known)
+            except ValidationError as error:
+                problems += map(_word, error.errors())
+            problems += find_conflicts(known)
+            if problems:
+                raise ConfigError(problems)
+
+    @field_validator("*", mode="plain")
+    @classmethod
+    def _settle(cls, value: Any, info: ValidationInfo) -> Any:
+        return settle(str(info.field_name), value)
+
+    @property
+    def max_memory_per_process_bytes(self) -> int | None:
+        """max_memory_per_process in bytes."""
+        limit = self.max_memory_per_process
+        return None if limit is None else parse_size(limit).count
+
+    @property
+    def limits(self) -> Limits:
+        """The thresholds of a resolved configuration."""
+        self._require_resolved("limits")
+        return Limits(
+            error_threshold=self.error_threshold,
+            allowed_failed_count=self.allowed_failed_count,
+            allowed_failed_percent=self.allowed_failed_percent,
+            count_failed_tries=self.count_failed_tries,
+        )
+
+    @property
+    def result_file_name(self) -> str:
+        """Name of the append_row file."""
+        suffix = SUFFIX_OF_FORMAT.get(self.append_row_format or "text", "")
+        return self.append_row_file_name or str(Path(DEFAULT_FILE_NAME).with_suffix(suffix))
+
+    @property
+    def result_format(self) -> str:
+        """Format of the append_row file."""
+        if self.append_row_format is None and self.result_suffix in {".jsonl", ".parquet"}:
+            return self.result_suffix[1:]
+        return self.append_row_format or "text"
+
+    @property
+    def result_suffix(self) -> str:
+        """Suffix of the append_row file, in lower case."""
+        return Path(self.result_file_name).suffix.lower()
+
+    @property
+    def writes_frames_as_csv(self) -> bool:
+        """Whether the name alone asks for CSV: DataFrames are written so, unless a settings file says otherwise."""
+        return self.append_row_format is None and self.result_suffix == ".csv"
+
+    def promoted(self) -> dict[str, Promotion]:
+        """The PipelineParameters in it, by name."""
+        return combine_promotions(find_promotions(self._values()))
+
+    def resolve(self, params: Mapping[str, Any]) -> ParallelRunConfig:
+        """
+        Put the values of a run in the place of PipelineParameters; where it has none, their defaults.
+
+        :param params: the params of the run; others may be among them.
+        :raises ConfigError: if a value is not allowed.
+        """
+        values = self._values()
+        problems = []
+        for name, value in values.items():
+            if isinstance(value, PipelineParameter):
+                values[name] = fill_in(value, params)
+                if problem := value.find_problem(values[name]):
+                    problems.append(f"{name}: {problem} (parameter {value.name!r} of the run)")
+        try:
+            resolved = ParallelRunConfig(**values)
+        except ConfigError as error:
+            raise ConfigError([*problems, *map(self._name_source, error.problems)]) from None
+        if problems:
+            raise ConfigError(problems)
+        return resolved
+
+    def find_missing_paths(self, folder: str | os.PathLike[str]) -> list[str]:
+        """
+        Look whether the script and its folder exist, and files that list packages; say what is missing.
+
+        :param folder: where relative paths begin: the DAG file's folder.
+        """
+        missing = [path for path in self.environment.relative_to(folder).files if not Path(path).is_file()]
+        problems = [f"environment: {path} is missing; allowed: an existing file" for path in missing]
+        return problems + self._find_missing_script(folder)
+
+    def _find_missing_script(self, folder: str | os.PathLike[str]) -> list[str]:
+        source = Path(folder, self.source_directory or "")
+        if self.source_directory is not None and not source.is_dir():
+            found = "a file" if source.exists() else "missing"
+            given = repr(self.source_directory)
+            return [f"source_directory is {given}, but {source} is {found}; allowed: an existing folder"]
+        if isinstance(self.entry_script, FunctionScript):
+            return []
+        script = source / self.entry_script
+        if not script.is_file():
+            found = "no file" if script.exists() else "missing"
+            return [f"entry_script is {self.entry_script!r}, but {script} is {found}; allowed: an existing file"]
+        return []
+
+    def to_json(self) -> dict[str, Any]:
+        """
+        Write a resolved configuration as plain values.
+
+        Left out are environment_variables, which may hold secrets, and the executor's part of a compute target.
+        """
+        self._require_resolved("to_json()")
+        plain = self._values()
+        del plain["environment_variables"]
+        plain["environment"] = self.environment.to_json()
+        if isinstance(self.compute_target, ComputeTarget):
+            options = self.compute_target.to_arguments()
+            plain["compute_target"] = {name: options[name] for name in options if name != "executor_config"}
+        if self.partition_keys is not None:
+            plain["partition_keys"] = list(self.partition_keys)
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> ParallelRunConfig:
+        """Read what ``to_json`` wrote."""
+        target = plain["compute_target"]
+        values = {
+            **plain,
+            "environment": Environment.from_json(plain["environment"]),
+            "compute_target": read_compute_target(target) if isinstance(target, Mapping) else target,
+        }
+        return cls(**values)
+
+    def save_to_yaml(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write a YAML file in the original's layout; a PipelineParameter as its default.
+
+        :raises ConfigError: if something in it cannot be written, such as what another task returns.
+        """
+        from airflow_prs.config import config_yaml
+
+        defaults = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
+        config_yaml.write_config(path, self._values(), defaults)
+
+    @staticmethod
+    def load_yaml(workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]) -> ParallelRunConfig:
+        """
+        Read a YAML file in the original's layout.
+
+        :param workspace: folder that relative paths are resolved against; None: they stay relative.
+        :param path: the file.
+        :raises ConfigError: with all problems of the file.
+        """
+        from airflow_prs.config import config_yaml
+
+        values, problems = config_yaml.read_config(workspace, path)
+        try:
+            config = ParallelRunConfig(**values)
+        except ConfigError as error:
+            problems += error.problems
+        if problems:
+            raise ConfigError([f"{problem} (in {path})" for problem in problems])
+        return config
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        for name, value in self._values().items():
+            if name == "environment_variables" and value:
+                yield name, dict.fromkeys(value, "***")
+            else:
+                yield name, value
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in RULES}
+
+    def _require_resolved(self, what: str) -> None:
+        if open_fields := [name for name, value in self._values().items() if isinstance(value, PipelineParameter)]:
+            raise ConfigError([f"{name} is a PipelineParameter; {what} needs resolve() first" for name in open_fields])
+
+    def _name_source(self, problem: str) -> str:
+        """Say which parameter of the run a wrong value came from."""
+        value = getattr(self, problem.split(" ", 1)[0], None)
+        return f"{problem} (parameter {value.name!r} of the run)" if isinstance(value, PipelineParameter) else problem
+
+
+def _name_positions(args: tuple[Any, ...], values: dict[str, Any]) -> Iterator[str]:
+    """Give positional values their names in ``values``."""
+    names = [name for name in RULES if name not in OURS]
+    if len(args) > len(names):
+        yield f"ParallelRunConfig got {len(args)} values by position; allowed: {len(names)}, the others by name"
+    for name, value in zip(names, args, strict=False):
+        if name in values:
+            yield f"{name} is given twice, by position and by name"
+        values[name] = value
+
+
+def _word(error: ErrorDetails) -> str:
+    if error["type"] == "missing":
+        name = str(error["loc"][0])
+        return f"{name} is missing; allowed: {RULES[name].allowed}"
+    return str(error["ctx"]["error"])

@@ -1,0 +1,161 @@
+"""The original's YAML layout of a ParallelRunConfig."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.config.compute import ComputeTarget, read_compute_target
+from airflow_prs.config.environment import Environment
+from airflow_prs.config.environment_yaml import WAY_OUT, read_environment, read_environment_folder, write_environment
+from airflow_prs.config.parameters import fill_in
+from airflow_prs.config.rules import OURS, RULES
+from airflow_prs.config.yaml_file import read_yaml, write_yaml
+from airflow_prs.errors import ConfigError
+from airflow_prs.wording import shown, unknown
+
+log = logging.getLogger(__name__)
+
+TOP = "parallel_run_config"
+TARGET = "compute_target_name"
+ENVIRONMENT_KEYS = ("environment", "environment_dir_path", "environment_name")
+"""Where the environment may stand, in the order in which they are looked at."""
+
+LAYOUT = (
+    "mini_batch_size",
+    "partition_keys",
+    "error_threshold",
+    "allowed_failed_count",
+    "allowed_failed_percent",
+    "output_action",
+    "logging_level",
+    TARGET,
+    "node_count",
+    "process_count_per_node",
+    "entry_script",
+    "source_directory",
+    "description",
+    "run_invocation_timeout",
+    "run_max_try",
+    "append_row_file_name",
+    "environment",
+    "environment_variables",
+    *OURS,
+)
+"""Keys in the order in which they are written."""
+
+
+def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """
+    Write a configuration; what has its default of None, and ours with any default, is left out.
+
+    :param values: by the names of the constructor.
+    :param defaults: of those that have one.
+    :raises ConfigError: if a value cannot be written.
+    """
+    plain = fill_in(values, {})
+    plain["environment"] = write_environment(values["environment"])
+    plain[TARGET] = _write_target(plain.pop("compute_target"))
+    if plain["partition_keys"] is not None:
+        plain["partition_keys"] = list(RULES["partition_keys"].parse(plain["partition_keys"]))
+    for name, value in (plain["environment_variables"] or {}).items():
+        if not isinstance(value, str):
+            raise ConfigError([f"environment_variables[{name!r}] cannot be written to a YAML file; allowed: a str"])
+    left_out = {name for name in OURS if plain[name] == defaults[name]}
+    content = {name: plain[name] for name in LAYOUT if plain[name] is not None and name not in left_out}
+    write_yaml(path, {TOP: content})
+
+
+def read_config(
+    workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """
+    Read a configuration: the values for the constructor, and the problems that it cannot see.
+
+    :raises ConfigError: if the file cannot be read at all.
+    """
+    file = Path(workspace or "", path)
+    layout = read_yaml(file, what=TOP)
+    if not isinstance(layout, Mapping) or not isinstance(layout.get(TOP), Mapping):
+        raise ConfigError([f"{TOP} is missing in {path}; allowed: one key of this name, with all settings below it"])
+    problems = [unknown(key, (TOP,), what="key of the file") for key in layout if key != TOP]
+    given = {key: value for key, value in layout[TOP].items() if value is not None}
+    known = (*LAYOUT, *ENVIRONMENT_KEYS[1:])
+    problems += [unknown(key, known, what=f"key of {TOP}") for key in given if key not in known]
+
+    values = {name: given[name] for name in LAYOUT if name in given}
+    values["compute_target"] = _read_target(values.pop(TARGET, None), problems)
+    values["environment"], variables = _read_environment(given, workspace, file.parent, problems)
+    if variables:
+        own = values.get("environment_variables", {})
+        values["environment_variables"] = {**variables, **own} if isinstance(own, Mapping) else own
+    if workspace is not None:
+        _resolve_paths(values, Path(workspace))
+    return values, problems
+
+
+def _write_target(target: ComputeTarget | str) -> Any:
+    if isinstance(target, str):
+        return target
+    options = target.to_arguments()
+    if "executor_config" in options:
+        problem = "compute_target has an executor_config, which cannot be written to a YAML file"
+        raise ConfigError([f"{problem}; declare the target by name"])
+    return options
+
+
+def _read_target(value: Any, problems: list[str]) -> ComputeTarget | str:
+    """Give a stand-in for what has a problem, so that the constructor does not name it once more."""
+    if value is None:
+        problems.append(f"{TARGET} is missing; allowed: the name of a compute target, such as 'local'")
+    elif isinstance(value, Mapping):
+        try:
+            return read_compute_target(value)
+        except ConfigError as error:
+            problems += [f"{TARGET}: {problem}" for problem in error.problems]
+    elif isinstance(value, str) and value.strip():
+        return value
+    else:
+        problems.append(f"{TARGET} is {shown(value)}; allowed: the name of a compute target, such as 'local'")
+    return "local"
+
+
+def _read_environment(
+    given: Mapping[str, Any], workspace: str | os.PathLike[str] | None, beside: Path, problems: list[str]
+) -> tuple[Environment, dict[str, str]]:
+    """Give a stand-in for what has a problem, as _read_target does."""
+    present = [key for key in ENVIRONMENT_KEYS if key in given]
+    if len(present) > 1:
+        log.warning("Ignored, as %s is given: %s", present[0], ", ".join(present[1:]))
+    folder = None if workspace is None else Path(workspace)
+    if not present:
+        problems.append(f"environment is missing; {WAY_OUT}")
+        return Environment.current(), {}
+    try:
+        return _read_environment_at(present[0], given[present[0]], folder, beside)
+    except ConfigError as error:
+        problems += error.problems
+    return Environment.current(), {}
+
+
+def _read_environment_at(key: str, value: Any, folder: Path | None, beside: Path) -> tuple[Environment, dict[str, str]]:
+    if key == "environment_name":
+        return read_environment({"name": value}, folder=folder)
+    if isinstance(value, str):
+        place = Path(folder or beside, value)
+        if key == "environment_dir_path":
+            return read_environment_folder(place)
+        return read_environment(read_yaml(place, what="environment"), folder=folder)
+    if key == "environment_dir_path":
+        raise ConfigError([f"{key} is {shown(value)}; allowed: the path of a folder"])
+    return read_environment(value, folder=folder)
+
+
+def _resolve_paths(values: dict[str, Any], workspace: Path) -> None:
+    """The entry script is relative to source_directory, where there is one."""
+    name = "source_directory" if "source_directory" in values else "entry_script"
+    if isinstance(values.get(name), str) and values[name].strip():
+        values[name] = str(workspace / values[name].strip())

@@ -1,0 +1,123 @@
+"""What the path and the target of a dataset may be, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from airflow_prs.config.parameters import PipelineParameter, Promotion, find_parameters, promote
+from airflow_prs.wording import shown, wrong
+
+PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
+TARGET_ALLOWED = "the path of a folder, a template, a PipelineParameter, or what another task returns"
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+
+
+def remote_scheme(path: str) -> str | None:
+    """Find the scheme of a URI that is not a local file, such as ``s3``."""
+    found = _SCHEME.match(path)
+    return found[1] if found and found[1].lower() != "file" else None
+
+
+def without_file_scheme(path: str) -> str:
+    """Make a path of the URI of a local file; other text stays as it is."""
+    found = _SCHEME.match(path)
+    return path[found.end() :] if found and found[1].lower() == "file" else path
+
+
+def settle_path(path: Any) -> tuple[Any, list[str]]:
+    """
+    Make text of paths, and one flat tuple of lists of them.
+
+    :return: text, a PipelineParameter, what another task returns, or a tuple of these; and what is wrong with it.
+    """
+    settled = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
+    return settled, _path_problems(settled)
+
+
+def settle_target(target: Any) -> tuple[Any, list[str]]:
+    """
+    Make text of a path.
+
+    :return: text, a PipelineParameter, what another task returns, or None; and what is wrong with it.
+    """
+    if target is None or hasattr(target, "iter_references"):
+        return target, []
+    settled = _as_text(target)
+    value = settled.default_value if isinstance(settled, PipelineParameter) else settled
+    if not isinstance(value, str) or not value.strip():
+        return settled, [wrong("target", value, TARGET_ALLOWED)]
+    if scheme := remote_scheme(value):
+        allowed = "a local path or a mounted share"
+        return settled, [f"target is {shown(value)}; {scheme}:// is not supported yet; allowed: {allowed}"]
+    return settled, []
+
+
+def promote_path(path: Any, name: str) -> list[Promotion]:
+    """
+    Find the PipelineParameters in a path.
+
+    :param name: of the dataset, for messages.
+    """
+    schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
+    return [promote(parameter, f"path of {name}", schema, allowed=PATH_ALLOWED) for parameter in find_parameters(path)]
+
+
+def promote_target(target: Any, name: str) -> list[Promotion]:
+    """Find the PipelineParameters in a target, as ``promote_path`` does."""
+    schema = {"type": "string", "minLength": 1}
+    place = f"target of {name}"
+    return [promote(parameter, place, schema, allowed=TARGET_ALLOWED) for parameter in find_parameters(target)]
+
+
+def _each_path(value: Any) -> Iterator[Any]:
+    """Lists may hold lists, as when a task that returns a list stands in one."""
+    if _is_list(value):
+        for inner in value:
+            yield from _each_path(inner)
+    else:
+        yield _as_text(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _as_text(value: Any) -> Any:
+    """Make text of a path, without ``file://``; anything else stays as it is."""
+    if hasattr(value, "iter_references"):
+        return value
+    if hasattr(value, "protocol"):
+        # the text of a universal path is its URI, of which fspath would keep the path alone
+        value = str(value)
+    elif isinstance(value, os.PathLike):
+        value = os.fsdecode(value)
+    return without_file_scheme(value) if isinstance(value, str) else value
+
+
+def _path_problems(settled: Any) -> list[str]:
+    paths = settled if isinstance(settled, tuple) else (settled,)
+    if not paths:
+        return [f"path is an empty list; allowed: {PATH_ALLOWED}"]
+    return [problem for path in paths for problem in _problems_of_one(path)]
+
+
+def _problems_of_one(path: Any) -> list[str]:
+    if hasattr(path, "iter_references"):
+        return []
+    if isinstance(path, PipelineParameter):
+        default = path.default_value
+        values = default if isinstance(default, list) and default else [default]
+        return [f"path, the default of PipelineParameter {path.name!r}: {p}" for v in values for p in _text_problems(v)]
+    return [f"path {problem}" for problem in _text_problems(path)]
+
+
+def _text_problems(path: Any) -> list[str]:
+    if not isinstance(path, str) or not path.strip():
+        return [f"is {shown(path)}; allowed: {PATH_ALLOWED}"]
+    if scheme := remote_scheme(path):
+        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: local paths and mounted shares"]
+    return []

@@ -1,0 +1,438 @@
+"""FileDataset and TabularDataset: what is to be processed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from airflow_prs.config.dataset_paths import promote_path, promote_target, settle_path, settle_target
+from airflow_prs.config.mltable import read_mltable
+from airflow_prs.config.parameters import Promotion
+from airflow_prs.config.row_filters import filter_from_plain, filter_problems, filter_to_plain
+from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_size_problems
+from airflow_prs.config.table_options import (
+    columns_problems,
+    delimited_problems,
+    dtypes_problems,
+    encoding_problems,
+    partition_by_problems,
+    query_problems,
+)
+from airflow_prs.errors import ConfigError
+from airflow_prs.records import InputKind
+from airflow_prs.wording import wrong
+
+NAME_ALLOWED = "letters, digits, '-', '_' and '.', at most 200, neither '-' nor '.' first"
+
+_ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+"""Those of registered models; plan makes folders of these names."""
+_KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FileDataset:
+    """
+    Files, each of which is one item.
+
+    :param path: a file, a folder (with all that is below it), a pattern (``**`` too), or a list of them; what another
+        task returned or a PipelineParameter may stand in place of each. Relative paths begin at the DAG file's folder.
+    :param partition_format: how the end of each path is to be read, such as ``/{user}/{day:yyyy/MM/dd}/data.json``.
+    :param name: given by ``as_named_input``.
+    """
+
+    path: Any
+    partition_format: str | None = None
+    name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        path, problems = settle_path(self.path)
+        if problems := [*_common_problems(self), *problems]:
+            raise ConfigError(problems)
+        object.__setattr__(self, "path", path)
+
+    def as_named_input(self, name: str) -> FileDataset:
+        """Make the same dataset, known by a name."""
+        return replace(self, name=_require_name(name))
+
+    def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """
+        List the different combinations of key values, in the order in which mini-batches have them.
+
+        The files are listed; none is read. Relative paths begin in the working directory.
+
+        :param keys: some of the keys; None: all.
+        :return: one dict of key to value each: text, a moment, or None.
+        :raises ConfigError: if there is no such key, or the path is known only in a run.
+        :raises InputError: if the files cannot be listed.
+        """
+        return _partition_key_values(self, keys)
+
+    def to_spec(self) -> dict[str, Any]:
+        """
+        Write as plain values; what another task returns and PipelineParameters stay as they are.
+
+        Airflow finds them there, and renders templates.
+        """
+        return {"kind": InputKind.FILES.value, **_plain(self)}
+
+    def promoted(self) -> list[Promotion]:
+        """The PipelineParameters in its path."""
+        return promote_path(self.path, _called(self))
+
+    def __repr__(self) -> str:
+        return _represent(type(self).__name__, self) + _named(self)
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class TabularDataset:
+    """
+    Tables, each of whose rows is one item; made by ``from_delimited_files`` and ``from_parquet_files``.
+
+    :param kind: how the files hold the rows.
+    :param path: as for FileDataset.
+    :param separator: character between two values; None: not delimited.
+    :param header: whether the first record of each file names the columns; "each": they differ; None: not delimited.
+    :param encoding: encoding of the files; None: not text.
+    :param partition_format: how the end of each path is to be read.
+    :param name: given by ``as_named_input``.
+    :param columns: the columns that run() gets, in this order; None: all.
+    :param dtypes: types of columns, by name; None: all as pandas finds them.
+    :param comment: character after which the rest of a line of a delimited file says nothing.
+    :param filter: which rows of Parquet files are wanted; None: all.
+    :param dropped: columns that are left out where none are chosen.
+    :param sql: a query, whose rows are the table; there is no path then.
+    :param conn_id: Airflow connection that it is run through.
+    :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
+    :param target: folder of that copy; None: one in the run folder.
+    :param max_record_size: how large a record of a text file may be.
+    """
+
+    kind: InputKind
+    path: Any
+    separator: str | None = None
+    header: bool | str | None = None
+    encoding: str | None = None
+    partition_format: str | None = None
+    name: str | None = None
+    columns: tuple[Any, ...] | None = None
+    dtypes: Mapping[str, str] | None = field(default=None, hash=False)
+    comment: str | None = None
+    filter: Sequence[Any] | None = field(default=None, hash=False)
+    dropped: tuple[str, ...] | None = None
+    sql: str | None = None
+    conn_id: str | None = None
+    partitioned_by: tuple[str, ...] | None = None
+    target: Any = None
+    max_record_size: int | str = MAX_RECORD_SIZE
+
+    def __post_init__(self) -> None:
+        problems = _common_problems(self)
+        problems += columns_problems(self.columns, are_numbered=self.header is False)
+        problems += dtypes_problems(self.dtypes)
+        problems += filter_problems(self.filter)
+        problems += partition_by_problems(self.partitioned_by, has_names=self.header is not False)
+        target, target_problems = settle_target(self.target)
+        problems += target_problems
+        problems += record_size_problems(self.max_record_size)
+        for option in ("columns", "dropped", "partitioned_by"):
+            if isinstance(getattr(self, option), list):
+                object.__setattr__(self, option, tuple(getattr(self, option)))
+        if self.kind is InputKind.DELIMITED:
+            problems += delimited_problems(self.separator, self.header, self.encoding, self.comment)
+        elif self.kind is InputKind.JSON_LINES:
+            problems += encoding_problems(self.encoding)
+        elif self.kind is InputKind.QUERY:
+            problems += query_problems(self.sql, self.conn_id)
+        elif self.kind not in {InputKind.PARQUET, InputKind.ARROW}:
+            problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
+        path, path_problems = ((), []) if self.kind is InputKind.QUERY else settle_path(self.path)
+        problems += path_problems
+        if problems:
+            raise ConfigError(problems)
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "target", target)
+
+    @classmethod
+    def from_delimited_files(
+        cls,
+        path: Any,
+        separator: str = ",",
+        header: bool | Literal["each"] = True,  # noqa: FBT001, FBT002  (the original's order)
+        encoding: str = "utf-8",
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | Sequence[int] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        comment: str | None = None,
+        max_record_size: int | str = MAX_RECORD_SIZE,
+    ) -> TabularDataset:
+        """
+        Describe files of delimited text, such as CSV.
+
+        :param path: as for FileDataset.
+        :param separator: one character.
+        :param header: whether the first record of each file names the columns; all files have the same, unless it is
+            "each".
+        :param encoding: any that Python knows.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order; numbers without a header.
+        :param dtypes: types of columns, such as ``{"zip": "str"}``; the others are as pandas finds them.
+        :param comment: character that begins a comment, up to the end of the line.
+        :param max_record_size: bytes of a record above which plan stops, instead of holding all that follows a quote
+            that is not closed: an int, or a str such as "64MB".
+        """
+        return cls(
+            kind=InputKind.DELIMITED,
+            path=path,
+            separator=separator,
+            header=header,
+            encoding=encoding,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            dtypes=dtypes,
+            comment=comment,
+            max_record_size=max_record_size,
+        )
+
+    @classmethod
+    def from_json_lines_files(
+        cls,
+        path: Any,
+        encoding: str = "utf-8",
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        max_record_size: int | str = MAX_RECORD_SIZE,
+    ) -> TabularDataset:
+        """
+        Describe files with a JSON object a line.
+
+        :param path: as for FileDataset.
+        :param encoding: any that Python knows.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        :param dtypes: types of columns; the others are as pandas finds them.
+        :param max_record_size: bytes of a line above which plan stops: an int, or a str such as "64MB".
+        """
+        return cls(
+            kind=InputKind.JSON_LINES,
+            path=path,
+            encoding=encoding,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            dtypes=dtypes,
+            max_record_size=max_record_size,
+        )
+
+    @classmethod
+    def from_parquet_files(
+        cls,
+        path: Any,
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        filter: Sequence[Any] | None = None,  # noqa: A002 - what it is called everywhere
+    ) -> TabularDataset:
+        """
+        Describe Parquet files.
+
+        :param path: as for FileDataset.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        :param filter: conditions that the wanted rows fulfil, such as ``[("year", ">=", 2020)]``; of a list of such
+            lists one is enough. Values are text, numbers, True, False, dates, datetimes, Decimals; None is what is
+            missing.
+        """
+        return cls(
+            kind=InputKind.PARQUET,
+            path=path,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            filter=_as_lists(filter),
+        )
+
+    @classmethod
+    def from_arrow_files(
+        cls, path: Any, partition_format: str | None = None, *, columns: Sequence[str] | None = None
+    ) -> TabularDataset:
+        """
+        Describe Arrow files, Feather files (version 2) among them.
+
+        :param path: as for FileDataset.
+        :param partition_format: as for FileDataset.
+        :param columns: names of the columns that are wanted, in the wanted order.
+        """
+        return cls(
+            kind=InputKind.ARROW,
+            path=path,
+            partition_format=partition_format,
+            columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+        )
+
+    @classmethod
+    def from_mltable(cls, folder: str | os.PathLike[str]) -> TabularDataset:
+        """
+        Read the original's file MLTable.
+
+        :param folder: absolute path of the folder that holds it.
+        :raises ConfigError: if it cannot be read, or asks for something that is not known here.
+        """
+        return cls(**read_mltable(folder))
+
+    @classmethod
+    def from_sql_query(cls, sql: str, conn_id: str) -> TabularDataset:
+        """
+        Describe the rows of a query, which plan exports once.
+
+        :param sql: the query; a Jinja template.
+        :param conn_id: the id of an Airflow connection to a database.
+        """
+        return cls(kind=InputKind.QUERY, path=(), sql=sql, conn_id=conn_id)
+
+    def partition_by(
+        self, partition_keys: Sequence[str], target: Any = None, name: str | None = None
+    ) -> TabularDataset:
+        """
+        Describe a copy that is partitioned by the values of columns; plan writes it.
+
+        :param partition_keys: names of the columns; partition_keys of the configuration may be some of them.
+        :param target: folder of the copy, with a folder ``key=value`` for each value and Parquet files in it; may be a
+            template, a PipelineParameter, or what another task returns; relative to the DAG file's folder. None: it is
+            part of the run folder.
+        :param name: as given by ``as_named_input``; None: that of this dataset.
+        :raises ConfigError: if partition_keys is empty or names a column twice, if the columns have no names, or if
+            this is such a copy already.
+        """
+        if self.partitioned_by is not None:
+            raise ConfigError([f"partition_by: this dataset is partitioned by {list(self.partitioned_by)} already"])
+        copy = replace(self, partitioned_by=partition_keys, target=target)  # type: ignore[arg-type]  # made a tuple
+        return copy if name is None else copy.as_named_input(name)
+
+    def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """
+        List the different combinations of key values, in the order in which mini-batches have them.
+
+        Of a partitioned copy, the key columns of the source are read; else the files are listed, and none is read.
+        Relative paths begin in the working directory.
+
+        :param keys: some of the keys; None: all.
+        :return: one dict of key to value each; a missing value is None.
+        :raises ConfigError: if there is no such key, or the path is known only in a run, as are the rows of a query.
+        :raises InputError: if the files cannot be listed or read.
+        """
+        return _partition_key_values(self, keys)
+
+    def as_named_input(self, name: str) -> TabularDataset:
+        """Make the same dataset, known by a name."""
+        return replace(self, name=_require_name(name))
+
+    def to_spec(self) -> dict[str, Any]:
+        """Write as plain values, as FileDataset does."""
+        plain = {"kind": self.kind.value, **_plain(self)}
+        return plain if self.filter is None else {**plain, "filter": filter_to_plain(self.filter)}
+
+    def promoted(self) -> list[Promotion]:
+        """The PipelineParameters in its path and target."""
+        return [*promote_path(self.path, _called(self)), *promote_target(self.target, _called(self))]
+
+    def __repr__(self) -> str:
+        if self.kind is InputKind.QUERY:
+            made = f"TabularDataset.from_sql_query({self.sql!r}, {self.conn_id!r})"
+        else:
+            made = _represent(f"TabularDataset.from_{self.kind.value}_files", self)
+        return made + _partitioned(self) + _named(self)
+
+
+def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
+    """
+    Make a dataset of what ``to_spec`` wrote, once Airflow has rendered it.
+
+    :raises ConfigError: if a path was rendered to something that is none.
+    """
+    options = {name: value for name, value in spec.items() if name != "kind"}
+    kind = InputKind(spec["kind"])
+    if options.get("filter") is not None:
+        options["filter"] = filter_from_plain(options["filter"])
+    return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)
+
+
+def _as_lists(value: Any) -> Any:
+    """Make lists of tuples and sets, as they come back from JSON."""
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)  # the same on every host
+    return [_as_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _common_problems(dataset: FileDataset | TabularDataset) -> list[str]:
+    problems = []
+    if dataset.name is not None and not _is_name(dataset.name):
+        problems.append(wrong("name", dataset.name, NAME_ALLOWED))
+    form = dataset.partition_format
+    if form is not None and not _is_partition_format(form):
+        allowed = "the end of a path with at least one {key} or {key:yyyy/MM/dd}, each key once"
+        problems.append(wrong("partition_format", form, allowed))
+    return problems
+
+
+def _is_partition_format(form: Any) -> bool:
+    if not isinstance(form, str):
+        return False
+    keys, rest = _KEY.findall(form), _KEY.sub("", form)
+    return bool(keys) and "" not in keys and len(set(keys)) == len(keys) and not set(rest) & set("{}")
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _require_name(name: str) -> str:
+    if not _is_name(name):
+        raise ConfigError([wrong("name", name, NAME_ALLOWED)])
+    return name
+
+
+def _called(dataset: FileDataset | TabularDataset) -> str:
+    return dataset.name or "a dataset"
+
+
+def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[str] | None) -> list[dict[str, Any]]:
+    # Plan knows how to read files, and knows datasets; it is asked only when someone calls.
+    from airflow_prs.inputs.key_values import partition_key_values
+
+    return partition_key_values(dataset, keys)
+
+
+def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
+    plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    told = {name for name, value in plain.items() if value is not None} | _ALWAYS_TOLD
+    if plain.get("max_record_size") == MAX_RECORD_SIZE:
+        told.discard("max_record_size")
+    return {name: value for name, value in plain.items() if name in told}
+
+
+def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
+    plain = _plain(dataset)
+    path = plain.pop("path")
+    for told_elsewhere in ("name", "partitioned_by", "target"):
+        plain.pop(told_elsewhere, None)
+    defaults = {"separator": ",", "header": True, "encoding": "utf-8"}
+    listed = [f"{key}={value!r}" for key, value in plain.items() if value is not None and value != defaults.get(key)]
+    return f"{maker}({', '.join([repr(path), *listed])})"
+
+
+def _partitioned(dataset: TabularDataset) -> str:
+    if dataset.partitioned_by is None:
+        return ""
+    target = "" if dataset.target is None else f", target={dataset.target!r}"
+    return f".partition_by({list(dataset.partitioned_by)!r}{target})"
+
+
+def _named(dataset: FileDataset | TabularDataset) -> str:
+    return f".as_named_input({dataset.name!r})" if dataset.name else ""

@@ -1,0 +1,5 @@
+"""
+Virtual environments for entry scripts.
+
+`making` is the way in: it makes each environment once on a machine and keeps it; `installing` runs uv, or venv and pip.
+"""

@@ -1,0 +1,88 @@
+"""Arrow and Feather files: cut by their record batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.errors import InputError
+from airflow_prs.inputs.columnar.column_facts import Place, is_decisive, is_wide
+from airflow_prs.inputs.columnar.frame_types import FrameTypes
+from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
+from airflow_prs.inputs.columns import Choose, Columns
+from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.worker.reading.arrow_files import ArrowFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+def cut_arrow_files(
+    name: str,
+    paths: Sequence[str],
+    sizes: npt.NDArray[np.int64],
+    size: int,
+    *,
+    is_bytes: bool,
+    choose: Choose = lambda names: None,  # noqa: ARG005
+) -> tuple[TableCut, Columns]:
+    """
+    Cut Arrow files (Feather among them) into mini-batches; a file in the streaming format is one mini-batch.
+
+    :param name: of the input.
+    :param sizes: bytes of the files.
+    :param size: bytes or rows of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    :param choose: returns the wanted columns of all; None: all.
+    :return: the mini-batches, and the columns.
+    :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
+    """
+    import pyarrow as pa
+
+    cut = TableCut(name, paths)
+    types = FrameTypes(choose)
+    for file, (path, size_bytes) in enumerate(zip(paths, sizes.tolist(), strict=True)):
+        try:
+            rows, is_stream = _look_at(path, types)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{path!r} cannot be read as an Arrow or Feather file: {error}") from error
+        total = sum(rows)
+        if is_stream and total:
+            cut.add_piece(file, items=total, size_bytes=size_bytes)
+            cut.close_mini_batch()
+        elif total:
+            groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
+            add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
+    types.settle(_read)
+    return cut, Columns(types.names, *types.schema())
+
+
+def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
+    """Return the rows of a file's record batches, and whether it is a stream; take note of its columns."""
+    with closing(ArrowFile(path)) as file:
+        schema = file.schema
+        decisive = [number for number, field in enumerate(schema) if is_decisive(field.type)]
+        counts, nulls = [], set()
+        for batch in file.batches(decisive or [0]):
+            counts.append(batch.num_rows)
+            nulls |= {name for name, column in zip(batch.schema.names, batch.columns, strict=True) if column.null_count}
+    types.add(path, schema, sum(counts))
+    if sum(counts):
+        types.note_places(schema, [(path, None)])
+    for name, field in types.watched(schema).items():
+        facts = types.facts[name]
+        facts.has_nulls = facts.has_nulls or name in nulls
+        if is_wide(field.type) and sum(counts):
+            facts.unsure_sizes.append((path, None))
+    return counts, file.is_stream
+
+
+def _read(name: str, place: Place) -> Any:
+    """Read a column of a file."""
+    import pyarrow as pa
+
+    with closing(ArrowFile(place[0])) as file:
+        number = file.schema.names.index(name)
+        return pa.chunked_array([batch.column(0) for batch in file.batches([number])], file.schema.field(number).type)

@@ -1,0 +1,230 @@
+"""Parquet files: cut by what their footers say; columns are read where footers do not tell what decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.ahead import map_ahead
+from airflow_prs.config.row_filters import filter_to_plain
+from airflow_prs.errors import InputError
+from airflow_prs.inputs.columnar.column_facts import ColumnFacts, Place, is_wide
+from airflow_prs.inputs.columnar.frame_types import FrameTypes
+from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
+from airflow_prs.inputs.columns import Choose, Columns
+from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.worker.reading.alike import without_views
+from airflow_prs.worker.reading.dtypes import are_exact_as_floats
+from airflow_prs.worker.reading.row_filter import columns_of, expression_of, is_beside_statistics, superset_of
+
+Filter = Sequence[Any]
+"""Conditions as pyarrow takes them, ``[["year", ">=", 2020]]``, and None for what is missing."""
+
+_THREADS = 4
+"""Enough to hide most of a file server's latency; each costs some memory, and on a local disk more bring nothing."""
+
+
+def cut_parquet_files(
+    name: str,
+    paths: Sequence[str],
+    size: int,
+    *,
+    is_bytes: bool,
+    choose: Choose = lambda names: None,  # noqa: ARG005
+    rows_filter: Filter | None = None,
+) -> tuple[TableCut, Columns]:
+    """
+    Cut Parquet files into mini-batches.
+
+    :param name: of the input.
+    :param size: bytes or rows of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    :param choose: returns the wanted columns of all; None: all.
+    :param rows_filter: which rows are wanted; None: all.
+    :return: the mini-batches, and the columns.
+    :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
+    """
+    cut = TableCut(name, paths)
+    types = FrameTypes(choose)
+    wanted = _WantedRows(name, rows_filter)
+    footers = map_ahead(_read_footer, paths, threads=_THREADS)
+    for file, (path, footer) in enumerate(zip(paths, footers, strict=True)):
+        schema = footer.schema.to_arrow_schema()
+        types.add(path, schema, footer.num_rows)
+        matched = None if rows_filter is None else wanted.count(path)
+        groups = _look_at(path, footer, types.watched(schema), types.facts, matched)
+        types.note_places(schema, [(path, group.number) for group in groups])
+        add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
+    types.settle(
+        wanted.read,
+        lambda column, path: _look_at_sizes(path, column, types.facts[column], is_entire=rows_filter is None),
+    )
+    return cut, Columns(types.names, *types.schema())
+
+
+def _read_footer(path: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # An open file and not a path, which pyarrow could take for a URI.
+        with Path(path).open("rb") as file:
+            return pq.read_metadata(file)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path!r} cannot be read as Parquet: {error} "
+            "If it is not meant to be input, give a pattern such as 'folder/*.parquet' instead of the folder."
+        ) from error
+
+
+def _look_at(
+    path: str, footer: Any, fields: dict[str, Any], facts: dict[str, ColumnFacts], matched: dict[int, int] | None
+) -> list[RowGroup]:
+    """
+    Look at every column of every row group, once.
+
+    :param fields: the columns of which nulls and sizes have to be known.
+    :param facts: what is known of them.
+    :param matched: the wanted rows of row groups; None: all are wanted.
+    :return: the row groups that have wanted rows.
+    """
+    names = [footer.schema.column(position).path for position in range(footer.num_columns)]
+    watched = [
+        (position, fields[name].nullable, is_wide(fields[name].type), facts[name])
+        for position, name in enumerate(names)
+        if name in fields
+    ]
+    groups = []
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        rows = group.num_rows
+        found = rows if matched is None else matched.get(number, 0)
+        if not found:
+            continue
+        parts = list(map(group.column, range(group.num_columns)))
+        size = sum([part.total_compressed_size for part in parts])
+        groups.append(RowGroup(number, found, size if found == rows else size * found // rows))
+        for position, is_nullable, has_sizes, known in watched:
+            if not known.has_nulls or (has_sizes and not known.is_beyond):
+                entire, nulls = rows if found == rows else None, None if is_nullable else 0
+                _note(known, parts[position], (path, number), entire, nulls, has_sizes=has_sizes)
+    return groups
+
+
+def _note(
+    facts: ColumnFacts,
+    part: Any,
+    place: Place,
+    rows: int | None,
+    nulls: int | None,
+    *,
+    has_sizes: bool,
+) -> None:
+    """
+    Take note of what statistics tell about a column of a row group.
+
+    :param rows: of the row group; None: some of them are not wanted.
+    :param nulls: how many there are at most; None: only statistics may tell.
+    :param has_sizes: whether it matters how large the numbers are.
+    """
+    statistics = part.statistics
+    if nulls is None and statistics is not None and statistics.has_null_count:
+        nulls = statistics.null_count
+    if nulls and rows is not None:
+        facts.has_nulls = True
+    elif nulls != 0 and not facts.has_nulls:
+        facts.unsure_nulls.append(place)
+    if not has_sizes or facts.is_beyond or (nulls is not None and nulls == rows):
+        return
+    if facts.has_nulls:
+        _note_sizes(facts, statistics, place, is_entire=rows is not None)
+    elif not facts.unseen or facts.unseen[-1] != place[0]:
+        facts.unseen.append(place[0])
+
+
+def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire: bool) -> None:
+    """
+    Take note of what statistics tell about the sizes of numbers.
+
+    :param is_entire: whether all rows of the row group are wanted.
+    """
+    is_known = statistics is not None and statistics.has_min_max
+    if is_known and are_exact_as_floats(statistics.min, statistics.max):
+        return
+    if is_known and is_entire:
+        facts.is_beyond = True
+    else:
+        facts.unsure_sizes.append(place)
+
+
+def _look_at_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
+    """Look at the sizes of numbers of a column in all row groups of a file."""
+    footer = _read_footer(path)
+    names = [footer.schema.column(position).path for position in range(footer.num_columns)]
+    for number in range(footer.num_row_groups):
+        part = footer.row_group(number).column(names.index(column))
+        if not (part.statistics is not None and part.statistics.null_count == part.num_values):
+            _note_sizes(facts, part.statistics, (path, number), is_entire=is_entire)
+
+
+class _WantedRows:
+    """
+    Counts the rows that a filter wants, and reads columns of them; statistics spare most of the reading.
+
+    :param name: of the input.
+    :param rows_filter: None: all rows are wanted.
+    """
+
+    def __init__(self, name: str, rows_filter: Filter | None) -> None:
+        self._name = name
+        self._filter = rows_filter
+        self._conditions: list[Any] = [] if rows_filter is None else filter_to_plain(rows_filter)
+        self._open: tuple[str, Any] | None = None
+
+    def count(self, path: str) -> dict[int, int]:
+        """Count the wanted rows of each row group of a file; what is missing has none."""
+        with self._fitting(path) as fragment:
+            schema = fragment.physical_schema
+            parts = fragment.split_by_row_group(superset_of(self._conditions, schema))
+            if not any(is_beside_statistics(name, schema) for name in columns_of(self._conditions)):
+                condition = expression_of(self._conditions, schema)
+                return {part.row_groups[0].id: part.count_rows(filter=condition) for part in parts}
+            return {part.row_groups[0].id: len(self._rows(part)) for part in parts}
+
+    def read(self, name: str, place: Place) -> Any:
+        """Read the wanted values of a column in a row group."""
+        path, group = place
+        with self._fitting(path) as fragment:
+            return self._rows(fragment.subset(row_group_ids=[group]), name).column(name)
+
+    def _rows(self, part: Any, *names: str) -> Any:
+        """Read the wanted rows of a part, and filter them where no statistics interfere."""
+        import pyarrow.compute as pc
+
+        filtered = columns_of(self._conditions) if self._conditions else []
+        table = part.to_table(columns={column: pc.field(column) for column in (*names, *filtered)})
+        table = without_views(table)
+        return table.filter(expression_of(self._conditions, table.schema)) if self._conditions else table
+
+    @contextmanager
+    def _fitting(self, path: str) -> Iterator[Any]:
+        import pyarrow as pa
+        import pyarrow.dataset
+
+        if self._open is None or self._open[0] != path:
+            fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(path, pa.fs.LocalFileSystem())
+            self._open = (path, fragment)
+        try:
+            yield self._open[1]
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            if not self._conditions:
+                raise InputError(f"{path!r} cannot be read: {error}") from error
+            schema = self._open[1].physical_schema
+            columns = [name for name in columns_of(self._conditions) if name in schema.names]
+            there = ", ".join(f"{column} is of type {schema.field(column).type}" for column in columns)
+            raise InputError(
+                f"the filter {self._filter} of {self._name!r} does not fit {path!r}: "
+                f"{there or 'no such column'}; {error}"
+            ) from error

@@ -1,0 +1,71 @@
+"""Cutting row groups into mini-batches; nothing here reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from airflow_prs.inputs.cutting import TableCut
+
+
+class RowGroup(NamedTuple):
+    """
+    A row group of a Parquet file; a tuple, as there may be a million.
+
+    :param number: inside the file.
+    :param size_bytes: in the file, compressed.
+    """
+
+    number: int
+    rows: int
+    size_bytes: int
+
+
+class Rows(NamedTuple):
+    """Rows of one row group, from ``begin`` to before ``end``."""
+
+    row_group: int
+    begin: int
+    end: int
+    size_bytes: int
+
+
+def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> None:
+    """Cut one file's row groups, or what is like them, and add the mini-batches."""
+    for mini_batch in cut_row_groups(groups, size, is_bytes=is_bytes):
+        for row_group, begin, end, size_bytes in mini_batch:
+            cut.add_piece(file, items=end - begin, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group)
+        cut.close_mini_batch()
+
+
+def cut_row_groups(groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> Iterator[list[Rows]]:
+    """
+    Cut one file's row groups into mini-batches.
+
+    Whole row groups stand together as long as they fit; one that is too large alone is cut into even parts.
+
+    :param size: bytes or rows of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    """
+    together: list[Rows] = []
+    weight = 0
+    for group in groups:
+        number, rows, size_bytes = group
+        own = size_bytes if is_bytes else rows
+        if together and weight + own > size:
+            yield together
+            together, weight = [], 0
+        if own > size:
+            yield from ([part] for part in _parts(group, min(rows, -(-own // size))))
+        elif rows:
+            together.append(Rows(number, 0, rows, size_bytes))
+            weight += own
+    if together:
+        yield together
+
+
+def _parts(group: RowGroup, count: int) -> Iterator[Rows]:
+    for part in range(count):
+        begin, end = group.rows * part // count, group.rows * (part + 1) // count
+        size = group.size_bytes * end // group.rows - group.size_bytes * begin // group.rows
+        yield Rows(group.number, begin, end, size)

@@ -1,0 +1,1 @@
+"""Copies of tables that are partitioned by the values of columns."""

@@ -1,0 +1,253 @@
+"""A table copied into a folder ``key=value`` for each partition: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.inputs.columnar.column_facts import ColumnFacts, is_decisive, is_wide
+from airflow_prs.inputs.columnar.frame_types import note_extensions, types_with_nulls
+from airflow_prs.inputs.copies.key_numbers import KeyNumbers, kind_of, text_of
+from airflow_prs.inputs.copies.partitioned_copy import PartitionedCopy, listed_files, write_index
+from airflow_prs.inputs.copies.sorted_runs import MOST_RUNS, RUN_BYTES, SortedRuns
+from airflow_prs.inputs.path_keys import key_folder
+from airflow_prs.store import files
+
+_FILE = "rows.parquet"
+_ROWS_PER_GROUP = 128 * 1024
+_LONGEST_NAME = 255
+_BYTES_OF_ONE = 8 * 1024
+"""What a partition takes on a disk at least: a folder and a file."""
+
+
+def write_copy(
+    name: str, tables: Iterable[Any], keys: Sequence[str], target: Path, digest: str | None
+) -> PartitionedCopy:
+    """
+    Write a copy, in bounded memory; it takes the place of an older copy, and of nothing else.
+
+    :param name: of the input.
+    :param tables: the rows in their order.
+    :param target: folder of the copy.
+    :param digest: equal for copies of the same rows; None: it is for one run alone, which would begin anew after a
+        power cut.
+    :raises ConfigError: if other files are in the target.
+    :raises InputError: if the rows cannot be partitioned so.
+    """
+    require_own(name, target)
+    with _workplace(target) as workplace:
+        runs_folder, whole = workplace / "runs", workplace / "copy"
+        runs_folder.mkdir()
+        whole.mkdir()
+        numbers = KeyNumbers(keys)
+        runs = SortedRuns(runs_folder, name, run_bytes=RUN_BYTES, most_runs=MOST_RUNS)
+        facts: dict[str, ColumnFacts] = {}
+        for table in tables:
+            if len(table):
+                if runs.schema is None or not table.schema.equals(runs.schema):
+                    _require_storable(name, table.schema)
+                runs.add(table, numbers.feed(table))
+                _take_note(facts, table)
+        copy = _describe(name, runs.schema, facts, numbers, keys)
+        if not len(numbers):
+            return copy
+        _require_room(name, whole, len(numbers))
+        _write_partitions(name, copy, runs, whole)
+        write_index(whole, copy, digest)
+        if digest is not None:
+            os.sync()  # one call for a million files
+        _put_in_place(name, whole, target)
+    copy.paths[:] = [str(target / path) for path in copy.paths]
+    return copy
+
+
+def require_own(name: str, target: Path) -> None:
+    """
+    Check that nothing would be lost if a folder were replaced.
+
+    :param name: of the input.
+    :raises ConfigError: if there is a file that is not of a copy.
+    """
+    if target.is_symlink():
+        problem = f"target of {name!r} is {str(target)!r}, a link, which a copy cannot replace; give the folder itself"
+        raise ConfigError([problem])
+    if not target.is_dir():
+        if target.exists():
+            raise ConfigError([f"target of {name!r} is {str(target)!r}, a file; allowed: a folder, or none yet"])
+        return
+    known = listed_files(target)
+    for folder, _, names in os.walk(target):
+        for found in names:
+            path = os.path.relpath(os.path.join(folder, found), target)  # noqa: PTH118 - a million of them
+            if path not in known:
+                problem = (
+                    f"target of {name!r} is {str(target)!r}, where {path!r} is not of a partitioned copy; a copy takes "
+                    "the place of the whole folder: give a folder of its own"
+                )
+                raise ConfigError([problem])
+
+
+def _describe(
+    name: str, schema: Any, facts: Mapping[str, ColumnFacts], numbers: KeyNumbers, keys: Sequence[str]
+) -> PartitionedCopy:
+    import pyarrow as pa
+
+    if schema is None:
+        return PartitionedCopy(schema=pa.schema([]), nullable={}, keys=dict.fromkeys(keys), columns=[[] for _ in keys])
+    others = pa.schema([column for column in schema if column.name not in keys], schema.metadata)
+    if not len(others):
+        problem = f"partition_keys of partition_by names all columns of {name!r}; at least one other has to be there"
+        raise ConfigError([problem])
+    types = {key: schema.field(key).type for key in keys}
+    for key, kind in types.items():
+        kind_of(key, kind)
+    values = [_typed(column, kind) for column, kind in zip(numbers.columns(), types.values(), strict=True)]
+    told = {column.name: types_with_nulls(column.type, facts.get(column.name, ColumnFacts())) for column in others}
+    others = note_extensions(others, {key: extension for key, (_, extension) in told.items() if extension})
+    nullable = {key: dtype for key, (dtype, _) in told.items() if dtype}
+    return PartitionedCopy(schema=others, nullable=nullable, keys=types, columns=values)
+
+
+def _typed(values: list[Any], kind: Any) -> list[Any]:
+    """Let values that came before a type was known have it, too."""
+    import pyarrow as pa
+
+    if not pa.types.is_floating(kind):
+        return values
+    return [float(value) if isinstance(value, int) else value for value in values]
+
+
+def _take_note(facts: dict[str, ColumnFacts], table: Any) -> None:
+    """Note what decides how pandas holds columns."""
+    for column, values in zip(table.schema, table.columns, strict=True):
+        if is_decisive(column.type):
+            known = facts.setdefault(column.name, ColumnFacts())
+            known.has_nulls = known.has_nulls or values.null_count > 0
+            if is_wide(column.type):
+                known.note_values(values)
+
+
+def _require_storable(name: str, schema: Any) -> None:
+    """Refuse columns that no Parquet file can hold."""
+    for column in schema:
+        if not _is_storable(column):
+            raise InputError(
+                f"the column {column.name!r} of {name!r} is of type {column.type}, which a partitioned copy cannot "
+                "hold; leave it out with columns."
+            )
+
+
+def _is_storable(column: Any) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
+    except pa.ArrowException:
+        return False
+    return True
+
+
+def _require_room(name: str, folder: Path, partitions: int) -> None:
+    """Fail before hours of work, not after them."""
+    room = os.statvfs(folder)
+    # Some file systems have no fixed number of files, and say 0.
+    if room.f_files and room.f_favail < 2 * partitions:
+        has, needed = f"{room.f_favail:,} more files", f"{2 * partitions:,} files and folders"
+    elif room.f_bavail * room.f_frsize < _BYTES_OF_ONE * partitions:
+        has, needed = f"{room.f_bavail * room.f_frsize:,} bytes", f"{_BYTES_OF_ONE * partitions:,} bytes"
+    else:
+        return
+    raise InputError(
+        f"{name!r} has {partitions:,} partitions, which need {needed}, but the file system of {str(folder)!r} has room "
+        f"for {has}: partition by fewer values, or give another target."
+    )
+
+
+def _write_partitions(name: str, copy: PartitionedCopy, runs: SortedRuns, whole: Path) -> None:
+    for (_, batches), folder in zip(runs.partitions(copy.schema), _folders(name, copy), strict=True):
+        os.makedirs(f"{whole}/{folder}")  # noqa: PTH103 - a million of them
+        _write_rows(f"{whole}/{folder}/{_FILE}", copy, batches)
+        copy.paths.append(f"{folder}/{_FILE}")
+
+
+def _folders(name: str, copy: PartitionedCopy) -> Iterator[str]:
+    for values in zip(*copy.columns, strict=True):
+        steps = [key_folder(key, text_of(value)) for key, value in zip(copy.keys, values, strict=True)]
+        for step in steps:
+            if len(os.fsencode(step)) > _LONGEST_NAME:
+                raise InputError(
+                    f"{name!r} cannot be partitioned by a value as long as this: it needs a folder named {step!r}, but "
+                    f"names have at most {_LONGEST_NAME} bytes. Add a column with a number or a hash of the value."
+                )
+        yield "/".join(steps)
+
+
+def _write_rows(path: str, copy: PartitionedCopy, batches: Iterator[Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    collected: list[Any] = []
+    with (
+        pa.OSFile(path, "wb") as file,
+        pq.ParquetWriter(file, copy.schema, compression="zstd", metadata_collector=collected) as writer,
+    ):
+        for group in _groups(batches):
+            writer.write_table(pa.Table.from_batches(group, copy.schema), row_group_size=_ROWS_PER_GROUP)
+    (footer,) = collected
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        copy.rows.append(group.num_rows)
+        copy.sizes.append(sum(group.column(column).total_compressed_size for column in range(group.num_columns)))
+    copy.ends.append(len(copy.rows))
+
+
+def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
+    """Put batches together that make a row group."""
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        if held and rows + len(batch) > _ROWS_PER_GROUP:
+            yield held
+            held, rows = [], 0
+        held.append(batch)
+        rows += len(batch)
+    yield held
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """Make a hidden folder beside the target, from which a rename puts the copy in its place."""
+    files.make_folder(target.parent)
+    workplace = files.temporary_name(target)
+    workplace.mkdir()
+    try:
+        yield workplace
+    finally:
+        shutil.rmtree(workplace, ignore_errors=True)
+
+
+def _put_in_place(name: str, whole: Path, target: Path) -> None:
+    """
+    Let a copy appear under its name, whole.
+
+    An older one is moved aside first, and what another plan puts there meanwhile, too; the last one stays.
+    """
+    while True:
+        try:
+            whole.rename(target)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        else:
+            files.sync_folder(target.parent)
+            return
+        require_own(name, target)
+        with suppress(FileNotFoundError):
+            target.rename(files.temporary_name(whole))

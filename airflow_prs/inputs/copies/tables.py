@@ -1,0 +1,246 @@
+"""The rows of a table, block by block: Arrow tables that hold what worker processes would read."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.errors import InputError
+from airflow_prs.inputs.text import json_lines
+from airflow_prs.inputs.text.opening import OpenText, open_text
+from airflow_prs.inputs.text.records import line_at, marks_of, whole_lines, whole_records
+from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.worker.reading import alike
+from airflow_prs.worker.reading.arrow_files import ArrowFile
+from airflow_prs.worker.reading.key_columns import KeyColumns
+from airflow_prs.worker.reading.lines import LineError, breaks_in, line_feeds_in
+from airflow_prs.worker.reading.readers import DelimitedPieces, JsonLinesPieces
+from airflow_prs.worker.reading.row_filter import expression_of
+from airflow_prs.worker.writing.columns import say_what_is_too_large
+
+ROWS_AT_ONCE = 64 * 1024
+
+
+def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) -> Iterator[Any]:
+    """
+    Yield the rows of files in their order, a part at a time, in bounded memory.
+
+    :param spec: how worker processes read the files.
+    :raises InputError: if a file cannot be read, or values of a column have no type in common.
+    """
+    import pyarrow as pa
+
+    keys = spec.options.get("path_keys")
+    key_columns = KeyColumns(keys) if keys else None
+    if spec.kind in {InputKind.PARQUET, InputKind.ARROW}:
+        yield from _arrow_tables(paths, spec, key_columns)
+        return
+    for path in paths:
+        for frame in _frames(dataset, path, spec):
+            whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
+            try:
+                table = pa.Table.from_pandas(whole, preserve_index=False)
+                yield cast(table, without_categories(table.schema), path)
+            except (pa.ArrowException, TypeError, OverflowError) as error:
+                more = say_what_is_too_large(whole) if isinstance(error, OverflowError) else ""
+                raise _without_type(path, f"{error}{more}.") from error
+
+
+def unify(schemas: Iterable[Any], name: str) -> Any:
+    """
+    Find the types that hold the values of all.
+
+    :param name: of the input.
+    :raises InputError: if there are none.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.unify_schemas(list(schemas), promote_options="permissive")
+    except (pa.ArrowException, TypeError) as error:
+        raise _without_type(name, error) from error
+
+
+def cast(table: Any, schema: Any, name: str) -> Any:
+    """
+    Give a table other types of columns.
+
+    :param name: of the input.
+    :raises InputError: if a value would be lost.
+    """
+    import pyarrow as pa
+
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
+    try:
+        columns = [_cast_column(table[column.name], column.type) for column in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
+    except pa.ArrowException as error:
+        raise _without_type(name, error) from error
+
+
+def _cast_column(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if pa.types.is_nested(kind) and not column.type.equals(kind):
+        # Old versions of pyarrow add no field to a struct.
+        return pa.array(column.to_pylist(), kind)
+    return column.cast(kind)
+
+
+def _without_type(place: str, error: Exception | str) -> InputError:
+    return InputError(
+        f"{place!r} cannot be partitioned, as one of its columns has values without a type in common: {error} "
+        "Give the column a type with dtypes, or leave it out with columns."
+    )
+
+
+def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any]:
+    """Read a text file, packed and foreign ones too, a block at a time."""
+    is_json = spec.kind is InputKind.JSON_LINES
+    marks = json_lines.MARKS if is_json else marks_of(str(dataset.separator), dataset.comment)
+    with open_text(path, str(dataset.encoding), marks) as text:
+        options = {**spec.options, "encoding": text.encoding}
+        if is_json:
+            texts = whole_lines(text, max_record_size=dataset.max_record_size)
+            yield from _checked(text, texts, JsonLinesPieces(options).frame_of, line_feeds_in)
+        else:
+            yield from _checked(text, *_delimited(dataset, text, options), breaks_in)
+
+
+def _delimited(
+    dataset: TabularDataset, text: OpenText, options: dict[str, Any]
+) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
+    """Give the texts of a delimited file without its header, each with its end, and what reads them."""
+    reader = DelimitedPieces(options)
+    blocks = whole_records(
+        text, str(dataset.separator), comment=dataset.comment, max_record_size=dataset.max_record_size
+    )
+    names = options["columns"]
+
+    def without_header() -> Iterator[tuple[bytes, int]]:
+        nonlocal names
+        for records in blocks:
+            data = records.text
+            if records.first is not None and dataset.header:
+                begin, stop = records.first
+                if dataset.header == "each":
+                    names = reader.names_in(io.BytesIO(data[begin:stop]))
+                data = data[stop:]
+            yield data, records.end
+
+    return without_header(), lambda data: reader.records_in(data, names, is_whole=False)
+
+
+def _checked(
+    text: OpenText,
+    texts: Iterable[tuple[bytes, int]],
+    read: Callable[[bytes], Any],
+    count: Callable[[bytes, bytes], int],
+) -> Iterator[Any]:
+    """Read texts that hold records; a record that cannot be read has no key, so nothing can be done without it."""
+    for data, end in texts:
+        try:
+            frame = read(data) if data.strip(b"\r\n") else None
+        except LineError as error:
+            line = line_at(text, end - len(data), count) + error.number - 1
+            raise InputError(f"{text.path!r}: line {line} {error.problem}") from error
+        except Exception as error:  # pandas raises whatever its parsers find
+            message = " ".join(str(error).split())
+            place = f"{text.path!r}, bytes {end - len(data)} to {end}"
+            raise InputError(f"{place}, cannot be read: {type(error).__name__}: {message}") from error
+        if frame is not None:
+            yield frame
+
+
+def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:
+    """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
+    import pyarrow as pa
+
+    opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
+    schema = alike.read_schema(spec.options["schema"])
+    for path in paths:
+        with _reading(path), opened(path) as batches:
+            offset = 0
+            for batch in batches:
+                table = alike.without_views(pa.Table.from_batches([batch]))
+                table = _wanted(table, schema, offset, spec.options.get("filter"))
+                offset += len(batch)
+                for begin in range(0, len(table), ROWS_AT_ONCE):
+                    part = table.slice(begin, ROWS_AT_ONCE)
+                    yield part if key_columns is None else _with_keys(part, path, key_columns)
+
+
+def _wanted(table: Any, schema: Any, offset: int, conditions: list[Any] | None) -> Any:
+    for name in schema.names:
+        if name not in table.schema.names:
+            table = alike.with_counted_index(table, name, offset)
+    if conditions is not None:
+        table = table.filter(expression_of(conditions, table.schema))
+    table = alike.like(table, schema, {})
+    return cast(table, without_categories(table.schema), "")
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path!r} cannot be read: {error}") from error
+
+
+@contextmanager
+def _open_parquet(path: str) -> Iterator[Iterator[Any]]:
+    import pyarrow.parquet as pq
+
+    # An open file and not a path, which pyarrow could take for a URI.
+    with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
+        yield file.iter_batches(ROWS_AT_ONCE)
+
+
+@contextmanager
+def _open_arrow(path: str) -> Iterator[Iterator[Any]]:
+    with closing(ArrowFile(path)) as file:
+        yield file.batches()
+
+
+def without_categories(schema: Any) -> Any:
+    """
+    Return a schema in which categories are what they stand for.
+
+    Each part of a table has categories of its own.
+    """
+    import pyarrow as pa
+
+    known = alike.notes_of_pandas(schema)
+    decoded = {field.name for field in schema if pa.types.is_dictionary(field.type)}
+    fields = [
+        field.with_type(field.type.value_type).remove_metadata() if field.name in decoded else field for field in schema
+    ]
+    columns = [column for column in known.get("columns", ()) if column["field_name"] not in decoded]
+    return pa.schema(fields, {alike.PANDAS: json.dumps({**known, "columns": columns}).encode()} if known else None)
+
+
+def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
+    """Add the columns of keys that stand in the path of a file."""
+    import pandas as pd
+    import pyarrow as pa
+
+    rows = len(table)
+    frame = key_columns.add(pd.DataFrame(index=range(rows)), [path], [rows])
+    for name, column in frame.items():
+        table = table.append_column(name, pa.Array.from_pandas(column))
+    if known := alike.notes_of_pandas(table.schema):
+        # Beside names of keys, which are text, other names are text, too.
+        table = table.replace_schema_metadata({alike.PANDAS: json.dumps({**known, "column_indexes": []}).encode()})
+    if key_columns.order is None:
+        return table
+    index = [name for name in known.get("index_columns", ()) if name not in key_columns.order]
+    return table.select([*key_columns.order, *index])

@@ -1,0 +1,1 @@
+"""Finding input files: paths, folders and patterns become a sorted listing."""

@@ -1,0 +1,189 @@
+"""Delimited files: read once, to count their records, cut between them, and find out the types of the columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from airflow_prs.config.sizes import MAX_RECORD_SIZE
+from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.inputs.columns import Columns, Names, require_known, require_types
+from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.text.column_types import ColumnTypes
+from airflow_prs.inputs.text.cutting import RecordCutter
+from airflow_prs.inputs.text.opening import OpenText, open_text
+from airflow_prs.inputs.text.records import Records, add_pieces, marks_of, whole_records
+from airflow_prs.worker.reading.readers import DelimitedPieces, from_within
+
+_BLOCK_BYTES = 2 * 1024 * 1024
+"""With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """
+    How the files of an input are written.
+
+    :param are_headers_alike: whether all files have the columns of the first one.
+    :param comment: character that begins a comment.
+    :param max_record_size: bytes of a record above which its file is refused; as users write it.
+    """
+
+    separator: str
+    encoding: str
+    has_header: bool
+    are_headers_alike: bool = True
+    comment: str | None = None
+    max_record_size: int | str = MAX_RECORD_SIZE
+
+    def arguments(self, encoding: str) -> dict[str, Any]:
+        """Say it in the words of pandas."""
+        return {"sep": self.separator, "encoding": encoding, "comment": self.comment}
+
+
+def cut_delimited_files(
+    name: str,
+    paths: Sequence[str],
+    dialect: Dialect,
+    size: int,
+    *,
+    is_bytes: bool,
+    dtypes: Mapping[str, str] | None = None,
+    block_bytes: int = _BLOCK_BYTES,
+) -> tuple[TableCut, Columns]:
+    """
+    Cut delimited files into mini-batches.
+
+    A file that is packed, or in an encoding unlike ASCII, is one mini-batch.
+
+    :param name: of the input.
+    :param size: bytes or records of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    :param dtypes: types of columns that are not to be found out.
+    :param block_bytes: how much is read at once.
+    :return: the mini-batches, and the columns.
+    :raises InputError: if a file cannot be read or has other columns than the first one, or no file has a column for
+        which a type is given.
+    :raises ConfigError: if the dialect cannot be cut, or a type is none that pandas knows.
+    """
+    _require_ascii(name, dialect)
+    dtypes = dtypes or {}
+    require_types(name, dtypes, _read_value)
+    cut = TableCut(name, paths)
+    columns = _Headers(dialect)
+    with ColumnTypes(dialect.arguments, dtypes) as types:
+        for file, path in enumerate(paths):
+            with open_text(path, dialect.encoding, marks_of(dialect.separator, dialect.comment)) as text:
+                cutter = RecordCutter(size, is_bytes=is_bytes)
+                end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
+                add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+        found = types.settle()
+    require_known(name, dtypes, columns.names)
+    return cut, Columns(columns.names, found | dict(dtypes))
+
+
+def _read(
+    path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes, *, block_bytes: int
+) -> int:
+    """Go through a file once; give the position of its end."""
+    has_header = is_header_ahead = headers.dialect.has_header
+    names: Names | None = None
+    end = 0
+    for records in whole_records(
+        text,
+        headers.dialect.separator,
+        comment=headers.dialect.comment,
+        max_record_size=headers.dialect.max_record_size,
+        block_bytes=block_bytes,
+    ):
+        starts, skipped = records.starts, 0
+        if len(starts) and is_header_ahead:
+            starts, is_header_ahead = starts.without_first(), False
+        cutter.feed(starts)
+        if records.first is not None:
+            begin, stop = records.first
+            names = headers.read(path, records.text[begin:stop], text.encoding)
+            skipped = stop if has_header else 0
+        if names is not None and records.size_bytes > skipped:
+            types.feed(partial(_rows, records, skipped), names, text.encoding, is_plain=records.is_plain)
+        end = records.end
+    return end
+
+
+def _read_value(value: str, dtype: str) -> object:
+    return DelimitedPieces({"columns": ["a"], "dtypes": {"a": dtype}}).frame_of(value.encode(), ["a"], has_header=False)
+
+
+def _rows(records: Records, skipped: int) -> bytes:
+    return from_within(records.text[skipped:] if skipped else records.text)
+
+
+class _Headers:
+    """
+    The columns of the files that were read so far.
+
+    :ivar names: those of the first file; where headers differ, all that any file has.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.names: Names | None = None
+        self._path = ""
+        self._known: dict[tuple[bytes, str], list[str]] = {}
+
+    def read(self, path: str, first: bytes, encoding: str) -> Names:
+        """
+        Give the columns of a file.
+
+        :param first: its first record.
+        :raises InputError: if they are not those of the first file.
+        """
+        if not self.dialect.has_header:
+            if self.names is None:
+                self.names = range(_width(path, first, self.dialect, encoding))
+            return self.names
+        line = first.rstrip(b"\r\n"), encoding
+        if line not in self._known:
+            self._known[line] = _column_names(path, *line, self.dialect)
+        names = self._known[line]
+        self._add(path, names)
+        return names
+
+    def _add(self, path: str, names: list[str]) -> None:
+        if self.names is None:
+            self.names, self._path = names, path
+        elif not self.dialect.are_headers_alike:
+            self.names = [*self.names, *(name for name in names if name not in self.names)]
+        elif self.names != names:
+            raise InputError(
+                f"{path!r} has the columns {names}, but {self._path!r} has {self.names}; all files of an input must "
+                "have the same columns in the same order. header='each' lets each have its own."
+            )
+
+
+def _column_names(path: str, header: bytes, encoding: str, dialect: Dialect) -> list[str]:
+    """Name the columns as pandas does, which tells doubled and empty names apart."""
+    return [str(name) for name in _read_record(path, header, dialect, encoding, header=0, nrows=0).columns]
+
+
+def _width(path: str, first: bytes, dialect: Dialect, encoding: str) -> int:
+    return len(_read_record(path, first, dialect, encoding, header=None).columns)
+
+
+def _read_record(path: str, record: bytes, dialect: Dialect, encoding: str, **arguments: Any) -> Any:
+    import pandas as pd
+
+    try:
+        return pd.read_csv(io.BytesIO(record), index_col=False, **dialect.arguments(encoding), **arguments)
+    except ValueError as error:  # a letter that is not of this encoding, or what pandas cannot parse
+        raise InputError(f"the header of {path!r} cannot be read (encoding {encoding!r}): {error}") from error
+
+
+def _require_ascii(name: str, dialect: Dialect) -> None:
+    """Records are found by their bytes, so separators and comments must be those of ASCII."""
+    for option, value in (("separator", dialect.separator), ("comment", dialect.comment or "#")):
+        if not value.isascii():
+            raise ConfigError([f"{option} of {name!r} is {value!r}; allowed for now: an ASCII character"])

@@ -1,0 +1,165 @@
+"""JSON lines: read once, to count the records, cut between them, and find out the columns and their types."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from math import isnan, nan
+from typing import Any
+
+from airflow_prs.config.sizes import MAX_RECORD_SIZE
+from airflow_prs.inputs.columns import Columns, require_known, require_types
+from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.text.bits import Starts
+from airflow_prs.inputs.text.cutting import RecordCutter
+from airflow_prs.inputs.text.opening import open_text
+from airflow_prs.inputs.text.records import add_pieces, whole_lines
+from airflow_prs.worker.reading.dtypes import are_exact_as_floats
+from airflow_prs.worker.reading.json_table import JsonTable, is_blank, read_object
+
+MARKS = "\n"
+"""The characters by which records are found."""
+
+
+def cut_json_lines_files(
+    name: str,
+    paths: Sequence[str],
+    encoding: str,
+    size: int,
+    *,
+    is_bytes: bool,
+    dtypes: Mapping[str, str] | None = None,
+    max_record_size: int | str = MAX_RECORD_SIZE,
+) -> tuple[TableCut, Columns]:
+    """
+    Cut files with a JSON object a line into mini-batches.
+
+    :param name: of the input.
+    :param size: bytes or lines of a mini-batch.
+    :param is_bytes: whether size is in bytes.
+    :param dtypes: types of columns that are not to be found out.
+    :param max_record_size: bytes of a line above which its file is refused; as users write it.
+    :return: the mini-batches, and the columns that any line has.
+    :raises InputError: if a file cannot be read, or no line has a column for which a type is given.
+    :raises ConfigError: if a type is none that pandas knows.
+    """
+    given = dict(dtypes or {})
+    require_types(name, given, _read_value)
+    cut = TableCut(name, paths)
+    values = _Values()
+    for file, path in enumerate(paths):
+        with open_text(path, encoding, MARKS) as text:
+            cutter = RecordCutter(size, is_bytes=is_bytes)
+            end = 0
+            for lines, end in whole_lines(text, max_record_size=max_record_size):
+                starts, objects = _read(lines, end - len(lines), text.encoding)
+                cutter.feed(Starts.of(starts))
+                values.feed(objects)
+            add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+    require_known(name, given, values.names or None)
+    return cut, Columns(values.names or None, values.settle() | given)
+
+
+def _read_value(value: str, dtype: str) -> object:
+    line = json.dumps({"a": int(value) if value.isdigit() else value == "True" or value})
+    return JsonTable({"columns": ["a"], "dtypes": {"a": dtype}})(line.encode(), is_whole=True)
+
+
+def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict[str, Any]]]:
+    """
+    Find records, and read them. One that cannot be read is counted, and its mini-batch alone fails.
+
+    :param begin: position of the first line.
+    :return: first byte of each record, and the objects.
+    """
+    starts, objects = [], []
+    for line in lines.split(b"\n"):
+        try:
+            text = line.decode(encoding)
+            if not is_blank(text):
+                starts.append(begin)
+                objects.append(read_object(text))
+        except UnicodeDecodeError:
+            starts.append(begin)
+        except ValueError:
+            pass  # counted above; the worker process raises the error, with the line
+        begin += len(line) + 1
+    return starts, objects
+
+
+_ABSENT = object()
+"""Stands where a line has no value of that name."""
+
+
+class _Values:
+    """A few values of each column, which stand for all that were seen: pandas finds the same type in them."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, dict[object, Any]] = {}
+        self._has_seen_rows = False
+
+    @property
+    def names(self) -> list[str]:
+        """The columns in the order in which they first appeared."""
+        return list(self._found)
+
+    def feed(self, records: Sequence[dict[str, Any]]) -> None:
+        """Look at the objects of some lines."""
+        absent: dict[object, Any] = {type(_ABSENT): _ABSENT} if self._has_seen_rows else {}
+        for record in records:
+            if not record.keys() <= self._found.keys():
+                for name in record:
+                    self._found.setdefault(name, dict(absent))
+        for name, found in self._found.items():
+            _keep(found, [record.get(name, _ABSENT) for record in records])
+        self._has_seen_rows |= bool(records)
+
+    def settle(self) -> dict[str, str]:
+        """Give the type of each column."""
+        return {name: _dtype_of(list(found.values())) for name, found in self._found.items()}
+
+
+def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
+    """Keep a value of each sort."""
+    for kind in set(map(type, values)):
+        if kind is int:
+            whole = [value for value in values if type(value) is int]
+            for value in (min(whole), max(whole)):
+                found.setdefault(("int", _range_of(value)), value)
+        elif kind is float:
+            are_nan = set(map(isnan, (value for value in values if type(value) is float)))
+            found.update({("float", is_nan): nan if is_nan else 0.5 for is_nan in are_nan})
+        elif kind not in found:
+            found[kind] = next(value for value in values if type(value) is kind)
+
+
+def _range_of(number: int) -> int:
+    return bisect_right((-(2**63), -(2**53), 0, 2**53 + 1, 2**63, 2**64), number)
+
+
+def _dtype_of(values: Sequence[Any]) -> str:
+    import pandas as pd
+
+    whole = [value for value in values if type(value) is int]
+    if whole and len(whole) < len(values) == len(whole) + sum(map(_is_missing, values)):
+        return _type_with_missing(min(whole), max(whole))
+    records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
+    return str(pd.DataFrame([*records, records[0]])["column"].dtype)
+
+
+def _type_with_missing(lowest: int, highest: int) -> str:
+    """
+    Return the type of a column of whole numbers of which some are missing.
+
+    pandas makes floats of them; that is kept where it rounds no number. Old pandas does so beyond 64 bits, too.
+    """
+    if are_exact_as_floats(lowest, highest):
+        return "float64"
+    if lowest >= -(2**63) and highest < 2**63:
+        return "Int64"
+    return "UInt64" if lowest >= 0 and highest < 2**64 else "object"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is _ABSENT or value is None or (type(value) is float and isnan(value))

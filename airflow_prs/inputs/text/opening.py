@@ -1,0 +1,180 @@
+"""Opening text files, packed and foreign ones too, as bytes in which line breaks and quotes are those of ASCII."""
+
+from __future__ import annotations
+
+import codecs
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from airflow_prs.errors import InputError
+from airflow_prs.worker.reading.unpacking import unpacked
+
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ZIP = b"PK\x03\x04"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenText:
+    """
+    A file that is open for reading.
+
+    :param file: what to read from; a byte order mark is gone already.
+    :param encoding: of what is read.
+    :param position: where in the file that is; None: bytes have no place in the file, so it cannot be cut.
+    :param path: of the file.
+    :param again: opens it once more.
+    """
+
+    file: IO[bytes]
+    encoding: str
+    position: int | None
+    path: str
+    again: Callable[[], AbstractContextManager[OpenText]]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file can be read only from its beginning to its end."""
+        return self.position is None
+
+
+@contextmanager
+def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
+    """
+    Open a text file.
+
+    :param characters: that are to be found by their bytes; of ASCII.
+    :raises InputError: if it cannot be opened, unpacked or decoded.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(path).open("rb"))
+            plain = _unpack(path, file, stack)
+            again = partial(open_text, path, encoding, characters)
+            text, encoding_read, position = _decoded(path, plain, encoding, characters)
+            yield OpenText(text, encoding_read, position if plain is file else None, path, again)
+        except UnicodeError as error:
+            raise InputError(f"{path!r} cannot be read (encoding {encoding!r}): {error}") from error
+        except (EOFError, lzma.LZMAError, zlib.error) as error:
+            raise InputError(f"{path!r} is damaged: {error}") from error
+        except OSError as error:
+            raise InputError(f"{path!r} cannot be read: {error.strerror or error}") from error
+
+
+@cache
+def is_like_ascii(encoding: str, characters: str) -> bool:
+    """
+    Whether each of these ASCII characters is one byte in an encoding, and this byte is never a part of another one.
+
+    :param characters: a line feed among them.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)
+    try:
+        if not all(decoder().decode(bytes([byte])) for byte in range(128)):
+            return False  # some ASCII characters change what others mean
+        if characters.encode("ascii").decode(encoding) != characters:
+            return False
+        sample = _all_pairs() + _FEW_FOREIGN.encode(encoding, "ignore")
+        text = sample.decode(encoding, "ignore")
+    except ValueError:
+        return False
+    return all(text.count(character) == sample.count(character.encode()) for character in characters)
+
+
+_FEW_FOREIGN = "".join(map(chr, range(0x80, 0x800)))
+"""Where ASCII characters are parts of four bytes, each of them is a part of some of these."""
+
+
+def _all_pairs() -> bytes:
+    """Give each byte with each other one behind it, a pair a line; and the three bytes that EUC has for some."""
+    pairs = bytearray(b"\n") * (3 * 256 * 256)
+    pairs[0::3] = b"".join(bytes([first]) * 256 for first in range(256))
+    pairs[1::3] = bytes(range(256)) * 256
+    euc = range(0xA1, 0xFF)
+    return bytes(pairs) + b"\n".join(bytes([0x8F, second, third]) for second in euc for third in euc)
+
+
+def _unpack(path: str, file: BinaryIO, stack: ExitStack) -> IO[bytes]:
+    if file.read(len(_ZIP)) == _ZIP:
+        raise InputError(f"{path!r} is compressed with zip, which is not supported: use gzip, bzip2, xz or zstd.")
+    file.seek(0)
+    return cast("IO[bytes]", stack.enter_context(unpacked(file)))
+
+
+def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tuple[IO[bytes], str, int | None]:
+    """Give what to read from, its encoding, and its position."""
+    if not is_like_ascii(encoding, characters):
+        text = _Recoded(file, encoding)
+        begin = text.read(len(codecs.BOM_UTF8))
+        return _behind(begin, codecs.BOM_UTF8, text), "utf-8", None
+    mark = _mark_of(encoding)
+    begin = file.read(max(len(mark), 2))
+    if begin.startswith(_UTF16_MARKS):
+        raise InputError(f"{path!r} begins as UTF-16 does, but encoding is {encoding!r}; give encoding='utf-16'.")
+    return _behind(begin, mark, file), encoding, len(mark) if begin.startswith(mark) else 0
+
+
+def _mark_of(encoding: str) -> bytes:
+    """Give the byte order mark of an encoding; empty: it has none."""
+    codec = codecs.lookup(encoding).name
+    try:
+        return "\ufeff".encode("utf-8" if codec.startswith("utf-8") else codec)
+    except UnicodeError:
+        return b""
+
+
+def _behind(begin: bytes, mark: bytes, file: IO[bytes] | _Recoded) -> IO[bytes]:
+    """
+    Give what comes behind a mark, if there is one.
+
+    :param begin: what was read already.
+    """
+    return cast("IO[bytes]", _Rest(begin.removeprefix(mark), file))
+
+
+class _Rest:
+    """
+    A file of which the first bytes were read already.
+
+    :param begin: these bytes.
+    """
+
+    def __init__(self, begin: bytes, file: IO[bytes] | _Recoded) -> None:
+        self._begin = begin
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """Read what comes next."""
+        begin, self._begin = self._begin[:size], self._begin[size:]
+        return begin + self._file.read(size - len(begin)) if len(begin) < size else begin
+
+
+class _Recoded:
+    """A file that is decoded while it is read, and written anew in UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        """Read what comes next; about as much as is asked for, and nothing only at the end."""
+        while data := self._file.read(max(size, 1)):
+            if text := self._decode(data):
+                return text.encode()
+        return self._decode(b"", is_last=True).encode()
+
+    def _decode(self, data: bytes, *, is_last: bool = False) -> str:
+        waiting = self._decoder.getstate()[0]
+        try:
+            text = self._decoder.decode(data, is_last)
+        except UnicodeDecodeError as error:
+            byte = self._position - len(waiting) + error.start
+            raise UnicodeError(f"{error.reason} at byte {byte}") from error
+        self._position += len(data)
+        return text

@@ -1,0 +1,216 @@
+"""The borrower's side of work that is taken over: docs/lending.md has the whole protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from airflow_prs.errors import PrsError
+from airflow_prs.node.watching import LOOK_S, Watcher
+from airflow_prs.node.work.desk import ShardDesk
+from airflow_prs.records import Closing, Loan
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.run_folder.loans import Request
+from airflow_prs.run_folder.names import AttemptNames
+
+_ANSWER_S = 5.0
+_POLL_S = 0.1
+_SEEK_S = 1.0
+_FRESH_S = 10.0
+_WORTH_S = 1.0
+_MOST_ASKED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Borrowed:
+    """A loan that is worked on."""
+
+    attempt: Attempt
+    desk: ShardDesk
+    committing: asyncio.Future[None]
+
+
+class Helper:
+    """
+    Finds work for slots that have nothing to do: takes mini-batches over from the node that has the most time to go.
+
+    :param attempt: the node's claim to its own shard.
+    :param watcher: knows how far the other shards are.
+    :param make_desk: makes the desk of a loan.
+    :param on_work: is called when there is something to hand out.
+    :param say: puts a line into the task log.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        attempt: Attempt,
+        watcher: Watcher,
+        make_desk: Callable[[Attempt], ShardDesk],
+        *,
+        on_work: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.stir = asyncio.Event()
+        self.is_finished = asyncio.Event()
+        self._folder = folder
+        self._attempt = attempt
+        self._watcher = watcher
+        self._make_desk = make_desk
+        self._on_work = on_work
+        self._say = say
+        self._borrowed: list[_Borrowed] = []
+        self._asking: Request | None = None
+        self._refusals: dict[int, tuple[float, float]] = {}
+
+    @property
+    def desks(self) -> list[ShardDesk]:
+        """List the desks of what is borrowed."""
+        return [borrowed.desk for borrowed in self._borrowed]
+
+    def show(self) -> None:
+        """Let the lenders, and those who look from outside, see how far the loans are."""
+        for desk in self.desks:
+            desk.show()
+
+    async def run(self, own: ShardDesk) -> None:
+        """
+        Seek work whenever there is nothing to hand out, until the own shard is closed and nobody has any.
+
+        What goes wrong here ends the helping, never the node.
+        """
+        try:
+            await self._run(own)
+        except Exception as error:  # noqa: BLE001 - what is borrowed is another node's business
+            self._say(f"this node takes over no more work of others: {type(error).__name__}: {error}")
+        finally:
+            for desk in self.desks:
+                desk.is_closed = True
+            self.is_finished.set()
+
+    async def close(self) -> None:
+        """Give back what is not done; no process may have any of it in hand."""
+        if self._asking is not None:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._asking.withdraw)
+        for borrowed in list(self._borrowed):
+            borrowed.desk.is_closed = True
+            try:
+                await self._end(borrowed, Closing.STOPPED)
+            except (OSError, PrsError) as error:
+                # Without a closing record the lender waits until it has heard nothing for a while.
+                self._say(f"the last commit of what was taken over failed: {error}")
+
+    async def _run(self, own: ShardDesk) -> None:
+        sought = -math.inf
+        while True:
+            await self._mind()
+            is_last = own.is_closed and not self._borrowed
+            if not any(desk.has_work for desk in (own, *self.desks)) and (
+                is_last or time.monotonic() - sought > _SEEK_S
+            ):
+                sought = time.monotonic()
+                if not await self._borrow() and is_last:
+                    return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.stir.wait(), LOOK_S if own.has_work else _POLL_S)
+            self.stir.clear()
+
+    # What is borrowed
+
+    async def _mind(self) -> None:
+        for borrowed in list(self._borrowed):
+            if borrowed.committing.done():
+                borrowed.committing.result()
+            if borrowed.desk.is_done.is_set():
+                await self._end(borrowed, Closing.DONE)
+            elif not await asyncio.to_thread(borrowed.attempt.is_newest):
+                self._say(f"the mini-batches that {borrowed.attempt.names.place} had lent were taken back")
+                borrowed.desk.is_closed = True
+                await self._end(borrowed, None)
+
+    async def _begin(self, request: Request, loan: Loan) -> None:
+        attempt = await asyncio.to_thread(request.accept, loan)
+        desk = self._make_desk(attempt)
+        desk.on_work = desk.committer.on_commit = self._on_work
+        borrowed = _Borrowed(attempt, desk, asyncio.ensure_future(desk.committer.run()))
+        self._borrowed.append(borrowed)
+        await asyncio.to_thread(desk.show)
+        # Nothing is handed out before this has granted it.
+        await desk.try_alone([])
+
+    async def _end(self, borrowed: _Borrowed, closing: Closing | None) -> None:
+        self._borrowed.remove(borrowed)
+        desk = borrowed.desk
+        try:
+            desk.committer.end()
+            await borrowed.committing
+            if closing is not None:
+                await desk.committer.commit(closing=closing)
+                await asyncio.to_thread(desk.show)
+        finally:
+            borrowed.attempt.close()
+
+    # Who is asked
+
+    async def _borrow(self) -> bool:
+        for state in await asyncio.to_thread(self._find_busy):
+            loan = await self._ask(state)
+            if loan is not None and loan.count:
+                self._say(
+                    f"nothing is left to hand out here, so mini-batches {loan.first} to {loan.end - 1} are taken over "
+                    f"from shard {state.shard.number}"
+                )
+                return True
+            _, wait_s = self._refusals.get(state.shard.number, (0.0, _ANSWER_S / 2))
+            self._refusals[state.shard.number] = time.monotonic() + 2 * wait_s, 2 * wait_s
+        return False
+
+    async def _ask(self, state: ShardState) -> Loan | None:
+        request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
+        began = time.monotonic()
+        while (loan := await asyncio.to_thread(request.read_answer)) is None:
+            if time.monotonic() - began > _ANSWER_S:
+                await asyncio.to_thread(request.withdraw)
+                break
+            await asyncio.sleep(_POLL_S)
+        if loan is not None and loan.count:
+            await self._begin(request, loan)
+        self._asking = None
+        return loan
+
+    def _find_busy(self) -> list[ShardState]:
+        """List the shards that are worth asking, the one with the most time to go first."""
+        others = self._watcher.others
+        if any(state.claim is None for state in others):
+            # Airflow may be waiting for this node's place to start it.
+            return []
+        now = time.monotonic()
+        able = [state for state in others if state.is_running and state.not_handed_out > 0]
+        able = [state for state in able if self._refusals.get(state.shard.number, (now, 0.0))[0] <= now]
+        able = sorted(able, key=lambda state: state.not_handed_out, reverse=True)[:_MOST_ASKED]
+        read = [self._folder.read_shard(state.shard) for state in able]
+        left = [(self._left_s(state), state) for state in read if state.is_running]
+        worth = [(left_s, state) for left_s, state in left if left_s > _WORTH_S]
+        return [state for _, state in sorted(worth, key=lambda found: found[0], reverse=True)]
+
+    def _left_s(self, state: ShardState) -> float:
+        """Estimate how long a node will take to hand out what it has; 0 if it may be dead."""
+        if state.claim is None:
+            return 0.0
+        path = AttemptNames(self._folder.names.shard(state.shard) / state.claim.attempt).status
+        try:
+            # Both moments are by the clock of the storage.
+            if path.stat().st_mtime < self._attempt.names.status.stat().st_mtime - _FRESH_S:
+                return 0.0
+            rate = json.loads(path.read_bytes())["mini_batches_per_s"]
+        except FileNotFoundError:
+            return 0.0
+        return float(state.not_handed_out / rate if rate else math.inf if state.not_handed_out else 0.0)

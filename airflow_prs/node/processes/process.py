@@ -1,0 +1,311 @@
+"""One worker process: started under a guard, talked to through a private channel, ended with all that it started."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.inputs.mini_batches import encode_value
+from airflow_prs.node.machine.memory import MemoryWitness
+from airflow_prs.node.processes.output import LogFile, LogWriter, OutputPump, TaskLog
+from airflow_prs.worker.channel import DONE, DONE_MARK, Done, decode_body, take_bodies, with_length
+
+Message = dict[str, Any] | Done
+"""What a worker process says."""
+
+_WORDS = frozenset({"status", "stage"})
+"""Fields whose text is the protocol's own; any other text may hold a secret."""
+
+_RUNTIME = Path(__file__).parent.parent.parent / "worker"
+_DRAIN_S = 5.0
+_NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG}
+"""What a path has that is no program of this machine; others, such as too little memory, may pass."""
+_encode = json.JSONEncoder(separators=(",", ":"), default=encode_value).encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPlan:
+    """
+    How a worker process is started.
+
+    :param number: unique within the node; a replacement has another one.
+    :param name: ``process000``.
+    :param interpreter: the Python that runs the entry script.
+    :param directory: its working directory.
+    :param node_directory: the node's folder, which the guard removes if the supervisor dies.
+    :param environment: its environment variables.
+    :param setup: the first message, what it has to know.
+    """
+
+    number: int
+    name: str
+    interpreter: str
+    directory: Path
+    node_directory: Path
+    environment: Mapping[str, str]
+    setup: Mapping[str, Any]
+
+
+class _Frames(asyncio.Protocol):
+    """
+    Cuts the bytes of the channel into messages.
+
+    :param redact: masks secrets in their texts, before anybody keeps or shows one.
+    """
+
+    def __init__(self, on_messages: Callable[[list[Message]], None], redact: Callable[[str], str]) -> None:
+        self.closed = asyncio.Event()
+        self._on_messages = on_messages
+        self._redact = redact
+        self._buffer = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if messages := list(map(self._decode, take_bodies(self._buffer))):
+            self._on_messages(messages)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.closed.set()
+
+    def _decode(self, body: bytearray) -> Message:
+        if body[0] == DONE_MARK:
+            return Done._make(DONE.unpack(body)[1:])
+        message: dict[str, Any] = _masked(decode_body(body), self._redact)
+        return message
+
+
+def _masked(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {name: part if name in _WORDS else _masked(part, redact) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(part, redact) for part in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+class _Sender:
+    """
+    Writes to the channel, and takes it that the process may be gone.
+
+    asyncio's own transport closes when a write fails, and what the process had answered before it died would be lost
+    unread; so this has a descriptor of its own.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._socket = channel.dup()
+        self._socket.settimeout(0)
+        self._waiting = bytearray()
+        self._is_full = False
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) == len(data):
+            self._send()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        asyncio.get_running_loop().remove_writer(self._socket)
+        self._socket.close()
+
+    def _send(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                del self._waiting[: self._socket.send(self._waiting)]
+        except BlockingIOError:
+            if not self._is_full:
+                self._is_full = True
+                loop.add_writer(self._socket, self._send)
+            return
+        except OSError:
+            # The process is gone, which the other end of the channel tells in its own time.
+            self._waiting.clear()
+        if self._is_full:
+            self._is_full = False
+            loop.remove_writer(self._socket)
+
+
+class _Control(asyncio.Protocol):
+    """Hears from the guard how the process ended."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+        self.exit_code: int | None = None
+        self.start_errno: int | None = None
+        self._data = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._data = (self._data + data).split(b"\n")
+        for line in lines:
+            told = json.loads(line)
+            self.exit_code = told.get("exit", self.exit_code)
+            self.start_errno = told.get("start_errno", self.start_errno)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.closed.set()
+
+
+class WorkerProcess:
+    """
+    A worker process and its guard.
+
+    :param plan: how it was started.
+    """
+
+    def __init__(
+        self,
+        plan: ProcessPlan,
+        *,
+        guard: subprocess.Popen[bytes],
+        sender: _Sender,
+        channel: asyncio.Transport,
+        frames: _Frames,
+        control: tuple[asyncio.Transport, _Control],
+        pumps: list[OutputPump],
+        script_log: LogFile,
+        log_writer: LogWriter,
+    ) -> None:
+        self.plan = plan
+        self._guard = guard
+        self._sender = sender
+        self._channel = channel
+        self._frames = frames
+        self._control_transport, self._control = control
+        self._pumps = pumps
+        self._script_log = script_log
+        self._log_writer = log_writer
+        self._memory = MemoryWitness()
+        self._is_killed = False
+
+    def send(self, *messages: Mapping[str, Any]) -> None:
+        """Send messages; nothing happens if the process is gone."""
+        self._sender.write(b"".join(with_length(_encode(message).encode()) for message in messages))
+
+    def rest(self, seconds: float) -> None:
+        """Let answers gather in the channel for a while: who reads each at once is woken up for each."""
+        if not self._channel.is_closing() and self._channel.is_reading():
+            self._channel.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self._channel.is_closing():
+            self._channel.resume_reading()
+
+    def log_for_script(self, lines: str) -> None:
+        """Write what the entry script's own logger says into its log file."""
+        self._log_writer.write(self._script_log, lines.encode("utf-8", "backslashreplace"))
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it may have to wait for storage that takes nothing of what it prints."""
+        return any(pump.is_held_up for pump in self._pumps)
+
+    def kill(self) -> None:
+        """Kill it with everything that it has started."""
+        self._is_killed = True
+        if not self._control_transport.is_closing():
+            self._control_transport.write(b"k")
+            # The script may have stopped its guard, which would never hear it.
+            self._guard.send_signal(signal.SIGCONT)
+
+    async def wait(self) -> None:
+        """Wait until it and its descendants are gone and everything that they wrote was read."""
+        await self._control.closed.wait()
+        await asyncio.to_thread(self._guard.wait)
+        ends = [self._frames.closed.wait(), *(pump.ended.wait() for pump in self._pumps)]
+        # Only a descendant that outlived its guard could hold these open.
+        await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=_DRAIN_S)
+        self._channel.close()
+        self._sender.close()
+
+    @property
+    def has_no_interpreter(self) -> bool:
+        """Whether it could not be started, and another try would not change that."""
+        return self._control.start_errno in _NO_PROGRAM
+
+    @property
+    def death(self) -> str:
+        """How it ended, in words."""
+        code = self._control.exit_code
+        if self._control.start_errno is not None:
+            return f"{self.plan.interpreter} cannot be started: {os.strerror(self._control.start_errno)}"
+        if code is None:
+            return "its guard was killed"
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            reason = self._memory.explain() if -code == signal.SIGKILL and not self._is_killed else ""
+            return f"killed by {name}; {reason}" if reason else f"killed by {name}"
+        return f"exited with code {code}"
+
+
+async def start_process(
+    plan: ProcessPlan,
+    *,
+    on_messages: Callable[[list[Message]], None],
+    log_files: Mapping[str, Path],
+    log_writer: LogWriter,
+    task_log: TaskLog,
+    redact: Callable[[str], str],
+) -> WorkerProcess:
+    """
+    Start a worker process.
+
+    :param on_messages: called with what the process has said, in its order, in the event loop.
+    :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
+    :param log_writer: writes to them.
+    :param redact: masks secrets in all that the process writes and answers.
+    """
+    loop = asyncio.get_running_loop()
+    channel_here, channel_there = socket.socketpair()
+    control_here, control_there = socket.socketpair()
+    with channel_there, control_there:
+        guard = _spawn(plan, control_there.fileno(), channel_there.fileno())
+    sender = _Sender(channel_here)
+    channel, frames = await loop.create_connection(lambda: _Frames(on_messages, redact), sock=channel_here)
+    control = await loop.create_connection(_Control, sock=control_here)
+    pumps = []
+    for name, pipe in (("stdout", guard.stdout), ("stderr", guard.stderr)):
+        pump = OutputPump(LogFile(log_files[name]), log_writer, task_log, redact)
+        await loop.connect_read_pipe(lambda pump=pump: pump, pipe)  # type: ignore[misc]
+        pumps.append(pump)
+    process = WorkerProcess(
+        plan,
+        guard=guard,
+        sender=sender,
+        channel=channel,
+        frames=frames,
+        control=control,
+        pumps=pumps,
+        script_log=LogFile(log_files["entry_script_log"]),
+        log_writer=log_writer,
+    )
+    process.send({"setup": plan.setup})
+    return process
+
+
+def _spawn(plan: ProcessPlan, control: int, channel: int) -> subprocess.Popen[bytes]:
+    guard = [sys.executable, "-I", "-S", str(_RUNTIME / "guard.py"), str(control), str(channel)]
+    worker = [plan.interpreter, "-u", str(_RUNTIME / "process.py"), str(channel)]
+    return subprocess.Popen(
+        [*guard, str(plan.directory), str(plan.node_directory), "--", *worker],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=plan.directory,
+        env=dict(plan.environment),
+        pass_fds=(control, channel),
+        # A Ctrl-C at the terminal is the supervisor's to handle.
+        start_new_session=True,
+    )

@@ -1,0 +1,174 @@
+"""Everything that a worker process of a node needs to start."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from airflow_prs.config.arguments import RESERVED
+from airflow_prs.environments.making import missing_module_hint
+from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.processes.output import LogWriter, TaskLog
+from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
+from airflow_prs.node.processes.staging import Stage
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.settings import RunSettings
+from airflow_prs.worker.writing import formats
+
+_LOGS = ("stdout", "stderr", "entry_script_log")
+
+
+class Starter:
+    """
+    Starts the worker processes of a node.
+
+    :param request: what the node was asked to do.
+    :param settings: what plan resolved.
+    :param attempt: the node's claim to its shard.
+    :param stage: its local folders.
+    :param interpreter: the Python that runs the entry script.
+    """
+
+    def __init__(
+        self, request: NodeRequest, settings: RunSettings, attempt: Attempt, *, stage: Stage, interpreter: str
+    ) -> None:
+        self.request = request
+        self._settings = settings
+        self.attempt = attempt
+        self._stage = stage
+        self._interpreter = interpreter
+        self._devices = visible_devices({**request.environ, **request.variables})
+        self.processes = process_count(request, settings)
+        self._numbers = itertools.count()
+        self.log_writer = LogWriter()
+        Path(self._output_folder).mkdir(parents=True, exist_ok=True)
+
+    def explain_import(self, error: str) -> str:
+        """Name what the environment lacks, where that is why the entry script cannot be imported; '' otherwise."""
+        return missing_module_hint(error, self._settings.config.environment, self._interpreter)
+
+    def log_of(self, process: str) -> str:
+        """Path of a process's log inside the run folder."""
+        path = self.request.folder.names.log("stderr", self.attempt.claim.node, process)
+        return str(path.relative_to(self.request.folder.path))
+
+    async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
+        """Start the next worker process."""
+        number = next(self._numbers)
+        name = f"process{number:03d}"
+        names, node = self.request.folder.names, self.attempt.claim.node
+        plan = ProcessPlan(
+            number=number,
+            name=name,
+            interpreter=self._interpreter,
+            directory=await asyncio.to_thread(self._stage.working_directory, name),
+            node_directory=self._stage.path,
+            environment=self._environment(slot),
+            setup=self._setup(number, name),
+        )
+        return await start_process(
+            plan,
+            on_messages=on_messages,
+            log_files={kind: names.log(kind, node, name) for kind in _LOGS},
+            log_writer=self.log_writer,
+            task_log=TaskLog(self.request.logger, name),
+            redact=self.request.redact,
+        )
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        variables = {"AZUREML_BI_OUTPUT_PATH": self._output_folder, **self.request.variables}
+        return process_environment(
+            self.request.environ, variables, devices=self._devices, slot=slot, processes=self.processes
+        )
+
+    @property
+    def _output_folder(self) -> str:
+        return self._settings.output or str(self.request.folder.names.script_output)
+
+    def _setup(self, number: int, name: str) -> dict[str, Any]:
+        config, names = self._settings.config, self.request.folder.names
+        return {
+            "source": str(self._stage.source),
+            "entry_script": config.entry_script,
+            "argv": script_arguments(self._settings, self.processes),
+            "inputs": input_specs(self._settings),
+            "side_inputs": dict(self._settings.side_inputs),
+            "append_rows": config.output_action == "append_row",
+            "rows_format": rows_format(self._settings, self.request.folder),
+            "rows_path": str(self.attempt.names.rows(number)),
+            "output_dir": self._output_folder,
+            "node": self.attempt.claim.node,
+            "process": name,
+            "logging_level": config.logging_level,
+            "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
+            "profile": self._profile(name),
+            "concurrency": config.max_concurrency_per_process,
+            "exit_timeout_s": config.exit_timeout_s,
+            "tells_results": self.request.tells_results,
+        }
+
+    def _profile(self, name: str) -> dict[str, str] | None:
+        module = self._settings.profiling_module
+        if module is None:
+            return None
+        return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+
+
+def process_count(request: NodeRequest, settings: RunSettings) -> int:
+    """Return how many worker processes a node has."""
+    devices = visible_devices({**request.environ, **request.variables})
+    return int(settings.config.process_count_per_node or default_process_count(devices))
+
+
+def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
+    """Say what the worker runtime needs to know to read the inputs; see worker.reading.readers.make_reader."""
+    return [
+        {
+            "name": spec.name,
+            "kind": spec.kind.value,
+            "options": dict(spec.options),
+            "partition_keys": list(spec.partition_keys),
+        }
+        for spec in settings.inputs
+    ]
+
+
+def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
+    """Say what the worker runtime needs to know to write rows; see worker.writing.formats.make_writer."""
+    to_csv = settings.to_csv
+    if to_csv is None and settings.config.writes_frames_as_csv:
+        to_csv = formats.CSV
+    return {
+        "format": settings.config.result_format,
+        "to_csv": to_csv,
+        "layout": str(folder.names.layout),
+    }
+
+
+def script_arguments(settings: RunSettings, processes: int) -> list[str]:
+    """
+    List what the entry script finds in ``sys.argv``: the step's arguments, then the reserved ones with their values.
+
+    As in the original, since scripts read them; what has no value is left out, and what the script would take for an
+    option of its own.
+    """
+    values = {
+        **{name: getattr(settings.config, name, None) for name in RESERVED},
+        "output": settings.output,
+        "process_count_per_node": processes,
+        "append_row_file_name": settings.config.result_file_name,
+    }
+    if (keys := settings.config.partition_keys) is not None:
+        values["partition_keys"] = json.dumps(list(keys))
+    driver = [
+        [f"--{name}", str(value)]
+        for name, value in values.items()
+        if value is not None and name not in settings.withheld_arguments
+    ]
+    return [*settings.arguments, *itertools.chain.from_iterable(driver)]

@@ -1,0 +1,5 @@
+"""
+Reports of a run that ended.
+
+`reports` is the way in; the other modules write one file each.
+"""

@@ -1,0 +1,87 @@
+"""failed_items.jsonl: every item that failed, and how failed tries are written in all reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.records import FailedTry, MiniBatch, Piece, Status
+from airflow_prs.run_folder.committed import Committed
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.store import files
+
+if TYPE_CHECKING:
+    from airflow_prs.run_folder.ledger import ShardState
+
+_FAILED_STRETCH = 512
+
+
+def write_failed_items(path: Path, committed: Committed) -> None:
+    """Write a JSON line per mini-batch that failed for good: its items, partition and tries."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as out:
+            for state in committed.states:
+                for line in _failed_lines(committed, state):
+                    out.write(line + "\n")
+
+    files.publish(path, write)
+
+
+def plain_try(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:
+    """Write a failed try as the reports do."""
+    return {
+        "try": failed.try_number,
+        "status": failed.status.name,
+        "error": failed.error,
+        "traceback": failed.traceback,
+        "node": failed.node,
+        "process": failed.process,
+        "started": _moment(failed.started),
+        "duration_s": round(failed.duration_s, 3),
+        "log": log_path(failed, folder),
+    }
+
+
+def log_path(failed: FailedTry, folder: RunFolder) -> str:
+    """Path of the log of the worker process that failed, '' without one."""
+    return str(folder.path / failed.log) if failed.log else ""
+
+
+def _moment(seconds: float) -> str | None:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds") if seconds else None
+
+
+def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
+    if not state.progress.failed:
+        return
+    outcomes = committed.outcomes(state)
+    failed = outcomes["index"][outcomes["status"] != Status.RUN_DONE].tolist()
+    tries = committed.index_failed_tries(state)
+    for start in range(0, len(failed), _FAILED_STRETCH):
+        indices = failed[start : start + _FAILED_STRETCH]
+        found = tries.find(indices)
+        for mini_batch in committed.folder.select_mini_batches(indices):
+            yield _failed_line(mini_batch, found.get(mini_batch.index, []), committed.folder)
+
+
+def _failed_line(mini_batch: MiniBatch, tries: list[FailedTry], folder: RunFolder) -> str:
+    line = {
+        "mini_batch": mini_batch.index,
+        "input": mini_batch.input,
+        "failed_items": mini_batch.items,
+        "items": [_plain_piece(piece) for piece in mini_batch.pieces],
+        "partition": None if mini_batch.partition is None else dict(mini_batch.partition),
+        "tries": [plain_try(failed, folder) for failed in tries],
+    }
+    return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _plain_piece(piece: Piece) -> str | dict[str, Any]:
+    """Write a whole file as its path, a part of one as its path and place."""
+    place = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group}
+    known = {name: value for name, value in place.items() if value is not None}
+    return {"path": piece.path, **known} if known else piece.path

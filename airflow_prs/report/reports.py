@@ -1,0 +1,277 @@
+"""What came of a run, for people: the report, the files beside it, and the words for a red box."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict, Verdict
+from airflow_prs.report.failed_items import log_path, plain_try, write_failed_items
+from airflow_prs.report.processed import write_processed
+from airflow_prs.report.summaries import write_summaries
+from airflow_prs.run_folder.committed import Committed, read_committed, read_result
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.settings import RunSettings
+from airflow_prs.store import files
+from airflow_prs.thresholds.limits import failed_mini_batches
+from airflow_prs.wording import HOW_TO_GO_ON
+
+logger = logging.getLogger(__name__)
+
+ReportStatus = Literal["completed", "aborted", "failed"]
+
+_FAILURES_SHOWN = 3
+_SHARDS_SHOWN = 5
+_TRACEBACK_CHARACTERS = 4000
+
+
+def write_reports(
+    folder: RunFolder,
+    settings: RunSettings,
+    manifest: Manifest,
+    *,
+    status: ReportStatus,
+    result: str | None,
+    committed: Committed | None = None,
+) -> dict[str, Any]:
+    """
+    Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one whole.
+
+    Reports of an aborted or failed run that cannot be written are a warning: what ended the run is the news.
+
+    :param status: how the run ended; failed: a shard failed for good.
+    :param result: path of the result, None if nothing was published.
+    :param committed: what the report goes by; None: what is committed now.
+    :return: what report.json holds.
+    :raises RunFolderError: if the reports of a completed run cannot be written.
+    """
+    try:
+        committed = committed or read_result(folder, settings, manifest)
+        report = _describe(folder, settings, committed, status, result)
+        write_processed(folder.names.processed, committed)
+        write_summaries(folder.names.process_summary, folder.names.node_summary, committed)
+        write_failed_items(folder.names.failed_items, committed)
+        files.write_whole(folder.names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
+    except (OSError, RunFolderError) as error:
+        problem = f"the reports in {folder.path} cannot be written: {error}"
+        if status == "completed":
+            what_next = f"{HOW_TO_GO_ON} clear merge to try again."
+            raise RunFolderError(f"{problem}. The result stands at {result}.\n\n{what_next}") from error
+        logger.warning("%s", problem)
+        return {"schema": SCHEMA, "status": status, "warnings": [problem], "result": None}
+    return report
+
+
+def first_failures(folder: RunFolder, manifest: Manifest, count: int = 10) -> list[FailedTry]:
+    """
+    Find the failures that came first: of mini-batches that failed for good, or of any tries where there is none.
+
+    :param count: how many at most.
+    """
+    return first_failures_of(read_committed(folder, manifest), count)
+
+
+def first_failures_of(committed: Committed, count: int = 10) -> list[FailedTry]:
+    """Find the failures that came first; see first_failures."""
+    has_final = committed.progress.failed > 0
+    # Each shard's tries are in order of time, so its first ones will do, however many there are.
+    firsts = (
+        itertools.islice((failed for failed in committed.failed_tries(state) if failed.final or not has_final), count)
+        for state in committed.states
+        if state.progress.failed or not has_final
+    )
+    return heapq.nsmallest(count, itertools.chain.from_iterable(firsts), key=lambda failed: failed.started)
+
+
+def describe_report(report: dict[str, Any]) -> str:
+    """Write a report as a paragraph of Markdown."""
+    mini_batches, items = report["mini_batches"], report["items"]
+    rate = f", {report['rows'] / report['seconds']:,.0f} rows per second" if report["seconds"] > 0 else ""
+    counts = (
+        f"**{report['status']}**: {mini_batches['succeeded']:,} of {mini_batches['total']:,} mini-batches succeeded, "
+        f"{mini_batches['failed']:,} failed; {items['succeeded']:,} of {items['total']:,} items succeeded, "
+        f"{items['failed']:,} failed; {report['rows']:,} rows in {report['seconds']:,.1f} seconds{rate}."
+    )
+    parts = [counts]
+    if mini_batches["not_tried"]:
+        parts.append(f"{mini_batches['not_tried']:,} mini-batches were not tried to the end.")
+    if report["reused_from"]:
+        parts.append(f"Reused from `{report['reused_from']}`.")
+    if report["result"]:
+        parts.append(f"Result: `{report['result']}`.")
+    parts += [f"Warning: {warning}" for warning in report["warnings"]]
+    return " ".join(parts)
+
+
+def abort_message(stored: StoredVerdict, failures: Sequence[FailedTry], folder: RunFolder) -> str:
+    """
+    Word an aborted run: what was exceeded, the first failures, how to go on.
+
+    :param failures: those that came first.
+    """
+    verdict = stored.verdict
+    what_next = (
+        f"{HOW_TO_GO_ON}\n"
+        f"- If you change the script, the input or the configuration (a higher {verdict.threshold} too): clear plan, "
+        "which starts over.\n"
+        "- If the cause is gone without a change (a service is back, a mount is there again): clear "
+        "mini_batches, gatekeeper and merge together. Failed mini-batches get new tries, the others do not run again."
+    )
+    return "\n\n".join(
+        [
+            f"The run was aborted and nothing is published: {verdict.reason}.",
+            *_describe_shortfall(verdict, failures, folder),
+            *describe_failures(failures, folder),
+            f"All failed items: {folder.names.failed_items}",
+            what_next,
+        ]
+    )
+
+
+def _describe_shortfall(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
+    """Explain failed items where no mini-batch has failed, as no try and no traceback shows them."""
+    if verdict.threshold == "error_threshold" and not any(failed.final for failed in failures):
+        yield (
+            "run() returned fewer elements than it received items; the difference counts as failed. Return an element "
+            "for each item. If run() leaves items out on purpose, set error_threshold=-1. "
+            f"{folder.names.processed.name} in the run folder has the counts of each mini-batch: {folder.path}"
+        )
+
+
+def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> str:
+    """
+    Word a run that ended before its work was done: how much is missing and where, how to go on.
+
+    :param failures: those that came first.
+    """
+    progress = committed.progress
+    failing = f", {progress.failing:,} of them after a failed try" if progress.failing else ""
+    news = (
+        f"{progress.total - progress.done:,} of {progress.total:,} mini-batches were never tried to the end{failing}, "
+        "so nothing is published. Thresholds allow failures, but no missing work."
+    )
+    what_next = (
+        f"{HOW_TO_GO_ON}\n"
+        "- Read the logs of the mini_batches tasks of these shards: they say why the shards ended.\n"
+        "- If you change the script, the input or the configuration: clear plan, which starts over.\n"
+        "- Else remove the cause, and clear mini_batches, gatekeeper and merge together: they continue where they "
+        "stopped."
+    )
+    failed = describe_failures(failures, committed.folder)
+    return "\n\n".join([news, "\n".join(_describe_unfinished(committed)), *failed, what_next])
+
+
+def _describe_unfinished(committed: Committed) -> Iterator[str]:
+    missing = [(state.shard, state.progress.total - state.progress.done) for state in committed.states]
+    unfinished = [(shard, count) for shard, count in missing if count]
+    for shard, count in unfinished[:_SHARDS_SHOWN]:
+        yield f"- {shard.label}: {count:,} missing"
+    if len(unfinished) > _SHARDS_SHOWN:
+        yield f"- and {len(unfinished) - _SHARDS_SHOWN:,} more shards"
+
+
+def describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
+    """Write the first of some failed tries as paragraphs: what failed, where, its log, its traceback."""
+    for number, failed in enumerate(failures[:_FAILURES_SHOWN], start=1):
+        where = ", ".join(filter(None, [failed.node, failed.process]))
+        title = f"{number}. mini-batch {failed.index}, try {failed.try_number} on {where}: {failed.status.name}"
+        lines = [f"{title}: {failed.error}", *(f"   item: {item}" for item in failed.items)]
+        if failed.log:
+            lines.append(f"   log: {log_path(failed, folder)}")
+        if failed.traceback:
+            lines.append(_shorten(failed.traceback.rstrip()))
+        yield "\n".join(lines)
+
+
+def _shorten(traceback: str) -> str:
+    """Keep both ends of a long traceback: where it began, and what was raised."""
+    if len(traceback) <= _TRACEBACK_CHARACTERS:
+        return traceback
+    half = _TRACEBACK_CHARACTERS // 2
+    return f"{traceback[:half]}\n[...]\n{traceback[-half:]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Span:
+    """
+    What only the outcomes tell.
+
+    :param seconds: from the first started to the last finished mini-batch.
+    :param overfull: mini-batches that returned more elements than they had items.
+    """
+
+    seconds: float
+    overfull: int
+
+
+def _span(committed: Committed) -> _Span:
+    starts, ends, overfull = [], [], 0
+    for state in committed.states:
+        outcomes = committed.outcomes(state)
+        overfull += int((outcomes["returned"] > outcomes["items"]).sum())
+        # A mini-batch that died with its node has no moment.
+        has_moment = outcomes["started"] > 0
+        if has_moment.any():
+            starts.append(float(outcomes["started"][has_moment].min()))
+            ends.append(float((outcomes["started"] + outcomes["duration_s"])[has_moment].max()))
+    return _Span(seconds=max(ends) - min(starts) if starts else 0.0, overfull=overfull)
+
+
+def _describe(
+    folder: RunFolder, settings: RunSettings, committed: Committed, status: ReportStatus, result: str | None
+) -> dict[str, Any]:
+    progress, span = committed.progress, _span(committed)
+    failures = first_failures_of(committed)
+    return {
+        "schema": SCHEMA,
+        "status": status,
+        "warnings": list(_warnings(progress, span, status)),
+        "result": result,
+        "mini_batches": {
+            "total": progress.total,
+            "succeeded": progress.succeeded,
+            "failed": progress.failed,
+            "not_tried": progress.total - progress.done,
+        },
+        "items": {
+            "total": progress.items_total,
+            "succeeded": progress.items_succeeded,
+            "failed": progress.items_failed,
+        },
+        "rows": progress.elements,
+        "seconds": round(span.seconds, 3),
+        "thresholds": _thresholds(progress, settings.config.limits),
+        "reused_from": settings.reused_from,
+        "run": {**asdict(settings.identity), "folder": str(folder.path)},
+        "failures": [_plain_failure(failed, committed.folder) for failed in failures],
+    }
+
+
+def _warnings(progress: Progress, span: _Span, status: ReportStatus) -> Iterator[str]:
+    if status == "completed" and progress.items_total and not progress.items_succeeded:
+        yield f"all {progress.items_total:,} items failed; the thresholds allow it, so the run is not aborted."
+    if span.overfull:
+        yield (
+            f"run() returned more elements than items for {span.overfull:,} mini-batches; each of them counts "
+            "as many succeeded items as it had."
+        )
+
+
+def _thresholds(progress: Progress, limits: Limits) -> dict[str, Any]:
+    failed = failed_mini_batches(progress, limits)
+    percent = round(failed * 100 / progress.total, 4) if progress.total else 0
+    return {
+        "error_threshold": {"limit": limits.error_threshold, "count": progress.items_failed},
+        "allowed_failed_count": {"limit": limits.allowed_failed_count, "count": failed},
+        "allowed_failed_percent": {"limit": limits.allowed_failed_percent, "count": percent},
+    }
+
+
+def _plain_failure(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:
+    return {"mini_batch": failed.index, "items": list(failed.items), **plain_try(failed, folder)}

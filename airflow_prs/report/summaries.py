@@ -1,0 +1,190 @@
+"""process_summary.csv and node_summary.csv: what each worker process and each node did."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_prs.records import Status
+from airflow_prs.run_folder.committed import Committed
+from airflow_prs.store import files
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from airflow_prs.run_folder.ledger import ShardState
+
+_FAILED_STRETCH = 512
+_NO_PROCESS = -1
+"""Stands for the process of a mini-batch whose node died: nobody knows which it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """
+    What was done by a process, or by several; the mini-batches whose last try was theirs.
+
+    :param started: moment of the first start, seconds since the epoch; infinite: none is known.
+    :param ended: moment of the last end; minus infinite: none is known.
+    """
+
+    mini_batches: int = 0
+    failed: int = 0
+    items: int = 0
+    elements: int = 0
+    run_s: float = 0.0
+    cpu_s: float = 0.0
+    started: float = math.inf
+    ended: float = -math.inf
+
+    def __add__(self, other: _Work) -> _Work:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        sums |= {"started": min(self.started, other.started), "ended": max(self.ended, other.ended)}
+        return _Work(**sums)
+
+    @property
+    def wall_s(self) -> float:
+        """From the first start to the last end."""
+        return max(self.ended - self.started, 0.0)
+
+    def columns(self, processes: int) -> dict[str, Any]:
+        """
+        Write as values of a CSV file; what is not known stays empty.
+
+        :param processes: how many did it.
+        """
+        room_s = self.wall_s * processes
+        return {
+            "mini_batches": self.mini_batches,
+            "failed": self.failed,
+            "items": self.items,
+            "elements": self.elements,
+            "run_s": round(self.run_s, 3),
+            "cpu_s": round(self.cpu_s, 3),
+            "first_start": _moment(self.started),
+            "last_end": _moment(self.ended),
+            # Above 1 where an asynchronous script works on several mini-batches at once.
+            "busy_share": round(self.run_s / room_s, 4) if room_s else None,
+        }
+
+
+def write_summaries(process_path: Path, node_path: Path, committed: Committed) -> None:
+    """
+    Write a CSV file with a line per worker process, and one with a line per node.
+
+    Counted are the mini-batches that have an outcome, each where its last try was made.
+    """
+    nodes: list[dict[str, Any]] = []
+
+    def write_processes(temporary: Path) -> None:
+        _write_lines(temporary, ("node", "process", *_Work().columns(0)), _process_lines(committed, nodes))
+
+    files.publish(process_path, write_processes)
+    header = ("node", "processes", *_Work().columns(0), "wall_s", "mini_batches_per_s")
+    files.publish(node_path, lambda temporary: _write_lines(temporary, header, nodes))
+
+
+def _write_lines(path: Path, header: Iterable[str], lines: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(header), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def _process_lines(committed: Committed, nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Give the lines of all processes, and append a line to ``nodes`` after those of each node."""
+    for state in committed.states:
+        names = committed.nodes(state)
+        for attempt, group in itertools.groupby(_work_in_shard(committed, state), key=lambda found: found[0]):
+            total, processes = _Work(), 0
+            for _, number, work in group:
+                total += work
+                if number != _NO_PROCESS:
+                    processes += 1
+                    yield {"node": names[attempt], "process": f"process{number:03d}", **work.columns(1)}
+            nodes.append(_node_line(names[attempt], processes, total))
+
+
+def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
+    return {
+        "node": node,
+        "processes": processes,
+        **total.columns(processes),
+        "wall_s": round(total.wall_s, 3),
+        "mini_batches_per_s": round(total.mini_batches / total.wall_s, 3) if total.wall_s else None,
+    }
+
+
+def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[int, int, _Work]]:
+    """Add up what each process did: attempt, number of the process, and its work; in this order."""
+    import numpy as np
+
+    outcomes = committed.outcomes(state)
+    if not len(outcomes):
+        return
+    process = _processes(committed, state, outcomes)
+    numbers = int(process.max()) - _NO_PROCESS + 1
+    group = outcomes["attempt"].astype(np.int64) * numbers + process - _NO_PROCESS
+    columns = _added(outcomes, group)
+    for place in np.flatnonzero(columns["mini_batches"]).tolist():
+        work = _Work(**{name: column[place].item() for name, column in columns.items()})
+        yield place // numbers, place % numbers + _NO_PROCESS, work
+
+
+def _added(outcomes: npt.NDArray[Any], group: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Add up outcomes group by group, one after the other, so that sums come out the same each time."""
+    import numpy as np
+
+    def total(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.bincount(group, values)
+
+    # A mini-batch that died with its node has no moment.
+    has_moment = outcomes["started"] > 0
+    starts = outcomes["started"][has_moment]
+    mini_batches = np.bincount(group)
+    started, ended = np.full(len(mini_batches), math.inf), np.full(len(mini_batches), -math.inf)
+    np.minimum.at(started, group[has_moment], starts)
+    np.maximum.at(ended, group[has_moment], starts + outcomes["duration_s"][has_moment])
+    return {
+        "mini_batches": mini_batches,
+        "failed": total(outcomes["status"] != Status.RUN_DONE).astype(np.int64),
+        "items": total(outcomes["items"]).astype(np.int64),
+        "elements": total(outcomes["returned"]).astype(np.int64),
+        "run_s": total(outcomes["run_s"]),
+        "cpu_s": total(outcomes["cpu_s"]),
+        "started": started,
+        "ended": ended,
+    }
+
+
+def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Find the process of each outcome; those of failed mini-batches are known from their last try."""
+    import numpy as np
+
+    processes: npt.NDArray[Any] = outcomes["process"].astype(np.int64)
+    places = np.flatnonzero(outcomes["status"] != Status.RUN_DONE)
+    if not len(places):
+        return processes
+    processes[places] = _NO_PROCESS
+    indices = outcomes["index"].copy()
+    tries = committed.index_failed_tries(state)
+    for start in range(0, len(places), _FAILED_STRETCH):
+        found = tries.find(indices[places[start : start + _FAILED_STRETCH]].tolist())
+        for index, failed in found.items():
+            if name := failed[-1].process:
+                processes[np.searchsorted(indices, index)] = int(name.removeprefix("process"))
+    return processes
+
+
+def _moment(seconds: float) -> str | None:
+    """Write a moment as processed_mini-batches.csv does."""
+    if math.isinf(seconds):
+        return None
+    moment = datetime.fromtimestamp(seconds, timezone.utc).isoformat(" ", "milliseconds")
+    return moment.replace("+00:00", "Z")

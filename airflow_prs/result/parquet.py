@@ -1,0 +1,132 @@
+"""The Arrow streams of all mini-batches, in the order of the input, as one Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_prs.result import rows as result_rows
+
+if TYPE_CHECKING:
+    from airflow_prs.run_folder.committed import Committed
+
+_GROUP_ROWS = 1_000_000
+_GROUP_BYTES = 128 << 20
+# Tables of few rows take more memory than their rows do; so many of them are made one.
+_MOST_TABLES = 1000
+# As much of small streams is read as one: what they hold unpacked has to fit in memory, too.
+_JOINED_BYTES = 1 << 20
+_JOINED_STREAMS = 10_000
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def write_parquet(path: Path, committed: Committed) -> None:
+    """
+    Write one Parquet file, in memory for one row group.
+
+    :raises RunFolderError: if rows are not what was committed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from airflow_prs.worker.writing import widening
+
+    layout = committed.folder.read_layout()
+    known = pa.schema([]) if layout is None else pa.ipc.read_schema(pa.py_buffer(layout))
+    schema = pa.schema([(field.name, widening.storable(field.type)) for field in known])
+    with pq.ParquetWriter(path, schema) as writer:
+        group = _RowGroup(writer)
+        for table in _tables(committed):
+            group.add(table if table.schema.equals(schema) else _widened(table, schema))
+        group.flush()
+
+
+def _widened(table: Any, schema: Any) -> Any:
+    """Put a table that was written while less was known of the types of columns into those of all."""
+    import pyarrow as pa
+
+    from airflow_prs.worker.writing import widening
+
+    pairs = zip(table.columns, schema, strict=True)
+    return pa.Table.from_arrays([widening.cast_column(column, field.type) for column, field in pairs], schema=schema)
+
+
+def _tables(committed: Committed) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for state in committed.states:
+        # Threads would share the columns of a few rows among themselves, at many times the cost of reading them.
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        pieces = result_rows.read_pieces(committed.outcomes(state), committed.attempts(state))
+        for stream in join_streams(pieces):
+            if isinstance(stream, bytes):
+                yield pa.ipc.open_stream(stream, options=options).read_all().combine_chunks()
+            else:
+                for batch in pa.ipc.open_stream(stream):
+                    yield pa.Table.from_batches([batch])
+
+
+def join_streams(streams: Iterable[bytes | BinaryIO]) -> Iterator[bytes | BinaryIO]:
+    """
+    Make one Arrow stream of small ones that follow each other: opening one costs as much as reading thousands of rows.
+
+    A stream is a message with the schema, those with the rows, and a mark of its end; so of streams with the same first
+    message, one after the other, the others are left out.
+
+    :param streams: as read_pieces gives them.
+    """
+    schema = b""
+    bodies: list[bytes] = []
+    size = 0
+    for stream in streams:
+        small = stream if isinstance(stream, bytes) and stream.endswith(_END_OF_STREAM) else b""
+        is_full = size >= _JOINED_BYTES or len(bodies) >= _JOINED_STREAMS
+        if bodies and (is_full or not small.startswith(schema)):
+            yield b"".join([schema, *bodies, _END_OF_STREAM])
+            bodies, size = [], 0
+        if not small:
+            yield stream
+            continue
+        if not bodies:
+            schema = small[: _length_of_first_message(small)]
+        bodies.append(small[len(schema) : -len(_END_OF_STREAM)])
+        size += len(bodies[-1])
+    if bodies:
+        yield b"".join([schema, *bodies, _END_OF_STREAM])
+
+
+def _length_of_first_message(stream: bytes) -> int:
+    """Read it from the eight bytes before it: a mark, and the length; a schema has no body behind that."""
+    return 8 + int.from_bytes(stream[4:8], "little")
+
+
+class _RowGroup:
+    """Gathers tables until they are a row group."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._tables: list[Any] = []
+        self._small: list[Any] = []
+        self._rows = self._bytes = 0
+
+    def add(self, table: Any) -> None:
+        self._small.append(table)
+        self._rows += len(table)
+        self._bytes += table.nbytes
+        if self._rows >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
+            self.flush()
+        elif len(self._small) > _MOST_TABLES:
+            self._tables.append(_joined(self._small).combine_chunks())
+            self._small = []
+
+    def flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(_joined([*self._tables, *self._small]), row_group_size=self._rows)
+        self._tables, self._small, self._rows, self._bytes = [], [], 0, 0
+
+
+def _joined(tables: list[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.concat_tables(tables)

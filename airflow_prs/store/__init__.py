@@ -1,0 +1,1 @@
+"""Durable files: they appear complete or not at all, and an append stays."""

@@ -1,0 +1,1 @@
+"""What entry scripts import: EntryScript, and stand-ins for modules of Azure ML."""

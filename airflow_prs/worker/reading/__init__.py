@@ -1,0 +1,1 @@
+"""Pieces of files as the argument of run()."""

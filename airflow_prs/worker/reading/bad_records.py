@@ -1,0 +1,117 @@
+"""The record that pandas cannot read: found once a text has failed, as its parser counts no lines of the file."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+from .lines import LineError, breaks_in  # noqa: TID252 - this package has another name where it is at work
+
+_COUNTED = re.compile(r"(?<=fields) in line \d+|(?<=inside string) starting at row \d+| at position \d+$")
+"""What pandas' words count in the part that it was given, and not in the file."""
+
+
+def decode(data: bytes, encoding: str, *, is_whole: bool) -> str:
+    """
+    Decode a text as pandas does.
+
+    :param is_whole: whether it is the entire file, which may begin with a byte order mark.
+    :raises LineError: if it is not in this encoding.
+    """
+    shield = b"" if is_whole else b"\n"  # else some codecs would take text for a mark
+    try:
+        text = (shield + data).decode(encoding)
+    except UnicodeDecodeError as error:
+        before = error.object[len(shield) : error.start].decode(encoding, "ignore")
+        raise LineError(_line_behind(before), f"is not in the encoding {encoding!r}: {error.reason}") from None
+    return text.removeprefix("\ufeff") if is_whole else text[1:]
+
+
+def find(
+    text: str, read: Callable[[str], Any], *, separator: str, comment: str | None, has_header: bool
+) -> tuple[int, str, Exception] | None:
+    """
+    Find the first record without which a text can be read; what is read for it is about as much as the text once more.
+
+    :param read: reads records; those that are fine may be left out, except for the first one, and the header.
+    :return: the number of its line, a text that has it as its last record, and what was raised; None: there is none.
+    """
+    starts = [*_starts(text, separator, comment), len(text)]
+    first = 1 if has_header else 0
+    if len(starts) < first + 2:
+        return None
+    # All records have the width of the first one.
+    head = text[: starts[first + 1]]
+    if error := _failure(read, head):
+        return _line_behind(text[: starts[first]]), head, error
+    begin, end = first + 1, len(starts) - 1
+    while end - begin > 1:
+        middle = (begin + end) // 2
+        if _failure(read, head + text[starts[begin] : starts[middle]]):
+            end = middle
+        else:
+            begin = middle
+    bad = head + text[starts[begin] : starts[begin + 1]] if begin < end else head
+    error = _failure(read, bad)
+    return None if error is None else (_line_behind(text[: starts[begin]]), bad, error)
+
+
+def problem_of(
+    number: int,
+    bad: str,
+    error: Exception,
+    read: Callable[..., Any],
+    dtypes: dict[Any, str],
+) -> LineError:
+    """
+    Say what is wrong with the last record of a text, with the column and the value if a type cannot hold it.
+
+    :param read: reads the text with other types.
+    :param dtypes: by column.
+    """
+    import pandas as pd
+
+    # Without numbers that are not those of the file.
+    words = _COUNTED.sub("", " ".join(str(error).split()))
+    is_value = not isinstance(error, (pd.errors.ParserError, Warning)) and "the column " not in words
+    for name, kind in dtypes.items() if is_value else ():
+        if _failure(functools.partial(read, dtypes={str(name): kind}), bad):
+            value = read(bad, {str(name): "str"})[name].iloc[-1]
+            shown = "a missing value" if pd.isna(value) else repr(value)
+            words = (
+                f"{shown} in the column {name!r} is not read as {kind}: {words}; give the column another type with "
+                "dtypes, such as 'str' where run() reads it"
+            )
+            break
+    return LineError(number, f"cannot be read: {type(error).__name__}: {words}")
+
+
+def _failure(read: Callable[[str], Any], text: str) -> Exception | None:
+    try:
+        read(text)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pandas raises whatever its parsers find
+        return error
+    return None
+
+
+def _line_behind(text: str) -> int:
+    return breaks_in(text.encode("utf-8", "replace")) + 1
+
+
+def _starts(text: str, separator: str, comment: str | None) -> list[int]:
+    """Find where records start, by the rules of pandas' C parser; inputs.text.scanning says which."""
+    mark = re.escape(comment or "")
+    plain = rf"[^{re.escape(separator)}\r\n{mark}]*"
+    blank = "[" + "".join({" ", "\t"} - {separator}) + "]"
+    ends = r"(?:\r\n|\r|\n|\Z)"
+    remark = rf"{mark}[^\r\n]*" if comment else ""
+    quoted = rf'"[^"]*(?:""[^"]*)*(?:"|\Z)(?:{mark})?'  # what comes right after it is text
+    field = rf"(?:{quoted})?{plain}"
+    skipped = rf"{blank}*(?:\r\n|\r|\n)|{blank}+\Z" + (rf"|{remark}{ends}(?!\Z)|{remark}\Z" if comment else "")
+    record = rf"{field}(?:{re.escape(separator)}{field})*(?:{remark})?{ends}"
+    found = re.finditer(rf"(?:{skipped})*({record})", text)
+    return [one.start(1) for one in found if one.start(1) < len(text)]

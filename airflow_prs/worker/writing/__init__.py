@@ -1,0 +1,1 @@
+"""What run() returned, as rows of the result in each format."""

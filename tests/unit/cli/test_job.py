@@ -1,0 +1,131 @@
+"""What a command line and a configuration's file describe together."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from airflow_prs.cli.job import plan_job, read_job
+from airflow_prs.config.datasets import FileDataset
+from airflow_prs.errors import ConfigError, EmptyInputError
+from tests.makers import make_config
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a script beside its configuration, from which the command is given."""
+    (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
+    make_config(node_count=3, mini_batch_size=1).save_to_yaml(tmp_path / "job.yaml")
+    (tmp_path / "data").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "data" / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def read(*inputs, **values):
+    defaults = {"config": "job.yaml", "side_input": [], "table": None, "is_files": False, "arguments": []}
+    return read_job(Namespace(input=list(inputs), **(defaults | values)))
+
+
+def test_an_input_begins_in_the_working_directory(here):
+    assert read("data/*.png").inputs == (FileDataset(f"{here}/data/*.png").as_named_input("input_0"),)
+
+
+def test_each_input_has_a_name_by_its_position(here):
+    assert [dataset.name for dataset in read("data/a.png", "data/b.png").inputs] == ["input_0", "input_1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "expected"),
+    [
+        ("rows.csv", {}, "TabularDataset.from_delimited_files"),
+        ("rows.CSV", {}, "TabularDataset.from_delimited_files"),
+        ("rows/*.parquet", {}, "TabularDataset.from_parquet_files"),
+        ("rows.csv", {"is_files": True}, "FileDataset"),
+        ("rows/", {"table": "csv"}, "TabularDataset.from_delimited_files"),
+        ("rows/", {"table": "parquet"}, "TabularDataset.from_parquet_files"),
+        ("rows/", {}, "FileDataset"),
+    ],
+)
+def test_inputs_are_tables_by_suffix_or_by_option(here, path, values, expected):
+    assert repr(read(path, **values).inputs[0]).startswith(f"{expected}('{here}/{path}'")
+
+
+def test_a_side_input_may_be_called_as_a_registered_model(here):
+    (model,) = read("data", side_input=["iris-prs.v2=data/a.png"]).side_inputs
+    assert model == FileDataset(f"{here}/data/a.png").as_named_input("iris-prs.v2")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"side_input": ["m=s3://b/m"]}, r"--side-input m=s3://b/m: path is 's3://b/m'; s3:// is not supported yet"),
+        ({"side_input": ["../m=data"]}, r"--side-input \.\./m=data: name is '\.\./m'"),
+        ({"side_input": ["m=data", "m=data/a.png"]}, "--side-input m is given twice"),
+    ],
+)
+def test_a_side_input_that_cannot_be_used_is_refused(here, values, problem):
+    with pytest.raises(ConfigError, match=problem):
+        read("data", **values)
+
+
+def test_files_and_tables_do_not_mix(here):
+    with pytest.raises(ConfigError, match="mixes files and tables"):
+        read("data", "rows.csv")
+
+
+def test_a_path_of_a_storage_that_is_not_supported_is_an_error_that_says_so(here):
+    with pytest.raises(ConfigError, match="s3:// is not supported yet"):
+        read("s3://bucket/data")
+
+
+def test_a_side_input_has_a_name_and_a_path(here):
+    assert read("data", side_input=["model=data/a.png"]).side_inputs == (
+        FileDataset(f"{here}/data/a.png").as_named_input("model"),
+    )
+
+
+def test_a_side_input_without_a_name_is_an_error_that_names_it(here):
+    with pytest.raises(ConfigError, match=r"--side-input data/a\.png: "):
+        read("data", side_input=["data/a.png"])
+
+
+def test_all_problems_are_told_at_once(here):
+    (here / "score.py").unlink()
+    with pytest.raises(ConfigError) as raised:
+        read("data", "rows.csv", arguments=["--output", "elsewhere"])
+    assert len(raised.value.problems) == 3
+
+
+def test_relative_paths_of_the_configuration_begin_in_its_folder(here, monkeypatch):
+    monkeypatch.chdir(here / "data")
+    job = read("a.png", config="../job.yaml")
+    assert plan_job(job, "out", nodes=1).manifest.items == 1
+
+
+def test_a_run_has_one_shard_unless_told_otherwise(here):
+    assert len(plan_job(read("data"), "out", nodes=1).manifest.shards) == 1
+
+
+def test_nodes_are_shards(here):
+    assert len(plan_job(read("data"), "out", nodes=2).manifest.shards) == 2
+
+
+def test_a_check_plans_as_the_configuration_says(here):
+    assert len(plan_job(read("data"), "out", nodes=None).manifest.shards) == 3
+
+
+def test_each_plan_is_another_run_later_in_order(here):
+    folders = [str(plan_job(read("data"), "out", nodes=1).folder.path) for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert folders == sorted(folders)
+
+
+def test_an_input_that_is_empty_is_an_error_without_advice_about_tasks(here):
+    Path("empty").mkdir()
+    with pytest.raises(EmptyInputError) as raised:
+        plan_job(read("empty"), "out", nodes=1)
+    assert "on_empty" not in str(raised.value)

@@ -1,0 +1,167 @@
+"""A run's page tells how far it is, what came of it, and where to look."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+
+from airflow_prs.cli.main import main
+from airflow_prs.records import Closing, Ruling, Verdict
+from airflow_prs.report.reports import write_reports
+from tests.makers import (
+    commit,
+    do_shard,
+    make_failed_try,
+    make_failure,
+    make_folder,
+    make_outcome,
+    open_attempt,
+    rows_of,
+)
+
+
+def page(capsys, path, *options):
+    assert main(["show", str(path), *options]) == 0
+    return capsys.readouterr().out
+
+
+def report_on(folder, status="completed", result="/out/rows.txt"):
+    write_reports(folder, folder.read_settings(), folder.read_manifest(), status=status, result=result)
+
+
+def begin(folder, number=0, *, try_number=1, **values):
+    """Let an attempt at a shard commit its first mini-batch and go on."""
+    attempt = open_attempt(folder, number, try_number=try_number)
+    first = folder.read_manifest().shards[number].first
+    commit(attempt, [make_outcome(first)], rows={first: rows_of(first)}, **values)
+    attempt.close()
+
+
+def test_a_completed_run_shows_its_report(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder)
+    report_on(folder)
+    assert "**completed**: 3 of 3 mini-batches succeeded" in page(capsys, folder.path)
+
+
+def test_a_run_that_goes_on_shows_its_counts(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2)
+    begin(folder)
+    assert "Not over: 1 of 5 mini-batches done, 0 of them failed" in page(capsys, folder.path)
+
+
+def test_a_run_that_goes_on_shows_its_pace(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2)
+    begin(folder)
+    folder.names.status.write_text(json.dumps({"at": time.time(), "mini_batches_per_s": 0.5}))
+    assert "0.5 mini-batches a second, about 8 seconds to go." in page(capsys, folder.path)
+
+
+def test_a_pace_of_long_ago_is_not_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2)
+    begin(folder)
+    folder.names.status.write_text(json.dumps({"at": time.time() - 600, "mini_batches_per_s": 0.5}))
+    assert "a second" not in page(capsys, folder.path)
+
+
+def test_each_shard_has_a_line(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3, 2, 2)
+    begin(folder)
+    do_shard(folder, 1)
+    labels = [shard.label for shard in folder.read_manifest().shards]
+    lines = [line for line in page(capsys, folder.path).splitlines() if line.startswith(tuple(labels))]
+    assert re.sub(r"\d+ s ago", "now", lines[0]) == f"{labels[0]}: 1 of 3 done; at work on host-0-1, last sign now"
+    assert lines[1:] == [f"{labels[1]}: 2 of 2 done; done on host-1-1", f"{labels[2]}: 0 of 2 done; not begun"]
+
+
+def test_a_shard_that_was_stopped_says_so(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    begin(folder, closing=Closing.STOPPED)
+    assert "1 of 3 done; stopped on host-0-1" in page(capsys, folder.path)
+
+
+def test_of_many_shards_those_that_are_done_are_a_number(tmp_path, capsys):
+    folder = make_folder(tmp_path, *[1] * 50)
+    for number in range(20):
+        do_shard(folder, number)
+    shown = page(capsys, folder.path)
+    assert "20 of 50 shards are done; the first of the others:" in shown
+    assert "shard 0 ·" not in shown
+    assert "shard 20 ·" in shown
+
+
+def test_failures_are_shown_with_their_logs(tmp_path, capsys):
+    folder = make_folder(tmp_path, 2)
+    attempt = open_attempt(folder)
+    commit(attempt, [make_failure(1)], [make_failed_try(1)])
+    attempt.close()
+    shown = page(capsys, folder.path)
+    assert "1. mini-batch 1, try 3 on host-0-1, process001: RUN_EXCEPTION: ValueError: bad pixel" in shown
+    assert f"log: {folder.path}/logs/user/stderr/host-0-1/process001.stderr.txt" in shown
+
+
+def test_the_verdict_is_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 2)
+    begin(folder)
+    verdict = Verdict(ruling=Ruling.ABORT, threshold="error_threshold", reason="3 of 9 items failed")
+    folder.write_verdict(verdict, author="gatekeeper", attempt="1", counted={})
+    assert "Verdict: abort, by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path)
+
+
+def test_a_run_that_is_not_planned_yet_says_so(tmp_path, capsys):
+    folder = make_folder(tmp_path, 2)
+    folder.names.manifest.unlink()
+    assert "Not planned yet" in page(capsys, folder.path)
+
+
+def test_an_output_folder_shows_its_newest_run(tmp_path, capsys):
+    newer, older = (make_folder(tmp_path, 2, run_id=run_id) for run_id in ("run a", "run b"))
+    os.utime(older.names.settings, (1, 1))
+    assert f"Run folder: {newer.path}\n" in page(capsys, tmp_path)
+
+
+def test_a_report_of_before_a_new_attempt_is_not_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    begin(folder, closing=Closing.STOPPED)
+    report_on(folder, status="failed", result=None)
+    os.utime(folder.names.report, (1, 1))
+    begin(folder, try_number=2)
+    assert "Not over: " in page(capsys, folder.path)
+
+
+def test_a_run_whose_result_is_another_runs_shows_that_ones_shards(tmp_path, capsys):
+    origin = make_folder(tmp_path, 3, run_id="run a")
+    do_shard(origin)
+    folder = make_folder(tmp_path, run_id="run b", settings={"reused_from": str(origin.path)})
+    report_on(folder)
+    assert f"Reused from `{origin.path}`" in page(capsys, folder.path)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
+    assert main(["show", str(tmp_path)]) == 1
+    assert f"{tmp_path} is no run folder, and there is none in it" in capsys.readouterr().err
+
+
+def test_following_a_run_that_is_over_shows_it_once(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder)
+    report_on(folder)
+    assert page(capsys, folder.path, "--follow").count("**completed**") == 1
+
+
+def test_following_ends_when_the_run_does(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+
+    def finish():
+        time.sleep(0.2)
+        do_shard(folder)
+        report_on(folder)
+
+    worker = threading.Thread(target=finish)
+    worker.start()
+    shown = page(capsys, folder.path, "--follow")
+    worker.join()
+    assert "**completed**: 3 of 3" in shown

@@ -1,0 +1,210 @@
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from airflow_prs.config.dataset_paths import remote_scheme
+from airflow_prs.config.datasets import FileDataset, TabularDataset, dataset_from_spec
+from airflow_prs.config.parameters import PipelineParameter
+from airflow_prs.errors import ConfigError
+
+
+class WhatATaskReturns:
+    """Stands for an XComArg."""
+
+    def iter_references(self):
+        return iter(())
+
+    def __repr__(self):
+        return "XComArg(download)"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        (FileDataset("data/*.png"), "FileDataset('data/*.png')"),
+        (FileDataset(Path("data")).as_named_input("digits"), "FileDataset('data').as_named_input('digits')"),
+        (FileDataset(["a", "b"], "/{user}.png"), "FileDataset(['a', 'b'], partition_format='/{user}.png')"),
+        (TabularDataset.from_delimited_files("a.csv"), "TabularDataset.from_delimited_files('a.csv')"),
+        (
+            TabularDataset.from_delimited_files("a.csv", "\t", False, "cp1252"),
+            "TabularDataset.from_delimited_files('a.csv', separator='\\t', header=False, encoding='cp1252')",
+        ),
+        (TabularDataset.from_parquet_files("a"), "TabularDataset.from_parquet_files('a')"),
+        (
+            TabularDataset.from_parquet_files("a").partition_by(["k", "j"], Path("/t"), "rows"),
+            "TabularDataset.from_parquet_files('a').partition_by(['k', 'j'], target='/t').as_named_input('rows')",
+        ),
+        (
+            TabularDataset.from_sql_query("SELECT 1", "db").partition_by(("k",)),
+            "TabularDataset.from_sql_query('SELECT 1', 'db').partition_by(['k'])",
+        ),
+    ],
+)
+def test_the_repr_shows_how_a_dataset_was_made(dataset, text):
+    assert repr(dataset) == text
+
+
+def test_equal_datasets_are_equal_and_others_are_not():
+    assert FileDataset("a") == FileDataset(Path("a"))
+    assert FileDataset("a") != FileDataset("a").as_named_input("a")
+    assert TabularDataset.from_parquet_files("a") != TabularDataset.from_delimited_files("a")
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_a_dataset_survives_being_copied(clone):
+    dataset = TabularDataset.from_delimited_files(["a", "b"], ";").as_named_input("rows")
+    assert clone(dataset) == dataset
+
+
+def test_naming_leaves_the_dataset_itself_as_it_was():
+    dataset = FileDataset("a")
+    assert dataset.as_named_input("digits").name == "digits"
+    assert dataset.name is None
+
+
+def test_a_dataset_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        FileDataset("a").path = "b"
+
+
+def test_lists_in_lists_become_one_list():
+    assert FileDataset(["a", ["b", Path("c")]]).to_spec()["path"] == ["a", "b", "c"]
+
+
+def test_what_a_task_returns_and_parameters_stay_as_they_are_in_the_spec():
+    task, parameter = WhatATaskReturns(), PipelineParameter("folder", "data")
+    spec = FileDataset([task, parameter]).as_named_input("digits").to_spec()
+    assert spec == {"kind": "files", "name": "digits", "path": [task, parameter], "partition_format": None}
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        FileDataset(["a", "b"], "/{user}.png").as_named_input("digits"),
+        TabularDataset.from_delimited_files("a.csv", ";", False, "latin-1").as_named_input("rows"),
+        TabularDataset.from_parquet_files("a"),
+        TabularDataset.from_parquet_files("a").partition_by(["k"], "/t/{{ ds }}"),
+        TabularDataset.from_sql_query("SELECT 1", "db").partition_by(["k"]),
+    ],
+)
+def test_a_spec_makes_the_same_dataset_again(dataset):
+    assert dataset_from_spec(dataset.to_spec()) == dataset
+
+
+@pytest.mark.parametrize("rendered", ["a/b.png", Path("a/b.png"), "file://a/b.png"])
+def test_a_rendered_path_may_be_text_or_a_path(rendered):
+    spec = FileDataset(WhatATaskReturns()).to_spec()
+    assert dataset_from_spec({**spec, "path": rendered}).path == "a/b.png"
+
+
+def test_a_task_may_return_a_list_inside_of_a_list():
+    spec = FileDataset(["x", WhatATaskReturns()]).to_spec()
+    assert dataset_from_spec({**spec, "path": ["x", ["a", Path("b")]]}).path == ("x", "a", "b")
+
+
+def test_a_task_that_returned_nothing_is_an_error():
+    spec = FileDataset(WhatATaskReturns()).to_spec()
+    with pytest.raises(ConfigError, match="path is None; allowed: a path, a folder, a pattern"):
+        dataset_from_spec({**spec, "path": None})
+
+
+@pytest.mark.parametrize("name", ["iris-prs.v2", "digits", "_x", "2024-model", "a..b", "a.", "x" * 200])
+def test_a_dataset_may_be_called_as_a_registered_model(name):
+    assert FileDataset("a").as_named_input(name).name == name
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "-x", "a/b", "../a", "a\n", "é", "a~rows", "a b", "x" * 201, 3])
+def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
+    with pytest.raises(ConfigError, match="name is"):
+        FileDataset("a").as_named_input(name)
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: FileDataset(""), "path is ''; allowed: a path, a folder, a pattern"),
+        (lambda: FileDataset([]), "path is an empty list"),
+        (lambda: FileDataset(["a", 3]), "path is 3"),
+        (lambda: FileDataset("s3://bucket/key"), "s3:// is not supported yet; allowed: local paths and mounted shares"),
+        (lambda: FileDataset(PipelineParameter("p", 3)), "path, the default of PipelineParameter 'p': is 3"),
+        (lambda: FileDataset(PipelineParameter("p", [])), "path, the default of PipelineParameter 'p': is []"),
+        (lambda: FileDataset("a", "/user.png"), "partition_format is '/user.png'; allowed: the end of a path with"),
+        (lambda: FileDataset("a", "/{u}/{u}"), "partition_format is '/{u}/{u}'"),
+        (lambda: FileDataset("a", "/{u"), "partition_format is '/{u'"),
+        (lambda: FileDataset("a", "/{u}/{}"), "partition_format is '/{u}/{}'"),
+        (lambda: FileDataset("a").as_named_input("a b"), "name is 'a b'; allowed: letters, digits, '-', '_' and '.'"),
+        (lambda: FileDataset("a").as_named_input(""), "name is ''"),
+        (lambda: FileDataset("a", name="../x"), "name is '../x'"),
+        (lambda: TabularDataset.from_delimited_files("a", "||"), "separator is '||'; allowed: one character"),
+        (lambda: TabularDataset.from_delimited_files("a", '"'), "separator is '\"'"),
+        (lambda: TabularDataset.from_delimited_files("a", header=1), "header is 1; allowed: True or False"),
+        (
+            lambda: TabularDataset.from_delimited_files("a", encoding="utf-9"),
+            "encoding is 'utf-9'; allowed: an encoding",
+        ),
+        *(
+            (lambda codec=codec: TabularDataset.from_json_lines_files("a", codec), f"encoding is '{codec}'; allowed")
+            for codec in ("rot13", "base64", "zip", "undefined")
+        ),
+        (lambda: tables().partition_by([]), "partition_keys of partition_by is []; allowed: a list of the names of"),
+        (lambda: tables().partition_by(["a", "a"]), "partition_keys of partition_by is ['a', 'a']"),
+        (lambda: tables().partition_by("a"), "partition_keys of partition_by is 'a'"),
+        (lambda: tables().partition_by(["a", 3]), "partition_keys of partition_by is ['a', 3]"),
+        (lambda: tables().partition_by(["a"]).partition_by(["b"]), "is partitioned by ['a'] already"),
+        (
+            lambda: tables(header=False).partition_by(["a"]),
+            "header is False; allowed with partition_by: True or 'each'",
+        ),
+        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a folder, a template"),
+        (lambda: tables().partition_by(["a"], 3), "target is 3"),
+        (lambda: tables().partition_by(["a"], "s3://b/k"), "target is 's3://b/k'; s3:// is not supported yet"),
+        (lambda: tables().partition_by(["a"], PipelineParameter("p", 3)), "target is 3"),
+        (lambda: tables().partition_by(["a"], name="a b"), "name is 'a b'"),
+        (lambda: TabularDataset(kind="csv", path="a"), "use from_delimited_files or from_parquet_files"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(make, problem):
+    with pytest.raises(ConfigError) as error:
+        make()
+    assert problem in str(error.value)
+
+
+def tables(**options):
+    return TabularDataset.from_delimited_files("a", **options)
+
+
+def test_all_problems_of_a_dataset_come_in_one_error():
+    with pytest.raises(ConfigError) as error:
+        TabularDataset.from_delimited_files("", separator="", encoding="")
+    assert [problem.split()[0] for problem in error.value.problems] == ["separator", "encoding", "path"]
+
+
+def test_a_parameter_for_the_path_may_be_chosen_in_the_form_of_a_run():
+    (promotion,) = FileDataset(["a", PipelineParameter("folder", "b", "Where")]).as_named_input("x").promoted()
+    assert promotion.fields == ("path of x",)
+    assert promotion.schema["type"] == ["string", "array"]
+    assert promotion.schema["description"] == "Where"
+
+
+def test_a_parameter_for_a_target_may_be_chosen_too_and_what_a_task_returns_stays():
+    copy = tables().partition_by(["k"], PipelineParameter("copy", "/t", "Where to"), "x")
+    (promotion,) = copy.promoted()
+    assert promotion.fields == ("target of x",)
+    assert promotion.schema == {"type": "string", "minLength": 1, "description": "Where to"}
+    task = WhatATaskReturns()
+    assert tables().partition_by(["k"], task).to_spec()["target"] is task
+
+
+@pytest.mark.parametrize("rendered", ["/t/x", Path("/t/x"), "file:///t/x"])
+def test_a_rendered_target_may_be_text_or_a_path(rendered):
+    spec = tables().partition_by(["k"], WhatATaskReturns()).to_spec()
+    assert dataset_from_spec({**spec, "target": rendered}).target == "/t/x"
+
+
+@pytest.mark.parametrize(
+    ("path", "scheme"), [("s3://b/k", "s3"), ("file:///a", None), ("/a://b", None), ("a/*.png", None)]
+)
+def test_only_a_uri_of_another_storage_has_a_scheme(path, scheme):
+    assert remote_scheme(path) == scheme

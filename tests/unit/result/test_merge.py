@@ -1,0 +1,524 @@
+"""Merge publishes a run's rows in input order, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedError, RunFolderError, SupersededError
+from airflow_prs.records import Ruling, Verdict
+from airflow_prs.result.merge import merge_run
+from airflow_prs.result.temporaries import held, temporary_name
+from airflow_prs.run_folder.folder import RunFolder
+from tests.makers import (
+    commit,
+    count,
+    do_shard,
+    make_failed_try,
+    make_failure,
+    make_folder,
+    make_identity,
+    make_outcome,
+    open_attempt,
+    rows_of,
+)
+
+RESULT = "parallel_run_step.txt"
+
+
+def published(output) -> bytes:
+    return (output / RESULT).read_bytes()
+
+
+def files_in(output) -> list[str]:
+    return sorted(path.name for path in output.iterdir() if path.is_file())
+
+
+def all_rows(*indices: int) -> bytes:
+    return b"".join(map(rows_of, indices))
+
+
+def damage(folder: RunFolder, process: int = 0) -> str:
+    path = next(folder.path.glob(f"nodes/*/*/rows-{process:03d}.bin"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_rows_stand_in_input_order_whichever_process_finished_first(tmp_path):
+    folder = make_folder(tmp_path, 9)
+    do_shard(folder)
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(9))
+
+
+def test_shards_follow_each_other(tmp_path):
+    folder = make_folder(tmp_path, 3, 4, 2)
+    for number in (2, 0, 1):
+        do_shard(folder, number)
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(9))
+
+
+def test_the_location_is_the_published_file(tmp_path):
+    folder = make_folder(tmp_path, 2, append_row_file_name="scores.txt")
+    do_shard(folder)
+    assert merge_run(folder).location == str(tmp_path / "scores.txt")
+    assert (tmp_path / "scores.txt").read_bytes() == all_rows(0, 1)
+
+
+def test_failed_mini_batches_within_the_limits_have_no_rows(tmp_path):
+    folder = make_folder(tmp_path, 5, error_threshold=4)
+    do_shard(folder, failed=[1, 3])
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 2, 4)
+
+
+def test_rows_of_a_retry_join_those_before_it(tmp_path):
+    folder = make_folder(tmp_path, 6)
+    first = open_attempt(folder)
+    commit(first, [make_outcome(4), make_outcome(1)], rows={4: rows_of(4), 1: rows_of(1)})
+    first.close()
+    do_shard(folder, try_number=2)
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(6))
+
+
+def test_what_a_zombie_commits_after_it_was_replaced_is_not_published(tmp_path):
+    folder = make_folder(tmp_path, 4)
+    zombie = open_attempt(folder)
+    before = commit(zombie, [make_outcome(0)], rows={0: rows_of(0)})
+    do_shard(folder, try_number=2)
+    commit(zombie, [make_outcome(1), make_outcome(2)], rows={1: b"twice\n", 2: b"twice\n"}, progress=before)
+    zombie.close()
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(4))
+
+
+def test_torn_rows_between_committed_ones_are_not_published(tmp_path):
+    folder = make_folder(tmp_path, 3)
+    attempt = open_attempt(folder)
+    progress = commit(attempt, [make_outcome(2)], rows={7: b"torn" * 3000, 2: rows_of(2), 8: b"void"})
+    commit(attempt, [make_outcome(0), make_outcome(1)], rows={0: rows_of(0), 1: rows_of(1)}, progress=progress)
+    attempt.close()
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 1, 2)
+
+
+def test_rows_of_any_size_are_copied_whole(tmp_path):
+    folder = make_folder(tmp_path, 5)
+    rows = {1: b"x" * 9_000_001, 0: b"small\n", 3: b"y" * 3_000_000, 2: b"", 4: b"z" * 4_194_304}
+    attempt = open_attempt(folder)
+    commit(attempt, [make_outcome(index) for index in rows], rows=rows)
+    attempt.close()
+    merge_run(folder)
+    assert published(tmp_path) == b"".join(rows[index] for index in range(5))
+
+
+def test_more_mini_batches_than_are_read_at_once_are_copied_in_order(tmp_path):
+    total = 20_000
+    folder = make_folder(tmp_path, total)
+    do_shard(folder)
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(total))
+
+
+def test_rows_spread_over_many_files_are_found(tmp_path):
+    folder = make_folder(tmp_path, 70)
+    attempt, progress = open_attempt(folder), None
+    for index in range(70):
+        progress = commit(
+            attempt, [make_outcome(index)], rows={index: rows_of(index)}, process=index, progress=progress
+        )
+    attempt.close()
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(*range(70))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_rows_stand_in_input_order_wherever_they_were_written(data):
+    total = data.draw(st.integers(1, 40))
+    sizes = st.sampled_from([0, 1, 30, 300, 70_000, 200_000])
+    rows = {index: bytes([index + 1]) * data.draw(sizes) for index in range(total)}
+    with TemporaryDirectory() as output:
+        folder = make_folder(Path(output), total)
+        left = data.draw(st.permutations(range(total)))
+        for try_number in (1, 2):
+            attempt, progress = open_attempt(folder, try_number=try_number), None
+            count = data.draw(st.integers(0, len(left))) if try_number == 1 else len(left)
+            done, left = left[:count], left[count:]
+            for process in (0, 1):
+                mine = done[process::2]
+                # What lies between the rows was never committed: of any length, or nothing at all.
+                void = data.draw(st.sampled_from([0, 1, 5000]))
+                written = {
+                    key: value for index in mine for key, value in ((index, rows[index]), (-index - 1, b"?" * void))
+                }
+                outcomes = [make_outcome(index) for index in mine]
+                progress = commit(attempt, outcomes, rows=written, process=process, progress=progress)
+            attempt.close()
+        merge_run(folder)
+        assert published(Path(output)) == b"".join(rows.values())
+
+
+def test_merging_again_gives_the_same_result(tmp_path):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder)
+    first = merge_run(folder)
+    assert merge_run(folder) == first
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_the_later_of_two_runs_with_one_output_wins(tmp_path):
+    for run_id, total in (("run 1", 5), ("run 2", 2)):
+        folder = make_folder(tmp_path, total, run_id=run_id)
+        do_shard(folder)
+        merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 1)
+
+
+# What is not published
+
+
+def test_an_aborted_run_leaves_an_earlier_result_untouched(tmp_path):
+    (tmp_path / RESULT).write_text("earlier")
+    folder = make_folder(tmp_path, 5, error_threshold=3)
+    do_shard(folder, failed=[1, 3])
+    with pytest.raises(RunAbortedError, match="4 of 10 items failed, error_threshold allows 3"):
+        merge_run(folder)
+    assert published(tmp_path) == b"earlier"
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_an_aborted_run_is_reported_as_aborted(tmp_path):
+    folder = make_folder(tmp_path, 5, allowed_failed_count=1)
+    do_shard(folder, failed=[1, 3])
+    with pytest.raises(RunAbortedError):
+        merge_run(folder)
+    report = json.loads(folder.names.report.read_bytes())
+    assert (report["status"], report["result"]) == ("aborted", None)
+
+
+def test_a_run_with_mini_batches_that_were_never_tried_is_not_published(tmp_path):
+    folder = make_folder(tmp_path, 3, 4)
+    do_shard(folder, 0)
+    with pytest.raises(IncompleteRunError, match=r"4 of 7 mini-batches were never tried"):
+        merge_run(folder)
+    assert files_in(tmp_path) == []
+    report = json.loads(folder.names.report.read_bytes())
+    assert (report["status"], report["mini_batches"]["not_tried"]) == ("failed", 4)
+
+
+def test_thresholds_do_not_excuse_work_that_was_not_tried(tmp_path):
+    folder = make_folder(tmp_path, 3, error_threshold=-1, allowed_failed_percent=100)
+    attempt = open_attempt(folder)
+    commit(attempt, [make_failure(0)], [make_failed_try(0)])
+    attempt.close()
+    with pytest.raises(IncompleteRunError, match="2 of 3"):
+        merge_run(folder)
+
+
+def test_a_reopened_mini_batch_is_not_published_before_it_was_tried_again(tmp_path):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder, failed=[1])
+    open_attempt(folder, try_number=2, max_tries=7).close()
+    with pytest.raises(IncompleteRunError, match="1 of 3"):
+        merge_run(folder)
+
+
+def test_a_verdict_that_stands_does_not_bind_merge(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    folder.write_verdict(Verdict(ruling=Ruling.ABORT, reason="overtaken"), author="gatekeeper", attempt="1", counted={})
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 1)
+
+
+def test_the_older_plan_of_a_run_is_not_published(tmp_path):
+    older = make_folder(tmp_path, 2, plan="plan-1")
+    do_shard(older)
+    make_folder(tmp_path, 2, plan="plan-2")
+    with pytest.raises(SupersededError, match="plan-2"):
+        merge_run(older)
+    assert files_in(tmp_path) == []
+    assert not older.names.report.exists()
+
+
+def test_the_newer_plan_of_a_run_is_published(tmp_path):
+    make_folder(tmp_path, 2, plan="plan-1")
+    newer = make_folder(tmp_path, 3, plan="plan-2")
+    do_shard(newer)
+    merge_run(newer)
+    assert published(tmp_path) == all_rows(0, 1, 2)
+
+
+def test_a_newer_plan_that_has_not_come_to_a_manifest_is_no_hindrance(tmp_path):
+    folder = make_folder(tmp_path, 2, plan="plan-1")
+    do_shard(folder)
+    make_folder(tmp_path, 2, plan="plan-2").names.manifest.unlink()
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 1)
+
+
+# Damage
+
+
+def test_a_damaged_piece_is_named_and_nothing_is_published(tmp_path):
+    (tmp_path / RESULT).write_text("earlier")
+    folder = make_folder(tmp_path, 6)
+    do_shard(folder)
+    path = damage(folder, process=0)
+    with pytest.raises(RunFolderError, match=f"mini-batch 1 are damaged.*{path}"):
+        merge_run(folder)
+    assert published(tmp_path) == b"earlier"
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_the_first_of_several_damaged_pieces_is_named(tmp_path):
+    folder = make_folder(tmp_path, 4000)
+    do_shard(folder)
+    # Mini-batches 3999, 3997, ... stand in the file in this order.
+    path = next(folder.path.glob("nodes/*/*/rows-000.bin"))
+    data = bytearray(path.read_bytes())
+    for index in (2001, 1999, 3001):
+        data[data.index(rows_of(index))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunFolderError, match="mini-batch 1999 are damaged"):
+        merge_run(folder)
+
+
+def test_a_long_damaged_piece_is_found(tmp_path):
+    folder = make_folder(tmp_path, 1)
+    attempt = open_attempt(folder)
+    commit(attempt, [make_outcome(0)], rows={0: b"x" * 5_000_000})
+    attempt.close()
+    damage(folder)
+    with pytest.raises(RunFolderError, match="mini-batch 0 are damaged"):
+        merge_run(folder)
+
+
+def test_a_rows_file_that_lost_its_end_names_the_piece_that_is_gone(tmp_path):
+    folder = make_folder(tmp_path, 6)
+    do_shard(folder)
+    path = next(folder.path.glob("nodes/*/*/rows-001.bin"))
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(RunFolderError, match="mini-batch 4 are damaged"):
+        merge_run(folder)
+
+
+def test_a_rows_file_that_is_gone_is_named(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = next(folder.path.glob("nodes/*/*/rows-001.bin"))
+    path.unlink()
+    with pytest.raises(RunFolderError, match=f"cannot be read from {path}"):
+        merge_run(folder)
+    assert files_in(tmp_path) == []
+
+
+def test_outcomes_that_are_gone_are_not_passed_over(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    next(folder.path.glob("nodes/*/*/outcomes.bin")).unlink()
+    with pytest.raises(RunFolderError, match="outcomes of shard 0 cannot be read"):
+        merge_run(folder)
+    assert files_in(tmp_path) == []
+
+
+def test_fewer_outcomes_than_were_counted_are_not_passed_over(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    attempt = open_attempt(folder)
+    progress = commit(attempt, [make_outcome(0)], rows={0: rows_of(0)})
+    commit(attempt, [], progress=progress + count([make_outcome(1)]))
+    attempt.close()
+    with pytest.raises(RunFolderError, match="damaged"):
+        merge_run(folder)
+
+
+# Places that cannot be written
+
+
+@contextmanager
+def room_for(size: int):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_result_that_does_not_fit_leaves_the_earlier_one_untouched(tmp_path):
+    (tmp_path / RESULT).write_text("earlier")
+    folder = make_folder(tmp_path, 1000)
+    do_shard(folder)
+    with room_for(5000), pytest.raises(PublicationError, match=f"{tmp_path / RESULT}: File too large"):
+        merge_run(folder)
+    assert published(tmp_path) == b"earlier"
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_a_folder_in_the_place_of_the_result_is_named(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    (tmp_path / RESULT).mkdir()
+    with pytest.raises(PublicationError, match=f"{tmp_path / RESULT}: Is a directory"):
+        merge_run(folder)
+    assert files_in(tmp_path) == []
+
+
+def test_the_longest_file_name_that_a_file_system_takes_can_be_published(tmp_path):
+    name = "数" * 85
+    folder = make_folder(tmp_path, 2, append_row_file_name=name)
+    do_shard(folder)
+    assert merge_run(folder).location == str(tmp_path / name)
+
+
+# What killed merges have left
+
+
+def leave(output, *, run_id="run 1", dag_id="digits", hours=0):
+    """Leave what a merge that was killed so many hours ago leaves."""
+    path = temporary_name(output / RESULT, make_identity(run_id=run_id, dag_id=dag_id))
+    path.write_bytes(b"half")
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
+    return path
+
+
+def test_what_a_killed_merge_has_left_is_removed_by_the_next_of_its_run(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    leave(tmp_path)
+    merge_run(folder)
+    assert files_in(tmp_path) == [RESULT]
+
+
+def test_a_file_that_another_merge_is_writing_stays(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = temporary_name(tmp_path / RESULT, make_identity())
+    with held(path):
+        merge_run(folder)
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("left", "stays"),
+    [
+        ({"run_id": "run 2"}, True),
+        ({"run_id": "run 2", "hours": 25}, False),
+        ({"dag_id": "letters", "hours": 25}, True),
+    ],
+)
+def test_what_others_have_left_is_removed_only_if_it_is_an_old_one_of_the_same_task(tmp_path, left, stays):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = leave(tmp_path, **left)
+    merge_run(folder)
+    assert path.exists() is stays
+
+
+# Results without rows
+
+
+def test_a_run_whose_items_all_failed_is_published_empty_with_a_warning(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder, failed=[0, 1])
+    result = merge_run(folder)
+    assert published(tmp_path) == b""
+    assert "all 4 items failed" in result.report["warnings"][0]
+
+
+def test_the_location_of_summary_only_is_the_output_folder(tmp_path):
+    folder = make_folder(tmp_path, 2, output_action="summary_only")
+    do_shard(folder)
+    assert merge_run(folder).location == str(tmp_path)
+    assert files_in(tmp_path) == []
+
+
+def test_the_location_of_summary_only_without_output_is_the_scripts_folder(tmp_path):
+    folder = make_folder(tmp_path, 2, settings={"output": None}, output_action="summary_only")
+    do_shard(folder)
+    assert merge_run(folder).location == str(folder.names.script_output)
+
+
+# Reuse
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    folder = make_folder(tmp_path / "earlier", 4)
+    do_shard(folder, failed=[2])
+    merge_run(folder)
+    return folder
+
+
+def make_reuse(output, source, **settings):
+    return make_folder(output, plan="plan-9", settings={"reused_from": str(source.path), **settings})
+
+
+def test_a_reused_result_is_published_from_the_earlier_runs_rows(tmp_path, earlier):
+    (tmp_path / "earlier" / RESULT).write_text("tampered with")
+    merge_run(make_reuse(tmp_path, earlier))
+    assert published(tmp_path) == all_rows(0, 1, 3)
+
+
+def test_the_report_of_a_reused_result_says_where_it_is_from(tmp_path, earlier):
+    report = merge_run(make_reuse(tmp_path, earlier)).report
+    assert report["reused_from"] == str(earlier.path)
+    assert report["mini_batches"] == {"total": 4, "succeeded": 3, "failed": 1, "not_tried": 0}
+
+
+def test_reuse_of_a_reused_result_goes_back_to_the_run_that_did_the_work(tmp_path, earlier):
+    between = make_reuse(tmp_path / "between", earlier)
+    merge_run(make_reuse(tmp_path, between))
+    assert published(tmp_path) == all_rows(0, 1, 3)
+
+
+def test_damaged_rows_of_an_earlier_run_are_not_reused(tmp_path, earlier):
+    damage(earlier)
+    with pytest.raises(RunFolderError, match=r"mini-batch 1 are damaged(.|\n)*allow_reuse=False"):
+        merge_run(make_reuse(tmp_path, earlier))
+    assert not (tmp_path / RESULT).exists()
+
+
+def test_an_earlier_run_that_is_gone_is_not_reused(tmp_path, earlier):
+    folder = make_reuse(tmp_path, earlier)
+    shutil.rmtree(earlier.path)
+    with pytest.raises(RunFolderError, match=f"{earlier.path}(.|\n)*allow_reuse=False"):
+        merge_run(folder)
+
+
+def test_an_earlier_run_that_was_cleared_since_is_not_reused(tmp_path, earlier):
+    open_attempt(earlier, try_number=2, max_tries=7).close()
+    with pytest.raises(RunFolderError, match="no longer complete"):
+        merge_run(make_reuse(tmp_path, earlier))
+    assert not (tmp_path / RESULT).exists()
+
+
+def test_runs_that_reuse_each_other_are_refused(tmp_path):
+    folder = make_folder(tmp_path, plan="plan-9")
+    make_folder(tmp_path, plan="plan-9", settings={"reused_from": str(folder.path)})
+    with pytest.raises(RunFolderError, match="reuses itself"):
+        merge_run(folder)
+
+
+def test_a_reused_summary_only_without_output_is_where_the_earlier_script_wrote(tmp_path):
+    source = make_folder(tmp_path / "earlier", 2, settings={"output": None}, output_action="summary_only")
+    do_shard(source)
+    settings = {"output": None, "reused_from": str(source.path)}
+    folder = make_folder(tmp_path, plan="plan-9", settings=settings, output_action="summary_only")
+    assert merge_run(folder).location == str(source.names.script_output)
