@@ -16,6 +16,10 @@ SCHEMA = 1
 """Number of the run folder's layout; readers refuse a higher one."""
 
 
+RUNS = "_parallel_run"
+"""Name of the folder below an output that holds run folders; it is never input."""
+
+
 class Piece(NamedTuple):
     """
     A part of one file; there are so many of them that it counts how fast they are made.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from airflow_prs.config.dataset_paths import promote_path, promote_target, settle_path, settle_target
 from airflow_prs.config.mltable import read_mltable
 from airflow_prs.config.parameters import Promotion
-from airflow_prs.config.row_filters import filter_from_plain, filter_problems, filter_to_plain
+from airflow_prs.config.row_filters import filter_problems
 from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_size_problems
 from airflow_prs.config.table_options import (
     columns_problems,
@@ -24,6 +24,7 @@ from airflow_prs.config.table_options import (
 from airflow_prs.errors import ConfigError
 from airflow_prs.records import InputKind
 from airflow_prs.wording import wrong
+from airflow_prs.worker.values import decode, encode
 
 NAME_ALLOWED = "letters, digits, '-', '_' and '.', at most 200, neither '-' nor '.' first"
 
@@ -335,7 +336,7 @@ class TabularDataset:
     def to_spec(self) -> dict[str, Any]:
         """Write as plain values, as FileDataset does."""
         plain = {"kind": self.kind.value, **_plain(self)}
-        return plain if self.filter is None else {**plain, "filter": filter_to_plain(self.filter)}
+        return plain if self.filter is None else {**plain, "filter": encode(self.filter)}
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path and target."""
@@ -358,7 +359,7 @@ def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
     options = {name: value for name, value in spec.items() if name != "kind"}
     kind = InputKind(spec["kind"])
     if options.get("filter") is not None:
-        options["filter"] = filter_from_plain(options["filter"])
+        options["filter"] = decode(options["filter"])
     return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)
 
 

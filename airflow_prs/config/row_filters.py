@@ -1,13 +1,9 @@
-"""
-Conditions on the rows of Parquet files: what they may be, and how they are written as plain values.
-
-JSON has text, numbers, True, False and None; any other value is written as a dictionary of its type to its text.
-"""
+"""Conditions on the rows of Parquet files: what they may be."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import date, datetime, timezone
+from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -19,11 +15,6 @@ OPERATORS = ("=", "==", "!=", *ORDERS, *MEMBERSHIPS)
 CONDITIONS_ALLOWED = (
     "conditions that all hold, such as [('year', '>=', 2020)], or a list of such lists, of which one holds"
 )
-_MAKERS: dict[str, Callable[[str], Any]] = {
-    "date": date.fromisoformat,
-    "datetime": datetime.fromisoformat,
-    "decimal": Decimal,
-}
 VALUES_ALLOWED = "text, a number, True or False, a date, a datetime (to the microsecond), a Decimal"
 
 
@@ -39,28 +30,6 @@ def filter_problems(rows_filter: Any) -> Iterator[str]:
         return
     for condition in conditions:
         yield from _value_problems(*condition)
-
-
-def filter_to_plain(value: Any) -> Any:
-    """Write conditions, or a value in one, as JSON can hold them."""
-    if isinstance(value, list | tuple):
-        return [filter_to_plain(inner) for inner in value]
-    if isinstance(value, datetime):
-        moment = value if value.tzinfo is None else value.astimezone(timezone.utc)
-        return {"datetime": moment.isoformat(timespec="microseconds")}
-    if isinstance(value, date):
-        return {"date": value.isoformat()}
-    return {"decimal": str(value)} if isinstance(value, Decimal) else value
-
-
-def filter_from_plain(value: Any) -> Any:
-    """Read what ``filter_to_plain`` wrote."""
-    if isinstance(value, list | tuple):
-        return [filter_from_plain(inner) for inner in value]
-    if isinstance(value, dict):
-        ((kind, text),) = value.items()
-        return _MAKERS[kind](text)
-    return value
 
 
 def _is_list(value: Any) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 
 from airflow_prs.config.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.config.datasets import FileDataset, TabularDataset
-from airflow_prs.config.row_filters import filter_to_plain
 from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.inputs.columnar.arrow import cut_arrow_files
 from airflow_prs.inputs.columnar.parquet import cut_parquet_files
@@ -29,6 +28,7 @@ from airflow_prs.inputs.path_keys import PartitionFormat, PathKeys, find_key_fol
 from airflow_prs.inputs.text.delimited import Dialect, cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
 from airflow_prs.records import InputKind, InputSpec
+from airflow_prs.worker.values import encode
 
 Dataset = FileDataset | TabularDataset
 
@@ -286,7 +286,7 @@ def _cut_files_of(
         cut, found = cut_parquet_files(
             name, listing.paths, size.count, is_bytes=is_bytes, choose=choose, rows_filter=dataset.filter
         )
-        return cut, found, {"filter": filter_to_plain(dataset.filter)}
+        return cut, found, {"filter": encode(dataset.filter)}
     if dataset.kind is InputKind.ARROW:
         cut, found = cut_arrow_files(name, listing.paths, listing.sizes, size.count, is_bytes=is_bytes, choose=choose)
         return cut, found, {}

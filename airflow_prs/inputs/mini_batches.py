@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar
 from airflow_prs.records import MiniBatch, Piece
+from airflow_prs.worker.values import decode, encode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,35 +147,10 @@ def _pieces(column: pa.StructArray) -> Iterator[Piece]:
 
 
 def encode_partition(partition: Mapping[str, Any]) -> str:
-    """Write key values as JSON; see encode_value."""
-    return json.dumps(dict(partition), default=encode_value)
-
-
-def encode_value(value: object) -> dict[str, str]:
-    """Write a partition value that JSON has no word for, such as ``{"moment": <ISO 8601>}``."""
-    if isinstance(value, datetime):
-        return {"moment": value.isoformat()}
-    if isinstance(value, date):
-        return {"date": value.isoformat()}
-    if isinstance(value, Decimal):
-        return {"decimal": str(value)}
-    raise TypeError(f"a partition value may be text, a number, a date or a moment, not {type(value).__name__}")
+    """Return key values as JSON; see worker.values."""
+    return json.dumps(dict(partition), default=encode)
 
 
 def _decode_partition(text: str) -> dict[str, Any]:
     # Value by value, not by a hook of json: the whole may be one key named "moment".
-    return {key: _decode_value(value) for key, value in json.loads(text).items()}
-
-
-def _decode_value(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    ((kind, text),) = value.items()
-    return _KINDS[kind](text)
-
-
-_KINDS: dict[str, Callable[[str], Any]] = {
-    "moment": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "decimal": Decimal,
-}
+    return {key: decode(value) for key, value in json.loads(text).items()}

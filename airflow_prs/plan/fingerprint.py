@@ -7,12 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.config.environment import Environment
 from airflow_prs.inputs.files.listing import Listing
+from airflow_prs.inputs.versions import own_versions
 from airflow_prs.worker import distributions
 from airflow_prs.worker.distributions import describe_python
 
@@ -61,8 +61,8 @@ def fingerprint_of(
         "config": {name: value for name, value in config.items() if name not in _NO_INFLUENCE},
         "arguments": list(arguments),
         "snapshot": list(snapshot),
-        "inputs": [[dict(described), digest_of(listing)] for described, listing in inputs],
-        "side_inputs": [[name, digest_of(listing)] for name, listing in side_inputs],
+        "inputs": [[dict(described), listing.digest()] for described, listing in inputs],
+        "side_inputs": [[name, listing.digest()] for name, listing in side_inputs],
         "versions": dict(versions),
         "variables": [sorted(variable_names), variables_hash],
         "output": output,
@@ -83,11 +83,6 @@ def versions_in(environment: Environment) -> dict[str, Any] | None:
         made_of = {name: value for name, value in asked.items() if name != "distributions"}
         asked = {**made_of, "requirements": list(environment.requirements)}
     return {"plan": own, "processes": asked}
-
-
-def own_versions() -> dict[str, str | None]:
-    """Name the versions of what reads and cuts rows in this process."""
-    return {"python": sys.version, **{name: _version(name) for name in ("airflow-prs", "pandas", "pyarrow")}}
 
 
 def versions_of(interpreter: str) -> dict[str, Any] | None:
@@ -112,24 +107,3 @@ def versions_of(interpreter: str) -> dict[str, Any] | None:
         return {"interpreter": interpreter, **json.loads(answer.stdout.splitlines()[-1])}
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError):
         return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def digest_of(listing: Listing) -> str:
-    """Hash a listing column by column: a million files would make a JSON of a hundred megabytes."""
-    import numpy as np
-
-    text, ends = hashlib.sha256(), hashlib.sha256()
-    for chunk in listing.paths.chunks():
-        _, offsets, data = chunk.buffers()
-        lengths = np.diff(np.frombuffer(offsets, "<i8", len(chunk) + 1))
-        ends.update(lengths.tobytes())
-        text.update(memoryview(data)[: lengths.sum()])
-    numbers = [hashlib.sha256(column.astype("<i8").tobytes()) for column in (listing.sizes, listing.modified_ns)]
-    return hashlib.sha256(b"".join(column.digest() for column in (text, ends, *numbers))).hexdigest()

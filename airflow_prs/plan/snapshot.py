@@ -20,7 +20,7 @@ from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.errors import ConfigError, EntryScriptError
 from airflow_prs.inputs.files.listing import absolute_path
 from airflow_prs.inputs.files.walking import walk
-from airflow_prs.run_folder.names import RUNS
+from airflow_prs.records import RUNS
 from airflow_prs.store.files import make_folder, publish
 
 _LEFT_OUT = frozenset({"__pycache__", ".git", RUNS})

@@ -7,10 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-from airflow_prs.records import Predecessor, RunIdentity, Shard
-
-RUNS = "_parallel_run"
-"""The folder under an output that holds run folders; listings of input leave it out."""
+from airflow_prs.records import RUNS, Predecessor, RunIdentity, Shard
 
 _LONGEST_BYTES = 120
 

@@ -6,8 +6,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Coroutine
-from datetime import date, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import failures, leaving, script  # noqa: TID252
@@ -15,6 +13,7 @@ from . import failures, leaving, script  # noqa: TID252
 # Relative, as this package has another name where it is at work.
 from .offered import entry_script  # noqa: TID252
 from .reading import readers  # noqa: TID252
+from .values import decode  # noqa: TID252
 from .writing import rows  # noqa: TID252
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Order(NamedTuple):
 
     def context(self, mini_batch: Any) -> script.MiniBatchContext:
         """Tell run() what it is working on."""
-        values = {key: _value(value) for key, value in (self.partition or {}).items()}
+        values = {key: decode(value) for key, value in (self.partition or {}).items()}
         dataset = script.MiniBatchDataset(self.input, mini_batch, self.pieces)
         return script.MiniBatchContext(values, dataset, self.minibatch_index, self.try_number)
 
@@ -286,18 +285,3 @@ def _make_profile(wanted: dict[str, str] | None) -> profiling.RunProfile | None:
     from . import profiling  # noqa: TID252 - see above
 
     return profiling.RunProfile(wanted["module"], wanted["path"])
-
-
-def _value(partition_value: Any) -> Any:
-    """Read the value of a partition key; a moment comes as ``{"moment": "2026-03-01T00:00:00"}``, and so on."""
-    if not isinstance(partition_value, dict):
-        return partition_value
-    ((kind, text),) = partition_value.items()
-    return _KINDS[kind](text)
-
-
-_KINDS: dict[str, Callable[[str], Any]] = {
-    "moment": datetime.fromisoformat,
-    "date": date.fromisoformat,
-    "decimal": Decimal,
-}

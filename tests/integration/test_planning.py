@@ -15,7 +15,7 @@ from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError
-from airflow_prs.plan import fingerprint
+from airflow_prs.inputs import versions
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 
@@ -332,8 +332,8 @@ class TestReuse:
 
     def test_another_version_of_this_package_is_not_reused(self, request_plan, monkeypatch):
         complete(make_plan(request_plan()))
-        known = fingerprint.version
-        monkeypatch.setattr(fingerprint, "version", lambda name: "9.9" if name == "airflow-prs" else known(name))
+        known = versions.version
+        monkeypatch.setattr(versions, "version", lambda name: "9.9" if name == "airflow-prs" else known(name))
         assert make_plan(request_plan()).reused_from is None
 
     def test_an_interpreter_that_cannot_be_asked_turns_it_off(self, request_plan, caplog):

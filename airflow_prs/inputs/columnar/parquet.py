@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.ahead import map_ahead
-from airflow_prs.config.row_filters import filter_to_plain
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.columnar.column_facts import ColumnFacts, Place, is_wide
 from airflow_prs.inputs.columnar.frame_types import FrameTypes
@@ -18,6 +17,7 @@ from airflow_prs.inputs.cutting import TableCut
 from airflow_prs.worker.reading.alike import without_views
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.row_filter import columns_of, expression_of, is_beside_statistics, superset_of
+from airflow_prs.worker.values import encode
 
 Filter = Sequence[Any]
 """Conditions as pyarrow takes them, ``[["year", ">=", 2020]]``, and None for what is missing."""
@@ -180,7 +180,7 @@ class _WantedRows:
     def __init__(self, name: str, rows_filter: Filter | None) -> None:
         self._name = name
         self._filter = rows_filter
-        self._conditions: list[Any] = [] if rows_filter is None else filter_to_plain(rows_filter)
+        self._conditions: list[Any] = encode(rows_filter) or []
         self._open: tuple[str, Any] | None = None
 
     def count(self, path: str) -> dict[int, int]:

@@ -17,7 +17,7 @@ from airflow_prs.inputs.columns import encode_schema
 from airflow_prs.inputs.copies.key_numbers import kind_of, pandas_type_of, plain_value
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.path_keys import copy_folders
-from airflow_prs.plan.fingerprint import digest_of, own_versions
+from airflow_prs.inputs.versions import own_versions
 
 INDEX = ".partitions.parquet"
 """Lists the files of a copy; hidden, so that nobody takes it for rows. It says that all of the folder is a copy."""
@@ -86,7 +86,7 @@ def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
     :param described: how the source is read, and by which keys the copy is partitioned.
     :param listing: its files.
     """
-    content = [dict(described, name=None), digest_of(listing), own_versions()]
+    content = [dict(described, name=None), listing.digest(), own_versions()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

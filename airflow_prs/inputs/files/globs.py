@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from airflow_prs.run_folder.names import RUNS
+from airflow_prs.records import RUNS
 
 _MAGIC = re.compile(r"[*?\[]")
 _NOT_HIDDEN = r"(?!\.)"

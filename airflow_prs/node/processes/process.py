@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.inputs.mini_batches import encode_value
 from airflow_prs.node.machine.memory import MemoryWitness
 from airflow_prs.node.processes.output import LogFile, LogWriter, OutputPump, TaskLog
+from airflow_prs.worker import values
 from airflow_prs.worker.channel import DONE, DONE_MARK, Done, decode_body, take_bodies, with_length
 
 Message = dict[str, Any] | Done
@@ -30,7 +30,7 @@ _RUNTIME = Path(__file__).parent.parent.parent / "worker"
 _DRAIN_S = 5.0
 _NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG}
 """What a path has that is no program of this machine; others, such as too little memory, may pass."""
-_encode = json.JSONEncoder(separators=(",", ":"), default=encode_value).encode
+_encode = json.JSONEncoder(separators=(",", ":"), default=values.encode).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, datetime, timezone
-from decimal import Decimal
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
-from .dtypes import text_type  # noqa: TID252 - this package has another name where it is at work
+from ..values import MAKERS  # noqa: TID252 - this package has another name where it is at work
+from .dtypes import text_type  # noqa: TID252
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
 """What stands for null in the name of a folder."""
@@ -71,9 +71,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "whole": int,
     "float": float,
     "bool": "true".__eq__,
-    "date": date.fromisoformat,
-    "moment": datetime.fromisoformat,
-    "decimal": Decimal,
+    **MAKERS,
 }
 """What makes a value of its text."""
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date
 from functools import reduce
 from operator import and_, or_
 from typing import Any
 
-from .alike import type_without_view  # noqa: TID252 - this package has another name where it is at work
+from ..values import decode  # noqa: TID252 - this package has another name where it is at work
+from .alike import type_without_view  # noqa: TID252
 
-_MAKERS: dict[str, Callable[[str], Any]] = {
-    "date": date.fromisoformat,
-    "datetime": datetime.fromisoformat,
-    "decimal": Decimal,
-}
 _MEMBERSHIPS = ("in", "not in")
 
 
@@ -98,7 +93,7 @@ def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
 
 
 def _has_zone(plain: Any) -> bool:
-    return getattr(_value(plain), "tzinfo", None) is not None
+    return getattr(decode(plain), "tzinfo", None) is not None
 
 
 def _listed(value: Any) -> list[Any]:
@@ -106,7 +101,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _lacks_zone(plain: Any) -> bool:
-    made = _value(plain)
+    made = decode(plain)
     return isinstance(made, date) and getattr(made, "tzinfo", None) is None
 
 
@@ -120,7 +115,7 @@ def _compared(field: Any, operator: str, value: Any, kind: Any = None) -> Any:
 
     if value is None:
         return ~field.is_null() if operator == "!=" else field.is_null()
-    made = _value(value)
+    made = decode(value)
     if kind is not None:
         made = pa.array(made, kind) if operator in _MEMBERSHIPS else pa.scalar(made, kind)
     return _OPERATORS[operator](field, made)
@@ -137,13 +132,3 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "in": lambda field, values: field.isin(values),
     "not in": lambda field, values: ~field.isin(values),
 }
-
-
-def _value(plain: Any) -> Any:
-    """Make the value of what JSON can hold."""
-    if isinstance(plain, list):
-        return [_value(one) for one in plain]
-    if isinstance(plain, dict):
-        ((kind, text),) = plain.items()
-        return _MAKERS[kind](text)
-    return plain

@@ -1,0 +1,33 @@
+"""Values that JSON has no word for."""
+
+import json
+from datetime import timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_prs.worker.values import decode, encode
+
+zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(),
+    st.floats(allow_nan=False),
+    st.dates(),
+    st.datetimes(),
+    st.datetimes(timezones=zones),
+    st.decimals(allow_nan=False),
+)
+
+
+@given(st.recursive(values, st.lists))
+def test_a_value_is_read_as_it_was_written(value):
+    assert repr(decode(json.loads(json.dumps(encode(value))))) == repr(value)
+
+
+def test_what_has_no_text_is_refused():
+    with pytest.raises(TypeError, match="set is not text, a number, a date, a datetime or a Decimal"):
+        encode([1, {2}])
