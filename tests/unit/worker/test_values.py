@@ -17,8 +17,8 @@ values = st.one_of(
     st.text(),
     st.floats(allow_nan=False),
     st.dates(),
-    st.datetimes(),
-    st.datetimes(timezones=zones),
+    st.datetimes().map(lambda moment: moment.replace(fold=0)),
+    st.datetimes(timezones=zones).map(lambda moment: moment.replace(fold=0)),
     st.decimals(allow_nan=False),
 )
 
