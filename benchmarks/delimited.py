@@ -10,7 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from airflow_prs.inputs.text.delimited import Dialect, cut_delimited_files
+from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
+from airflow_prs.inputs.text.delimited import cut_delimited_files
 from benchmarks.comparing import Comparison
 
 COLUMNS = ("name", "price", "quantity", "flag", "note")
@@ -39,8 +40,8 @@ def quoted_file(size_bytes: int) -> Path:
 def plan_s(path: Path, dtypes: dict[str, str]) -> float:
     """Seconds to cut the file into mini-batches of 1 MiB."""
     began = time.monotonic()
-    dialect = Dialect(",", "utf-8", has_header=True)
-    cut_delimited_files("rows", [str(path)], dialect, 1 << 20, is_bytes=True, dtypes=dtypes)
+    source = DelimitedSource(name="rows", paths=(), dtypes=dtypes)
+    cut_delimited_files(source, [str(path)], MiniBatchSize(1 << 20, "bytes"))
     return time.monotonic() - began
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset, TabularDataset
-from airflow_prs.config.environment import Environment
+from airflow_prs.config.sizes import parse_size
 from airflow_prs.inputs.cut_input import cut_input, list_input
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.records import InputKind
@@ -24,19 +23,9 @@ def cut(
     dataset: FileDataset | TabularDataset, folder: Path, size: int | str = "2 rows", files: Listing | None = None
 ) -> tuple[Any, list[Any]]:
     """Cut a dataset, called ``t``; gives its reader, and what that loads of each mini-batch."""
-    config = ParallelRunConfig(
-        environment=Environment.current(),
-        entry_script="score.py",
-        error_threshold=0,
-        output_action="append_row",
-        compute_target="local",
-        node_count=1,
-        mini_batch_size=size,
-    )
-    files = files or list_input(dataset, base=str(folder))
-    mini_batches, spec = cut_input(
-        dataset.as_named_input("t"), files, config, base=str(folder), copies=folder / "inputs"
-    )
+    source = dataset.as_named_input("t").to_source()
+    files = files or list_input(source, base=str(folder))
+    mini_batches, spec = cut_input(source, files, parse_size(size), None, base=str(folder), copies=folder / "inputs")
     options = json.loads(json.dumps(dict(spec.options)))
     reader = make_reader({"name": "t", "kind": spec.kind.value, "options": options})
     whole = spec.kind is InputKind.FILES

@@ -14,8 +14,9 @@ from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
 from airflow_prs.config.rules import OURS, RULES, SUFFIX_OF_FORMAT, find_conflicts, find_promotions, settle
-from airflow_prs.config.sizes import MiniBatchSize, parse_size
+from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError
+from airflow_prs.inputs.sources import MiniBatchSize
 from airflow_prs.records import Limits
 from airflow_prs.wording import unknown
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from airflow_prs.config.dataset_paths import promote_path, promote_target, settle_path, settle_target
 from airflow_prs.config.mltable import read_mltable
-from airflow_prs.config.parameters import Promotion
+from airflow_prs.config.parameters import Promotion, find_parameters
 from airflow_prs.config.row_filters import filter_problems
-from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_size_problems
+from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_limit, record_size_problems
 from airflow_prs.config.table_options import (
     columns_problems,
     delimited_problems,
@@ -22,6 +22,14 @@ from airflow_prs.config.table_options import (
     query_problems,
 )
 from airflow_prs.errors import ConfigError
+from airflow_prs.inputs.sources import (
+    ArrowSource,
+    DelimitedSource,
+    FileSource,
+    JsonLinesSource,
+    ParquetSource,
+    TableSource,
+)
 from airflow_prs.records import InputKind
 from airflow_prs.wording import wrong
 from airflow_prs.worker.values import decode, encode
@@ -80,6 +88,10 @@ class FileDataset:
         Airflow finds them there, and renders templates.
         """
         return {"kind": InputKind.FILES.value, **_plain(self)}
+
+    def to_source(self) -> FileSource:
+        """Return what plan cuts, once the path is known."""
+        return FileSource(name=self.name or repr(self), paths=_paths(self), partition_format=self.partition_format)
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path."""
@@ -338,6 +350,35 @@ class TabularDataset:
         plain = {"kind": self.kind.value, **_plain(self)}
         return plain if self.filter is None else {**plain, "filter": encode(self.filter)}
 
+    def to_source(self) -> TableSource:
+        """
+        Return what plan cuts, once the path is known.
+
+        :raises ConfigError: if this is a query, whose rows only plan exports.
+        """
+        table: dict[str, Any] = {
+            "name": self.name or repr(self),
+            "paths": _paths(self),
+            "partition_format": self.partition_format,
+            "columns": self.columns,
+            "dropped": self.dropped,
+            "dtypes": self.dtypes or {},
+            "partitioned_by": self.partitioned_by,
+            "target": self.target if isinstance(self.target, str) else None,
+        }
+        text: dict[str, Any] = {"encoding": self.encoding, "max_record_size": record_limit(self.max_record_size)}
+        if self.kind is InputKind.DELIMITED:
+            return DelimitedSource(
+                **table, **text, separator=str(self.separator), header=self.header or False, comment=self.comment
+            )
+        if self.kind is InputKind.JSON_LINES:
+            return JsonLinesSource(**table, **text)
+        if self.kind is InputKind.PARQUET:
+            return ParquetSource(**table, filter=self.filter)
+        if self.kind is InputKind.ARROW:
+            return ArrowSource(**table)
+        raise ConfigError([f"{self!r} is a query, which only plan runs"])
+
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path and target."""
         return [*promote_path(self.path, _called(self)), *promote_target(self.target, _called(self))]
@@ -403,10 +444,29 @@ def _called(dataset: FileDataset | TabularDataset) -> str:
 
 
 def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[str] | None) -> list[dict[str, Any]]:
-    # Plan knows how to read files, and knows datasets; it is asked only when someone calls.
+    _require_known(dataset)
+    # What lists and reads files would make every parse of a DAG file slower.
     from airflow_prs.inputs.key_values import partition_key_values
 
-    return partition_key_values(dataset, keys)
+    return partition_key_values(dataset.to_source(), keys)
+
+
+def _require_known(dataset: FileDataset | TabularDataset) -> None:
+    """
+    Check that the rows of a dataset can be found without a run.
+
+    :raises ConfigError: if it is a query, or its path is a template or a PipelineParameter.
+    """
+    if isinstance(dataset, TabularDataset) and dataset.kind is InputKind.QUERY:
+        raise ConfigError([f"get_partition_key_values: {dataset!r} is a query, which only plan runs"])
+    for path in _paths(dataset):
+        if not isinstance(path, str) or "{{" in path or list(find_parameters(path)):
+            problem = f"get_partition_key_values: path is {path!r}, which only a run knows; give the path itself"
+            raise ConfigError([problem])
+
+
+def _paths(dataset: FileDataset | TabularDataset) -> tuple[Any, ...]:
+    return dataset.path if isinstance(dataset.path, tuple) else (dataset.path,)
 
 
 def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from airflow_prs.errors import ConfigError
+from airflow_prs.inputs.sources import MiniBatchSize, RecordLimit
 from airflow_prs.wording import wrong
 
 SIZE_ALLOWED = "an int of at least 1, or a str such as '10', '10KB', '1MB', '1GB', '5000 rows'"
@@ -23,19 +23,6 @@ MAX_RECORD_SIZE = "64MB"
 
 _SIZE = re.compile(r"(0*[1-9][0-9]*)(?:([kmg]b)| *(rows?))?", re.IGNORECASE | re.ASCII)
 _UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
-
-
-@dataclass(frozen=True, slots=True)
-class MiniBatchSize:
-    """
-    How much a mini-batch holds.
-
-    :param count: how many of the unit.
-    :param unit: ``items`` where no unit was given: files of a FileDataset, bytes of a TabularDataset.
-    """
-
-    count: int
-    unit: Literal["items", "bytes", "rows"]
 
 
 def parse_size(value: Any) -> MiniBatchSize:
@@ -68,6 +55,11 @@ def record_size_problems(value: Any) -> Iterator[str]:
     except (TypeError, ValueError):
         pass
     yield wrong("max_record_size", value, "an int of at least 1, in bytes, or a str such as '64MB' or '1GB'")
+
+
+def record_limit(value: int | str) -> RecordLimit:
+    """Return a max_record_size that is valid with what it is in bytes."""
+    return RecordLimit(_parse(value).count, value)
 
 
 def _parse(value: Any) -> MiniBatchSize:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.inputs.sources import TableSource
+from airflow_prs.records import InputSpec
 
 _VALUES = ("2026-01-31", "1", "True")
 """As they may stand in a file; each type can read one of them."""
@@ -32,30 +35,71 @@ class Columns:
     dtypes: Mapping[str, str]
     schema: Any = None
 
-    def chosen(
-        self,
-        name: str,
-        columns: Sequence[str | int] | None,
-        dropped: Sequence[str] | None = None,
-        keys: Sequence[str] = (),
-    ) -> dict[str, Any]:
+    def of(self, source: TableSource, keys: Sequence[str] = ()) -> Table:
         """
-        Say which columns there are in the files, and which of them are wanted.
+        Choose the columns that a source asks for.
 
-        :param name: of the input.
-        :param columns: what was asked for; None: all.
-        :param dropped: what is left out then.
         :param keys: the keys in the paths; where the files hold them themselves, they are wanted in any case.
         :raises InputError: if one of the columns is not there.
         """
         names: list[str | int] | None = None if self.names is None else list(self.names)
         there = [*(names or ()), *(key for key in keys if key not in (names or ()))]
-        missing = [column for column in columns or dropped or () if names is not None and column not in there]
-        if missing:
-            raise InputError(f"{name!r} has no column {', '.join(map(repr, missing))}; it has the columns {there}.")
-        held = held_columns(names or (), columns, dropped, keys)
-        options = {"columns": names, "chosen": held, "dtypes": dict(self.dtypes)}
-        return options if self.schema is None else {**options, "schema": encode_schema(self.schema)}
+        asked = source.columns or source.dropped or ()
+        if missing := [repr(column) for column in asked if names is not None and column not in there]:
+            raise InputError(f"{source.name!r} has no column {', '.join(missing)}; it has the columns {there}.")
+        held = held_columns(names or (), source.columns, source.dropped, keys)
+        return Table(source=source, names=names, chosen=held, dtypes=self.dtypes, schema=self.schema)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """
+    How the files of a table are read.
+
+    :param source: what the author asked for.
+    :param names: the columns of the files; numbers without a header; None if there is nothing to read.
+    :param chosen: those of them that are read; None: all.
+    :param dtypes: see Columns.
+    :param schema: see Columns.
+    :param path_keys: the keys whose columns stand in the paths, see worker.reading.key_columns; None: there are none.
+    """
+
+    source: TableSource
+    names: list[str | int] | None
+    chosen: list[str | int] | None
+    dtypes: Mapping[str, str]
+    schema: Any = None
+    path_keys: Mapping[str, Any] | None = None
+
+    @property
+    def run_columns(self) -> list[str | int]:
+        """The columns that run() gets, in their order."""
+        if self.path_keys is None:
+            return self.chosen or self.names or []
+        keys = (key[0] for key in self.path_keys["keys"])
+        return list(self.path_keys.get("order") or [*(self.chosen or self.names or ()), *keys])
+
+    def options(self) -> dict[str, Any]:
+        """Return as plain values what a worker process needs to read the files; see worker.reading.readers."""
+        options = {**self.source.options(), "columns": self.names, "chosen": self.chosen, "dtypes": dict(self.dtypes)}
+        if self.schema is not None:
+            options["schema"] = encode_schema(self.schema)
+        return options if self.path_keys is None else {**options, "path_keys": self.path_keys}
+
+    def spec(self, keys: Sequence[str] = ()) -> InputSpec:
+        """
+        Return what the run folder holds of it.
+
+        :param keys: see InputSpec.
+        """
+        return InputSpec(
+            name=self.source.name, kind=self.source.kind, options=self.options(), partition_keys=tuple(keys)
+        )
+
+
+def chooser(source: TableSource, keys: Sequence[str]) -> Choose:
+    """Return what chooses the columns to read from those that files hold; it returns None for all."""
+    return partial(held_columns, columns=source.columns, dropped=source.dropped, keys=keys)
 
 
 def encode_schema(schema: Any) -> str:

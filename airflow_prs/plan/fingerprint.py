@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.versions import own_versions
@@ -33,6 +34,12 @@ _NO_INFLUENCE = frozenset(
 """Settings that change where, when or how loudly a run does its work, but not its rows."""
 
 _ASK_TIMEOUT_S = 60
+
+
+def describe(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
+    """Return how a dataset is read, apart from where it and its copy are, and from what only bounds memory."""
+    apart = {"path", "target", "max_record_size"}
+    return {name: value for name, value in dataset.to_spec().items() if name not in apart}
 
 
 def fingerprint_of(

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment_files import read_packages
+from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError, EmptyInputError
-from airflow_prs.inputs.cut_input import Dataset, cut_input, describe, list_input, local_path, real_targets
+from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real_targets
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
 from airflow_prs.plan.entry_check import check_entry_script
-from airflow_prs.plan.fingerprint import fingerprint_of, versions_in
+from airflow_prs.plan.fingerprint import describe, fingerprint_of, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
@@ -34,6 +35,8 @@ from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Dataset = FileDataset | TabularDataset
 
 logger = logging.getLogger(__name__)
 
@@ -188,12 +191,13 @@ def _list_inputs(request: PlanRequest) -> list[Listing]:
     published = None
     if request.output is not None and request.published_name is not None:
         published = str(Path(request.output, request.published_name))
-    targets = real_targets(request.datasets, request.dag_folder)
+    sources = [dataset.to_source() for dataset in request.datasets]
+    targets = real_targets(sources, request.dag_folder)
     listings = []
-    for dataset in request.datasets:
-        listing = list_input(dataset, base=request.dag_folder, published=published, targets=targets)
+    for source in sources:
+        listing = list_input(source, base=request.dag_folder, published=published, targets=targets)
         if listing.unmatched:
-            _report_empty(request, f"input {dataset.name!r}: {'; '.join(listing.unmatched)}")
+            _report_empty(request, f"input {source.name!r}: {'; '.join(listing.unmatched)}")
         listings.append(listing)
     return listings
 
@@ -214,7 +218,8 @@ def _settle(
     queries: Mapping[str, tuple[dict[str, Any], Listing]],
 ) -> RunSettings:
     """Gather what is known before the input is cut."""
-    side_inputs = {str(dataset.name): local_path(dataset, request.dag_folder) for dataset in request.side_inputs}
+    sources = [dataset.to_source() for dataset in request.side_inputs]
+    side_inputs = {source.name: local_path(source, request.dag_folder) for source in sources}
     variable_names = tuple(sorted(config.environment_variables or {}))
     fingerprint, versions = "", None
     if request.variables_hash is not None and not options.rank_mini_batch_count:
@@ -275,8 +280,14 @@ def _cut_inputs(
 ) -> tuple[list[Cut], list[InputSpec]]:
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
+    size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
     for dataset, listing in zip(request.datasets, listings, strict=True):
-        cut, spec = cut_input(dataset, listing, config, base=request.dag_folder, copies=copies)
+        if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit != "items":
+            allowed = f"allowed for the files of {dataset.name!r}: a number of files"
+            raise ConfigError([f"mini_batch_size is {config.mini_batch_size!r}; {allowed}"])
+        cut, spec = cut_input(
+            dataset.to_source(), listing, size, config.partition_keys, base=request.dag_folder, copies=copies
+        )
         if len(listing) and not len(cut):
             _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
         if not spec.partition_keys:

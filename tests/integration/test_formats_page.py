@@ -320,7 +320,7 @@ def changed(folder, content=None):
 def changed_in_plan(folder):
     (folder / "1.csv").write_text("n\n1\n2\n")
     dataset = TabularDataset.from_delimited_files(str(folder / "*"))
-    files = list_input(dataset, base=str(folder))
+    files = list_input(dataset.to_source(), base=str(folder))
     (folder / "1.csv").write_text("n\n3\n4\n")
     os.utime(folder / "1.csv", (1, 1))
     cut(dataset, folder, files=files)

@@ -513,7 +513,7 @@ import os, signal, sys
 from pathlib import Path
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.parameters import PipelineParameter
-from airflow_prs.plan import copying
+from airflow_prs.inputs.copies import copying
 from tests.table_plans import table_plan
 
 copying.os.sync = lambda: os.kill(os.getpid(), signal.SIGKILL)

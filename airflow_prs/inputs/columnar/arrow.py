@@ -4,46 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.columnar.column_facts import Place, is_decisive, is_wide
 from airflow_prs.inputs.columnar.frame_types import FrameTypes
 from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
-from airflow_prs.inputs.columns import Choose, Columns
+from airflow_prs.inputs.columns import Columns, chooser
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.files.listing import Listing
+from airflow_prs.inputs.sources import ArrowSource, MiniBatchSize
 from airflow_prs.worker.reading.arrow_files import ArrowFile
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 
 def cut_arrow_files(
-    name: str,
-    paths: Sequence[str],
-    sizes: npt.NDArray[np.int64],
-    size: int,
-    *,
-    is_bytes: bool,
-    choose: Choose = lambda names: None,  # noqa: ARG005
+    source: ArrowSource, listing: Listing, size: MiniBatchSize, keys: Sequence[str]
 ) -> tuple[TableCut, Columns]:
     """
     Cut Arrow files (Feather among them) into mini-batches; a file in the streaming format is one mini-batch.
 
-    :param name: of the input.
-    :param sizes: bytes of the files.
     :param size: bytes or rows of a mini-batch.
-    :param is_bytes: whether size is in bytes.
-    :param choose: returns the wanted columns of all; None: all.
+    :param keys: the keys in the paths.
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
     """
     import pyarrow as pa
 
-    cut = TableCut(name, paths)
-    types = FrameTypes(choose)
-    for file, (path, size_bytes) in enumerate(zip(paths, sizes.tolist(), strict=True)):
+    cut = TableCut(source.name, listing.paths)
+    types = FrameTypes(chooser(source, keys))
+    for file, (path, size_bytes) in enumerate(zip(listing.paths, listing.sizes.tolist(), strict=True)):
         try:
             rows, is_stream = _look_at(path, types)
         except (OSError, pa.ArrowException) as error:
@@ -54,7 +43,7 @@ def cut_arrow_files(
             cut.close_mini_batch()
         elif total:
             groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
-            add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
+            add_row_groups(cut, file, groups, size)
     types.settle(_read)
     return cut, Columns(types.names, *types.schema())
 

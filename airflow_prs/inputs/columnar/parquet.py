@@ -12,54 +12,43 @@ from airflow_prs.errors import InputError
 from airflow_prs.inputs.columnar.column_facts import ColumnFacts, Place, is_wide
 from airflow_prs.inputs.columnar.frame_types import FrameTypes
 from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
-from airflow_prs.inputs.columns import Choose, Columns
+from airflow_prs.inputs.columns import Columns, chooser
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.sources import MiniBatchSize, ParquetSource
 from airflow_prs.worker.reading.alike import without_views
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.row_filter import columns_of, expression_of, is_beside_statistics, superset_of
 from airflow_prs.worker.values import encode
-
-Filter = Sequence[Any]
-"""Conditions as pyarrow takes them, ``[["year", ">=", 2020]]``, and None for what is missing."""
 
 _THREADS = 4
 """Enough to hide most of a file server's latency; each costs some memory, and on a local disk more bring nothing."""
 
 
 def cut_parquet_files(
-    name: str,
-    paths: Sequence[str],
-    size: int,
-    *,
-    is_bytes: bool,
-    choose: Choose = lambda names: None,  # noqa: ARG005
-    rows_filter: Filter | None = None,
+    source: ParquetSource, paths: Sequence[str], size: MiniBatchSize, keys: Sequence[str] = ()
 ) -> tuple[TableCut, Columns]:
     """
     Cut Parquet files into mini-batches.
 
-    :param name: of the input.
     :param size: bytes or rows of a mini-batch.
-    :param is_bytes: whether size is in bytes.
-    :param choose: returns the wanted columns of all; None: all.
-    :param rows_filter: which rows are wanted; None: all.
+    :param keys: the keys in the paths.
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
     """
-    cut = TableCut(name, paths)
-    types = FrameTypes(choose)
-    wanted = _WantedRows(name, rows_filter)
+    cut = TableCut(source.name, paths)
+    types = FrameTypes(chooser(source, keys))
+    wanted = _WantedRows(source)
     footers = map_ahead(_read_footer, paths, threads=_THREADS)
     for file, (path, footer) in enumerate(zip(paths, footers, strict=True)):
         schema = footer.schema.to_arrow_schema()
         types.add(path, schema, footer.num_rows)
-        matched = None if rows_filter is None else wanted.count(path)
+        matched = None if source.filter is None else wanted.count(path)
         groups = _look_at(path, footer, types.watched(schema), types.facts, matched)
         types.note_places(schema, [(path, group.number) for group in groups])
-        add_row_groups(cut, file, groups, size, is_bytes=is_bytes)
+        add_row_groups(cut, file, groups, size)
     types.settle(
         wanted.read,
-        lambda column, path: _look_at_sizes(path, column, types.facts[column], is_entire=rows_filter is None),
+        lambda column, path: _look_at_sizes(path, column, types.facts[column], is_entire=source.filter is None),
     )
     return cut, Columns(types.names, *types.schema())
 
@@ -173,14 +162,12 @@ class _WantedRows:
     """
     Counts the rows that a filter wants, and reads columns of them; statistics spare most of the reading.
 
-    :param name: of the input.
-    :param rows_filter: None: all rows are wanted.
+    :param source: its filter may be None: all rows are wanted.
     """
 
-    def __init__(self, name: str, rows_filter: Filter | None) -> None:
-        self._name = name
-        self._filter = rows_filter
-        self._conditions: list[Any] = encode(rows_filter) or []
+    def __init__(self, source: ParquetSource) -> None:
+        self._source = source
+        self._conditions: list[Any] = encode(source.filter) or []
         self._open: tuple[str, Any] | None = None
 
     def count(self, path: str) -> dict[int, int]:
@@ -225,6 +212,6 @@ class _WantedRows:
             columns = [name for name in columns_of(self._conditions) if name in schema.names]
             there = ", ".join(f"{column} is of type {schema.field(column).type}" for column in columns)
             raise InputError(
-                f"the filter {self._filter} of {self._name!r} does not fit {path!r}: "
+                f"the filter {self._source.filter} of {self._source.name!r} does not fit {path!r}: "
                 f"{there or 'no such column'}; {error}"
             ) from error

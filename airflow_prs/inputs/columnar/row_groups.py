@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.sources import MiniBatchSize
 
 
 class RowGroup(NamedTuple):
@@ -30,9 +31,9 @@ class Rows(NamedTuple):
     size_bytes: int
 
 
-def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> None:
+def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: MiniBatchSize) -> None:
     """Cut one file's row groups, or what is like them, and add the mini-batches."""
-    for mini_batch in cut_row_groups(groups, size, is_bytes=is_bytes):
+    for mini_batch in cut_row_groups(groups, size.count, is_bytes=size.is_bytes):
         for row_group, begin, end, size_bytes in mini_batch:
             cut.add_piece(file, items=end - begin, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group)
         cut.close_mini_batch()

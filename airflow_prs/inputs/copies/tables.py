@@ -9,43 +9,42 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.errors import InputError
+from airflow_prs.inputs.columns import Table
+from airflow_prs.inputs.sources import DelimitedSource, JsonLinesSource, ParquetSource
 from airflow_prs.inputs.text import json_lines
 from airflow_prs.inputs.text.opening import OpenText, open_text
 from airflow_prs.inputs.text.records import line_at, marks_of, whole_lines, whole_records
-from airflow_prs.records import InputKind, InputSpec
 from airflow_prs.worker.reading import alike
 from airflow_prs.worker.reading.arrow_files import ArrowFile
 from airflow_prs.worker.reading.key_columns import KeyColumns
 from airflow_prs.worker.reading.lines import LineError, breaks_in, line_feeds_in
 from airflow_prs.worker.reading.readers import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.reading.row_filter import expression_of
+from airflow_prs.worker.values import encode
 from airflow_prs.worker.writing.columns import say_what_is_too_large
 
 ROWS_AT_ONCE = 64 * 1024
 
 
-def read_tables(dataset: TabularDataset, paths: Sequence[str], spec: InputSpec) -> Iterator[Any]:
+def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
     """
     Yield the rows of files in their order, a part at a time, in bounded memory.
 
-    :param spec: how worker processes read the files.
     :raises InputError: if a file cannot be read, or values of a column have no type in common.
     """
     import pyarrow as pa
 
-    keys = spec.options.get("path_keys")
-    key_columns = KeyColumns(keys) if keys else None
-    if spec.kind in {InputKind.PARQUET, InputKind.ARROW}:
-        yield from _arrow_tables(paths, spec, key_columns)
+    key_columns = None if table.path_keys is None else KeyColumns(dict(table.path_keys))
+    if table.schema is not None:
+        yield from _arrow_tables(table, paths, key_columns)
         return
     for path in paths:
-        for frame in _frames(dataset, path, spec):
+        for frame in _frames(table, path):
             whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
-                table = pa.Table.from_pandas(whole, preserve_index=False)
-                yield cast(table, without_categories(table.schema), path)
+                made = pa.Table.from_pandas(whole, preserve_index=False)
+                yield cast(made, without_categories(made.schema), path)
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 more = say_what_is_too_large(whole) if isinstance(error, OverflowError) else ""
                 raise _without_type(path, f"{error}{more}.") from error
@@ -100,36 +99,35 @@ def _without_type(place: str, error: Exception | str) -> InputError:
     )
 
 
-def _frames(dataset: TabularDataset, path: str, spec: InputSpec) -> Iterator[Any]:
-    """Read a text file, packed and foreign ones too, a block at a time."""
-    is_json = spec.kind is InputKind.JSON_LINES
-    marks = json_lines.MARKS if is_json else marks_of(str(dataset.separator), dataset.comment)
-    with open_text(path, str(dataset.encoding), marks) as text:
-        options = {**spec.options, "encoding": text.encoding}
-        if is_json:
-            texts = whole_lines(text, max_record_size=dataset.max_record_size)
-            yield from _checked(text, texts, JsonLinesPieces(options).frame_of, line_feeds_in)
-        else:
-            yield from _checked(text, *_delimited(dataset, text, options), breaks_in)
+def _frames(table: Table, path: str) -> Iterator[Any]:
+    """Yield the rows of a text file, which may be compressed or in any encoding, a block at a time."""
+    source = table.source
+    if isinstance(source, JsonLinesSource):
+        with open_text(path, source.encoding, json_lines.MARKS) as text:
+            reader = JsonLinesPieces({**table.options(), "encoding": text.encoding})
+            texts = whole_lines(text, max_record_size=source.max_record_size)
+            yield from _checked(text, texts, reader.frame_of, line_feeds_in)
+    elif isinstance(source, DelimitedSource):
+        with open_text(path, source.encoding, marks_of(source.separator, source.comment)) as text:
+            options = {**table.options(), "encoding": text.encoding}
+            yield from _checked(text, *_delimited(source, text, options), breaks_in)
 
 
 def _delimited(
-    dataset: TabularDataset, text: OpenText, options: dict[str, Any]
+    source: DelimitedSource, text: OpenText, options: dict[str, Any]
 ) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
     """Give the texts of a delimited file without its header, each with its end, and what reads them."""
     reader = DelimitedPieces(options)
-    blocks = whole_records(
-        text, str(dataset.separator), comment=dataset.comment, max_record_size=dataset.max_record_size
-    )
+    blocks = whole_records(text, source.separator, comment=source.comment, max_record_size=source.max_record_size)
     names = options["columns"]
 
     def without_header() -> Iterator[tuple[bytes, int]]:
         nonlocal names
         for records in blocks:
             data = records.text
-            if records.first is not None and dataset.header:
+            if records.first is not None and source.header:
                 begin, stop = records.first
-                if dataset.header == "each":
+                if source.header == "each":
                     names = reader.names_in(io.BytesIO(data[begin:stop]))
                 data = data[stop:]
             yield data, records.end
@@ -158,21 +156,23 @@ def _checked(
             yield frame
 
 
-def _arrow_tables(paths: Sequence[str], spec: InputSpec, key_columns: KeyColumns | None) -> Iterator[Any]:
+def _arrow_tables(table: Table, paths: Sequence[str], key_columns: KeyColumns | None) -> Iterator[Any]:
     """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
     import pyarrow as pa
 
-    opened = _open_parquet if spec.kind is InputKind.PARQUET else _open_arrow
-    schema = alike.read_schema(spec.options["schema"])
+    source = table.source
+    opened, conditions = _open_arrow, None
+    if isinstance(source, ParquetSource):
+        opened, conditions = _open_parquet, encode(source.filter)
     for path in paths:
         with _reading(path), opened(path) as batches:
             offset = 0
             for batch in batches:
-                table = alike.without_views(pa.Table.from_batches([batch]))
-                table = _wanted(table, schema, offset, spec.options.get("filter"))
+                rows = alike.without_views(pa.Table.from_batches([batch]))
+                rows = _wanted(rows, table.schema, offset, conditions)
                 offset += len(batch)
-                for begin in range(0, len(table), ROWS_AT_ONCE):
-                    part = table.slice(begin, ROWS_AT_ONCE)
+                for begin in range(0, len(rows), ROWS_AT_ONCE):
+                    part = rows.slice(begin, ROWS_AT_ONCE)
                     yield part if key_columns is None else _with_keys(part, path, key_columns)
 
 

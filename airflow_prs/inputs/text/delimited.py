@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from airflow_prs.config.sizes import MAX_RECORD_SIZE
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.inputs.columns import Columns, Names, require_known, require_types
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.column_types import ColumnTypes
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import OpenText, open_text
@@ -22,81 +21,48 @@ _BLOCK_BYTES = 2 * 1024 * 1024
 """With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """
-    How the files of an input are written.
-
-    :param are_headers_alike: whether all files have the columns of the first one.
-    :param comment: character that begins a comment.
-    :param max_record_size: bytes of a record above which its file is refused; as users write it.
-    """
-
-    separator: str
-    encoding: str
-    has_header: bool
-    are_headers_alike: bool = True
-    comment: str | None = None
-    max_record_size: int | str = MAX_RECORD_SIZE
-
-    def arguments(self, encoding: str) -> dict[str, Any]:
-        """Say it in the words of pandas."""
-        return {"sep": self.separator, "encoding": encoding, "comment": self.comment}
-
-
 def cut_delimited_files(
-    name: str,
-    paths: Sequence[str],
-    dialect: Dialect,
-    size: int,
-    *,
-    is_bytes: bool,
-    dtypes: Mapping[str, str] | None = None,
-    block_bytes: int = _BLOCK_BYTES,
+    source: DelimitedSource, paths: Sequence[str], size: MiniBatchSize, *, block_bytes: int = _BLOCK_BYTES
 ) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
 
     A file that is packed, or in an encoding unlike ASCII, is one mini-batch.
 
-    :param name: of the input.
     :param size: bytes or records of a mini-batch.
-    :param is_bytes: whether size is in bytes.
-    :param dtypes: types of columns that are not to be found out.
     :param block_bytes: how much is read at once.
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one, or no file has a column for
         which a type is given.
-    :raises ConfigError: if the dialect cannot be cut, or a type is none that pandas knows.
+    :raises ConfigError: if the source cannot be cut, or a type is none that pandas knows.
     """
-    _require_ascii(name, dialect)
-    dtypes = dtypes or {}
-    require_types(name, dtypes, _read_value)
-    cut = TableCut(name, paths)
-    columns = _Headers(dialect)
-    with ColumnTypes(dialect.arguments, dtypes) as types:
+    _require_ascii(source)
+    require_types(source.name, source.dtypes, _read_value)
+    cut = TableCut(source.name, paths)
+    columns = _Headers(source)
+    with ColumnTypes(source.pandas_arguments, source.dtypes) as types:
         for file, path in enumerate(paths):
-            with open_text(path, dialect.encoding, marks_of(dialect.separator, dialect.comment)) as text:
-                cutter = RecordCutter(size, is_bytes=is_bytes)
+            with open_text(path, source.encoding, marks_of(source.separator, source.comment)) as text:
+                cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
                 end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
                 add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
         found = types.settle()
-    require_known(name, dtypes, columns.names)
-    return cut, Columns(columns.names, found | dict(dtypes))
+    require_known(source.name, source.dtypes, columns.names)
+    return cut, Columns(columns.names, found | dict(source.dtypes))
 
 
 def _read(
     path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes, *, block_bytes: int
 ) -> int:
     """Go through a file once; give the position of its end."""
-    has_header = is_header_ahead = headers.dialect.has_header
+    has_header = is_header_ahead = bool(headers.source.header)
     names: Names | None = None
     end = 0
     for records in whole_records(
         text,
-        headers.dialect.separator,
-        comment=headers.dialect.comment,
-        max_record_size=headers.dialect.max_record_size,
+        headers.source.separator,
+        comment=headers.source.comment,
+        max_record_size=headers.source.max_record_size,
         block_bytes=block_bytes,
     ):
         starts, skipped = records.starts, 0
@@ -128,8 +94,8 @@ class _Headers:
     :ivar names: those of the first file; where headers differ, all that any file has.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+    def __init__(self, source: DelimitedSource) -> None:
+        self.source = source
         self.names: Names | None = None
         self._path = ""
         self._known: dict[tuple[bytes, str], list[str]] = {}
@@ -141,13 +107,13 @@ class _Headers:
         :param first: its first record.
         :raises InputError: if they are not those of the first file.
         """
-        if not self.dialect.has_header:
+        if not self.source.header:
             if self.names is None:
-                self.names = range(_width(path, first, self.dialect, encoding))
+                self.names = range(_width(path, first, self.source, encoding))
             return self.names
         line = first.rstrip(b"\r\n"), encoding
         if line not in self._known:
-            self._known[line] = _column_names(path, *line, self.dialect)
+            self._known[line] = _column_names(path, *line, self.source)
         names = self._known[line]
         self._add(path, names)
         return names
@@ -155,7 +121,7 @@ class _Headers:
     def _add(self, path: str, names: list[str]) -> None:
         if self.names is None:
             self.names, self._path = names, path
-        elif not self.dialect.are_headers_alike:
+        elif self.source.header == "each":
             self.names = [*self.names, *(name for name in names if name not in self.names)]
         elif self.names != names:
             raise InputError(
@@ -164,26 +130,26 @@ class _Headers:
             )
 
 
-def _column_names(path: str, header: bytes, encoding: str, dialect: Dialect) -> list[str]:
+def _column_names(path: str, header: bytes, encoding: str, source: DelimitedSource) -> list[str]:
     """Name the columns as pandas does, which tells doubled and empty names apart."""
-    return [str(name) for name in _read_record(path, header, dialect, encoding, header=0, nrows=0).columns]
+    return [str(name) for name in _read_record(path, header, source, encoding, header=0, nrows=0).columns]
 
 
-def _width(path: str, first: bytes, dialect: Dialect, encoding: str) -> int:
-    return len(_read_record(path, first, dialect, encoding, header=None).columns)
+def _width(path: str, first: bytes, source: DelimitedSource, encoding: str) -> int:
+    return len(_read_record(path, first, source, encoding, header=None).columns)
 
 
-def _read_record(path: str, record: bytes, dialect: Dialect, encoding: str, **arguments: Any) -> Any:
+def _read_record(path: str, record: bytes, source: DelimitedSource, encoding: str, **arguments: Any) -> Any:
     import pandas as pd
 
     try:
-        return pd.read_csv(io.BytesIO(record), index_col=False, **dialect.arguments(encoding), **arguments)
+        return pd.read_csv(io.BytesIO(record), index_col=False, **source.pandas_arguments(encoding), **arguments)
     except ValueError as error:  # a letter that is not of this encoding, or what pandas cannot parse
         raise InputError(f"the header of {path!r} cannot be read (encoding {encoding!r}): {error}") from error
 
 
-def _require_ascii(name: str, dialect: Dialect) -> None:
+def _require_ascii(source: DelimitedSource) -> None:
     """Records are found by their bytes, so separators and comments must be those of ASCII."""
-    for option, value in (("separator", dialect.separator), ("comment", dialect.comment or "#")):
+    for option, value in (("separator", source.separator), ("comment", source.comment or "#")):
         if not value.isascii():
-            raise ConfigError([f"{option} of {name!r} is {value!r}; allowed for now: an ASCII character"])
+            raise ConfigError([f"{option} of {source.name!r} is {value!r}; allowed for now: an ASCII character"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isnan, nan
 from typing import Any
 
-from airflow_prs.config.sizes import MAX_RECORD_SIZE
 from airflow_prs.inputs.columns import Columns, require_known, require_types
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.sources import JsonLinesSource, MiniBatchSize
 from airflow_prs.inputs.text.bits import Starts
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import open_text
@@ -23,41 +23,30 @@ MARKS = "\n"
 
 
 def cut_json_lines_files(
-    name: str,
-    paths: Sequence[str],
-    encoding: str,
-    size: int,
-    *,
-    is_bytes: bool,
-    dtypes: Mapping[str, str] | None = None,
-    max_record_size: int | str = MAX_RECORD_SIZE,
+    source: JsonLinesSource, paths: Sequence[str], size: MiniBatchSize
 ) -> tuple[TableCut, Columns]:
     """
     Cut files with a JSON object a line into mini-batches.
 
-    :param name: of the input.
     :param size: bytes or lines of a mini-batch.
-    :param is_bytes: whether size is in bytes.
-    :param dtypes: types of columns that are not to be found out.
-    :param max_record_size: bytes of a line above which its file is refused; as users write it.
     :return: the mini-batches, and the columns that any line has.
     :raises InputError: if a file cannot be read, or no line has a column for which a type is given.
     :raises ConfigError: if a type is none that pandas knows.
     """
-    given = dict(dtypes or {})
-    require_types(name, given, _read_value)
-    cut = TableCut(name, paths)
+    given = dict(source.dtypes)
+    require_types(source.name, given, _read_value)
+    cut = TableCut(source.name, paths)
     values = _Values()
     for file, path in enumerate(paths):
-        with open_text(path, encoding, MARKS) as text:
-            cutter = RecordCutter(size, is_bytes=is_bytes)
+        with open_text(path, source.encoding, MARKS) as text:
+            cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
             end = 0
-            for lines, end in whole_lines(text, max_record_size=max_record_size):
+            for lines, end in whole_lines(text, max_record_size=source.max_record_size):
                 starts, objects = _read(lines, end - len(lines), text.encoding)
                 cutter.feed(Starts.of(starts))
                 values.feed(objects)
             add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
-    require_known(name, given, values.names or None)
+    require_known(source.name, given, values.names or None)
     return cut, Columns(values.names or None, values.settle() | given)
 
 

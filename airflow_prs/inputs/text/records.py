@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.sources import RecordLimit
 from airflow_prs.inputs.text.bits import Starts
 from airflow_prs.inputs.text.opening import OpenText
 from airflow_prs.inputs.text.scanning import BLOCK_BYTES, Block, UnclosedQuoteError, find_open_quote, scan_records
@@ -53,7 +53,7 @@ def whole_records(
     separator: str,
     *,
     comment: str | None,
-    max_record_size: int | str,
+    max_record_size: RecordLimit,
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Records]:
     """
@@ -61,11 +61,11 @@ def whole_records(
 
     :param separator: character between two fields.
     :param comment: character that begins a comment.
-    :param max_record_size: of a record, with the empty lines behind it; as users write it.
+    :param max_record_size: of a record, with the empty lines behind it.
     :param block_bytes: how much is read at once.
     :raises InputError: if a record is larger, or the file ends inside a quoted field.
     """
-    most = parse_size(max_record_size).count
+    most = max_record_size.size_bytes
     waiting = _Waiting(text.position or 0)
     hash_byte = ord(comment) if comment else None
     # A block is never larger than a record may be: then only what goes on from block to block can be too large.
@@ -92,21 +92,21 @@ def whole_records(
     yield waiting.rest()
 
 
-def whole_lines(text: OpenText, *, max_record_size: int | str) -> Iterator[tuple[bytes, int]]:
+def whole_lines(text: OpenText, *, max_record_size: RecordLimit) -> Iterator[tuple[bytes, int]]:
     """
     Yield whole lines of a file, some at a time, each time with the position of their end; only LF ends a line.
 
     :raises InputError: if a line is larger than max_record_size.
     """
-    most = parse_size(max_record_size).count
+    most = max_record_size.size_bytes
     begin = end = text.position or 0
     parts: list[bytes] = []
     while block := text.file.read(min(BLOCK_BYTES, most)):
         cut = block.rfind(b"\n") + 1
         first = block.find(b"\n") + 1 or len(block)
         if end + first - begin > most:
-            place = place_of(text, begin)
-            problem = f"the line that begins at {place} is larger than max_record_size, which is {max_record_size!r}."
+            place, limit = place_of(text, begin), max_record_size.written
+            problem = f"the line that begins at {place} is larger than max_record_size, which is {limit!r}."
             raise InputError(f"{text.path!r}: {problem} {_RAISE}")
         end += len(block)
         parts.append(block)
@@ -121,9 +121,9 @@ def whole_lines(text: OpenText, *, max_record_size: int | str) -> Iterator[tuple
 _RAISE = "Give a larger one if your records are that large."
 
 
-def _too_large(text: OpenText, waiting: _Waiting, opened: int | None, max_record_size: int | str) -> InputError:
+def _too_large(text: OpenText, waiting: _Waiting, opened: int | None, max_record_size: RecordLimit) -> InputError:
     place = place_of(text, waiting.last)
-    problem = f"the record that begins at {place} is larger than max_record_size, which is {max_record_size!r}."
+    problem = f"the record that begins at {place} is larger than max_record_size, which is {max_record_size.written!r}."
     if opened is not None:
         quote = place_of(text, waiting.begin + opened)
         problem += f" It is inside a quoted field, opened at {quote}: its closing quote may be missing."

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.confirming import Kind, confirm
-from airflow_prs.inputs.text.delimited import Dialect, cut_delimited_files
+from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.worker.reading.dtypes import MISSING_OR_BOOL, WHOLE_OBJECTS
 from tests.tables import as_read_in_one_piece
 
@@ -32,8 +33,8 @@ def columns(draw):
 
 
 def types_of(path, block_bytes, header=True):
-    dialect = Dialect(",", "utf-8", header)
-    _, found = cut_delimited_files("t", [str(path)], dialect, 10, is_bytes=False, block_bytes=block_bytes)
+    source = DelimitedSource(name="t", paths=(), header=header)
+    _, found = cut_delimited_files(source, [str(path)], MiniBatchSize(10, "rows"), block_bytes=block_bytes)
     return dict(found.dtypes)
 
 

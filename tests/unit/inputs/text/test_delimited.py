@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.inputs.text.delimited import Dialect, cut_delimited_files
+from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
+from airflow_prs.inputs.text.delimited import cut_delimited_files
 
 
 def zstd(content):
@@ -29,9 +30,8 @@ def cut(tmp_path):
             path = tmp_path / f"{number}.csv"
             path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
             paths.append(str(path))
-        mini_batches, columns = cut_delimited_files(
-            "rows", paths, Dialect(separator, encoding, header), size, is_bytes=is_bytes
-        )
+        source = DelimitedSource(name="rows", paths=(), separator=separator, encoding=encoding, header=header)
+        mini_batches, columns = cut_delimited_files(source, paths, MiniBatchSize(size, "bytes" if is_bytes else "rows"))
         return list(mini_batches.mini_batches(0)), columns.names
 
     return write_and_cut
@@ -139,5 +139,5 @@ def test_a_header_in_another_encoding_names_the_file(cut):
 def test_a_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv' cannot be read"):
         cut_delimited_files(
-            "rows", [str(tmp_path / "gone.csv")], Dialect(",", "utf-8", has_header=True), 10, is_bytes=True
+            DelimitedSource(name="rows", paths=()), [str(tmp_path / "gone.csv")], MiniBatchSize(10, "bytes")
         )
