@@ -261,7 +261,7 @@ def test_what_datasets_can_be_asked_for_is_described():
     methods = {
         name for name in dir(TabularDataset) if not name.startswith("_") and callable(getattr(TabularDataset, name))
     }
-    assert methods - told == {"promoted", "to_spec"}
+    assert methods - told == {"promoted", "to_source", "to_spec"}
 
 
 # Commands and links
