@@ -78,20 +78,27 @@ def levels(imports: Mapping[str, Iterable[str]]) -> int:
     return count
 
 
+def _levels_or_circle(imports: Mapping[str, Iterable[str]]) -> str:
+    try:
+        return str(levels(imports))
+    except CycleError as error:
+        return f"none, as there is a circle: {' -> '.join(error.args[1])}"
+
+
 def main() -> None:
     """Print the numbers."""
     house = look_at_house()
-    print(f"modules                {len(house.modules)}")
-    print(f"lines                  {house.lines}")
-    print(f"loose modules          {len(house.loose)}")
-    print(f"folders                {len(house.folders)}")
-    print(f"rooms                  {len(house.rooms)}")
-    print(f"imports between rooms  {sum(map(len, house.rooms.values()))}")
-    for name, imports in (("modules", house.modules), ("rooms", house.rooms)):
-        try:
-            print(f"levels of {name:<12} {levels(imports)}")
-        except CycleError as error:
-            print(f"levels of {name:<12} none: {' -> '.join(error.args[1])} is a circle")
+    for name, number in {
+        "modules": len(house.modules),
+        "lines": house.lines,
+        "loose modules": len(house.loose),
+        "folders": len(house.folders),
+        "rooms": len(house.rooms),
+        "imports between rooms": sum(map(len, house.rooms.values())),
+        "levels of modules": _levels_or_circle(house.modules),
+        "levels of rooms": _levels_or_circle(house.rooms),
+    }.items():
+        print(f"{name:<22} {number}")
 
 
 if __name__ == "__main__":
