@@ -1,7 +1,7 @@
 """
-The end of `make demo`: say where the result of the newest run of example_digits is, what it begins with, what it took.
+The last step of `make demo`: print the result, the counts and the duration of the newest run of example_digits.
 
-`python -m dags_examples.demo` shows it again, without a new run.
+`python -m dags_examples.demo` prints them again without a new run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def main():
     output = home / "demo" / "digits" / "result"
     runs = earlier_runs(str(output), dag_id="example_digits", task_id="read_digits")
     if not runs:
-        raise SystemExit(f"No run of example_digits is kept in {output}: start one with `make demo`.")
+        raise SystemExit(f"There is no run of example_digits in {output}: start one with `make demo`.")
     report = json.loads(runs[0].names.report.read_text(encoding="utf-8"))
     print(describe(report, first_rows(report["result"])))
     print(f"Log           {home / 'demo.log'}")
     print(f"Run folder    {runs[0].path}")
-    print("Look at it    make ui, and there example_digits")
+    print("Open it       make ui, then open example_digits")
 
 
 def first_rows(result):

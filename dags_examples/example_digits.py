@@ -1,8 +1,9 @@
 """
 Handwritten digits: files in, one line for each file out.
 
-scikit-learn's 1,797 scans are written as PNG files, a classifier is trained on the first half of them, and two nodes
-of two worker processes each read them all. The number of nodes and the size of a mini-batch are parameters of the run.
+The DAG writes the 1,797 scans of scikit-learn as PNG files and trains a classifier on the first half of them. Then two
+nodes with two worker processes each read all scans. The number of nodes and the size of a mini-batch are parameters of
+the run.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from airflow_prs import Environment, FileDataset, ParallelRunConfig, ParallelRun
 
 FOLDER = Path(os.environ.get("AIRFLOW_HOME", "~/airflow"), "demo", "digits").expanduser()
 TRAINED = 900
-"""How many scans the classifier is trained on; it has never seen the others."""
+"""Number of scans that the classifier is trained on. It has never seen the others."""
 
 
 @task
@@ -48,14 +49,14 @@ def train(folder: str) -> str:
 
 @task
 def compare(result: str) -> float:
-    """Return the share of the scans unknown to the classifier that it reads right."""
+    """Return the share of correct answers for the scans that the classifier was not trained on."""
     from sklearn.datasets import load_digits
 
     read = [int(line.split()[1]) for line in Path(result).read_text(encoding="utf-8").splitlines()]
     wanted = load_digits().target.tolist()
     right = [a == b for a, b in zip(read[TRAINED:], wanted[TRAINED:], strict=True)]
     accuracy = sum(right) / len(right)
-    print(f"{sum(right)} of {len(right)} unknown scans are read right ({accuracy:.1%})")
+    print(f"{sum(right)} of {len(right)} new scans are read correctly ({accuracy:.1%})")
     return accuracy
 
 
@@ -64,7 +65,7 @@ with DAG(
     schedule=None,
     doc_md=__doc__,
     tags=["airflow_prs", "example"],
-    params={"folder": Param(str(FOLDER), type="string", description="where scans, model and result are kept")},
+    params={"folder": Param(str(FOLDER), type="string", description="folder of the scans, the model and the result")},
 ):
     scans = FileDataset(write_scans("{{ params.folder }}")).as_named_input("scans")
     model = FileDataset(train("{{ params.folder }}")).as_named_input("model")
@@ -80,12 +81,12 @@ with DAG(
             compute_target="local",
             node_count=PipelineParameter("node_count", default_value=2, minimum=1, maximum=8),
             process_count_per_node=2,
-            mini_batch_size=PipelineParameter("mini_batch_size", default_value=25, description="scans a mini-batch"),
+            mini_batch_size=PipelineParameter("mini_batch_size", default_value=25, description="scans in a mini-batch"),
         ),
         inputs=[scans],
         side_inputs=[model],
         output="{{ params.folder }}/result",
         arguments=["--model", model],
-        allow_reuse=False,  # so that every run shows the work being done
+        allow_reuse=False,  # every run does the work again, so that there is something to see
     )
     compare(read_digits.output)

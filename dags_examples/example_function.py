@@ -1,7 +1,7 @@
 """
-A function instead of a script: the most frequent words in some files of Python's own.
+A function instead of a script: the most frequent words in some files of Python itself.
 
-The sources of count_words and compile_pattern go to the worker processes; nothing else of this file does.
+The worker processes receive the source of count_words and compile_pattern, and nothing else of this file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FOLDER = Path(os.environ.get("AIRFLOW_HOME", "~/airflow"), "demo", "function").e
 
 
 def compile_pattern(shortest):
-    global pattern  # noqa: PLW0603 - what init makes global, the function can use
+    global pattern  # noqa: PLW0603 - count_words can use the globals of init
     import re
 
     pattern = re.compile(rf"[a-z]{{{shortest},}}")
@@ -26,7 +26,7 @@ def compile_pattern(shortest):
 
 @parallel_run(init=compile_pattern, mini_batch_size=2, node_count=2, process_count_per_node=1)
 def count_words(mini_batch, top):
-    """Count the words of each file, and return the most frequent ones."""
+    """Return the most frequent words of each file."""
     from collections import Counter
     from pathlib import Path
 
@@ -50,13 +50,13 @@ with DAG(
     doc_md=__doc__,
     tags=["airflow_prs", "example"],
     params={
-        "folder": Param(str(FOLDER), type="string", description="where the result is kept"),
+        "folder": Param(str(FOLDER), type="string", description="folder of the result"),
     },
 ):
     words = count_words(
         inputs=str(Path(json.__file__).parent / "*.py"),
         output="{{ params.folder }}/result",
         shortest=4,
-        top=PipelineParameter("top", default_value=3, minimum=1, description="how many words of each file"),
+        top=PipelineParameter("top", default_value=3, minimum=1, description="number of words for each file"),
     )
     show(words)

@@ -1,8 +1,8 @@
 """
-Irises: a CSV file in, its rows with the classifier's answer out.
+Irises: a CSV file in, its rows with a predicted species out.
 
-scikit-learn's 150 irises are written as a CSV file and a classifier is trained on every other one of them; the
-entry script gets 25 rows at a time as a DataFrame and returns a DataFrame.
+The DAG writes the 150 irises of scikit-learn as a CSV file, and trains a classifier on every second row. The entry
+script receives 25 rows at a time as a DataFrame and returns a DataFrame.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def train(table: str, folder: str) -> str:
 
 @task
 def compare(result: str) -> float:
-    """Return the share of the irises whose species the classifier names."""
+    """Return the share of irises whose species was predicted correctly."""
     rows = [line.split() for line in Path(result).read_text(encoding="utf-8").splitlines()]
     right = sum(species == predicted for *_, species, predicted in rows)
-    print(f"{right} of {len(rows)} irises are named right")
+    print(f"{right} of {len(rows)} predictions are correct")
     return right / len(rows)
 
 
@@ -58,7 +58,7 @@ with DAG(
     schedule=None,
     doc_md=__doc__,
     tags=["airflow_prs", "example"],
-    params={"folder": Param(str(FOLDER), type="string", description="where table, model and result are kept")},
+    params={"folder": Param(str(FOLDER), type="string", description="folder of the table, the model and the result")},
 ):
     table = write_table("{{ params.folder }}")
     model = FileDataset(train(table, "{{ params.folder }}")).as_named_input("model")

@@ -1,8 +1,8 @@
 """
-Many models: a model for each group of patients, stored by the entry script itself.
+Many models: the entry script trains and stores a model for each group of patients.
 
-scikit-learn's 442 diabetes patients are written as a CSV file for each sex and decade of age. Every such group is one
-mini-batch, named by the folders and files themselves, and the script trains the model of that group.
+The DAG writes the 442 diabetes patients of scikit-learn into a CSV file for each sex and decade of age. Each of these
+files is one mini-batch. Its path contains the sex and the decade, which are the partition keys.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ with DAG(
     schedule=None,
     doc_md=__doc__,
     tags=["airflow_prs", "example"],
-    params={"folder": Param(str(FOLDER), type="string", description="where patients and models are kept")},
+    params={"folder": Param(str(FOLDER), type="string", description="folder of the patients and the models")},
 ):
     groups = FileDataset(write_groups("{{ params.folder }}"), partition_format="/{sex}/{decade}.csv")
     train_models = ParallelRunOperator(

@@ -1,7 +1,7 @@
 """
-`make ui`: Airflow with these DAGs, as `airflow standalone` starts it, until Ctrl-C.
+`make ui`: run `airflow standalone` with these DAGs until Ctrl-C.
 
-What its services print goes to a file. Once they are healthy, the address and the password are printed.
+The output of the services goes to a file. As soon as they are healthy, the address and the password are printed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def is_taken(port):
 
 
 def start(log, url):
-    # It looks for the command of the same installation in PATH. Ctrl-C reaches this process alone, which passes it on.
+    # `airflow standalone` searches PATH for the airflow command, so this installation comes first. The new session keeps
+    # Ctrl-C from Airflow: only this process receives it, and stop() passes it on.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("wb") as file:
         return subprocess.Popen(
@@ -96,17 +97,17 @@ def describe(home, url):
     with suppress(OSError, ValueError, KeyError):
         passwords = json.loads((home / "simple_auth_manager_passwords.json.generated").read_text(encoding="utf-8"))
         lines.append(f"Log in     as admin, password {passwords['admin']}")
-    return "\n".join([*lines, f"Try        {url}/dags/example_digits, and there Trigger", "End        Ctrl-C"])
+    return "\n".join([*lines, f"Try        {url}/dags/example_digits, then click Trigger", "End        Ctrl-C"])
 
 
 def complain(log):
     with log.open(encoding="utf-8", errors="replace") as lines:
         print("".join(deque(lines, LAST_LINES)))
-    raise SystemExit(f"Airflow does not run; its entire log is {log}")
+    raise SystemExit(f"Airflow is not running. Its full log is {log}")
 
 
 def stop(airflow):
-    """End Airflow as Ctrl-C does, and what is left of it after a while."""
+    """Stop Airflow with SIGINT, as Ctrl-C does, and kill the processes that have not ended after STOP_S seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if airflow.poll() is None:
         airflow.send_signal(signal.SIGINT)
@@ -121,7 +122,7 @@ def stop(airflow):
 
 
 def processes(airflow):
-    """Find the processes of Airflow's session, and what they have started in sessions of their own."""
+    """Return the processes of Airflow's session and their children, which may be in other sessions."""
     found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError):

@@ -209,15 +209,15 @@ def mltable(folder):
 INPUT = {
     "Files": files,
     "Delimited text": delimited,
-    "Delimited text, packed (gzip, bzip2, xz, zstd)": delimited_packed,
-    "Delimited text, in an encoding where separator, quotes and line breaks are bytes": delimited_like_ascii,
+    "Delimited text, compressed (gzip, bzip2, xz, zstd)": delimited_packed,
+    "Delimited text, in an encoding where separator, quotes and line breaks are single bytes": delimited_like_ascii,
     "Delimited text, in another encoding": delimited_encoded,
-    "Delimited text, each file with a header of its own": delimited_own_headers,
+    "Delimited text, each file with its own header": delimited_own_headers,
     "Delimited text, without header": delimited_without_header,
     "Delimited text with comments": delimited_comments,
-    "Delimited text with types that are given": delimited_types,
+    "Delimited text with given types": delimited_types,
     "JSON lines": json_lines,
-    "JSON lines, packed or in another encoding": json_lines_encoded,
+    "JSON lines, compressed or in another encoding": json_lines_encoded,
     "Parquet": parquet,
     "Parquet with a filter": parquet_filter,
     "Parquet in folders `key=value`": parquet_folders,
@@ -339,56 +339,58 @@ def step_of_mltable(folder):
 
 REFUSED = {
     "zip": lambda folder: refuse(folder, b"PK\x03\x04...."),
-    "a packed file that ends too early": lambda folder: refuse(folder, gzip.compress(b"n\n1\n")[:-9]),
-    "another encoding than was named": lambda folder: refuse(folder, "é\n1\n".encode("cp1252")),
-    "UTF-16 that was not named": lambda folder: refuse(folder, "n\n1\n".encode("utf-16")),
-    "a quote that is not closed": lambda folder: refuse(folder, b'n\n"1\n'),
-    "a record that is too large": lambda folder: refuse(folder, b'n\n"1\n' + b"2\n" * 2000, max_record_size="1KB"),
+    "a compressed file that is cut off": lambda folder: refuse(folder, gzip.compress(b"n\n1\n")[:-9]),
+    "a file in another encoding": lambda folder: refuse(folder, "é\n1\n".encode("cp1252")),
+    "UTF-16 without `encoding`": lambda folder: refuse(folder, "n\n1\n".encode("utf-16")),
+    "an unclosed quote": lambda folder: refuse(folder, b'n\n"1\n'),
+    "a record larger than max_record_size": lambda folder: refuse(
+        folder, b'n\n"1\n' + b"2\n" * 2000, max_record_size="1KB"
+    ),
     "files with different headers": lambda folder: refuse(folder, more=b"m\n1\n"),
-    "a column that is not there": lambda folder: refuse(folder, columns=["gone"]),
+    "a missing column": lambda folder: refuse(folder, columns=["gone"]),
     "a separator that is not ASCII": lambda folder: refuse(folder, separator="§"),
-    "a separator of two characters": lambda folder: refuse(folder, separator="::"),
-    "an encoding that nobody knows": lambda folder: refuse(folder, encoding="utf-9"),
-    "a codec that is no encoding of text": lambda folder: refuse(folder, encoding="rot13"),
-    "a type that pandas does not know": lambda folder: refuse(folder, dtypes={"n": "number"}),
-    "categories": lambda folder: refuse(folder, dtypes={"n": "category"}),
-    "a type for a column that is not there": lambda folder: refuse(folder, dtypes={"gone": "str"}),
-    "a date that is not in ISO 8601, where the type is datetime64": lambda folder: refuse(
+    "a separator with two characters": lambda folder: refuse(folder, separator="::"),
+    "an unknown encoding": lambda folder: refuse(folder, encoding="utf-9"),
+    "a codec that is not a text encoding": lambda folder: refuse(folder, encoding="rot13"),
+    "a type unknown to pandas": lambda folder: refuse(folder, dtypes={"n": "number"}),
+    "the type category": lambda folder: refuse(folder, dtypes={"n": "category"}),
+    "a type for a missing column": lambda folder: refuse(folder, dtypes={"gone": "str"}),
+    "a date that is not in ISO 8601, with the type datetime64": lambda folder: refuse(
         folder, b"n\n31/01/2026\n", dtypes={"n": "datetime64[us]"}
     ),
-    "a record that is too long": lambda folder: refuse(folder, b"a,b\n4,5\n1,2,3\n"),
-    "a first record of a mini-batch that is too long": lambda folder: refuse(folder, b"a,b\n1,2,3\n4,5\n"),
-    "a value that a given type cannot hold": lambda folder: refuse(folder, b"n\nx\n", dtypes={"n": "int64"}),
-    "a line that is no JSON": lambda folder: refuse(folder, b"{\n", suffix="jsonl"),
-    "a line with half a character": lambda folder: refuse(folder, b'{"n": "\\ud83d"}\n', suffix="jsonl"),
+    "a record with too many values": lambda folder: refuse(folder, b"a,b\n4,5\n1,2,3\n"),
+    "too many values in the first record of a mini-batch": lambda folder: refuse(folder, b"a,b\n1,2,3\n4,5\n"),
+    "a value that does not fit the given type": lambda folder: refuse(folder, b"n\nx\n", dtypes={"n": "int64"}),
+    "a line that is not valid JSON": lambda folder: refuse(folder, b"{\n", suffix="jsonl"),
+    "a line with half of a surrogate pair": lambda folder: refuse(folder, b'{"n": "\\ud83d"}\n', suffix="jsonl"),
     "a line that is nested too deeply": lambda folder: refuse(folder, b"[" * 100_000 + b"]" * 100_000, suffix="jsonl"),
-    "a line that holds no object": lambda folder: refuse(folder, b"[1]\n", suffix="jsonl"),
-    "what is no Parquet file": lambda folder: refuse(folder, suffix="parquet"),
-    "what is no Arrow file": lambda folder: refuse(folder, suffix="arrow"),
-    "a filter that is none": lambda folder: refuse(folder, suffix="parquet", filter=[("n", "~", 1)]),
-    "a value that no filter can ask for": lambda folder: refuse(folder, suffix="parquet", filter=[("n", ">", None)]),
-    "a filter that does not fit the file": lambda folder: refuse(
+    "a line that is not an object": lambda folder: refuse(folder, b"[1]\n", suffix="jsonl"),
+    "a file that is not Parquet": lambda folder: refuse(folder, suffix="parquet"),
+    "a file that is not Arrow": lambda folder: refuse(folder, suffix="arrow"),
+    "an invalid filter": lambda folder: refuse(folder, suffix="parquet", filter=[("n", "~", 1)]),
+    "a value that a filter cannot use": lambda folder: refuse(folder, suffix="parquet", filter=[("n", ">", None)]),
+    "a filter that does not fit the type of the column": lambda folder: refuse(
         folder, parquet_bytes(), suffix="parquet", filter=[("n", ">", "x")]
     ),
-    "files with different types in one column": lambda folder: refuse_arrow(folder, [1], ["x"]),
+    "different types in one column": lambda folder: refuse_arrow(folder, [1], ["x"]),
     "whole numbers beyond 2^53 in one file, floats in another": lambda folder: refuse_arrow(folder, [2**60], [0.5]),
-    "files with and without an index that has no name": indices,
-    "two columns of one name": lambda folder: refuse(folder, arrow_bytes([[1], [2]], ["n", "n"]), suffix="arrow"),
+    "an index without a name in only some files": indices,
+    "two columns with the same name": lambda folder: refuse(
+        folder, arrow_bytes([[1], [2]], ["n", "n"]), suffix="arrow"
+    ),
     "a type that pandas does not have": lambda folder: refuse_arrow(folder, UNION),
-    "a type that can be no key": lambda folder: copy(folder, n=[b"x"], m=[1]),
-    "a type that a partitioned copy cannot hold": lambda folder: copy(folder, n=[1], m=INTERVAL),
-    "a query with two columns of one name": lambda folder: export_query("t", [(("n", "n"), [(1, 2)])], folder),
+    "a key of an unsupported type": lambda folder: copy(folder, n=[b"x"], m=[1]),
+    "a type that a partitioned copy cannot store": lambda folder: copy(folder, n=[1], m=INTERVAL),
+    "a query with two columns of the same name": lambda folder: export_query("t", [(("n", "n"), [(1, 2)])], folder),
     "a query with numbers and text in one column": lambda folder: export_query(
         "t", [(("n",), [(1,)]), (("n",), [("x",)])], folder
     ),
-    "a step of an MLTable that is not known": step_of_mltable,
-    "storage that is not mounted": lambda folder: TabularDataset.from_delimited_files("s3://bucket/in"),
-    "a file that has changed while plan read it": changed_in_plan,
-    "a file that has changed since plan, by its size or the moment of its last change": lambda folder: changed(
-        folder, "n\n1\n100\n"
-    ),
-    "a file that is gone since plan": changed,
-    "a file that this environment reads otherwise than plan did": counted_otherwise,
+    "an unknown transformation in an MLTable": step_of_mltable,
+    "a URI instead of a mounted path": lambda folder: TabularDataset.from_delimited_files("s3://bucket/in"),
+    "a file that changed while plan read it": changed_in_plan,
+    "a file whose size or modification time changed after plan": lambda folder: changed(folder, "n\n1\n100\n"),
+    "a file that was removed after plan": changed,
+    "a file that the environment reads differently from plan": counted_otherwise,
 }
 
 
@@ -466,14 +468,14 @@ def write(name, folder, *returned):
 
 REFUSED_OUTPUT = {
     ("text", "a number instead of a list"): [1],
-    ("text", "a table inside of a list"): [[pd.DataFrame({"n": [1]})]],
+    ("text", "a table inside a list"): [[pd.DataFrame({"n": [1]})]],
     ("csv", "a list of text"): [["x"]],
-    ("csv", "other columns than before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"m": [1]})],
-    ("jsonl", "what JSON cannot hold"): [[object()]],
+    ("csv", "columns that differ from those before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"m": [1]})],
+    ("jsonl", "a value that JSON cannot represent"): [[object()]],
     ("jsonl", "infinity"): [[float("inf")]],
     ("parquet", "a list of text"): [["x"]],
-    ("parquet", "another type than before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"n": ["x"]})],
-    ("parquet", "what Arrow does not know"): [pd.DataFrame({"n": [SimpleNamespace()]})],
+    ("parquet", "a type that differs from the one before"): [pd.DataFrame({"n": [1]}), pd.DataFrame({"n": ["x"]})],
+    ("parquet", "a value that Arrow cannot store"): [pd.DataFrame({"n": [SimpleNamespace()]})],
     ("parquet", "periods"): [pd.DataFrame({"n": pd.period_range("2026-01", periods=1, freq="D")})],
 }
 

@@ -1,4 +1,4 @@
-"""Read handwritten digits: a line for each scan, its file name and the digit that the classifier sees."""
+"""Read handwritten digits: return a line for each scan, with its file name and the digit that the classifier reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 GREY_STEPS = 15
-"""The classifier was trained on 0 to 16, the scans hold this many steps of grey for each."""
+"""The classifier was trained on levels from 0 to 16. In the scans, each level is this many steps of grey."""
 
 
 def init():

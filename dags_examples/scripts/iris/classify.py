@@ -1,4 +1,4 @@
-"""Name the species of irises: the rows of the table, followed by what the classifier says."""
+"""Classify irises: return the rows of the table with the predicted species as the last column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train one model for each group of patients and store it; the elements that run() returns are only counted."""
+"""Train and store one model for each group of patients. The elements that run() returns are only counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 
 def init():
-    """Make the folder of the models, which all worker processes share."""
+    """Create the folder of the models, which all worker processes share."""
     global models
     models = Path(os.environ["AZUREML_BI_OUTPUT_PATH"], "models")
     models.mkdir(parents=True, exist_ok=True)
@@ -21,6 +21,6 @@ def run(mini_batch, mini_batch_context):
     group = mini_batch_context.partition_key_value
     patients = pd.concat([pd.read_csv(path) for path in mini_batch])
     model = Ridge().fit(patients.drop(columns="progression"), patients["progression"])
-    # The same name in every try: a mini-batch that is tried again replaces its model and leaves no second one.
+    # The name is the same in every try, so another try replaces the model of this group.
     (models / f"{group['sex']}-{group['decade']}.pickle").write_bytes(pickle.dumps(model))
     return mini_batch
