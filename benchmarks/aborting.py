@@ -1,4 +1,4 @@
-"""How long two nodes live on after a threshold was passed, with every process inside run()."""
+"""Measure how long two nodes continue after a threshold is exceeded, while every process is inside run()."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(mini_batch, context):
 
 
 def abort_s() -> float:
-    """Seconds from the failure that passes the threshold, in one shard, to the end of the last process of both."""
+    """Return the seconds from the failure that exceeds the threshold, in one shard, to the end of the last process."""
     with new_folder() as path:
         place = path / "processes"
         place.mkdir()

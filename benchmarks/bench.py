@@ -1,8 +1,8 @@
 """
-Our cost beside what a user would pick instead, in one run, as ratios: ``make bench``.
+Compare the cost of this package with that of its alternatives: ``make bench``.
 
-``python -m benchmarks.bench W1 W2`` measures these groups alone and leaves the page as it is. The machine should have
-nothing else to do; a ratio holds better than a time, but not where something else runs beside one of the two.
+``python -m benchmarks.bench W1 W2`` measures only these groups and does not change the page. Run it on an idle machine:
+a ratio is more stable than a time, but not if something else runs during one of the two measurements.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "import": starting.imports,
     "abort": aborting.abort,
 }
-"""What to measure at a scale from 0 to 1, which shortens what needs much time, memory or disk."""
+"""Functions that return the comparisons of a group for a scale from 0 to 1, which reduces the large sizes."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
-    parser.add_argument("groups", nargs="*", metavar="group", help=f"some of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("groups", nargs="*", metavar="group", help=f"one of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1: a tenth of the large sizes")
     options = parser.parse_args()
     if unknown := set(options.groups) - set(GROUPS):

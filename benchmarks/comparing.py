@@ -1,4 +1,4 @@
-"""Measurements of ours beside those of a peer, in turn, and the lines of the table that come of it."""
+"""Measure this package and a peer alternately, and format the result as a line of the table."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _BYTES = {"MiB": 2**20}
 @dataclass(frozen=True)
 class Comparison:
     """
-    What is measured.
+    A row of the benchmark.
 
-    :param goal: what the ratio of ours to the other should at most be.
-    :param ours: seconds of ours; bytes where the unit is MiB.
-    :param other: the same of the peer; a constant where the peer is a limit.
-    :param rounds: how often both are measured in turn.
-    :param reason: why the goal is missed, shown where it is.
+    :param goal: the highest acceptable ratio of our value to the other one.
+    :param ours: returns our seconds, or bytes if the unit is MiB.
+    :param other: returns the same for the peer, or a constant if the peer is a limit.
+    :param rounds: how often both are measured.
+    :param reason: why the goal is missed; shown only if it is missed.
     """
 
     work: str
@@ -32,7 +32,7 @@ class Comparison:
     reason: str = ""
 
     def measure(self) -> str:
-        """Measure, and give the line of the table: medians and their ratio."""
+        """Measure both, and return the line of the table with the medians and their ratio."""
         pairs = [(self.ours(), self.other()) for _ in range(self.rounds)]
         ours, other = (statistics.median(values) for values in zip(*pairs, strict=True))
         ratio = ours / other
@@ -44,6 +44,6 @@ class Comparison:
         )
 
     def _shown(self, value: float) -> str:
-        if self.unit == "s" and value < 0.01:  # noqa: PLR2004 - from here on milliseconds are easier to read
+        if self.unit == "s" and value < 0.01:  # noqa: PLR2004 - below this, milliseconds are easier to read
             return f"{value * 1000:.3g} ms"
         return f"{value / _BYTES.get(self.unit, 1):.3g} {self.unit}"

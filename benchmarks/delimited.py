@@ -1,4 +1,4 @@
-"""Plan over a large delimited file with quoted fields, which is read once, beside counting its lines."""
+"""Compare plan over a large delimited file with quoted fields, which reads the file once, with counting its lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE_BYTES = 2 << 30
 
 @functools.cache
 def quoted_file(size_bytes: int) -> Path:
-    """Write rows with quoted fields, of which every tenth holds a line break; the file is removed when Python ends."""
+    """Write rows with quoted fields and a line break in every tenth row. The file is removed when Python ends."""
     folder = tempfile.mkdtemp(prefix="airflow_prs-bench-")
     atexit.register(shutil.rmtree, folder)
     path = Path(folder, "rows.csv")
@@ -38,7 +38,7 @@ def quoted_file(size_bytes: int) -> Path:
 
 
 def plan_s(path: Path, dtypes: dict[str, str]) -> float:
-    """Seconds to cut the file into mini-batches of 1 MiB."""
+    """Return the seconds that it takes to cut the file into mini-batches of 1 MiB."""
     began = time.monotonic()
     source = DelimitedSource(name="rows", paths=(), dtypes=dtypes)
     cut_delimited_files(source, [str(path)], MiniBatchSize(1 << 20, "bytes"))
@@ -46,7 +46,7 @@ def plan_s(path: Path, dtypes: dict[str, str]) -> float:
 
 
 def count_lines_s(path: Path) -> float:
-    """Seconds of ``wc -l``."""
+    """Return the seconds that ``wc -l`` takes."""
     began = time.monotonic()
     subprocess.run(["wc", "-l", str(path)], check=True, capture_output=True)
     return time.monotonic() - began
@@ -62,9 +62,9 @@ def delimited(scale: float) -> list[Comparison]:
             lambda dtypes=dtypes: plan_s(quoted_file(size), dtypes),
             lambda: count_lines_s(quoted_file(size)),
             reason=(
-                "`wc` looks for one byte, plan for quotes, separators and line breaks"
+                "`wc` searches for one byte, but plan searches for quotes, separators and line breaks"
                 if dtypes
-                else "Finding types reads every value, and Arrow alone takes as long to read the file"
+                else "To find types, plan reads every value, and Arrow alone takes as long to read the file"
             ),
         )
         for found, dtypes in (("types given", dict.fromkeys(COLUMNS, "str")), ("types found", {}))

@@ -1,7 +1,7 @@
 """
-The digits example under each executor, as the table in docs/executors.md has it: ``python -m benchmarks.executors``.
+Measure the digits example with each executor, for the table in docs/executors.md: ``python -m benchmarks.executors``.
 
-Names of executors as arguments measure these alone. Celery's workers are on hosts of their own, which needs root.
+To measure only some executors, pass their names as arguments. The Celery workers have separate hosts, which needs root.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ ROUNDS = 3
 @dataclass(frozen=True)
 class Figures:
     """
-    What a run took, in seconds.
+    The duration of a run, in seconds.
 
     :param run_s: from the trigger to the end of the last task.
     :param work_s: from the start of the first mini-batch to the end of the last.
-    :param hosts: on how many the shards were.
+    :param hosts: number of hosts on which the shards ran.
     """
 
     run_s: float
@@ -43,7 +43,7 @@ class Figures:
 
 
 def of_dags_test(folder: Path) -> list[Figures]:
-    """Run it as `airflow dags test` does: all tasks in one process; the run takes as long as the command."""
+    """Measure `airflow dags test`, which runs all tasks in one process. The duration is that of the command."""
     environment = service_environment("dags-test", folder, 0) | {"AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES)}
     airflow = [sys.executable, "-m", "airflow"]
     options = {"env": environment, "cwd": folder, "stdout": subprocess.DEVNULL}
@@ -58,25 +58,25 @@ def of_dags_test(folder: Path) -> list[Figures]:
 
 
 def of_standalone(folder: Path) -> list[Figures]:
-    """Run it as the one command `airflow standalone` does, which chooses the LocalExecutor."""
+    """Measure it with `airflow standalone`, which uses the LocalExecutor."""
     with running_airflow(folder / "home", is_standalone=True) as services:
         return measure(services, folder)
 
 
 def of_local(folder: Path) -> list[Figures]:
-    """Run it under LocalExecutor, each service started by a command of its own."""
+    """Measure it with the LocalExecutor, with a separate command for each service."""
     with running_airflow(folder / "home") as services:
         return measure(services, folder)
 
 
 def of_celery(folder: Path) -> list[Figures]:
-    """Run it on two workers, each on a host of its own and running one task at a time."""
+    """Measure it on two Celery workers, each on its own host and with one task at a time."""
     with celery_cluster(folder, WORKERS) as cluster:
         return measure(cluster.services, folder)
 
 
 def measure(services: AirflowServices, folder: Path) -> list[Figures]:
-    """Run it several times; the first run is not counted, since the services are still busy with themselves."""
+    """Run it several times. The first run does not count, because the services are still starting up."""
     shutil.copytree(EXAMPLES, services.dags / "examples")
     services.wait_for_dag(DAG_ID)
     services.api.patch(f"dags/{DAG_ID}", {"is_paused": False})
@@ -84,7 +84,7 @@ def measure(services: AirflowServices, folder: Path) -> list[Figures]:
 
 
 def run(services: AirflowServices, output: Path) -> Figures:
-    """Trigger a run, and wait for its end."""
+    """Trigger a run, wait for its end, and return its figures."""
     began = time.monotonic()
     path = services.run(DAG_ID, {"folder": str(output)})
     took = time.monotonic() - began
@@ -94,7 +94,7 @@ def run(services: AirflowServices, output: Path) -> Figures:
 
 
 def work_seconds(output: Path) -> float:
-    """Read from the report how long the mini-batches took."""
+    """Return how long the mini-batches took, according to the report."""
     folder = earlier_runs(str(output / "result"), dag_id=DAG_ID, task_id="read_digits")[0]
     return float(json.loads(folder.names.report.read_text())["seconds"])
 
@@ -111,7 +111,7 @@ def main(names: list[str]) -> None:
     print(f"{os.cpu_count()} cores\n\n| | hosts | run | mini-batches |\n|---|---|---|---|")
     for name in names or MEASURED:
         with tempfile.TemporaryDirectory(prefix="airflow_prs-executors-") as folder:
-            # The median run, whole: its parts belong together.
+            # All figures come from the run with the median time, because they belong together.
             figures = sorted(MEASURED[name](Path(folder)), key=lambda each: each.run_s)[ROUNDS // 2]
         print(f"| {name} | {figures.hosts} | {figures.run_s:.1f} s | {figures.work_s:.1f} s |", flush=True)
 

@@ -1,10 +1,10 @@
 """
-Many runs at the same time, and what their gatekeepers cost: ``python -m benchmarks.load [runs] [executor]``.
+Measure the cost of gatekeepers with many runs at the same time: ``python -m benchmarks.load [runs] [executor]``.
 
-A DAG of one step with two shards, which take some seconds, is triggered so many times at once, under LocalExecutor and
-under Celery with two workers, with one triggerer and PostgreSQL. The shards are in a pool of their own, so that their
-gatekeepers find slots long before them, and wait. Ends with an error if a run ends otherwise than it should, or a row
-is missing or doubled.
+The DAG has one step with two shards that take some seconds. All runs are triggered at the same time: first with the
+LocalExecutor, then with Celery and two workers, each with one triggerer and PostgreSQL. The shards are in a pool of their
+own, so their gatekeepers get slots long before them and have to wait. The command fails if a run does not end as
+expected, or if a row is missing or duplicated.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ with DAG("load") as dag:
 """
 RUNS = 50
 SLOTS = 8
-"""Tasks at once: fewer than gatekeepers, so that none of them may keep its slot."""
+"""Number of tasks at the same time. There are more gatekeepers than slots, so no gatekeeper may keep its slot."""
 SHARDS = 6
-"""Shards at once."""
+"""Number of shards at the same time."""
 IDLE_S = 20
 LOOK_EVERY_S = 5
 UNFINISHED = ("running", "deferred", "queued", "scheduled", "up_for_reschedule")
@@ -52,7 +52,7 @@ LONGEST_S = 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a process and its children have used so far."""
+    """The resources that a process and its children have used so far."""
 
     at: float
     cpu_s: float
@@ -60,25 +60,25 @@ class Cost:
 
     @classmethod
     def of(cls, process: psutil.Process) -> Cost:
-        """Add up a process and its children."""
+        """Return the total cost of a process and its children."""
         family = [process, *process.children(recursive=True)]
         cpu_s = sum(sum(member.cpu_times()[:2]) for member in family)
         return cls(at=time.monotonic(), cpu_s=cpu_s, reads=sum(member.io_counters().read_count for member in family))
 
     def since(self, before: Cost) -> Cost:
-        """Take off what was used before."""
+        """Return the cost since an earlier moment."""
         return Cost(at=self.at - before.at, cpu_s=self.cpu_s - before.cpu_s, reads=self.reads - before.reads)
 
 
 @dataclass
 class Gatekeepers:
-    """In which states the gatekeepers were seen, beside all tasks that were running."""
+    """Counts of the states of gatekeepers, and of all running tasks."""
 
     seen: Counter[str] = field(default_factory=Counter)
     running: int = 0
 
     def look(self, tasks: list[Mapping[str, Any]]) -> None:
-        """Take in the unfinished tasks of a moment."""
+        """Count the tasks that are unfinished at this moment."""
         self.running += sum(task["state"] == "running" for task in tasks)
         self.seen.update(task["state"] for task in tasks if task["task_id"] == "step.gatekeeper" and task["state"])
 
@@ -103,7 +103,7 @@ EXECUTORS = {"LocalExecutor": local, "CeleryExecutor": celery}
 
 
 def measure(executor: str, services: AirflowServices, runs: int) -> str:
-    """Trigger all runs at once, wait for them, check them, and give a line of the table."""
+    """Trigger all runs at the same time, wait for them, check them, and return a line of the table."""
     file = DagFile(services.dags / "load")
     file.script(SCRIPT)
     file.write(DAG_SOURCE)
@@ -137,7 +137,7 @@ def wait_for_all(services: AirflowServices, runs: int) -> Gatekeepers:
     gatekeepers = Gatekeepers()
     end = time.monotonic() + LONGEST_S
     while time.monotonic() < end:
-        # An API server that has too much to do may refuse a question; the tasks' own client asks again, too.
+        # A busy API server may refuse a request. The client of the tasks retries too.
         with suppress(ApiError, OSError):
             found = services.api.get("dags/load/dagRuns", limit=100)["dag_runs"]
             if len(found) == runs and all(run["state"] in ENDED for run in found):
@@ -159,7 +159,7 @@ def check(run: StepRun) -> None:
 
 
 def count_looks(folder: Path) -> int:
-    """How often a gatekeeper took a slot to look."""
+    """Return how often a gatekeeper used a slot to check its run."""
     logs = folder.glob("*/logs/dag_id=load/*/task_id=step.gatekeeper/*.log")
     return sum(log.read_text(errors="replace").count("::group::Pre Execute") for log in logs)
 
@@ -167,9 +167,9 @@ def count_looks(folder: Path) -> int:
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
     chosen = sys.argv[2:] or EXECUTORS
-    print(f"{runs} runs at once, two shards each, {SLOTS} slots, {SHARDS} of them for shards, {os.cpu_count()} cores")
-    print("| executor | all runs | idle triggerer, CPU s/s | gatekeepers in the triggerer | of it a run ", end="")
-    print("| reads a second | times a gatekeeper takes a slot | of its life deferred | of the taken slots |")
+    print(f"{runs} runs at the same time, two shards each, {SLOTS} slots ({SHARDS} for shards), {os.cpu_count()} cores")
+    print("| executor | all runs | idle triggerer, CPU s/s | CPU of gatekeepers in the triggerer | per run ", end="")
+    print("| reads per second | slots used by each gatekeeper | time deferred | share of the used slots |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for executor in chosen:
         with EXECUTORS[executor]() as services:

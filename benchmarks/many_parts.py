@@ -1,8 +1,9 @@
 """
-What plan costs where an input has very many parts.
+Measure plan for inputs with very many parts.
 
-A million files in a thousand folders, and a thousand thousand row groups in Parquet files that are links to a few. Each
-measurement has a process of its own, so that its peak of memory is its own. Making the files takes a minute or two.
+The inputs are a million files in a thousand folders, and a million row groups in Parquet files, most of which are links
+to a few files. Each measurement has a separate process, so that it has its own peak of memory. Creating the files takes
+a minute or two.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SHARDS = 100
 
 
 def measured(work: str, peer: str, goal: float, pair: tuple[float, float], unit: str = "s") -> Comparison:
-    """Compare what was measured already: ours and the other."""
+    """Return a comparison of two values that are already measured: ours and the other one."""
     return Comparison(work, peer, goal, lambda: pair[0], lambda: pair[1], unit=unit, rounds=1)
 
 
@@ -54,7 +55,7 @@ def make_files(root: Path, folders: int) -> None:
 
 
 def make_tables(root: Path, count: int) -> None:
-    """Links to one file, as what plan reads is the same for each; not to one for all, as some systems limit them."""
+    """Create Parquet files that are links, 1,000 to each real file, as some file systems limit the number of links."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,7 +85,7 @@ def plan_tables(root: Path, name: str) -> dict[str, float]:
 
 
 def plan(root: Path, dataset: Any, mini_batch_size: int | str) -> dict[str, float]:
-    """Plan into ``<root>/out``; the scripts are in ``<root>/dag``."""
+    """Run plan with the output ``<root>/out`` and the scripts in ``<root>/dag``, and return its seconds and memory."""
     shutil.rmtree(root / "out", ignore_errors=True)
     config = ParallelRunConfig(
         environment=Environment.current(),
@@ -105,14 +106,14 @@ def plan(root: Path, dataset: Any, mini_batch_size: int | str) -> dict[str, floa
         identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
     )
     for package in ("pyarrow.compute", "pyarrow.parquet"):
-        importlib.import_module(package)  # as the others have, before their time begins
+        importlib.import_module(package)  # imported before the measurement, as for the peers
     began = time.monotonic()
     make_plan(request)
     return {"seconds": time.monotonic() - began, "peak_bytes": peak_bytes()}
 
 
 def read_shards(root: Path, count: int) -> dict[str, float]:
-    """Read the mini-batches of the first shards one by one, as a node does."""
+    """Read the mini-batches of the first shards one by one, like a node."""
     folder = the_plan(root)
     shards = folder.read_manifest().shards
     next(folder.read_mini_batches(0, 1))
@@ -131,7 +132,7 @@ def the_plan(root: Path) -> RunFolder:
 
 
 def scan(root: Path) -> dict[str, float]:
-    """Look at all files as one would by hand."""
+    """Visit all files, as a script by hand would."""
     began = time.monotonic()
     size = 0
     folders = [str(root / "files")]
@@ -146,7 +147,7 @@ def scan(root: Path) -> dict[str, float]:
 
 
 def read_footers(root: Path) -> dict[str, float]:
-    """Read the footers and count the rows of each row group, as one would by hand."""
+    """Read the footers and count the rows of each row group, as a script by hand would."""
     import pyarrow.parquet as pq
 
     began = time.monotonic()
@@ -180,7 +181,7 @@ def in_own_process(work: Callable[..., dict[str, float]], *arguments: Any) -> di
 
 
 def in_turn(*calls: tuple[Any, ...]) -> list[dict[str, float]]:
-    """Do each in turn, three times; gives the medians of each."""
+    """Run the calls alternately, three times each, and return the medians for each call."""
     rounds = [[in_own_process(*call) for call in calls] for _ in range(ROUNDS)]
     return [
         {name: statistics.median(found[name] for found in results) for name in results[0]}
@@ -202,7 +203,7 @@ def measure_tables(root: Path, tables: int) -> Iterator[Comparison]:
     work = f"plan over {total:,} row groups in {tables:,} Parquet files"
     yield replace(
         measured(work, "pyarrow.parquet.read_metadata, file by file", 2.5, (ours["seconds"], other["seconds"])),
-        reason="Half of it is the sizes of all columns of all row groups, of each of which pyarrow makes an object",
+        reason="Half of the time is for the sizes of all columns of all row groups: pyarrow creates an object for each",
     )
     yield measured(
         f"{work}: peak of memory", "over a tenth of them", 1.5, (ours["peak_bytes"], few["peak_bytes"]), "MiB"
@@ -214,7 +215,7 @@ def measure_tables(root: Path, tables: int) -> Iterator[Comparison]:
 
 
 def measure_reading(root: Path, parts: str) -> Iterator[Comparison]:
-    """Shards read only what is theirs and the footer, and need no more memory the more that is."""
+    """Measure what one shard reads of the manifest, and how the memory grows when a process reads all shards."""
     one, every = in_own_process(read_shards, root, 1), in_own_process(read_shards, root, SHARDS)
     size = float(the_plan(root).names.manifest.stat().st_size)
     work = f"what one of {SHARDS} shards of {parts} reads of the manifest"

@@ -1,9 +1,9 @@
 """
-What merge costs beside `cat` of the same bytes.
+Compare merge with `cat` of the same bytes.
 
-The committed runs are made up: their files are written at once, as a node with two worker processes leaves them after
-many commits. Both sides read what is in the page cache, and what both have written is durable at the end: `cat` is
-followed by `sync` of its file.
+The committed runs are artificial: their files are written directly, as a node with two worker processes would leave
+them after many commits. Both sides read from the page cache, and both results are durable at the end: `cat` is followed
+by `sync` of its file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from benchmarks.comparing import Comparison
 
 MANY = (1_000_000, 100)
 LARGE = (1000, 3 << 20)
-"""Mini-batches of a run, and bytes of rows that each of them has."""
+"""Number of mini-batches of a run, and bytes of rows in each of them."""
 
 PROCESSES = 2
 COMMITTED_AT_ONCE = 4096
@@ -51,7 +51,7 @@ RESULT = "parallel_run_step.txt"
 
 @dataclass(frozen=True)
 class CommittedRun:
-    """A run whose every mini-batch is done."""
+    """A run in which every mini-batch is done."""
 
     folder: RunFolder
     settings: RunSettings
@@ -59,21 +59,21 @@ class CommittedRun:
 
     @property
     def rows_files(self) -> list[Path]:
-        """What the worker processes have written."""
+        """The files that the worker processes have written."""
         return sorted(self.folder.path.glob("nodes/*/*/rows-*.bin"))
 
     @property
     def result(self) -> Path:
-        """Where merge publishes."""
+        """The file that merge publishes."""
         return Path(str(self.settings.output), RESULT)
 
 
 @functools.cache
 def committed_run(mini_batches: int, size_bytes: int) -> CommittedRun:
     """
-    Make a run of one shard that two processes have done in mixed order; it is removed when Python ends.
+    Create a run with one shard that two processes have completed in mixed order. It is removed when Python ends.
 
-    :param size_bytes: of the rows of each mini-batch.
+    :param size_bytes: size of the rows of each mini-batch.
     """
     output = tempfile.mkdtemp(prefix="airflow_prs-bench-")
     atexit.register(shutil.rmtree, output)
@@ -112,7 +112,7 @@ def _write_attempt(names: AttemptNames, mini_batches: int, size_bytes: int) -> N
 
 
 def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
-    """Make outcomes in the order in which they came: mini-batches are handed out in turn, and take their time."""
+    """Create outcomes in order of completion: mini-batches are handed out in order, and take different times."""
     random = np.random.default_rng(7)
     outcomes = np.zeros(mini_batches, ledger.outcome_type())
     outcomes["index"] = np.argsort(np.arange(mini_batches) + random.exponential(2 * PROCESSES, mini_batches))
@@ -128,7 +128,7 @@ def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
 
 
 def _write_rows(path: Path, pieces: int, size_bytes: int) -> Iterator[int]:
-    """Write the rows of a process's mini-batches; give their checksums."""
+    """Write the rows of the mini-batches of a process, and yield their checksums."""
     at_once = max(1, ROWS_AT_ONCE // size_bytes)
     with path.open("wb") as out:
         for first in range(0, pieces, at_once):
@@ -160,10 +160,10 @@ def _make_commit(added: bytes, done: int, mini_batches: int, size_bytes: int) ->
 @contextmanager
 def _fresh(path: Path, size_bytes: int) -> Iterator[None]:
     """
-    See that nothing written before has to become durable meanwhile, and remove what is written.
+    Make earlier writes durable before a measurement, and remove its result afterwards.
 
-    A file of that size is written and removed before: a virtual machine gives free memory back to its host, and to
-    fetch it again can take longer than the copy, for whichever side comes after a pause.
+    A file of the same size is written and removed first. A virtual machine returns free memory to its host, and getting
+    it back can take longer than the copy, for the side that runs after a pause.
     """
     with path.open("wb") as out:
         for _ in range(0, size_bytes, WRITTEN_AT_ONCE):
@@ -175,7 +175,7 @@ def _fresh(path: Path, size_bytes: int) -> Iterator[None]:
 
 
 def merge_s(mini_batches: int, size_bytes: int) -> float:
-    """Seconds of merge as a whole: counts judged, rows published, reports written."""
+    """Return the seconds of the entire merge: it checks the counts, publishes the rows and writes the reports."""
     run = committed_run(mini_batches, size_bytes)
     with _fresh(run.result, mini_batches * size_bytes):
         began = time.monotonic()
@@ -184,7 +184,7 @@ def merge_s(mini_batches: int, size_bytes: int) -> float:
 
 
 def publish_s(mini_batches: int, size_bytes: int) -> float:
-    """Seconds until the result stands, without the reports."""
+    """Return the seconds until the result is published, without the reports."""
     run = committed_run(mini_batches, size_bytes)
     with _fresh(run.result, mini_batches * size_bytes):
         began = time.monotonic()
@@ -194,7 +194,7 @@ def publish_s(mini_batches: int, size_bytes: int) -> float:
 
 
 def report_s(mini_batches: int, size_bytes: int) -> float:
-    """Seconds of all report files."""
+    """Return the seconds that all report files take."""
     run = committed_run(mini_batches, size_bytes)
     began = time.monotonic()
     write_reports(run.folder, run.settings, run.manifest, status="completed", result=str(run.result))
@@ -202,7 +202,7 @@ def report_s(mini_batches: int, size_bytes: int) -> float:
 
 
 def cat_s(mini_batches: int, size_bytes: int) -> float:
-    """Seconds of `cat` of the same bytes, durable."""
+    """Return the seconds of `cat` of the same bytes, until the copy is durable."""
     run = committed_run(mini_batches, size_bytes)
     target = run.result.with_suffix(".cat")
     with _fresh(target, mini_batches * size_bytes):
@@ -214,7 +214,7 @@ def cat_s(mini_batches: int, size_bytes: int) -> float:
 
 
 def merge_memory_bytes(mini_batches: int, size_bytes: int) -> int:
-    """Most memory that merge takes beyond what its process has after importing it."""
+    """Return the peak of memory that merge needs in addition to that of its process after the imports."""
     run = committed_run(mini_batches, size_bytes)
     with _fresh(run.result, mini_batches * size_bytes), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_memory_of_merge, run).result()
@@ -224,7 +224,7 @@ def _memory_of_merge(run: CommittedRun) -> int:
     import pyarrow.compute
     import pyarrow.csv  # noqa: F401
 
-    # From here on, so the manual of /proc, the peak is counted anew.
+    # According to the manual of /proc, this resets the peak.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident_bytes("VmRSS")
     merge_run(run.folder, run.settings, run.manifest)
@@ -241,10 +241,10 @@ def merging(scale: float) -> list[Comparison]:
     many = int(MANY[0] * scale), MANY[1]
     work = f"merge of {large[0] * large[1] / 2**30:.2g} GiB in {large[0]:,} mini-batches"
     peer = "`cat` of the same bytes, then `sync`"
-    why_many = "The records of mini-batches are read, verified and sorted, too, and almost as long as their rows"
+    why_many = "Merge also reads, verifies and sorts the records of mini-batches, which are almost as long as the rows"
     why_reports = (
-        "A line of processed_mini-batches.csv is longer than a row, and to write its three decimal fractions takes "
-        "about as much CPU time as the goal allows for all"
+        "A line of processed_mini-batches.csv is longer than a row, and writing its three decimal fractions takes "
+        "about as much CPU time as the goal allows for the entire merge"
     )
     return [
         Comparison(
@@ -253,7 +253,7 @@ def merging(scale: float) -> list[Comparison]:
             1.3,
             lambda: merge_s(*large),
             lambda: cat_s(*large),
-            reason="Checksums are worked out beside the copying, which needs a second core that has nothing else to do",
+            reason="Checksums are computed during the copy, which needs a second idle core",
         ),
         Comparison(
             f"{work}: its memory",

@@ -1,4 +1,4 @@
-"""The tables of measurements in docs/benchmarks.md, between two comments each."""
+"""Write the tables of measurements in docs/benchmarks.md. Each table is between two comments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 def replace_table(name: str, lines: list[str]) -> None:
     """
-    Put a table, and where and when it was measured, in the place of the one before.
+    Replace a table, and the line that states where and when it was measured.
 
-    :param name: of the comments ``<!-- <name> -->`` and ``<!-- /<name> -->`` around it.
+    :param name: name in the comments ``<!-- <name> -->`` and ``<!-- /<name> -->`` around the table.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     text = PAGE.read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """
-The first rows of the benchmark as Joblib, Dask and Ray Data do them: ``python -m benchmarks.peer_programs dask W1``.
+Run a row of the benchmark with Joblib, Dask or Ray Data: ``python -m benchmarks.peer_programs dask W1``.
 
-Each is written as its documentation suggests, with two processes that are started beforehand. Runs in an environment of
-its own, without ours, and prints the version and the seconds.
+Each program follows the documentation of its library, and uses two processes that start before the measurement. The
+program runs in a separate environment without this package. It prints the version and the seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 PROCESSES = 2
 WORK: dict[str, tuple[int, int]] = {"W1": (2000, 10), "W3": (200, 1)}
-"""Mini-batches and items of each."""
+"""Number of mini-batches, and of items in each mini-batch."""
 
 BUSY_S = 0.02
 
@@ -37,7 +37,7 @@ def busy(mini_batch: list[str]) -> list[str]:
 
 
 def mini_batches(row: str) -> list[list[str]]:
-    """Give the items of all mini-batches of a row."""
+    """Return the items of all mini-batches of a row."""
     count, items = WORK[row]
     return [[f"item-{number * items + place}" for place in range(items)] for number in range(count)]
 
@@ -53,12 +53,12 @@ class Scorer:
         self._model = pickle.loads(Path(path).read_bytes())
 
     def __call__(self, frame: Any) -> Any:
-        """Append the predictions."""
+        """Return the frame with a column of predictions."""
         return frame.assign(prediction=self._model.predict(frame.to_numpy()))
 
 
 def score_group(model: str, path: str, group: int) -> str:
-    """Score a row group, and give its lines."""
+    """Score a row group, and return its lines."""
     import pyarrow.parquet as pq
 
     frame = Scorer(model)(pq.ParquetFile(path).read_row_group(group).to_pandas())

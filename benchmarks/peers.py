@@ -1,7 +1,7 @@
 """
-Joblib, Dask and Ray Data beside the first rows of the benchmark: ``make bench-peers``.
+Compare the first rows of the benchmark with Joblib, Dask and Ray Data: ``make bench-peers``.
 
-``python -m benchmarks.peers <python of the peers> W1`` measures this row alone and leaves the page as it is.
+``python -m benchmarks.peers <python of the peers> W1`` measures only this row and does not change the page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAMES = {"joblib": "Joblib", "dask": "Dask", "ray": "Ray Data"}
 
 
 def rows(scale: float = 1.0) -> dict[str, tuple[str, Callable[[], float]]]:
-    """Give what each row is, and how ours is measured."""
+    """Return the description of each row, and the function that measures this package."""
     return {
         "W1": ("2,000 mini-batches of 10 paths, base names", short_work.ours_s),
         "W2": (
@@ -37,7 +37,7 @@ def rows(scale: float = 1.0) -> dict[str, tuple[str, Callable[[], float]]]:
 
 
 def peer(python: str, name: str, row: str) -> dict[str, float | str] | None:
-    """Measure a peer; None: it failed, or took too long."""
+    """Return the seconds and the version of a peer; None if it failed or took too long."""
     table = str(tables.make_table(1.0).path) if row == "W2" else ""
     command = [python, "-m", "benchmarks.peer_programs", name, row, table]
     try:

@@ -1,4 +1,4 @@
-"""Shards that are run without Airflow, and how long their work took."""
+"""Run shards without Airflow, and measure how long their work takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROCESSES = 2
 
 @contextmanager
 def new_folder() -> Iterator[Path]:
-    """Make a folder, and remove it with all that is in it."""
+    """Create a folder, and remove it with its contents at the end."""
     path = Path(tempfile.mkdtemp(prefix="airflow_prs-bench-"))
     try:
         yield path
@@ -29,9 +29,9 @@ def new_folder() -> Iterator[Path]:
 
 def work_s(folder: RunFolder) -> float:
     """
-    Seconds from the first run() to the last commit, so without starting processes and init().
+    Return the seconds from the first run() to the last commit, without the start of processes and init().
 
-    :raises RuntimeError: if not every mini-batch succeeded: failing is quick, and no work.
+    :raises RuntimeError: if a mini-batch failed, because failures are fast and would distort the measurement.
     """
     shards = folder.read_manifest().shards
     states = [folder.read_shard(shard).progress for shard in shards]
@@ -43,7 +43,7 @@ def work_s(folder: RunFolder) -> float:
 
 
 def shard_s(script: str, *, mini_batches: int, items: int) -> float:
-    """Seconds of a shard's work."""
+    """Run a shard, and return the seconds of its work."""
     with new_folder() as path:
         folder = make_plan(path, script, mini_batches=mini_batches, items=items, process_count_per_node=PROCESSES)
         Tries(folder).run()
@@ -51,10 +51,10 @@ def shard_s(script: str, *, mini_batches: int, items: int) -> float:
 
 
 def shard_in_new_process(script: str, *, mini_batches: int, items: int) -> tuple[float, float]:
-    """Seconds of a shard's work, and the most memory in bytes that its supervisor used."""
+    """Run a shard, and return the seconds of its work and the peak of its supervisor's memory in bytes."""
     with new_folder() as path, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         folder = make_plan(path, script, mini_batches=mini_batches, items=items, process_count_per_node=PROCESSES)
-        # Planning had its own process's memory; the node has a fresh one.
+        # Plan runs in this process, and the node in a new one, so that the peak is only that of the node.
         used = pool.submit(_run_shard, str(folder.path)).result()
         return work_s(folder), used
 

@@ -1,4 +1,4 @@
-"""Mini-batches with hardly any work of their own: what handing out, answering and committing cost."""
+"""Measure mini-batches with almost no work: the cost of handing out, answering and committing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(mini_batch):
 
 
 def work() -> list[list[str]]:
-    """Give the items of all mini-batches."""
+    """Return the items of all mini-batches."""
     return [[f"item-{number * ITEMS + place}" for place in range(ITEMS)] for number in range(MINI_BATCHES)]
 
 

@@ -1,4 +1,4 @@
-"""What has to happen before there is any work: a shard's start, and the import in a DAG file."""
+"""Measure the time before any work begins: the start of a shard, and the import in a DAG file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ main()
 
 
 def start_s() -> float:
-    """Seconds that a task process, which has parsed the DAG file, takes from there to the first run(), for files."""
+    """Return the seconds from execute() to the first run() with files as input, after the imports of the DAG file."""
     with new_folder() as path:
         folder = make_plan(path, ECHO, mini_batches=PROCESSES, items=1, process_count_per_node=PROCESSES)
         command = [sys.executable, "-c", EXECUTE, str(folder.path), "0", "1"]
@@ -31,14 +31,14 @@ def start_s() -> float:
 
 
 def command_s(code: str) -> float:
-    """Seconds of a Python that runs a line of code."""
+    """Return the seconds that a new Python takes to run a line of code."""
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True)
     return time.monotonic() - began
 
 
 def import_s(statement: str, *, before: str = "pass") -> float:
-    """Seconds that an import takes after another statement."""
+    """Return the seconds that an import takes after another statement."""
     code = f"{before}\nimport time; t = time.monotonic()\n{statement}\nprint(time.monotonic() - t)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])

@@ -1,4 +1,4 @@
-"""A table scored with a model, row groups in, text out: ours beside scripts that one would write by hand."""
+"""Compare scoring a table with a model, from row groups to text, with scripts that people would write by hand."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def run(mini_batch):
 @dataclass(frozen=True)
 class Table:
     """
-    Parquet files and a model in one folder.
+    A folder with Parquet files and a model.
 
-    :param rows: in each row group.
+    :param rows: number of rows in each row group.
     """
 
     path: Path
@@ -57,26 +57,26 @@ class Table:
 
     @property
     def files(self) -> list[str]:
-        """Paths of the Parquet files."""
+        """The paths of the Parquet files."""
         return sorted(str(path) for path in self.path.glob("*.parquet"))
 
     @property
     def model(self) -> str:
-        """Path of the pickled model."""
+        """The path of the pickled model."""
         return str(self.path / "model.pickle")
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """All row groups: file and number."""
+        """All row groups, each with its file and number."""
         return [(file, group) for file in self.files for group in range(GROUPS)]
 
 
 @functools.cache
 def make_table(scale: float) -> Table:
     """
-    Write 2,000,000 rows, or a part of them, of 10 float64 into 8 Parquet files, and fit a LogisticRegression.
+    Write 2,000,000 rows (or fewer, depending on the scale) of 10 float64 into 8 Parquet files, and fit a model.
 
-    They are removed when Python ends.
+    The folder is removed when Python ends.
     """
     import numpy as np
     import pyarrow as pa
@@ -99,7 +99,7 @@ def make_table(scale: float) -> Table:
 
 
 def ours_s(table: Table) -> float:
-    """Seconds from the first run() to the last commit, and of merge."""
+    """Return the seconds from the first run() to the last commit, plus those of merge."""
     with new_folder() as path:
         (path / "score.py").write_text(SCORE, encoding="utf-8")
         config = ParallelRunConfig(
@@ -132,13 +132,13 @@ _model: Any = None
 
 
 def load_model(path: str) -> None:
-    global _model  # noqa: PLW0603 - as a pool's initializer has to
+    global _model  # noqa: PLW0603 - the initializer of a pool can only set globals
     with open(path, "rb") as file:  # noqa: PTH123
         _model = pickle.load(file)
 
 
 def score(group: tuple[str, int]) -> str:
-    """Score a row group as one would with pandas, and give its lines."""
+    """Score a row group with pandas, and return its lines."""
     import pyarrow.parquet as pq
 
     path, number = group
@@ -148,7 +148,7 @@ def score(group: tuple[str, int]) -> str:
 
 
 def score_with_arrow(parts: str, group: tuple[str, int]) -> str:
-    """Score a row group as fast as one can by hand, into a file of its own."""
+    """Score a row group as fast as possible by hand, write it into a file, and return the path."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv
@@ -165,7 +165,7 @@ def score_with_arrow(parts: str, group: tuple[str, int]) -> str:
 
 
 def obvious_s(table: Table) -> float:
-    """Seconds of a pool whose processes write text with pandas, which the script puts into one file."""
+    """Return the seconds of a pool whose processes create text with pandas, which the script writes into one file."""
 
     def run(pool: ProcessPoolExecutor, path: Path) -> None:
         with (path / "result.txt").open("w") as out:
@@ -175,7 +175,7 @@ def obvious_s(table: Table) -> float:
 
 
 def best_s(table: Table) -> float:
-    """Seconds of a pool whose processes write parts with Arrow, which the script concatenates."""
+    """Return the seconds of a pool whose processes write parts with Arrow, which the script concatenates."""
 
     def run(pool: ProcessPoolExecutor, path: Path) -> None:
         parts = pool.map(functools.partial(score_with_arrow, str(path)), table.groups)
@@ -192,7 +192,7 @@ def _pool_s(table: Table, run: Callable[[ProcessPoolExecutor, Path], None]) -> f
         new_folder() as path,
         ProcessPoolExecutor(PROCESSES, get_context("spawn"), load_model, (table.model,)) as pool,
     ):
-        # Both processes are there, with what they import and the model: ours have called init(), too.
+        # Start both processes, and load their imports and the model: our processes have already called init() too.
         list(pool.map(_warm_up, [table.files[0]] * PROCESSES * 4))
         began = time.monotonic()
         run(pool, path)
@@ -200,7 +200,7 @@ def _pool_s(table: Table, run: Callable[[ProcessPoolExecutor, Path], None]) -> f
 
 
 def _warm_up(path: str) -> None:
-    import pyarrow.csv  # noqa: F401 - imported now, as the scripts need it
+    import pyarrow.csv  # noqa: F401 - imported before the measurement, because the scripts need it
     import pyarrow.parquet as pq
 
     frame = pq.ParquetFile(path).read_row_group(0).slice(0, 100).to_pandas()

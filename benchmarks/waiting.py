@@ -1,4 +1,4 @@
-"""Mini-batches that take their time: whether all processes are at work until the end."""
+"""Measure whether all processes work until the end if mini-batches take long."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _RUN_S = 1800
 
 def heavy_first() -> list[float]:
     """
-    List the seconds of all mini-batches: those above the median stand in the first half.
+    Return the seconds of all mini-batches. Those above the median are in the first half.
 
-    They are the law's quantiles: of a random draw one mini-batch may be as long as the ideal of all, and then the ratio
-    says where it happened to stand.
+    The values are the quantiles of the distribution. In a random sample, one mini-batch may be as long as the ideal time
+    of all together, and then the ratio would depend only on its position.
     """
     seconds = [SHORTEST_S * (1 - (place + 0.5) / SLEEPS) ** (-1 / SHAPE) for place in range(SLEEPS)]
     light, heavy = seconds[: SLEEPS // 2], seconds[SLEEPS // 2 :]
@@ -67,7 +67,7 @@ def ideal_s(seconds: list[float]) -> float:
 
 @functools.cache
 def under_a_scheduler_s() -> float:
-    """Seconds from the first run() to the last commit of two shards that a scheduler runs beside each other."""
+    """Return the seconds from the first run() to the last commit of two shards that a scheduler runs in parallel."""
     with new_folder() as path, running_airflow(path / "home") as services:
         output = path / "out"
         file = DagFile(services.dags / "heavy_tail")

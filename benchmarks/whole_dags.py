@@ -1,4 +1,4 @@
-"""A whole DAG run with `airflow dags test`, beside one mapped task instance for each mini-batch."""
+"""Compare an entire DAG run with `airflow dags test` with one mapped task instance for each mini-batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.short_work import BASE_NAMES, ITEMS, MINI_BATCHES
 from tests.dag_runs import DagFile
 
 MAPPED = 40
-# Airflow starts its own API in the process of `airflow dags test` with the first task, whatever it does.
+# The first task of `airflow dags test` also starts Airflow's API in the same process, so this one does nothing else.
 BEGIN = """
 @task
 def begin():
@@ -46,14 +46,14 @@ with DAG("whole", schedule=None):
 
 
 def ours_s() -> float:
-    """Seconds from the start of plan to the end of merge."""
+    """Return the seconds from the start of plan to the end of merge."""
 
     def write(file: DagFile, path: Path) -> None:
         folder = path / "in"
         folder.mkdir()
         for number in range(MINI_BATCHES * ITEMS):
             (folder / f"item-{number:06}").touch()
-        # What a run commits should not have to wait until these are durable.
+        # Make these files durable now, so that the commits of the run do not have to wait for them.
         os.sync()
         file.script(BASE_NAMES)
         file.write(BEGIN + OURS.format(items=ITEMS, processes=PROCESSES, input=f"{folder}/*", output=str(path / "out")))
@@ -62,7 +62,7 @@ def ours_s() -> float:
 
 
 def one_by_one_s() -> float:
-    """Seconds that 2,000 mapped task instances would take, by what 40 of them take."""
+    """Return the seconds that 2,000 mapped task instances would take, estimated from 40 of them."""
 
     def write(file: DagFile, path: Path) -> None:  # noqa: ARG001 - as above
         file.write(BEGIN + ONE_BY_ONE.format(items=ITEMS, mini_batches=MAPPED))
@@ -113,6 +113,6 @@ def whole(scale: float) -> list[Comparison]:  # noqa: ARG001 - it is small alrea
             ours_s,
             one_by_one_s,
             rounds=5,
-            reason="In most runs Python stops once for 0.4 s to look through all objects of Airflow for garbage",
+            reason="In most runs Python stops once for 0.4 s to collect garbage among all objects of Airflow",
         )
     ]

@@ -61,8 +61,8 @@ def is_taken(port):
 
 
 def start(log, url):
-    # `airflow standalone` searches PATH for the airflow command, so this installation comes first. The new session keeps
-    # Ctrl-C from Airflow: only this process receives it, and stop() passes it on.
+    # `airflow standalone` searches PATH for the airflow command, so this installation comes first. Airflow has its own
+    # session, so only this process receives Ctrl-C. It passes the signal on in stop().
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with log.open("wb") as file:
         return subprocess.Popen(
