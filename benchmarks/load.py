@@ -2,8 +2,8 @@
 Measure the cost of gatekeepers with many runs at the same time: ``python -m benchmarks.load [runs] [executor]``.
 
 The DAG has one step with two shards that take some seconds. All runs are triggered at the same time: first with the
-LocalExecutor, then with Celery and two workers, each with one triggerer and PostgreSQL. The shards are in a pool of their
-own, so their gatekeepers get slots long before them and have to wait. The command fails if a run does not end as
+LocalExecutor, then with Celery and two workers, each with one triggerer and PostgreSQL. The shards are in their own
+pool, so their gatekeepers get slots long before them and have to wait. The command fails if a run does not end as
 expected, or if a row is missing or duplicated.
 """
 

@@ -50,8 +50,8 @@ def heavy_first() -> list[float]:
     """
     Return the seconds of all mini-batches. Those above the median are in the first half.
 
-    The values are the quantiles of the distribution. In a random sample, one mini-batch may be as long as the ideal time
-    of all together, and then the ratio would depend only on its position.
+    The values are the quantiles of the distribution. In a random sample, one mini-batch may be as long as the ideal
+    time of all together, and then the ratio would depend only on its position.
     """
     seconds = [SHORTEST_S * (1 - (place + 0.5) / SLEEPS) ** (-1 / SHAPE) for place in range(SLEEPS)]
     light, heavy = seconds[: SLEEPS // 2], seconds[SLEEPS // 2 :]
