@@ -1,6 +1,7 @@
 """
-What all doors share; like them it may know Airflow.
+What the operators, the sensor and the trigger share of Airflow.
 
-`exceptions` is where Airflow's versions differ, `failures` turns our errors into Airflow's, `handover` is what plan
-leaves for the other tasks, `shard_states` what Airflow says of the shards, `supervision` who watches this process.
+Public are `airflow.sdk.__all__`, `airflow.sdk.log.mask_secret`, `airflow.sdk.types` and `airflow.triggers.base`, as
+Airflow's documentation says. Any other name of Airflow is imported in this package alone. A comment says why, and with
+which versions of Airflow it was tried: from the lowest one that the package allows to the one in the lock file.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 try:
+    # Airflow 3.2.0 to 3.3.2: airflow.sdk itself exports no exception.
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
@@ -12,7 +13,8 @@ try:
         AirflowTaskTimeout,
         TaskDeferralError,
     )
-except ImportError:  # Airflow 3.1
+except ImportError:
+    # Airflow 3.1.0 to 3.1.8: later versions deprecate these names.
     from airflow.exceptions import (  # type: ignore[attr-defined, no-redef]
         AirflowException,
         AirflowFailException,

@@ -1,4 +1,4 @@
-"""Our errors as Airflow's: which are tried again, and which are not."""
+"""Which errors of ours Airflow tries again."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ Callback = Callable[["Context"], Any]
 
 
 class RunAbortedFailure(AirflowFailException):
-    """A shard ended because of a verdict; the gatekeeper is the one to tell of it."""
+    """A task failed because of a verdict, which the gatekeeper reports."""
 
 
 @contextmanager
 def no_retry_where_hopeless() -> Iterator[None]:
     """
-    Fail the task at once, with the same text, on errors that another try would only repeat.
+    Fail the task without a retry, with the same text, on errors that another try would only repeat.
 
-    The cause is left out: what matters of it, such as the user's own traceback, stands in the text.
+    The cause is left out: the text already contains what matters of it, such as the user's own traceback.
     """
     try:
         yield
@@ -53,7 +53,7 @@ def no_retry_where_hopeless() -> Iterator[None]:
 
 
 def unless_aborted(callbacks: Callback | list[Callback] | None) -> list[Callback]:
-    """Wrap callbacks so that a shard calls them only when it failed other than by a verdict: one abort, one message."""
+    """Return callbacks that a shard does not call if a verdict ended it: one abort is one message."""
     if callbacks is None:
         return []
     return [_unless_aborted(callback) for callback in (callbacks if isinstance(callbacks, list) else [callbacks])]

@@ -1,23 +1,22 @@
-"""Folders that the Airflow installation names, or keeps below its home."""
+"""Folders that the Airflow installation configures, or keeps below its home."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from airflow.configuration import conf
-
+from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.errors import ConfigError
 
 
 def parallel_run_folder(option: str, name: str = "") -> Path:
     """
-    Find a folder of ours.
+    Return a folder that an option in ``[parallel_run]`` sets.
 
-    :param option: of ``[parallel_run]``, names it.
-    :param name: where it lies below ``$AIRFLOW_HOME/parallel_run`` where the option is empty.
-    :raises ConfigError: if the option is a URI that is not file://.
+    :param option: the name of the option.
+    :param name: the folder's name below ``$AIRFLOW_HOME/parallel_run`` if the option is empty.
+    :raises ConfigError: if the option is a URI other than file://.
     """
     named = conf.get("parallel_run", option, fallback=None)
     if named and (scheme := remote_scheme(named)):

@@ -1,7 +1,8 @@
-"""What plan leaves for the other tasks: the run folder, named in an XCom."""
+"""What the tasks of a step leave for each other in XComs: the run folder, and the errors of shards."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 
     from airflow_prs.run_folder.folder import RunFolder
 
-KEY = "plan"
+PLAN_KEY = "plan"
+ERROR_KEY = "error"
+_LONGEST_ERROR = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +24,11 @@ class Handover:
     The XCom of plan.
 
     :param folder: the run folder of this plan.
-    :param mini_batches: how many there are.
-    :param items: how many there are.
-    :param shards: how many there are.
-    :param completed: the last completed run folder that this plan knew, so that one failed run does not break the chain
-        of reuse.
+    :param mini_batches: number of mini-batches.
+    :param items: number of items.
+    :param shards: number of shards.
+    :param completed: the last completed run folder that this plan knew, so that a failed run does not end the chain of
+        reuse.
     """
 
     folder: str
@@ -37,14 +40,14 @@ class Handover:
 
 def hand_over(ti: RuntimeTaskInstanceProtocol, handover: Handover) -> None:
     """Push the XCom of plan."""
-    ti.xcom_push(KEY, asdict(handover))
+    ti.xcom_push(PLAN_KEY, asdict(handover))
 
 
 def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFolder:
     """
-    Find the run folder that plan named: the only one that the other tasks use.
+    Return the run folder that plan named. The other tasks use no other folder.
 
-    :raises AirflowFailException: if plan left none, as when it was marked as success by hand.
+    :raises AirflowFailException: if plan left none, for example when it was marked as success by hand.
     """
     from airflow_prs.run_folder.folder import RunFolder
 
@@ -57,7 +60,7 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
 
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:
-    """Name the last completed run folder that earlier runs' plans know of."""
+    """Return the last completed run folder that the plans of earlier runs know of."""
     from airflow_prs.plan.reuse import is_completed
     from airflow_prs.run_folder.folder import RunFolder
 
@@ -67,9 +70,22 @@ def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | 
     return earlier.folder if is_completed(RunFolder(earlier.folder)) else earlier.completed
 
 
+def leave_error(ti: RuntimeTaskInstanceProtocol, error: str) -> None:
+    """Push the error of a shard, for the gatekeeper to report."""
+    ti.xcom_push(ERROR_KEY, error[:_LONGEST_ERROR])
+
+
+def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> list[str]:
+    """Return the errors that shards have left, each with the number of its shard."""
+    if not shards:
+        return []
+    texts = ti.xcom_pull(shards_task_id, key=ERROR_KEY, map_indexes=list(shards))
+    return [f"shard {number}: {text}" for number, text in zip(shards, texts, strict=False) if text]
+
+
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:
     # Without map_indexes=None, Airflow would look for an XCom of this task instance's own map index.
     plain: dict[str, Any] | None = ti.xcom_pull(
-        plan_task_id, key=KEY, map_indexes=None, include_prior_dates=include_prior_dates
+        plan_task_id, key=PLAN_KEY, map_indexes=None, include_prior_dates=include_prior_dates
     )
     return None if plain is None else Handover(**plain)

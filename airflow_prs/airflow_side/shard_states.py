@@ -1,10 +1,11 @@
-"""What Airflow says of a run's shards."""
+"""The states of a run's shards, as Airflow knows them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+# Airflow 3.1.0 to 3.3.2: a trigger has no task instance of its own to ask. Airflow's WorkflowTrigger uses this, too.
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 _RUNNING = "running"
@@ -18,34 +19,34 @@ class ShardStates:
     """
     The states of a run's shards; a shard that was removed from the plan does not count.
 
-    :param states: task instance key (``<task_id>_<map index>``; ``<task_id>`` until it is mapped) to state, None where
-        it has none yet.
+    :param states: the state of each task instance, None if it has none yet. Keys are ``<task_id>_<map index>``, or
+        ``<task_id>`` until the task is mapped.
     """
 
     states: Mapping[str, str | None]
 
     @property
     def is_any_running(self) -> bool:
-        """Whether a shard runs now."""
+        """Whether a shard is running."""
         return _RUNNING in self.states.values()
 
     @property
     def can_any_run(self) -> bool:
-        """Whether a shard runs, or may yet: waiting for a retry is not an end."""
+        """Whether a shard is running or may still run, for example after a retry."""
         return not self.states or any(state not in _ENDED for state in self.states.values() if state != _REMOVED)
 
     @property
     def failed(self) -> list[int]:
-        """Numbers of the shards that failed for good."""
+        """The numbers of the shards that failed and are not retried."""
         numbers = [key.rpartition("_")[2] for key, state in self.states.items() if state in _BROKEN]
         return sorted(int(number) for number in numbers if number.isdigit())
 
 
 def read_shard_states(dag_id: str, run_id: str, task_id: str) -> ShardStates:
     """
-    Ask Airflow for the states of a run's shards.
+    Return the states of a run's shards.
 
-    :param task_id: of the mapped task.
+    :param task_id: the id of the mapped task.
     """
     found = RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id])
     states = {key: None if state is None else str(state) for key, state in found.get(run_id, {}).items()}

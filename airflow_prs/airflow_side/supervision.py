@@ -1,4 +1,4 @@
-"""Who watches this process: Airflow's supervisor, or nobody but the terminal."""
+"""Whether Airflow's supervisor watches this process."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import os
 from collections.abc import Callable
 from datetime import timedelta
 
+# Airflow 3.1.0 to 3.3.2: nothing public tells whether a supervisor started this process. SUPERVISOR_COMMS is then a
+# CommsDecoder; `airflow dags test` sets something else.
 from airflow.sdk.execution_time import task_runner
+
+# Airflow 3.1.0 to 3.3.2: for SUPERVISOR_COMMS.
 from airflow.sdk.execution_time.comms import CommsDecoder
 
 EXECUTION_LINGERS = timedelta(seconds=10)
 """
-How long after a task has deferred or rescheduled itself Airflow may still hold that execution for alive.
+How long Airflow may still assume that an execution is alive after the task has deferred or rescheduled itself.
 
-The supervisor takes up to 5 seconds to notice that the process has ended, the scheduler its loop to hear of it. A task
-that runs again by then is taken for one that was killed from outside, and is failed or retried.
+The supervisor takes up to 5 seconds to notice that the process has ended, and the scheduler hears of it in its next
+loop. If the task runs again before that, Airflow assumes that it was killed from outside, and fails or retries it.
 """
 
 
 def is_supervised() -> bool:
-    """Whether Airflow's supervisor watches this process; under `airflow dags test` none does."""
+    """Return whether Airflow's supervisor watches this process; under `airflow dags test` none does."""
     return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
 
 
 def orphan_check() -> Callable[[], bool]:
     """
-    Give a question to ask now and then: whether Airflow's supervisor, which started this process, is gone.
+    Return a function that tells whether Airflow's supervisor, which started this process, is gone.
 
-    Without one the parent is a shell, whose end means nothing.
+    Without a supervisor the parent is a shell, whose end means nothing.
     """
     if not is_supervised():
         return lambda: False

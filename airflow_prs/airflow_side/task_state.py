@@ -1,4 +1,4 @@
-"""What the UI shows of a task that is running: Airflow's task state store, from 3.3 on."""
+"""The progress of a running task in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _log = logging.getLogger(__name__)
 
 def progress_teller(context: Context) -> Callable[[Mapping[str, Any]], None]:
     """
-    Give a function that puts how far a task is into its state store; before Airflow 3.3 it does nothing.
+    Return a function that stores the progress of a task.
 
-    It returns at once: an answer of Airflow's supervisor that never comes must not hold up a node.
+    The function returns immediately: if Airflow's supervisor never answers, the node must go on.
     """
+    # Airflow 3.3.0 to 3.3.2. Earlier versions have no task state store; the function then does nothing.
     store: Any = context.get("task_state_store")
     if store is None:
         return lambda _: None

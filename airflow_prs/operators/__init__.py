@@ -1,7 +1,7 @@
 """
 The tasks of a ParallelRunOperator, and the operator itself.
 
-`declaration` checks what the user wrote, `promotion` offers parameters in the DAG's form, `dealing` deals out the
-arguments of Airflow's operators, `variables` keeps environment variables out of the database; `plan`, `mini_batches`
-and `merge` are the tasks, `parallel_run` wires them.
+`declaration` checks what the author wrote, `promotion` adds parameters to the DAG's form, `dealing` divides the
+arguments of Airflow's operators among the tasks, and `variables` keeps environment variables out of the database.
+`plan`, `mini_batches` and `merge` are the tasks; `parallel_run` connects them.
 """

@@ -1,4 +1,4 @@
-"""The arguments of Airflow's operators, dealt out to the four tasks."""
+"""The arguments of Airflow's operators, divided among the four tasks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _PLAN = {
     "ignore_first_depends_on_past": False,
     "wait_for_past_depends_before_skipping": False,
 }
-"""What plan alone gets, with what the others get instead: a shard that waits for the run before may wait for ever."""
+"""Arguments of plan alone, with the values for the others: a shard that waits for the previous run may never start."""
 
 _MERGE: dict[str, Any] = {"outlets": [], "on_success_callback": None}
-"""What merge alone gets, with what the others get instead."""
+"""Arguments of merge alone, with the values for the others."""
 
 _MINI_BATCHES = ("retries", "retry_delay", "execution_timeout")
-"""What mini_batches alone gets if it is given to the step itself; default_args reach the other tasks too."""
+"""Arguments of the step that go to mini_batches alone; default_args apply to the other tasks, too."""
 
 _FIXED = {
     "do_xcom_push": True,
@@ -40,7 +40,7 @@ _FIXED = {
     "map_index_template": None,
     "max_active_tis_per_dagrun": None,
 }
-"""What no default_args may change."""
+"""Arguments that default_args must not change."""
 
 _OURS = {
     "map_index_template": "shards have labels of their own",
@@ -48,7 +48,7 @@ _OURS = {
     "do_xcom_push": "the tasks of the step hand each other what they know through XComs",
     "multiple_outputs": "the result is one location",
 }
-"""What nobody may set, with the reason."""
+"""Arguments that nobody may set, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,9 @@ class Dealt:
 
 def check_task_arguments(given: Mapping[str, Any], operator_name: str) -> None:
     """
-    Refuse arguments that Airflow's operators do not have, as Airflow would.
+    Check that Airflow's operators have these arguments, and that the step leaves them to the author.
 
-    :raises TypeError: naming them.
+    :raises TypeError: with the names of those that are not allowed, as Airflow raises it.
     """
     if unknown := sorted(set(given) - set(inspect.signature(BaseOperator.__init__).parameters)):
         raise TypeError(f"Invalid arguments were passed to {operator_name}: {', '.join(unknown)}")
@@ -77,13 +77,13 @@ def deal(
     config: ParallelRunConfig, given: Mapping[str, Any], default_args: Mapping[str, Any], target: Mapping[str, Any]
 ) -> Dealt:
     """
-    Deal out the arguments: what is given to the step wins, then default_args, then our own defaults.
+    Return the arguments of each task: those of the step have priority, then default_args, then our own defaults.
 
-    default_args reach the tasks through Airflow; whatever must not is named here for each task.
+    Airflow applies default_args to the tasks. Arguments to which it must not apply them are set here for each task.
 
-    :param given: to the step itself.
-    :param default_args: of the DAG and the groups around.
-    :param target: arguments of the compute target, which has the last word on mini_batches.
+    :param given: the arguments of the step itself.
+    :param default_args: those of the DAG and of the groups around.
+    :param target: the arguments of the compute target, which override all others for mini_batches.
     """
     alone = {*_PLAN, *_MERGE, *_MINI_BATCHES, "on_failure_callback"}
     everybody = {name: value for name, value in given.items() if name not in alone}
@@ -115,15 +115,15 @@ def deal(
 
 
 def _own_lists(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Airflow adds to an operator's inlets and outlets."""
+    """Return a copy with lists of its own: Airflow appends to an operator's inlets and outlets."""
     return {name: list(value) if isinstance(value, list) else value for name, value in arguments.items()}
 
 
 def shard_limit(config: ParallelRunConfig) -> int | None:
     """
-    Say how many shards may run at a time, as far as that is known when the DAG is parsed.
+    Return how many shards may run at a time, as far as that is known when the DAG is parsed.
 
-    :return: None for a promoted node_count without mini_batches_per_task: there are as many shards as nodes.
+    :return: None for a promoted node_count without a maximum: there are then as many shards as nodes.
     """
     nodes = config.node_count
     if isinstance(nodes, int):
@@ -146,9 +146,9 @@ def _retrying(given: Mapping[str, Any], default_args: Mapping[str, Any], retries
 def _stepping_back(given: Mapping[str, Any], default_args: Mapping[str, Any]) -> dict[str, Any]:
     weight = _first("priority_weight", given, default_args, DEFAULT_PRIORITY_WEIGHT)
     return {
-        # A deferred task's time runs on while it waits, and a run may take days.
+        # It includes the time for which a task is deferred, and a run may take days.
         "execution_timeout": None,
-        # Gatekeepers that look again while shards wait for slots would take those; nodes judge for themselves.
+        # A gatekeeper that looks again must not take the slot of a shard that waits; nodes check the thresholds, too.
         "priority_weight": weight - 1,
     }
 

@@ -1,4 +1,4 @@
-"""What the author of a DAG declares, checked: all problems at once, when the DAG is parsed."""
+"""What the author of a DAG declares, checked when the DAG is parsed: one error lists all problems."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _VALUE = {"type": ["string", "number", "integer", "boolean", "null"]}
 @dataclass(frozen=True, slots=True)
 class SideInputPath:
     """
-    Stands where the local path of a side input belongs.
+    A placeholder for the local path of a side input.
 
-    :param name: of the side input.
+    :param name: the name of the side input.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Declaration:
     """
     A step as its author declared it.
 
-    :param config: the configuration, PipelineParameters in place.
-    :param inputs: what is cut into mini-batches, each with a name; none for ``--rank_mini_batch_count``.
+    :param config: the configuration, with PipelineParameters.
+    :param inputs: what is cut into mini-batches, each with a name; none with ``--rank_mini_batch_count``.
     :param side_inputs: reference data, each with a name.
-    :param output: folder of the result: text, a template, or what another task returned; None: summary_only.
-    :param arguments: for the entry script; a side input stands as a SideInputPath.
-    :param variables: environment variables, values in the same way.
-    :param parameters: of the functions that stand for the entry script, values in the same way.
-    :param dag_folder: where relative paths begin.
+    :param output: the folder of the result: text, a template, or what another task returns; None with summary_only.
+    :param arguments: the arguments of the entry script; a SideInputPath replaces a side input.
+    :param variables: the environment variables, with the same kinds of values.
+    :param parameters: the parameters of the functions that replace an entry script, with the same kinds of values.
+    :param dag_folder: the folder that relative paths start from.
     :param promotions: the parameters that a run may choose, by name.
     """
 
@@ -71,6 +71,11 @@ class Declaration:
     dag_folder: str
     promotions: Mapping[str, Promotion]
 
+    @property
+    def is_output_fixed(self) -> bool:
+        """Whether the output is the same in each run."""
+        return self.output is None or is_plain_text(self.output)
+
 
 def declare(
     config: ParallelRunConfig,
@@ -83,9 +88,9 @@ def declare(
     dag_folder: str,
 ) -> Declaration:
     """
-    Check a step.
+    Return a step as its author declared it.
 
-    :param dag_folder: folder of the DAG file.
+    :param dag_folder: the folder of the DAG file.
     :raises ConfigError: with all problems.
     """
     if not isinstance(config, ParallelRunConfig):
@@ -133,9 +138,9 @@ def declare(
 
 def choose_id(task_id: str | None, name: str | None) -> str:
     """
-    Take the step's id, which the original calls its name.
+    Return the step's id, which the original calls its name.
 
-    :raises ConfigError: if it is missing, given twice, or too long for the tasks that are named after it.
+    :raises ConfigError: if it is missing, given twice, or not allowed.
     """
     if (task_id is None) == (name is None):
         raise ConfigError(["task_id: give either task_id or name, which mean the same"])
@@ -148,9 +153,9 @@ def choose_id(task_id: str | None, name: str | None) -> str:
 
 def check_id_length(group_id: str) -> None:
     """
-    Check that Airflow takes the ids of the tasks inside.
+    Check that the ids of the tasks inside are not too long for Airflow.
 
-    :param group_id: with the ids of the groups around it.
+    :param group_id: the id of the step, with the ids of the groups around it.
     :raises ConfigError: if they are too long.
     """
     longest = LONGEST_ID - len(_LONGEST_ENDING)
@@ -174,7 +179,7 @@ def _listed(value: Any, name: str, problems: list[str]) -> list[Any]:
 
 
 def _as_dataset(inputs: Any) -> Any:
-    """Take a path, or a list of nothing but paths, for a FileDataset of them."""
+    """Return a FileDataset of a path, or of a list that holds only paths; return other inputs unchanged."""
     listed = inputs if isinstance(inputs, list | tuple) else [inputs]
     if listed and all(isinstance(each, _PATHS) or hasattr(each, "iter_references") for each in listed):
         return FileDataset(inputs)
@@ -182,7 +187,7 @@ def _as_dataset(inputs: Any) -> Any:
 
 
 def _named(value: Any, parameter: str, default: str, problems: list[str]) -> list[Dataset]:
-    """Give each dataset that has no name one by its position."""
+    """Return the datasets; those without a name get one by their position."""
     named: list[Dataset] = []
     for position, dataset in enumerate(_listed(value, parameter, problems)):
         if not isinstance(dataset, Dataset):
@@ -228,7 +233,7 @@ def is_plain_text(value: Any) -> bool:
 
 
 def absolute_problems(output: str) -> Iterator[str]:
-    """Find what is wrong with a rendered output: each node would read a relative path in its own way."""
+    """Yield what is wrong with a rendered output. It must be absolute: nodes may have different working directories."""
     if scheme := remote_scheme(output):
         yield f"output is {shown(output)}; {scheme}:// is not supported yet; allowed: a local path, or a share"
     elif not Path(without_file_scheme(output)).is_absolute():
@@ -236,7 +241,7 @@ def absolute_problems(output: str) -> Iterator[str]:
 
 
 def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: list[str]) -> Any:
-    """Mark where the local path of a side input belongs, inside lists and dicts too."""
+    """Replace side inputs by placeholders for their local paths, also inside lists and dicts."""
     if isinstance(value, list):
         return [_marked(inner, side_inputs, place, problems) for inner in value]
     if isinstance(value, dict):

@@ -1,16 +1,15 @@
-"""@parallel_run: a function in a DAG file instead of an entry script."""
+"""@parallel_run: a function in a DAG file that replaces an entry script."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
+from airflow_prs.airflow_side.authoring import free_id
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript, make_script
@@ -43,10 +42,10 @@ _TASKS = frozenset(inspect.signature(BaseOperator.__init__).parameters) - {"self
 
 class ParallelRunFunction:
     """
-    A function that a ParallelRunOperator runs on mini-batches, made by ``@parallel_run``.
+    A function that a ParallelRunOperator runs on mini-batches, as ``@parallel_run`` returns it.
 
-    :param function: the function, to be called as it is in tests.
-    :param script: the entry script made of it.
+    :param function: the function itself, for tests.
+    :param script: the entry script that contains it.
     :param settings: parameters of ParallelRunConfig and ParallelRunOperator.
     """
 
@@ -76,11 +75,10 @@ class ParallelRunFunction:
             **parameters: Any,
         ) -> XComArg:
             """
-            Make the step inside the current DAG.
+            Add the step to the current DAG, and return the location of its result.
 
-            :param inputs: as for ParallelRunOperator, like the other three; what is given here wins.
-            :param parameters: values for the other parameters of the functions.
-            :return: the location of the result.
+            :param inputs: as for ParallelRunOperator, like the other three; it has priority over the decorator's.
+            :param parameters: values of the other parameters of the functions.
             """
 
     else:
@@ -99,7 +97,7 @@ class ParallelRunFunction:
                 **{name: value for name, value in given.items() if name in _AT_CALL},
             }
             for each in {"task_id", "name"} & settings.keys():
-                settings[each] = _free_id(settings[each], settings.get("dag"), settings.get("task_group"))
+                settings[each] = free_id(settings[each], settings.get("dag"), settings.get("task_group"))
             config = ParallelRunConfig(
                 entry_script=self._script.call(parameters),
                 **{name: value for name, value in settings.items() if name in _CONFIG},
@@ -115,28 +113,14 @@ class ParallelRunFunction:
 
     def override(self, **settings: Any) -> ParallelRunFunction:
         """
-        Make the same function with other settings, such as ``task_id``.
+        Return the same function with other settings, such as ``task_id``.
 
-        :param settings: what ``@parallel_run`` takes, but ``init`` and ``shutdown``.
+        :param settings: parameters of ``@parallel_run`` except ``init`` and ``shutdown``.
         """
         return type(self)(self.function, self._script, {**self._settings, **settings})
 
     def __repr__(self) -> str:
         return f"<@parallel_run {self.function.__qualname__}>"
-
-
-def _free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:
-    """Number further calls, as Airflow does with its own decorators."""
-    dag = dag or (group.dag if group is not None else DagContext.get_current())
-    if dag is None:
-        return wanted  # the step says what is wrong
-    group = group or TaskGroupContext.get_current(dag)
-    ids = itertools.chain([wanted], (f"{wanted}__{number}" for number in itertools.count(1)))
-    for each in ids:
-        found = group.child_id(each) if group is not None else each  # type: ignore[no-untyped-call]
-        if f"{found}.plan" not in dag.task_dict:
-            break
-    return each
 
 
 @overload
@@ -196,16 +180,16 @@ def parallel_run(
     **settings: Any,
 ) -> Any:
     """
-    Let a function take the place of an entry script's ``run()``: calling it makes a ParallelRunOperator.
+    Use a function as an entry script's ``run()``; a call of it creates a ParallelRunOperator.
 
-    The source of the functions is sent to the worker processes, and runs alone there: what they need is imported or
-    defined inside. Parameters beyond mini_batch and mini_batch_context get plain values in the call.
+    Worker processes run the source of the functions alone: a function imports or defines what it needs inside. The call
+    sets its parameters other than mini_batch and mini_batch_context to plain values.
 
-    :param init: called once in each worker process; what it makes ``global``, the function can use.
+    :param init: called once in each worker process; the function can use what it declares ``global``.
     :param shutdown: called when a worker process ends.
-    :param settings: parameters of ParallelRunConfig and ParallelRunOperator. Where they are left out, environment is
-        the Python that runs Airflow, error_threshold 0, output_action append_row, compute_target local, node_count 1,
-        and task_id the name of the function.
+    :param settings: parameters of ParallelRunConfig and ParallelRunOperator. Defaults: environment is the Python that
+        runs Airflow, error_threshold 0, output_action append_row, compute_target local, node_count 1, and task_id the
+        name of the function.
     :raises ConfigError: if a function cannot run alone, or a parameter is unknown.
     """
 

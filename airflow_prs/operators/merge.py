@@ -1,4 +1,4 @@
-"""MergeOperator: publishes the result of a run and its report."""
+"""MergeOperator: publishes the result of a run and its reports."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
 
 class MergeOperator(BaseOperator):
     """
-    Gathers the rows of all mini-batches in the order of the input, and puts the file in its place at once.
+    Writes the rows of all mini-batches to one file, in the order of the input, and publishes it in one atomic step.
 
-    Trusts no task's state: it judges the counts once more, and publishes only what is complete.
+    The operator does not rely on the states of tasks: it judges the counts once more, and publishes only a complete
+    result.
 
-    :param plan_task_id: the task that names the run folder.
+    :param plan_task_id: the id of the task that returns the run folder.
     """
 
     def __init__(self, *, plan_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
 
+    @no_retry_where_hopeless()
     def execute(self, context: Context) -> str:
-        """Publish, and return the location of the result."""
+        """Publish the result, and return its location."""
         from airflow_prs.result.merge import merge_run
 
         folder = planned_folder(context["ti"], self.plan_task_id)
-        with no_retry_where_hopeless():
-            result = merge_run(folder, folder.read_settings(), folder.read_manifest())
+        result = merge_run(folder, folder.read_settings(), folder.read_manifest())
         self.log.info("The result is %s", result.location)
         return result.location

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 
+from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
-from airflow_prs.airflow_side.handover import planned_folder
+from airflow_prs.airflow_side.handover import leave_error, planned_folder
 from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.airflow_side.supervision import orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
@@ -28,22 +28,20 @@ if TYPE_CHECKING:
     from airflow_prs.node.request import NodeRequest
     from airflow_prs.operators.variables import EnvironmentVariables
 
-ERROR_KEY = "error"
 logger = logging.getLogger("airflow.task.operators.airflow_prs")
-"""Of the task log's family: what goes through it passes Airflow's secrets masker."""
+"""A child of Airflow's task logger, so that Airflow masks secrets in what it writes."""
 
-_LONGEST_ERROR = 2000
 _INTERNAL = ("_AIRFLOW", "__AIRFLOW")
-"""Variables that Airflow's supervisor sets for the task process alone."""
+"""Prefixes of the variables that Airflow's supervisor sets for the task process alone."""
 
 
 class MiniBatchesOperator(BaseOperator):
     """
     Processes the mini-batches of one shard in worker processes.
 
-    :param plan_task_id: the task that names the run folder.
+    :param plan_task_id: the id of the task that returns the run folder.
     :param variables: the environment variables of the worker processes.
-    :param shard: what plan says of this shard.
+    :param shard: this shard's item of the list that plan returns.
     """
 
     def __init__(
@@ -55,31 +53,31 @@ class MiniBatchesOperator(BaseOperator):
         self.shard = shard
         self._is_over = False
 
+    @no_retry_where_hopeless()
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
         from airflow_prs.node.running import run_node
 
-        with no_retry_where_hopeless():
-            try:
-                return run_node(self._request(context))
-            except RunAbortedError:
-                raise
-            except PrsError as error:
-                _tell_gatekeeper(context, str(error))
-                raise
-            except AirflowTaskTimeout:
-                limit_s = cast("timedelta", self.execution_timeout).total_seconds()
-                _tell_gatekeeper(context, f"execution_timeout of {limit_s:g} seconds is over; what was committed stays")
-                raise
-            finally:
-                self._is_over = True
+        try:
+            return run_node(self._request(context))
+        except RunAbortedError:
+            raise
+        except PrsError as error:
+            leave_error(context["ti"], str(error))
+            raise
+        except AirflowTaskTimeout:
+            limit_s = cast("timedelta", self.execution_timeout).total_seconds()
+            leave_error(context["ti"], f"execution_timeout of {limit_s:g} seconds is over; what was committed stays")
+            raise
+        finally:
+            self._is_over = True
 
     def on_kill(self) -> None:
         """
         Stop the node and its processes.
 
-        Airflow calls this from its signal handler and then waits: raising here is what wakes execute(). It also calls
-        this after execute() has ended by a timeout, whose error would be replaced by one that is raised here.
+        Airflow calls this from its signal handler and then waits: the error that is raised here ends execute(). Airflow
+        also calls it after execute() has ended by a timeout; an error raised here would replace the timeout's.
 
         :raises AirflowException: once, unless execute() has ended.
         """
@@ -104,12 +102,7 @@ class MiniBatchesOperator(BaseOperator):
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             tell_progress=progress_teller(context),
             is_orphaned=orphan_check(),
-            # After the variables, whose values are known as secrets since they were rendered.
+            # After the variables: rendering them makes their values known as secrets.
             redact=known_secrets_masker(),
             logger=logger,
         )
-
-
-def _tell_gatekeeper(context: Context, error: str) -> None:
-    """Leave an error where the gatekeeper, which tells why shards failed, finds it."""
-    context["ti"].xcom_push(ERROR_KEY, error[:_LONGEST_ERROR])

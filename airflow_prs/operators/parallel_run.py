@@ -1,4 +1,4 @@
-"""ParallelRunOperator: the step that authors put into their DAGs, a group of four tasks."""
+"""ParallelRunOperator: a step of a DAG, which is a group of four tasks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.sdk import TaskGroup
-from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
+from airflow_prs.airflow_side.authoring import StepOutput
+from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset
@@ -26,70 +26,38 @@ from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, XComArg
-    from airflow.sdk.definitions._internal.mixins import DependencyMixin
-    from airflow.sdk.definitions.edges import EdgeModifier
-    from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_prs.operators.dealing import Dealt
     from airflow_prs.operators.declaration import Declaration, Inputs, OnEmpty
 
 
-class StepOutput(PlainXComArg):
-    """What a step returns. What comes before it comes before the entire step, not before its last task alone."""
-
-    @property
-    def roots(self) -> list[Any]:
-        """The tasks that begin the step."""
-        return self._step.roots  # type: ignore[no-any-return]
-
-    def set_upstream(
-        self, task_or_task_list: DependencyMixin | Sequence[DependencyMixin], edge_modifier: EdgeModifier | None = None
-    ) -> None:
-        """Let the step come after others."""
-        self._step.set_upstream(task_or_task_list, edge_modifier)
-
-    def update_relative(
-        self,
-        other: DependencyMixin,
-        upstream: bool = True,  # noqa: FBT001, FBT002  (Airflow's own)
-        edge_modifier: EdgeModifier | None = None,
-    ) -> None:
-        """Note for the graph view that another comes before or after the step."""
-        self._step.update_relative(other, upstream, edge_modifier)
-
-    @property
-    def _step(self) -> Any:
-        return self.operator.task_group
-
-
 class ParallelRunOperator(TaskGroup):
     """
-    Processes a dataset in parallel: cut into mini-batches, shared among nodes, held against thresholds, one result.
+    Processes a dataset in parallel: mini-batches on several nodes, thresholds for failures, one result.
 
-    A task group whose tasks are ``<task_id>.plan``, ``.mini_batches`` (mapped, one instance a shard), ``.gatekeeper``
-    and ``.merge``. Takes part in ``>>`` like any operator. Templates, and what other tasks return, may stand in inputs,
-    side_inputs, output, arguments and the configuration's environment_variables.
+    A task group with the tasks ``<task_id>.plan``, ``.mini_batches`` (mapped, one instance for each shard),
+    ``.gatekeeper`` and ``.merge``. ``>>`` works as with any operator. inputs, side_inputs, output, arguments and the
+    configuration's environment_variables may contain templates and what other tasks return.
 
-    :param task_id: id of the group.
-    :param name: what the original calls task_id; give one of the two.
-    :param parallel_run_config: how the run is to be done.
-    :param inputs: what is cut into mini-batches: datasets of one kind, or paths, which stand for a FileDataset; may be
-        left out, and is ignored, where arguments have ``--rank_mini_batch_count``.
-    :param side_inputs: reference data, available on every node; where one stands in arguments or
-        environment_variables, its local path takes its place.
-    :param output: folder of the result, an absolute path that is the same on all nodes; None: only with
+    :param task_id: the id of the group.
+    :param name: the original's name for task_id; pass one of the two.
+    :param parallel_run_config: how the script is run.
+    :param inputs: what is cut into mini-batches: datasets of one kind, or paths, which are a FileDataset. Ignored, and
+        not required, if arguments contain ``--rank_mini_batch_count``.
+    :param side_inputs: reference data, available on every node; in arguments and environment_variables, its local path
+        replaces it.
+    :param output: the folder of the result, an absolute path that is the same on all nodes; None only with
         ``output_action="summary_only"``.
-    :param arguments: arguments of the entry script, the first of which begins with ``-``.
-    :param allow_reuse: take the rows of an earlier completed run whose configuration, code, arguments and input are the
-        same.
-    :param on_empty: ``fail``, or ``skip`` the group, where nothing matches the inputs.
+    :param arguments: the arguments of the entry script, the first of which begins with ``-``.
+    :param allow_reuse: use the rows of an earlier completed run with the same configuration, code, arguments and input.
+    :param on_empty: ``fail``, or ``skip`` the group, if nothing matches the inputs.
     :param dag: as for any operator.
     :param task_group: the group around this one.
-    :param default_args: as for any operator; trigger_rule, depends_on_past and wait_for_downstream reach plan alone or
-        nobody.
+    :param default_args: as for any operator. depends_on_past and wait_for_downstream apply to plan only, a trigger_rule
+        is ignored, and ``deferrable=False`` lets the gatekeeper reschedule instead of waiting in the triggerer.
     :param task_arguments: the arguments of Airflow's BaseOperator. trigger_rule and depends_on_past go to plan; outlets
         and on_success_callback to merge; retries, retry_delay and execution_timeout to mini_batches;
-        on_failure_callback to all, but is not called by shards that a verdict ended; the others go to all.
+        on_failure_callback to all tasks, but shards that a verdict ended do not call it; the others to all tasks.
     """
 
     def __init__(
@@ -138,7 +106,7 @@ class ParallelRunOperator(TaskGroup):
 
     @property
     def output(self) -> XComArg:
-        """The location of the result, for tasks that come after."""
+        """The location of the result, for downstream tasks."""
         return StepOutput(self.merge)
 
     def __repr__(self) -> str:
@@ -159,7 +127,14 @@ class ParallelRunOperator(TaskGroup):
         self.plan = PlanOperator(
             task_id="plan",
             step_id=str(self.group_id),
-            declaration=declaration,
+            config=declaration.config,
+            dag_folder=declaration.dag_folder,
+            inputs=[dataset.to_spec() for dataset in declaration.inputs],
+            side_inputs=[dataset.to_spec() for dataset in declaration.side_inputs],
+            result_folder=declaration.output,
+            is_output_fixed=declaration.is_output_fixed,
+            arguments=list(declaration.arguments),
+            parameters=dict(declaration.parameters),
             variables=variables,
             allow_reuse=allow_reuse,
             on_empty=on_empty,
@@ -168,7 +143,7 @@ class ParallelRunOperator(TaskGroup):
         )
         variables.add_edges(self.plan)
         named = {"plan_task_id": self.plan.task_id, **place}
-        self.mini_batches: MappedOperator = MiniBatchesOperator.partial(
+        self.mini_batches = MiniBatchesOperator.partial(
             task_id="mini_batches", variables=variables, **named, **dealt.mini_batches
         ).expand(shard=self.plan.output)
         self.gatekeeper = GatekeeperSensor(
@@ -179,9 +154,13 @@ class ParallelRunOperator(TaskGroup):
         self.merge << [self.mini_batches, self.gatekeeper]
 
 
+ParallelRunTaskGroup = ParallelRunOperator
+"""Another name, for those who look for a task group."""
+
+
 def declared_targets() -> Mapping[str, ComputeTarget]:
     """
-    Read the compute targets that the Airflow installation declares.
+    Return the compute targets that the Airflow installation declares.
 
     :raises ConfigError: if their file has problems.
     """

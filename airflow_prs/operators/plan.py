@@ -1,4 +1,4 @@
-"""PlanOperator: lists the input, cuts it into mini-batches and deals them into shards."""
+"""PlanOperator: lists the input, cuts it into mini-batches and divides them into shards."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 
+from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
@@ -19,7 +19,7 @@ from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems, is_plain_text
+from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.records import RunIdentity, Shard
@@ -28,7 +28,7 @@ from airflow_prs.wording import wrong
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_prs.operators.declaration import Declaration
+    from airflow_prs.config.config import ParallelRunConfig
     from airflow_prs.operators.variables import EnvironmentVariables
     from airflow_prs.plan.planning import PlanRequest, PlanResult
 
@@ -37,14 +37,21 @@ class PlanOperator(BaseOperator):
     """
     Plans a run, and returns its shards for the mapped task to expand over.
 
-    :param step_id: id of the ParallelRunOperator.
-    :param declaration: what the author wrote.
+    :param step_id: the id of the ParallelRunOperator.
+    :param config: the configuration, with PipelineParameters.
+    :param dag_folder: the folder that relative paths start from.
+    :param inputs: the specifications of the datasets that are cut into mini-batches. (templated)
+    :param side_inputs: the specifications of the reference data. (templated)
+    :param result_folder: the folder of the result, or None; `output` is what Airflow calls the XComArg. (templated)
+    :param is_output_fixed: whether result_folder is the same in each run.
+    :param arguments: the arguments of the entry script. (templated)
+    :param parameters: the parameters of the functions that replace an entry script. (templated)
     :param variables: the environment variables.
-    :param allow_reuse: whether the rows of an equal earlier run may be taken.
-    :param on_empty: ``fail``, or ``skip`` the whole step, where nothing matches the inputs.
+    :param allow_reuse: whether the rows of an equal earlier run may be used.
+    :param on_empty: ``fail``, or ``skip`` the entire step, if nothing matches the inputs.
     """
 
-    template_fields = ("inputs", "side_inputs", "result_folder", "arguments", "parameters")
+    template_fields: Sequence[str] = ("inputs", "side_inputs", "result_folder", "arguments", "parameters")
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("inputs", "side_inputs", "arguments", "parameters"), "json"
     )
@@ -53,7 +60,14 @@ class PlanOperator(BaseOperator):
         self,
         *,
         step_id: str,
-        declaration: Declaration,
+        config: ParallelRunConfig,
+        dag_folder: str,
+        inputs: list[Any],
+        side_inputs: list[Any],
+        result_folder: Any,
+        is_output_fixed: bool,
+        arguments: list[Any],
+        parameters: dict[str, Any],
         variables: EnvironmentVariables,
         allow_reuse: bool,
         on_empty: OnEmpty,
@@ -61,30 +75,30 @@ class PlanOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.step_id = step_id
-        self.config = declaration.config
-        self.dag_folder = declaration.dag_folder
-        self.inputs: list[Any] = [dataset.to_spec() for dataset in declaration.inputs]
-        self.side_inputs: list[Any] = [dataset.to_spec() for dataset in declaration.side_inputs]
-        self.result_folder: Any = declaration.output  # `output` is what Airflow calls the XComArg
-        # Under an output that is the same in each run, plan finds earlier runs without being told.
-        self.is_output_fixed = declaration.output is None or is_plain_text(declaration.output)
-        self.arguments: list[Any] = list(declaration.arguments)
-        self.parameters: dict[str, Any] = dict(declaration.parameters)
+        self.config = config
+        self.dag_folder = dag_folder
+        self.inputs = inputs
+        self.side_inputs = side_inputs
+        self.result_folder = result_folder
+        self.is_output_fixed = is_output_fixed
+        self.arguments = arguments
+        self.parameters = parameters
         self.variables = variables
         self.allow_reuse = allow_reuse
         self.on_empty = on_empty
 
+    @no_retry_where_hopeless()
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Plan the run, name its folder in an XCom, return its shards."""
+        """Plan the run, push its folder as an XCom, and return its shards."""
         from airflow_prs.plan.planning import make_plan
 
         ti = context["ti"]
+        # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
-        with no_retry_where_hopeless():
-            request = self._request(context, completed)
-            for line in remarks(request.arguments):
-                self.log.warning(line)
-            result = make_plan(request)
+        request = self._request(context, completed)
+        for line in remarks(request.arguments):
+            self.log.warning(line)
+        result = make_plan(request)
         if result.is_empty:
             raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
         hand_over(ti, _handover(result, completed))
@@ -120,7 +134,7 @@ class PlanOperator(BaseOperator):
         )
 
     def _hash_variables(self, context: Context, side_inputs: Mapping[str, str]) -> str | None:
-        """Hash what the variables are in this run; without a hash there is no reuse."""
+        """Return a hash of the rendered variables; without one there is no reuse."""
         if not self.variables.names:
             return ""
         hashed = keyed_hash(self.variables.render(self, context, side_inputs))
@@ -131,9 +145,9 @@ class PlanOperator(BaseOperator):
 
 def remarks(arguments: Sequence[str]) -> list[str]:
     """
-    Say what is to be said about arguments that are allowed.
+    Return warnings about arguments that are allowed.
 
-    :raises ConfigError: if they are not, which with templates shows only now.
+    :raises ConfigError: if one is not allowed, which plan sees first if a template makes it.
     """
     if problems := check_arguments(arguments):
         raise ConfigError(problems)
@@ -172,7 +186,7 @@ def _absolute(output: Any) -> str | None:
 
 
 def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:
-    """Put local paths in the places of side inputs, and lists in those of what mapped tasks return."""
+    """Replace side inputs by their local paths, and the lazy sequences that mapped tasks return by lists."""
     if isinstance(value, SideInputPath):
         return side_inputs[value.name]
     if isinstance(value, Mapping):

@@ -1,10 +1,11 @@
-"""A pod as a YAML file writes it, made into what the KubernetesExecutor takes."""
+"""Pods of compute targets, as a YAML file writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_prs.airflow_side.pods import load_pod
 from airflow_prs.errors import ConfigError
 
 _KEY = "pod_override"
@@ -12,10 +13,10 @@ _KEY = "pod_override"
 
 def with_pod(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Let ``executor_config["pod_override"]`` be a pod where it is a mapping; the executor would refuse that later.
+    Return arguments in which ``executor_config["pod_override"]`` is a pod; the executor would refuse a mapping later.
 
-    :param arguments: of a compute target.
-    :raises ConfigError: if the mapping is no pod, or Kubernetes' provider is not installed.
+    :param arguments: the arguments of a compute target.
+    :raises ConfigError: if the mapping is not a pod, or Airflow's provider for Kubernetes is not installed.
     """
     config = arguments.get("executor_config") or {}
     given = config.get(_KEY)
@@ -26,16 +27,13 @@ def with_pod(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_pod(given: Mapping[str, Any]) -> Any:
     try:
-        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+        pod, read = load_pod(given)
     except ImportError as error:
         problem = f"compute_target has a {_KEY}, which needs apache-airflow-providers-cncf-kubernetes ({error})"
         raise ConfigError([problem]) from None
-    try:
-        pod = PodGenerator.deserialize_model_dict(dict(given))
-        read = PodGenerator.serialize_pod(pod)
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError([f"{_KEY} of compute_target is no pod: {error}"]) from None
-    # What Kubernetes' client does not know it leaves out without a word.
+    # Kubernetes' client ignores keys that it does not know.
     lost = [f"{_KEY} of compute_target: {path} is nothing that a pod has" for path in _lost(given, read)]
     if lost:
         raise ConfigError(lost)

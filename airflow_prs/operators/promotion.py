@@ -1,4 +1,4 @@
-"""Parameters of a run as Params of the DAG, so that "Trigger DAG w/ config" shows a form."""
+"""Parameters of a run as Params of the DAG, so that "Trigger DAG" shows them in its form."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def add_params(dag: DAG, promotions: Mapping[str, Promotion]) -> None:
     """
-    Offer parameters in a DAG's form; steps that promote the same name with the same schema share it.
+    Add parameters to a DAG. Steps that promote the same name with the same schema share one.
 
-    :raises ConfigError: if the DAG uses one of the names otherwise.
+    :raises ConfigError: if the DAG uses one of the names for something else.
     """
     if problems := list(_conflicts(dag, promotions)):
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""Running queries through Airflow's connections."""
+"""Queries through Airflow's connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ROWS_AT_ONCE = 10_000
 
 def run_query(sql: str, conn_id: str) -> Iterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
     """
-    Run a query, and yield names of columns and some rows, as they come from the database.
+    Run a query, and yield the names of the columns with rows as they arrive: first without any, then up to 10,000.
 
-    :raises ConfigError: if the connection is not that of a database.
+    :raises ConfigError: if the connection is not to a database.
     """
     hook: Any = BaseHook.get_connection(conn_id).get_hook()  # type: ignore[no-untyped-call]
     if not hasattr(hook, "get_sqlalchemy_engine"):
@@ -24,7 +24,7 @@ def run_query(sql: str, conn_id: str) -> Iterator[tuple[Sequence[str], Sequence[
     engine = hook.get_sqlalchemy_engine()
     try:
         with engine.connect() as connection:
-            # Rows come from the server when they are asked for; a % in the query is just that.
+            # The server sends rows on demand; a % in the query is not a placeholder.
             options = {"stream_results": True, "max_row_buffer": ROWS_AT_ONCE, "no_parameters": True}
             result = connection.execution_options(**options).exec_driver_sql(sql)
             names = list(result.keys())

@@ -1,4 +1,4 @@
-"""Environment variables of a step: rendered by hand, so that Airflow never stores them."""
+"""Environment variables of a step, rendered by us so that Airflow never stores them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from airflow.configuration import conf
-from airflow.sdk.definitions.xcom_arg import XComArg
+from airflow.sdk import XComArg
 from airflow.sdk.log import mask_secret
 
+from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import SideInputPath
@@ -26,11 +26,11 @@ _PURPOSE = b"airflow_prs environment variables"
 
 class EnvironmentVariables:
     """
-    The variables that an author set, templates and all.
+    The variables that an author set, not yet rendered.
 
-    No mapping, and with a repr that names no value: Airflow writes an operator's arguments into its database.
+    It is not a mapping, and its repr contains no value: Airflow writes an operator's arguments into its database.
 
-    :param templates: name to text, template, XComArg, PipelineParameter or SideInputPath.
+    :param templates: the value of each name: text, a template, an XComArg, a PipelineParameter or a SideInputPath.
     """
 
     def __init__(self, templates: Mapping[str, Any]) -> None:
@@ -38,19 +38,19 @@ class EnvironmentVariables:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Their names, which are no secret."""
+        """The names, which are not secret."""
         return tuple(sorted(self._templates))
 
     def add_edges(self, task: BaseOperator) -> None:
-        """Let a task run after those whose results stand in the values."""
+        """Let a task run after the tasks whose results the values contain."""
         XComArg.apply_upstream_relationship(task, list(self._templates.values()))
 
     def render(self, task: BaseOperator, context: Context, side_inputs: Mapping[str, str]) -> dict[str, str]:
         """
-        Render the values, and hide them in all logs.
+        Return the rendered values, which are masked in all logs from then on.
 
-        :param side_inputs: name to local path.
-        :raises ConfigError: if a value is no text.
+        :param side_inputs: the local path of each side input.
+        :raises ConfigError: if a value is not text or a number.
         """
         filled = {name: _placed(value, side_inputs) for name, value in self._templates.items()}
         rendered = task.render_template(fill_in(filled, context["params"]), context)
@@ -68,9 +68,9 @@ class EnvironmentVariables:
 
 def keyed_hash(values: Mapping[str, str]) -> str | None:
     """
-    Hash values so that only who has Airflow's key can tell which they are.
+    Return a hash of values that nobody without Airflow's key can compute.
 
-    :return: None where there is no key.
+    :return: None if Airflow has no key.
     """
     key = (conf.get("core", "fernet_key", fallback="") or "").split(",")[0].strip()
     if not key:
@@ -80,7 +80,7 @@ def keyed_hash(values: Mapping[str, str]) -> str | None:
 
 
 def _mask(value: str) -> None:
-    """Hide a value in all logs, and what a script may take out of it: the password of a URL, secret fields of JSON."""
+    """Mask a value in all logs, and what a script may extract from it: the password of a URL, secret fields of JSON."""
     mask_secret(value)
     with suppress(ValueError):
         mask_secret(unquote(urlsplit(value).password or ""))

@@ -1,1 +1,1 @@
-"""The task that watches a run while its shards work."""
+"""The task that watches a run while its shards are running."""

@@ -1,4 +1,4 @@
-"""GatekeeperSensor: goes on, completes or aborts a run by its cumulative counts."""
+"""GatekeeperSensor: waits for a run, completes it or aborts it, by its cumulative counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow.sdk import BaseSensorOperator
 
 from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.handover import planned_folder
+from airflow_prs.airflow_side.handover import left_errors, planned_folder
 from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 from airflow_prs.errors import IncompleteRunError, RunAbortedError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from airflow_prs.records import Progress, StoredVerdict
+    from airflow_prs.run_folder.folder import RunFolder
+    from airflow_prs.run_folder.verdicts import GatekeeperClaim
     from airflow_prs.thresholds.watch import Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
@@ -33,58 +35,34 @@ _NOTHING_MISSING = (
 
 class GatekeeperSensor(BaseSensorOperator):
     """
-    Watches the counts of a run beside its shards.
+    Watches the counts of a run while its shards are running.
 
-    Never holds a worker slot while it waits: it defers to a trigger, or gives its slot back by rescheduling where no
-    triggerer answers, and under `airflow dags test`, where a trigger would run in line and keep the shards from their
-    turn. It has no time limit of its own: a run may take days, and it ends with the shards.
+    The sensor holds no worker slot while it waits. It defers to a trigger. Where no triggerer answers, and under
+    `airflow dags test`, where the trigger would run before the shards and never end, it reschedules itself. It has no
+    time limit of its own: a run may take days, and the sensor ends with the shards.
 
-    :param plan_task_id: the task that names the run folder.
-    :param shards_task_id: the mapped task whose instances are the shards.
+    :param plan_task_id: the id of the task that returns the run folder.
+    :param shards_task_id: the id of the mapped task whose instances are the shards.
+    :param deferrable: defer; False: reschedule from the start. Airflow's option ``[operators] default_deferrable`` has
+        no effect: it is False unless somebody sets it.
     """
 
-    def __init__(self, *, plan_task_id: str, shards_task_id: str, **kwargs: Any) -> None:
-        # Named here, so that nobody's default_args reach them.
+    def __init__(self, *, plan_task_id: str, shards_task_id: str, deferrable: bool = True, **kwargs: Any) -> None:
+        # Explicit, so that default_args do not change them.
         super().__init__(mode="reschedule", soft_fail=False, never_fail=False, silent_fail=False, **kwargs)
         self.plan_task_id = plan_task_id
         self.shards_task_id = shards_task_id
+        self.deferrable = deferrable
 
+    @no_retry_where_hopeless()
     def execute(self, context: Context) -> dict[str, Any]:
-        """Look at the run: return a summary of a complete one, fail on a verdict, else wait."""
-        with no_retry_where_hopeless():
-            return self._look(context)
-
-    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Look again after the trigger has seen something."""
-        from airflow_prs.triggers.gatekeeper import Seen
-
-        if event["seen"] == Seen.NOTHING.value:
-            return self._look_without_trigger(context, f"the triggerer says: {event['message']}")
-        return self.execute(context)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral; without a trigger from now on where none answered or it broke."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except (AirflowSensorTimeout, TaskDeferralError) as error:
-            return self._look_without_trigger(context, f"no triggerer has answered: {error}")
-
-    def _look_without_trigger(self, context: Context, reason: str) -> dict[str, Any]:
-        self.log.warning("The gatekeeper goes on by rescheduling, since %s", reason)
-        ti = context["ti"]
-        folder = planned_folder(ti, self.plan_task_id)
-        claim = folder.open_gatekeeper(try_number=ti.try_number, task_instance_id=str(ti.id), max_tries=ti.max_tries)
-        folder.note_without_trigger(claim.attempt)
-        return self.execute(context)
-
-    def _look(self, context: Context) -> dict[str, Any]:
+        """Return a summary if the run is complete, raise if a verdict aborts it, else wait."""
         from airflow_prs.thresholds.watch import open_watch
 
         ti = context["ti"]
-        folder = planned_folder(ti, self.plan_task_id)
-        claim = folder.open_gatekeeper(try_number=ti.try_number, task_instance_id=str(ti.id), max_tries=ti.max_tries)
+        folder, claim = self._open(ti)
         watch = open_watch(folder, attempt=claim.attempt, set_aside=frozenset(claim.set_aside))
-        # First the states, then the counts: what a shard committed before it ended is in them.
+        # First the states, then the counts: these include what a shard committed before it ended.
         states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
         is_final = not (watch.manifest.shards and states.can_any_run)
         sight = watch.look(is_final=is_final)
@@ -92,24 +70,43 @@ class GatekeeperSensor(BaseSensorOperator):
             abort(watch, sight.verdict)
         if is_final:
             return self._conclude(ti, watch, states, sight.progress)
-        if is_supervised() and not folder.is_without_trigger(claim.attempt):
+        if self.deferrable and is_supervised() and not folder.is_without_trigger(claim.attempt):
             self._defer(ti, watch)
         raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
+
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Look again after the trigger has fired."""
+        from airflow_prs.triggers.gatekeeper import Seen
+
+        if event["seen"] == Seen.NOTHING.value:
+            return self._look_without_trigger(context, f"the triggerer reports: {event['message']}")
+        return self.execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after a deferral; without a trigger from now on if no triggerer answered, or the trigger failed."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, TaskDeferralError) as error:
+            return self._look_without_trigger(context, f"no triggerer has answered: {error}")
+
+    def _look_without_trigger(self, context: Context, reason: str) -> dict[str, Any]:
+        self.log.warning("The gatekeeper continues by rescheduling: %s", reason)
+        folder, claim = self._open(context["ti"])
+        folder.note_without_trigger(claim.attempt)
+        return self.execute(context)
+
+    def _open(self, ti: RuntimeTaskInstanceProtocol) -> tuple[RunFolder, GatekeeperClaim]:
+        folder = planned_folder(ti, self.plan_task_id)
+        claim = folder.open_gatekeeper(try_number=ti.try_number, task_instance_id=str(ti.id), max_tries=ti.max_tries)
+        return folder, claim
 
     def _conclude(
         self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardStates, progress: Progress
     ) -> dict[str, Any]:
         if progress.done < progress.total or states.failed:
-            fail_incomplete(watch, progress, self._reasons(ti, states))
+            fail_incomplete(watch, progress, left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN]))
         self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
         return asdict(progress)
-
-    def _reasons(self, ti: RuntimeTaskInstanceProtocol, states: ShardStates) -> list[str]:
-        shown = states.failed[:_REASONS_SHOWN]
-        if not shown:
-            return []
-        texts = ti.xcom_pull(self.shards_task_id, key="error", map_indexes=shown)
-        return [f"shard {number}: {text}" for number, text in zip(shown, texts, strict=False) if text]
 
     def _defer(self, ti: RuntimeTaskInstanceProtocol, watch: Watch) -> NoReturn:
         from airflow_prs.triggers.gatekeeper import LONGEST_WATCH, GatekeeperTrigger
@@ -150,8 +147,8 @@ def fail_incomplete(watch: Watch, progress: Progress, reasons: list[str]) -> NoR
 
 
 def _next_look(context: Context) -> datetime:
-    """Rarely enough not to burden the scheduler with a long queue, soon enough for a short run."""
-    # Under `airflow dags test`, where a task runs after the other, nothing changes but by the shards that are next.
+    """Return when to look next: soon for a short run, less often for a long queue, to spare the scheduler."""
+    # `airflow dags test` runs one task at a time: nothing changes until the shards run, so it must not wait.
     wait = EXECUTION_LINGERS if is_supervised() else timedelta()
     wait += timedelta(seconds=context.get("task_reschedule_count", 0))
     return datetime.now(timezone.utc) + min(wait, _LONGEST_WAIT)

@@ -13,10 +13,10 @@ from airflow_prs.thresholds.judging import judge_run, uphold
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """
-    What one look at a run shows.
+    The result of one look at a run.
 
-    :param verdict: what aborts the run; None: nothing does.
-    :param progress: how far it is.
+    :param verdict: the verdict that aborts the run, if any.
+    :param progress: the counts of the run.
     """
 
     verdict: StoredVerdict | None
@@ -26,11 +26,11 @@ class Sight:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
     """
-    One try of the gatekeeper, watching a run.
+    What one try of the gatekeeper watches.
 
     :param folder: the run folder.
-    :param settings: what plan resolved.
-    :param manifest: the shards.
+    :param settings: the settings that plan resolved.
+    :param manifest: the manifest of the run.
     :param attempt: the gatekeeper's attempt.
     :param set_aside: verdicts that do not bind it.
     """
@@ -43,7 +43,7 @@ class Watch:
 
     def look(self, *, is_final: bool) -> Sight:
         """
-        Judge the run, and write the verdict if it is the first to see a threshold passed.
+        Judge the run; write the verdict if a threshold is exceeded and nobody has written one.
 
         :param is_final: whether no shard can run any more.
         """
@@ -57,9 +57,9 @@ class Watch:
 
 def open_watch(folder: RunFolder, *, attempt: str, set_aside: frozenset[str]) -> Watch:
     """
-    Begin to watch a run.
+    Return what a try of the gatekeeper needs to watch a run.
 
-    :raises RunFolderError: if the run folder cannot be read here.
+    :raises RunFolderError: if the run folder cannot be read.
     """
     settings, manifest = folder.read_settings(), folder.read_manifest()
     return Watch(folder=folder, settings=settings, manifest=manifest, attempt=attempt, set_aside=set_aside)

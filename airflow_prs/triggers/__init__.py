@@ -1,1 +1,1 @@
-"""What waits for a run without a worker slot."""
+"""Waiting for a run without a worker slot."""

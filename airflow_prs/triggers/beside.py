@@ -1,8 +1,8 @@
 """
-Threads in which triggers look at run folders.
+Threads in which triggers read run folders.
 
-A triggerer has one event loop for all triggers. Its default threads also resolve host names, so that looks which hang
-there, because a file server does not answer, would hold up every trigger of the triggerer.
+A triggerer has one event loop for all triggers. Its default threads also resolve host names: reads that hang there
+because a file server does not answer would block every trigger of the triggerer.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 _THREADS = 4
-"""Of each mount: no more than these hang with it, and those of other mounts go on."""
+"""Threads for each mount: if it hangs, no more than these hang, and the threads of other mounts continue."""
 _MOUNTS = Path("/proc/self/mounts")
 _T = TypeVar("_T")
 
 
 async def beside(folder: str, work: Callable[[], _T], *, within_s: float) -> _T:
     """
-    Work in a thread.
+    Run a function in a thread, and return its result.
 
-    :param folder: what the work is about; whatever is on the same mount shares a few threads.
-    :param within_s: seconds to wait; work that has not begun by then is dropped.
-    :raises TimeoutError: if it is not done by then.
+    :param folder: the folder that the function reads; all folders on a mount share a few threads.
+    :param within_s: seconds to wait; a function that has not started by then never starts.
+    :raises TimeoutError: if it has not ended by then.
     """
     mount = _mount(folder)
     done = asyncio.get_running_loop().run_in_executor(_pool(mount), work)
@@ -47,7 +47,7 @@ def _mount(folder: str) -> str:
 
 
 def mount_of(folder: str, mounts: Iterable[str]) -> str:
-    """Return the mount that a folder is on, told by its path: to ask the storage could hang."""
+    """Return the mount that a folder is on, judged by its path alone: asking the storage could hang."""
     path = PurePath(folder)
     return max((mount for mount in mounts if path.is_relative_to(mount)), key=len, default="/")
 
@@ -57,5 +57,5 @@ def _read_mounts() -> list[str]:
         lines = _MOUNTS.read_bytes().splitlines()
     except OSError:  # not Linux
         return []
-    # Blanks and the like are escaped in octal.
+    # Spaces and some other characters are escaped in octal.
     return [line.split()[1].decode("unicode_escape").encode("latin-1").decode(errors="replace") for line in lines]

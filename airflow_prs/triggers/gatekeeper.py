@@ -1,4 +1,4 @@
-"""GatekeeperTrigger: the gatekeeper's eyes while shards run, or wait to."""
+"""GatekeeperTrigger: watches a run for the gatekeeper while shards are running, or waiting to run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from airflow_prs.triggers.beside import beside
 LOOK_EVERY_S = 0.5
 ASK_AIRFLOW_EVERY_S = 3.0
 IDLE_S = 10.0
-"""Seconds from look to look, and from question to question, while no shard runs and nothing can happen but a start."""
+"""Seconds between looks, and between questions to Airflow, while no shard is running."""
 LONGEST_WATCH = timedelta(minutes=4)
-"""Shorter than the time after which the gatekeeper believes that there is no triggerer."""
+"""Shorter than the time after which the gatekeeper assumes that there is no triggerer."""
 ANSWERS_WITHIN_S = 45.0
-"""Seconds after which storage that does not answer is given up; with LONGEST_WATCH still less than five minutes."""
+"""Seconds to wait for storage to answer; with LONGEST_WATCH still less than five minutes."""
 _REST_PER_LOOK = 4
-"""However slow the storage is, looking takes at most a fifth of the time."""
+"""Rest after a look, in durations of that look: however slow the storage is, looks take a fifth of the time."""
 
 _T = TypeVar("_T")
 
@@ -50,11 +50,11 @@ class GatekeeperTrigger(BaseTrigger):
     :param folder: the run folder.
     :param attempt: the gatekeeper's attempt.
     :param set_aside: verdicts that do not bind it.
-    :param dag_id: of the run.
-    :param run_id: of the run.
-    :param shards_task_id: the mapped task.
-    :param until: when it wakes the gatekeeper in any case, in seconds since the epoch; it stays the same where another
-        triggerer goes on with it.
+    :param dag_id: the DAG of the run.
+    :param run_id: the run.
+    :param shards_task_id: the id of the mapped task whose instances are the shards.
+    :param until: when it wakes the gatekeeper in any case, in seconds since the epoch; another triggerer that continues
+        the watch uses the same moment.
     """
 
     def __init__(
@@ -78,19 +78,20 @@ class GatekeeperTrigger(BaseTrigger):
         self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Name the class and the arguments that make this trigger again."""
+        """Return the path of the class, and the arguments that create this trigger again."""
         names = ("folder", "attempt", "set_aside", "dag_id", "run_id", "shards_task_id", "until")
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Watch, and say once what was seen."""
+        """Watch the run, and yield one event."""
         began = time.monotonic()
         try:
             seen, message = await self._watch(), ""
         except (OSError, RunFolderError) as error:
             seen, message = Seen.NOTHING, f"{type(error).__name__}: {error}"
-        # A verdict is written by now, and the nodes stop: only the news of it waits.
+        # A verdict is already written and stops the nodes. The gatekeeper may have to wait until Airflow has noticed
+        # that its last execution ended.
         await asyncio.sleep(began + EXECUTION_LINGERS.total_seconds() - time.monotonic())
         yield TriggerEvent({"seen": seen.value, "message": message})  # type: ignore[no-untyped-call]
 
@@ -119,6 +120,6 @@ class GatekeeperTrigger(BaseTrigger):
         return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=frozenset(self.set_aside))
 
     async def _read_states(self) -> ShardStates:
-        # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async keeps to its rules,
+        # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async respects that,
         # asyncio.to_thread does not.
         return await sync_to_async(read_shard_states)(self.dag_id, self.run_id, self.shards_task_id)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_prs.airflow_side.exceptions import AirflowException
-from airflow_prs.airflow_side.handover import Handover, hand_over
+from airflow_prs.airflow_side.handover import ERROR_KEY, Handover, hand_over
 from airflow_prs.errors import RunFolderError
-from airflow_prs.operators.mini_batches import ERROR_KEY, MiniBatchesOperator
+from airflow_prs.operators.mini_batches import MiniBatchesOperator
 from airflow_prs.operators.variables import EnvironmentVariables
 
 

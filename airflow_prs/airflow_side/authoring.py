@@ -1,0 +1,60 @@
+"""The place of a step in its DAG: what is open, which ids are free, what comes before and after."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+# Airflow 3.1.0 to 3.3.2: nothing public returns the open DAG and group, of which a function's call needs the ids.
+from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
+
+# Airflow 3.1.0 to 3.3.2: only this subclass of XComArg, which XComArg() returns, has the fields operator and key.
+from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG, EdgeModifier, TaskGroup
+
+
+class StepOutput(PlainXComArg):
+    """The value that a step returns. A task upstream of it runs before the entire step, not only before merge."""
+
+    @property
+    def roots(self) -> list[Any]:
+        """The first tasks of the step."""
+        return self._step.roots  # type: ignore[no-any-return]
+
+    def set_upstream(self, task_or_task_list: Any, edge_modifier: EdgeModifier | None = None) -> None:
+        """Run the step after other tasks."""
+        self._step.set_upstream(task_or_task_list, edge_modifier)
+
+    def update_relative(
+        self,
+        other: Any,
+        upstream: bool = True,  # noqa: FBT001, FBT002  (Airflow's own)
+        edge_modifier: EdgeModifier | None = None,
+    ) -> None:
+        """Tell the graph view that another node is before or after the step."""
+        self._step.update_relative(other, upstream, edge_modifier)
+
+    @property
+    def _step(self) -> Any:
+        return self.operator.task_group
+
+
+def free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:
+    """
+    Return an id for a step; as Airflow's own decorators do, number further calls.
+
+    :param dag: of the step; None: the open one, if any.
+    :param group: around the step; None: the open one, if any.
+    """
+    dag = dag or (group.dag if group is not None else DagContext.get_current())
+    if dag is None:
+        return wanted  # the step raises the error
+    group = group or TaskGroupContext.get_current(dag)
+    ids = itertools.chain([wanted], (f"{wanted}__{number}" for number in itertools.count(1)))
+    for each in ids:
+        found = group.child_id(each) if group is not None else each  # type: ignore[no-untyped-call]
+        if f"{found}.plan" not in dag.task_dict:
+            break
+    return each
