@@ -76,6 +76,9 @@ test-slow: $(VENV)/.synced
 # These tests create their own environments, or test only processes and files.
 NOT_OF_VERSIONS := environments guard lending node_kills
 
+# Unit tests of what calls Airflow.
+OF_AIRFLOW := airflow_side operators sensors triggers
+
 # Run the tests that use Airflow, pandas and pyarrow again with the lowest supported versions. test_types_survive is left
 # out: it compares mini-batches with what the installed pandas makes of all data together, for example of whole numbers
 # beyond 64 bits, and its expectations fit the pandas of the lock file.
@@ -83,7 +86,7 @@ test-lowest: export AIRFLOW_HOME := $(CURDIR)/.airflow-lowest
 # Some tests create environments with uv, which is only in the other virtual environment.
 test-lowest: export PATH := $(PATH):$(CURDIR)/$(BIN)
 test-lowest: $(LOWEST_VENV)/.installed
-	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" tests/integration tests/system $(addprefix --ignore tests/integration/test_,$(addsuffix .py,$(NOT_OF_VERSIONS) types_survive))
+	$(LOWEST_VENV)/bin/python -m pytest -m "not slow" $(addprefix tests/unit/,$(OF_AIRFLOW)) tests/integration tests/system $(addprefix --ignore tests/integration/test_,$(addsuffix .py,$(NOT_OF_VERSIONS) types_survive))
 
 $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)

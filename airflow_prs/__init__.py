@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_prs.config.parameters import PipelineParameter as PipelineParameter
     from airflow_prs.operators.decorator import parallel_run as parallel_run
     from airflow_prs.operators.parallel_run import ParallelRunOperator as ParallelRunOperator
+    from airflow_prs.operators.parallel_run import ParallelRunTaskGroup as ParallelRunTaskGroup
 
     __version__: str
 
@@ -29,6 +30,7 @@ _HOMES = {
     "FileDataset": "airflow_prs.config.datasets",
     "ParallelRunConfig": "airflow_prs.config.config",
     "ParallelRunOperator": "airflow_prs.operators.parallel_run",
+    "ParallelRunTaskGroup": "airflow_prs.operators.parallel_run",
     "PipelineParameter": "airflow_prs.config.parameters",
     "TabularDataset": "airflow_prs.config.datasets",
     "parallel_run": "airflow_prs.operators.decorator",
@@ -40,6 +42,7 @@ __all__ = [
     "FileDataset",
     "ParallelRunConfig",
     "ParallelRunOperator",
+    "ParallelRunTaskGroup",
     "PipelineParameter",
     "TabularDataset",
     "parallel_run",

@@ -14,6 +14,7 @@ from airflow_prs import (
     FileDataset,
     ParallelRunConfig,
     ParallelRunOperator,
+    ParallelRunTaskGroup,
     PipelineParameter,
     TabularDataset,
     parallel_run,
@@ -108,6 +109,7 @@ with DAG("digits", schedule=None):
         parallel_run_config=on_gpu,
         inputs=TabularDataset.from_delimited_files(["a.csv", "b.csv"], separator=";"),
     )
+    group: ParallelRunOperator = ParallelRunTaskGroup(task_id="group", parallel_run_config=config, inputs="/data/in")
     ParallelRunOperator(task_id="of_a_path", parallel_run_config=config, inputs="/data/in", output="/data/out")
     ParallelRunOperator(task_id="of_a_task", parallel_run_config=config, inputs=download(), output="/data/out")
     parquet = TabularDataset.from_parquet_files(PipelineParameter("tables", default_value="/data/*.parquet"))

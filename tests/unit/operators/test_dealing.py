@@ -49,6 +49,11 @@ def test_plan_alone_waits_for_the_run_before(make_step, name):
     assert of_each(in_dag(make_step, {name: True}), name) == dict.fromkeys(TASKS, False) | {"plan": True}
 
 
+@pytest.mark.parametrize(("default_args", "expected"), [({}, True), ({"deferrable": False}, False)])
+def test_the_gatekeeper_defers_unless_default_args_say_otherwise(make_step, default_args, expected):
+    assert in_dag(make_step, default_args).gatekeeper.deferrable is expected
+
+
 def test_shards_retry_once_more_than_a_mini_batch_and_soon(make_step):
     step = in_dag(make_step, config={"run_max_try": 4})
     assert of_each(step, "retries") == {"plan": 0, "mini_batches": 5, "gatekeeper": 2, "merge": 2}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import inspect
 import json
+import textwrap
 
 import pytest
 from airflow.sdk import DAG, Label, TaskGroup, chain, task, task_group
 
 from airflow_prs import FileDataset, PipelineParameter, TabularDataset
 from airflow_prs.errors import ConfigError
+from airflow_prs.operators.merge import MergeOperator
+from airflow_prs.operators.mini_batches import MiniBatchesOperator
+from airflow_prs.operators.plan import PlanOperator
+from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 
 @pytest.fixture
@@ -40,6 +47,14 @@ def test_a_step_is_four_tasks_in_a_diamond(dag, make_step):
         "step.gatekeeper": ["step.merge"],
         "step.merge": [],
     }
+
+
+@pytest.mark.parametrize("operator", [PlanOperator, MiniBatchesOperator, GatekeeperSensor, MergeOperator])
+def test_template_fields_are_assigned_from_the_arguments_of_their_names_as_airflow_asks_of_providers(operator):
+    source = textwrap.dedent(inspect.getsource(operator.__init__))
+    assert [field for field in operator.template_fields if f"    self.{field} = {field}\n" not in source] == []
+    used = [node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+    assert [field for field in operator.template_fields if used.count(field) != 1] == []
 
 
 def test_a_step_takes_part_in_shifts_and_chains_like_any_operator(dag, make_step):

@@ -123,6 +123,13 @@ def test_it_defers_while_a_shard_runs_or_may_yet(look, states, supervised, state
     assert (deferred.method_name, deferred.timeout) == ("resume", timedelta(minutes=5))
 
 
+def test_it_reschedules_from_the_start_if_it_must_not_defer(gatekeeper, look, states, supervised):
+    states["score.mini_batches_1"] = "running"
+    gatekeeper.deferrable = False
+    with pytest.raises(AirflowRescheduleException):
+        look()
+
+
 def test_it_defers_again_when_its_time_is_up(look, states, supervised):
     states["score.mini_batches_1"] = "running"
     assert deferral(look, "resume", {"seen": Seen.TIME_IS_UP.value, "message": ""})
