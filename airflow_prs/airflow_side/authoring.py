@@ -51,10 +51,6 @@ def free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:
     dag = dag or (group.dag if group is not None else DagContext.get_current())
     if dag is None:
         return wanted  # the step raises the error
-    group = group or TaskGroupContext.get_current(dag)
+    around = group or TaskGroupContext.get_current(dag) or dag.task_group
     ids = itertools.chain([wanted], (f"{wanted}__{number}" for number in itertools.count(1)))
-    for each in ids:
-        found = group.child_id(each) if group is not None else each  # type: ignore[no-untyped-call]
-        if f"{found}.plan" not in dag.task_dict:
-            break
-    return each
+    return next(each for each in ids if f"{around.child_id(each)}.plan" not in dag.task_dict)  # type: ignore[no-untyped-call]

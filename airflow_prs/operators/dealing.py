@@ -87,14 +87,15 @@ def deal(
     """
     alone = {*_PLAN, *_MERGE, *_MINI_BATCHES, "on_failure_callback"}
     everybody = {name: value for name, value in given.items() if name not in alone}
-    failed = _first("on_failure_callback", given, default_args, None)
+    chosen = {**default_args, **given}
+    failed = chosen.get("on_failure_callback")
     common = {**everybody, **_FIXED, **_PLAN, **_MERGE, "on_failure_callback": failed}
-    rested = {**common, **_retrying({}, default_args, RETRIES)}
-    wanted = {name: _first(name, given, default_args, ours) for name, ours in _PLAN.items()}
+    rested = {**common, **_retrying(default_args, RETRIES)}
+    wanted = {name: chosen.get(name, ours) for name, ours in _PLAN.items()}
     wanted["trigger_rule"] = given.get("trigger_rule", TriggerRule.ALL_SUCCESS)
     shards = {
         **common,
-        **_retrying(given, default_args, _shard_retries(config)),
+        **_retrying(chosen, _shard_retries(config)),
         **{name: given[name] for name in ("execution_timeout",) if name in given},
         "on_failure_callback": unless_aborted(failed),
         "map_index_template": "{{ task.shard['label'] }}",
@@ -104,11 +105,17 @@ def deal(
     dealt = Dealt(
         plan={**common, **wanted},
         mini_batches=shards,
-        gatekeeper={**rested, **_stepping_back(given, default_args)},
+        gatekeeper={
+            **rested,
+            # It includes the time for which a task is deferred, and a run may take days.
+            "execution_timeout": None,
+            # A gatekeeper that looks again must not take the slot of a waiting shard; nodes check the thresholds, too.
+            "priority_weight": chosen.get("priority_weight", DEFAULT_PRIORITY_WEIGHT) - 1,
+        },
         merge={
             **rested,
             "trigger_rule": TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
-            **{name: _first(name, given, default_args, ours) for name, ours in _MERGE.items()},
+            **{name: chosen.get(name, ours) for name, ours in _MERGE.items()},
         },
     )
     return Dealt(**{task: _own_lists(getattr(dealt, task)) for task in dealt.__slots__})
@@ -136,22 +143,5 @@ def _shard_retries(config: ParallelRunConfig) -> int:
     return (tries if isinstance(tries, int) else int(tries.default_value)) + 1
 
 
-def _retrying(given: Mapping[str, Any], default_args: Mapping[str, Any], retries: int) -> dict[str, Any]:
-    return {
-        "retries": _first("retries", given, default_args, retries),
-        "retry_delay": _first("retry_delay", given, default_args, RETRY_DELAY_S),
-    }
-
-
-def _stepping_back(given: Mapping[str, Any], default_args: Mapping[str, Any]) -> dict[str, Any]:
-    weight = _first("priority_weight", given, default_args, DEFAULT_PRIORITY_WEIGHT)
-    return {
-        # It includes the time for which a task is deferred, and a run may take days.
-        "execution_timeout": None,
-        # A gatekeeper that looks again must not take the slot of a shard that waits; nodes check the thresholds, too.
-        "priority_weight": weight - 1,
-    }
-
-
-def _first(name: str, given: Mapping[str, Any], default_args: Mapping[str, Any], ours: Any) -> Any:
-    return given[name] if name in given else default_args.get(name, ours)
+def _retrying(chosen: Mapping[str, Any], retries: int) -> dict[str, Any]:
+    return {"retries": chosen.get("retries", retries), "retry_delay": chosen.get("retry_delay", RETRY_DELAY_S)}

@@ -255,6 +255,21 @@ def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: li
     return value
 
 
+def with_paths(value: Any, side_inputs: Mapping[str, str]) -> Any:
+    """
+    Return a value in which local paths replace the placeholders, and lists the lazy sequences of mapped tasks.
+
+    :param side_inputs: the local path of each side input.
+    """
+    if isinstance(value, SideInputPath):
+        return side_inputs[value.name]
+    if isinstance(value, Mapping):
+        return {name: with_paths(inner, side_inputs) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | tuple):
+        return [with_paths(inner, side_inputs) for inner in value]
+    return value
+
+
 def _promotions(
     config: ParallelRunConfig, datasets: Iterable[Dataset], free: Mapping[str, Any], problems: list[str]
 ) -> Mapping[str, Promotion]:

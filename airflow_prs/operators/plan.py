@@ -19,7 +19,7 @@ from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.declaration import OnEmpty, SideInputPath, absolute_problems
+from airflow_prs.operators.declaration import OnEmpty, absolute_problems, with_paths
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.records import RunIdentity, Shard
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from airflow_prs.config.config import ParallelRunConfig
     from airflow_prs.operators.variables import EnvironmentVariables
-    from airflow_prs.plan.planning import PlanRequest, PlanResult
+    from airflow_prs.plan.planning import PlanRequest
 
 
 class PlanOperator(BaseOperator):
@@ -101,8 +101,10 @@ class PlanOperator(BaseOperator):
         result = make_plan(request)
         if result.is_empty:
             raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
-        hand_over(ti, _handover(result, completed))
-        return [_describe(shard) for shard in result.manifest.shards]
+        manifest = result.manifest
+        counts = {"mini_batches": manifest.mini_batches, "items": manifest.items, "shards": len(manifest.shards)}
+        hand_over(ti, Handover(folder=str(result.folder.path), completed=completed, **counts))
+        return [_describe(shard) for shard in manifest.shards]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:
         from airflow_prs.inputs.cut_input import local_path
@@ -113,7 +115,7 @@ class PlanOperator(BaseOperator):
         side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))
         paths = {str(dataset.name): local_path(dataset.to_source(), self.dag_folder)[0] for dataset in side_inputs}
         if isinstance(config.entry_script, FunctionScript):
-            script = config.entry_script.settle(_placed(fill_in(self.parameters, params), paths))
+            script = config.entry_script.settle(with_paths(fill_in(self.parameters, params), paths))
             config = config.model_copy(update={"entry_script": script})
         return PlanRequest(
             config=config,
@@ -154,16 +156,6 @@ def remarks(arguments: Sequence[str]) -> list[str]:
     return [*near_misses(arguments), *driver_options(arguments).notes]
 
 
-def _handover(result: PlanResult, completed: str | None) -> Handover:
-    return Handover(
-        folder=str(result.folder.path),
-        mini_batches=result.manifest.mini_batches,
-        items=result.manifest.items,
-        shards=len(result.manifest.shards),
-        completed=completed,
-    )
-
-
 def _describe(shard: Shard) -> dict[str, Any]:
     return {
         "shard": shard.number,
@@ -185,19 +177,8 @@ def _absolute(output: Any) -> str | None:
     return path
 
 
-def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:
-    """Replace side inputs by their local paths, and the lazy sequences that mapped tasks return by lists."""
-    if isinstance(value, SideInputPath):
-        return side_inputs[value.name]
-    if isinstance(value, Mapping):
-        return {name: _placed(inner, side_inputs) for name, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes | tuple):
-        return [_placed(inner, side_inputs) for inner in value]
-    return value
-
-
 def _arguments(rendered: Sequence[Any], side_inputs: Mapping[str, str]) -> tuple[str, ...]:
-    placed = [_placed(value, side_inputs) for value in rendered]
+    placed = with_paths(list(rendered), side_inputs)
     problems = [
         wrong(f"arguments[{position}]", value, "text or a number, also where a template or a task makes it")
         for position, value in enumerate(placed)

@@ -16,7 +16,7 @@ from airflow.sdk.log import mask_secret
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.declaration import SideInputPath
+from airflow_prs.operators.declaration import SideInputPath, with_paths
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
@@ -52,8 +52,8 @@ class EnvironmentVariables:
         :param side_inputs: the local path of each side input.
         :raises ConfigError: if a value is not text or a number.
         """
-        filled = {name: _placed(value, side_inputs) for name, value in self._templates.items()}
-        rendered = task.render_template(fill_in(filled, context["params"]), context)
+        filled = fill_in(with_paths(self._templates, side_inputs), context["params"])
+        rendered = task.render_template(filled, context)
         if problems := list(_problems(rendered)):
             raise ConfigError(problems)
         values = {name: str(value) for name, value in rendered.items()}
@@ -86,10 +86,6 @@ def _mask(value: str) -> None:
         mask_secret(unquote(urlsplit(value).password or ""))
     with suppress(ValueError):
         mask_secret(json.loads(value))
-
-
-def _placed(value: Any, side_inputs: Mapping[str, str]) -> Any:
-    return side_inputs[value.name] if isinstance(value, SideInputPath) else value
 
 
 def _problems(rendered: Mapping[str, Any]) -> Iterator[str]:
