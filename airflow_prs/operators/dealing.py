@@ -44,8 +44,8 @@ _FIXED = {
 
 _OURS = {
     "map_index_template": "shards have labels of their own",
-    "max_active_tis_per_dagrun": "give node_count, which is that limit",
-    "do_xcom_push": "the tasks of the step hand each other what they know through XComs",
+    "max_active_tis_per_dagrun": "node_count is that limit",
+    "do_xcom_push": "the tasks of the step pass their results to each other as XComs",
     "multiple_outputs": "the result is one location",
 }
 """Arguments that nobody may set, with the reason."""

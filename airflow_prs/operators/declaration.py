@@ -140,7 +140,7 @@ def choose_id(task_id: str | None, name: str | None) -> str:
     """
     Return the step's id, which the original calls its name.
 
-    :raises ConfigError: if it is missing, given twice, or not allowed.
+    :raises ConfigError: if it is missing, passed twice, or not allowed.
     """
     if (task_id is None) == (name is None):
         raise ConfigError(["task_id: give either task_id or name, which mean the same"])
@@ -207,7 +207,7 @@ def _input_problems(inputs: Sequence[Dataset], *, may_be_none: bool) -> Iterator
 def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Dataset]) -> Iterator[str]:
     names = [dataset.name for dataset in [*inputs, *side_inputs]]
     for name in sorted({str(name) for name in names if names.count(name) > 1}):
-        yield f"{name!r} is the name of two inputs; give each a name of its own with as_named_input"
+        yield f"{name!r} is the name of two inputs; use as_named_input for different names"
     for dataset in side_inputs:
         if not isinstance(dataset, FileDataset):
             yield f"side_inputs: {dataset.name!r} is a TabularDataset; allowed: FileDataset"

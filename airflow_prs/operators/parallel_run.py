@@ -117,7 +117,7 @@ class ParallelRunOperator(TaskGroup):
         for group in self.iter_mapped_task_groups():
             problem = (
                 f"{self.group_id} stands inside the mapped task group {group.group_id!r}, where Airflow cannot map "
-                "tasks again; put it outside, and let it take the inputs of all instances"
+                "tasks again; put it outside, with the inputs of all instances"
             )
             raise ConfigError([problem])
 
