@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_prs.airflow_side.pods import load_pod
 from airflow_prs.errors import ConfigError
 
 _KEY = "pod_override"
@@ -27,10 +26,14 @@ def with_pod(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_pod(given: Mapping[str, Any]) -> Any:
     try:
-        pod, read = load_pod(given)
+        # Airflow 3.1.0 to 3.3.2, with 10.8.0 to 10.25.0 of the provider: its executor reads and writes pods so, too.
+        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
     except ImportError as error:
         problem = f"compute_target has a {_KEY}, which needs apache-airflow-providers-cncf-kubernetes ({error})"
         raise ConfigError([problem]) from None
+    try:
+        pod = PodGenerator.deserialize_model_dict(dict(given))
+        read = PodGenerator.serialize_pod(pod)
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError([f"{_KEY} of compute_target is no pod: {error}"]) from None
     # Kubernetes' client ignores keys that it does not know.
