@@ -10,6 +10,7 @@ from airflow.sdk import TaskGroup
 
 from airflow_prs.airflow_side.authoring import StepOutput
 from airflow_prs.airflow_side.configuration import conf
+from airflow_prs.airflow_side.pods import with_pod
 from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset
@@ -19,7 +20,6 @@ from airflow_prs.operators.declaration import check_id_length, choose_id, declar
 from airflow_prs.operators.merge import MergeOperator
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
 from airflow_prs.operators.plan import PlanOperator
-from airflow_prs.operators.pods import with_pod
 from airflow_prs.operators.promotion import add_params
 from airflow_prs.operators.variables import EnvironmentVariables
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
