@@ -26,7 +26,7 @@ from airflow_prs import (
 )
 from airflow_prs.config import arguments
 from airflow_prs.config.compute import load_compute_targets
-from airflow_prs.config.rules import OURS, RULES
+from airflow_prs.config.config import OURS, RULES
 from airflow_prs.provider_info import get_provider_info
 from airflow_prs.records import Status
 from airflow_prs.report.processed import NOT_FINISHED, NOT_TRIED

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from airflow_prs.config import rules
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
-from airflow_prs.config.rules import OURS, RULES, SUFFIX_OF_FORMAT, find_conflicts, find_promotions, settle
+from airflow_prs.config.rules import SUFFIX_OF_FORMAT, at_least, find_conflicts, find_promotions, one_of
 from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError
 from airflow_prs.inputs.sources import MiniBatchSize
@@ -75,32 +76,36 @@ class ParallelRunConfig(BaseModel):
 
     # The types are those of a resolved configuration: what all that comes after plan works with. Until plan has
     # written it, entry_script may be a FunctionScript.
-    environment: Environment
-    entry_script: str
-    error_threshold: int
-    output_action: str
-    compute_target: ComputeTarget | str
-    node_count: int
-    process_count_per_node: int | None = None
-    mini_batch_size: int | str | None = None
-    source_directory: str | None = None
-    description: str | None = None
-    logging_level: str = "INFO"
-    run_invocation_timeout: int = 60
-    run_max_try: int = 3
-    append_row_file_name: str | None = None
-    allowed_failed_count: int | None = None
-    allowed_failed_percent: float | None = None
-    partition_keys: tuple[str, ...] | None = None
-    environment_variables: dict[str, Any] | None = None
-    mini_batches_per_task: int | None = None
-    append_row_format: str | None = None
-    count_failed_tries: bool = False
-    retry_delay_s: float = 0
-    max_mini_batches_per_process: int | None = None
-    max_memory_per_process: int | str | None = None
-    max_concurrency_per_process: int = 1
-    exit_timeout_s: float = 10
+    environment: Annotated[Environment, rules.ENVIRONMENT]
+    entry_script: Annotated[str, rules.ENTRY_SCRIPT]
+    error_threshold: Annotated[int, rules.THRESHOLD]
+    output_action: Annotated[str, rules.OUTPUT_ACTION]
+    compute_target: Annotated[ComputeTarget | str, rules.COMPUTE_TARGET]
+    node_count: Annotated[int, at_least(1)]
+    process_count_per_node: Annotated[int | None, at_least(1).or_none("None for one a core")] = None
+    mini_batch_size: Annotated[int | str | None, rules.SIZE.or_none("None for 10 files or 1 MB of a table")] = None
+    source_directory: Annotated[str | None, rules.FOLDER.or_none()] = None
+    description: Annotated[str | None, rules.TEXT.or_none()] = None
+    logging_level: Annotated[str, one_of("WARNING", "INFO", "DEBUG")] = "INFO"
+    run_invocation_timeout: Annotated[int, at_least(1, ", in seconds")] = 60
+    run_max_try: Annotated[int, at_least(1)] = 3
+    append_row_file_name: Annotated[
+        str | None, rules.FILE_NAME.or_none("None for parallel_run_step with the suffix of its format")
+    ] = None
+    allowed_failed_count: Annotated[int | None, rules.THRESHOLD.or_none()] = None
+    allowed_failed_percent: Annotated[float | None, rules.PERCENT.or_none()] = None
+    partition_keys: Annotated[tuple[str, ...] | None, rules.KEYS.or_none()] = None
+    environment_variables: Annotated[dict[str, Any] | None, rules.VARIABLES.or_none()] = None
+    mini_batches_per_task: Annotated[int | None, at_least(1).or_none("None for one shard a node")] = None
+    append_row_format: Annotated[
+        str | None, one_of(*SUFFIX_OF_FORMAT).or_none("None for what the suffix of append_row_file_name says")
+    ] = None
+    count_failed_tries: Annotated[bool, rules.FLAG] = False
+    retry_delay_s: Annotated[float, rules.SECONDS] = 0
+    max_mini_batches_per_process: Annotated[int | None, at_least(1).or_none("None for no limit")] = None
+    max_memory_per_process: Annotated[int | str | None, rules.MEMORY.or_none("None for no limit")] = None
+    max_concurrency_per_process: Annotated[int, at_least(1)] = 1
+    exit_timeout_s: Annotated[float, rules.SECONDS] = 10
 
     if TYPE_CHECKING:
 
@@ -140,20 +145,21 @@ class ParallelRunConfig(BaseModel):
         def __init__(self, *args: Any, **values: Any) -> None:
             problems = list(_name_positions(args, values))
             known = {name: value for name, value in values.items() if name in RULES}
-            strangers = [name for name in values if name not in RULES]
-            problems += [unknown(name, RULES, what="parameter of ParallelRunConfig") for name in strangers]
+            what = "parameter of ParallelRunConfig"
+            problems += [unknown(name, RULES, what=what) for name in values if name not in RULES]
             try:
                 super().__init__(**known)
             except ValidationError as error:
                 problems += map(_word, error.errors())
-            problems += find_conflicts(known)
+            problems += find_conflicts(known, RULES)
             if problems:
                 raise ConfigError(problems)
 
     @field_validator("*", mode="plain")
     @classmethod
     def _settle(cls, value: Any, info: ValidationInfo) -> Any:
-        return settle(str(info.field_name), value)
+        name = str(info.field_name)
+        return RULES[name].settle(name, value)
 
     @property
     def max_memory_per_process_bytes(self) -> int | None:
@@ -197,7 +203,7 @@ class ParallelRunConfig(BaseModel):
 
     def promoted(self) -> dict[str, Promotion]:
         """The PipelineParameters in it, by name."""
-        return combine_promotions(find_promotions(self._values()))
+        return combine_promotions(find_promotions(dict(self), RULES))
 
     def resolve(self, params: Mapping[str, Any]) -> ParallelRunConfig:
         """
@@ -206,17 +212,16 @@ class ParallelRunConfig(BaseModel):
         :param params: the params of the run; others may be among them.
         :raises ConfigError: if a value is not allowed.
         """
-        values = self._values()
-        problems = []
-        for name, value in values.items():
-            if isinstance(value, PipelineParameter):
-                values[name] = fill_in(value, params)
-                if problem := value.find_problem(values[name]):
-                    problems.append(f"{name}: {problem} (parameter {value.name!r} of the run)")
+        values = fill_in(dict(self), params)
+        problems = [
+            f"{name}: {problem} (parameter {parameter.name!r} of the run)"
+            for name, parameter in self._parameters.items()
+            if (problem := parameter.find_problem(values[name]))
+        ]
         try:
             resolved = ParallelRunConfig(**values)
         except ConfigError as error:
-            raise ConfigError([*problems, *map(self._name_source, error.problems)]) from None
+            problems += map(self._name_source, error.problems)
         if problems:
             raise ConfigError(problems)
         return resolved
@@ -252,7 +257,7 @@ class ParallelRunConfig(BaseModel):
         Left out are environment_variables, which may hold secrets, and the executor's part of a compute target.
         """
         self._require_resolved("to_json()")
-        plain = self._values()
+        plain = dict(self)
         del plain["environment_variables"]
         plain["environment"] = self.environment.to_json()
         if isinstance(self.compute_target, ComputeTarget):
@@ -281,8 +286,8 @@ class ParallelRunConfig(BaseModel):
         """
         from airflow_prs.config import config_yaml
 
-        defaults = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
-        config_yaml.write_config(path, self._values(), defaults)
+        ours = {name: type(self).model_fields[name].default for name in OURS}
+        config_yaml.write_config(path, dict(self.resolve({})), ours)
 
     @staticmethod
     def load_yaml(workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]) -> ParallelRunConfig:
@@ -295,7 +300,7 @@ class ParallelRunConfig(BaseModel):
         """
         from airflow_prs.config import config_yaml
 
-        values, problems = config_yaml.read_config(workspace, path)
+        values, problems = config_yaml.read_config(workspace, path, RULES)
         try:
             config = ParallelRunConfig(**values)
         except ConfigError as error:
@@ -305,31 +310,37 @@ class ParallelRunConfig(BaseModel):
         return config
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        for name, value in self._values().items():
-            if name == "environment_variables" and value:
-                yield name, dict.fromkeys(value, "***")
-            else:
-                yield name, value
+        for name, value in self:
+            yield name, dict.fromkeys(value, "***") if name == "environment_variables" and value else value
 
-    def _values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in RULES}
+    @property
+    def _parameters(self) -> dict[str, PipelineParameter]:
+        return {name: value for name, value in self if isinstance(value, PipelineParameter)}
 
     def _require_resolved(self, what: str) -> None:
-        if open_fields := [name for name, value in self._values().items() if isinstance(value, PipelineParameter)]:
-            raise ConfigError([f"{name} is a PipelineParameter; {what} needs resolve() first" for name in open_fields])
+        if problems := [f"{name} is a PipelineParameter; {what} needs resolve() first" for name in self._parameters]:
+            raise ConfigError(problems)
 
     def _name_source(self, problem: str) -> str:
-        """Say which parameter of the run a wrong value came from."""
-        value = getattr(self, problem.split(" ", 1)[0], None)
-        return f"{problem} (parameter {value.name!r} of the run)" if isinstance(value, PipelineParameter) else problem
+        """Add to a problem which parameter of the run the wrong value came from."""
+        parameter = self._parameters.get(problem.split(" ", 1)[0])
+        return f"{problem} (parameter {parameter.name!r} of the run)" if parameter is not None else problem
+
+
+RULES: Mapping[str, rules.Rule] = {name: field.metadata[0] for name, field in ParallelRunConfig.model_fields.items()}
+
+_BY_POSITION = 18
+"""How many parameters the original knows."""
+
+OURS = tuple(RULES)[_BY_POSITION:]
+"""The others: by name only, and in a YAML file only where they have not their default."""
 
 
 def _name_positions(args: tuple[Any, ...], values: dict[str, Any]) -> Iterator[str]:
     """Give positional values their names in ``values``."""
-    names = [name for name in RULES if name not in OURS]
-    if len(args) > len(names):
-        yield f"ParallelRunConfig got {len(args)} values by position; allowed: {len(names)}, the others by name"
-    for name, value in zip(names, args, strict=False):
+    if len(args) > _BY_POSITION:
+        yield f"ParallelRunConfig got {len(args)} values by position; allowed: {_BY_POSITION}, the others by name"
+    for name, value in zip(list(RULES)[:_BY_POSITION], args, strict=False):
         if name in values:
             yield f"{name} is given twice, by position and by name"
         values[name] = value

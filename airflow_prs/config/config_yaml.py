@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.environment_yaml import WAY_OUT, read_environment, read_environment_folder, write_environment
-from airflow_prs.config.parameters import fill_in
-from airflow_prs.config.rules import OURS, RULES
 from airflow_prs.config.yaml_file import read_yaml, write_yaml
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, unknown
@@ -24,57 +22,32 @@ TARGET = "compute_target_name"
 ENVIRONMENT_KEYS = ("environment", "environment_dir_path", "environment_name")
 """Where the environment may stand, in the order in which they are looked at."""
 
-LAYOUT = (
-    "mini_batch_size",
-    "partition_keys",
-    "error_threshold",
-    "allowed_failed_count",
-    "allowed_failed_percent",
-    "output_action",
-    "logging_level",
-    TARGET,
-    "node_count",
-    "process_count_per_node",
-    "entry_script",
-    "source_directory",
-    "description",
-    "run_invocation_timeout",
-    "run_max_try",
-    "append_row_file_name",
-    "environment",
-    "environment_variables",
-    *OURS,
-)
-"""Keys in the order in which they are written."""
 
-
-def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """
-    Write a configuration; what has its default of None, and ours with any default, is left out.
+    Write a configuration; what is None, and ours with its default, is left out.
 
-    :param values: by the names of the constructor.
-    :param defaults: of those that have one.
+    :param values: by the names of the constructor, all resolved.
+    :param ours: the defaults of what the original does not know.
     :raises ConfigError: if a value cannot be written.
     """
-    plain = fill_in(values, {})
-    plain["environment"] = write_environment(values["environment"])
-    plain[TARGET] = _write_target(plain.pop("compute_target"))
-    if plain["partition_keys"] is not None:
-        plain["partition_keys"] = list(RULES["partition_keys"].parse(plain["partition_keys"]))
-    for name, value in (plain["environment_variables"] or {}).items():
+    keys = values["partition_keys"]
+    plain = {**values, "partition_keys": keys and list(keys), "environment": write_environment(values["environment"])}
+    plain["compute_target"] = _write_target(values["compute_target"])
+    for name, value in (values["environment_variables"] or {}).items():
         if not isinstance(value, str):
             raise ConfigError([f"environment_variables[{name!r}] cannot be written to a YAML file; allowed: a str"])
-    left_out = {name for name in OURS if plain[name] == defaults[name]}
-    content = {name: plain[name] for name in LAYOUT if plain[name] is not None and name not in left_out}
-    write_yaml(path, {TOP: content})
+    kept = {name: value for name, value in plain.items() if value is not None and (name, value) not in ours.items()}
+    write_yaml(path, {TOP: {TARGET if name == "compute_target" else name: value for name, value in kept.items()}})
 
 
 def read_config(
-    workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]
+    workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str], names: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Read a configuration: the values for the constructor, and the problems that it cannot see.
 
+    :param names: of the constructor.
     :raises ConfigError: if the file cannot be read at all.
     """
     file = Path(workspace or "", path)
@@ -83,11 +56,11 @@ def read_config(
         raise ConfigError([f"{TOP} is missing in {path}; allowed: one key of this name, with all settings below it"])
     problems = [unknown(key, (TOP,), what="key of the file") for key in layout if key != TOP]
     given = {key: value for key, value in layout[TOP].items() if value is not None}
-    known = (*LAYOUT, *ENVIRONMENT_KEYS[1:])
+    known = {TARGET, *ENVIRONMENT_KEYS, *names} - {"compute_target"}
     problems += [unknown(key, known, what=f"key of {TOP}") for key in given if key not in known]
 
-    values = {name: given[name] for name in LAYOUT if name in given}
-    values["compute_target"] = _read_target(values.pop(TARGET, None), problems)
+    values = {name: given[name] for name in names if name in given}
+    values["compute_target"] = _read_target(given.get(TARGET), problems)
     values["environment"], variables = _read_environment(given, workspace, file.parent, problems)
     if variables:
         own = values.get("environment_variables", {})

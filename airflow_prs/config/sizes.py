@@ -12,8 +12,8 @@ from airflow_prs.inputs.sources import MiniBatchSize, RecordLimit
 from airflow_prs.wording import wrong
 
 SIZE_ALLOWED = "an int of at least 1, or a str such as '10', '10KB', '1MB', '1GB', '5000 rows'"
-SIZE_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
-"""The same for the JSON schema of a run's form, which knows no flags."""
+SIZE_PATTERN = r"^(0*[1-9][0-9]*)([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
+"""Also for the JSON schema of a run's form, which knows no flags."""
 
 MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
 """The same for an amount of memory."""
@@ -21,7 +21,6 @@ MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
 MAX_RECORD_SIZE = "64MB"
 """How large a record of a text file may be where nothing else is said."""
 
-_SIZE = re.compile(r"(0*[1-9][0-9]*)(?:([kmg]b)| *(rows?))?", re.IGNORECASE | re.ASCII)
 _UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 
 
@@ -39,22 +38,28 @@ def parse_size(value: Any) -> MiniBatchSize:
 
 def settle_size(value: Any) -> int | str:
     """
-    Give a size as it is kept: the same for the same size, whether a YAML file or a form wrote a number or its digits.
+    Return a size as it is kept: the same for the same size, whether a YAML file or a form wrote a number or its digits.
 
-    :raises ValueError: if it is no size; so TypeError.
+    :raises ValueError: if it is not a size.
+    :raises TypeError: if it is neither an int nor text.
     """
     size = _parse(value)
     return size.count if size.unit == "items" else str(value).strip()
 
 
+def settle_memory(value: Any) -> int | str:
+    """Return a number of bytes as it is kept, as settle_size does; rows are not allowed."""
+    if _parse(value).unit == "rows":
+        raise ValueError
+    return settle_size(value)
+
+
 def record_size_problems(value: Any) -> Iterator[str]:
     """Check a max_record_size."""
     try:
-        if _parse(value).unit != "rows":
-            return
+        settle_memory(value)
     except (TypeError, ValueError):
-        pass
-    yield wrong("max_record_size", value, "an int of at least 1, in bytes, or a str such as '64MB' or '1GB'")
+        yield wrong("max_record_size", value, "an int of at least 1, in bytes, or a str such as '64MB' or '1GB'")
 
 
 def record_limit(value: int | str) -> RecordLimit:
@@ -68,10 +73,10 @@ def _parse(value: Any) -> MiniBatchSize:
         if isinstance(value, bool) or count < 1:
             raise ValueError
         return MiniBatchSize(int(count), "items")
-    found = _SIZE.fullmatch(value.strip())
+    found = re.fullmatch(SIZE_PATTERN, value.strip())
     if not found:
         raise ValueError
-    count, unit_bytes, rows = int(found[1]), found[2], found[3]
-    if unit_bytes:
-        return MiniBatchSize(count * _UNIT_BYTES[unit_bytes.lower()], "bytes")
-    return MiniBatchSize(count, "rows" if rows else "items")
+    count, unit = int(found[1]), (found[2] or "").strip().lower()
+    if unit in _UNIT_BYTES:
+        return MiniBatchSize(count * _UNIT_BYTES[unit], "bytes")
+    return MiniBatchSize(count, "rows" if unit else "items")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, overload
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.authoring import free_id
-from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.config import RULES, ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript, make_script
-from airflow_prs.config.rules import RULES
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.parallel_run import ParallelRunOperator
 from airflow_prs.wording import unknown
@@ -167,6 +166,7 @@ def parallel_run(
     max_mini_batches_per_process: int | PipelineParameter | None = ...,
     max_memory_per_process: int | str | PipelineParameter | None = ...,
     max_concurrency_per_process: int | PipelineParameter = ...,
+    exit_timeout_s: float | PipelineParameter = ...,
     **task_arguments: Any,
 ) -> Callable[[Callable[..., Any]], ParallelRunFunction]: ...
 
