@@ -7,13 +7,13 @@ checked when plan has the values.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from airflow_prs.config.datasets import FileDataset
 from airflow_prs.config.parameters import PipelineParameter
+from airflow_prs.config.rules import SECONDS, one_of
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import nearest, shown
 
@@ -42,7 +42,7 @@ NEAR_MISS_LIKENESS = 0.8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverOptions:
     """
-    What the arguments ask of the driver.
+    What the arguments ask of the driver: a field has the name of its option, and the unit.
 
     :param rank_mini_batch_count: mini-batches without any input; 0: those of the inputs.
     :param task_overhead_timeout_s: seconds allowed for loading a mini-batch; None: not given.
@@ -69,14 +69,12 @@ class _Option:
     :param parse: reads a value; raises ValueError if it is not allowed.
     :param note: why it has no use here, '' if it has.
     :param needs_value: whether it means nothing without a value.
-    :param field: of DriverOptions, '' if it has no use here.
     """
 
     allowed: str
     parse: Callable[[str], Any]
     note: str = ""
     needs_value: bool = True
-    field: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +120,7 @@ def driver_options(arguments: Sequence[Any] | None) -> DriverOptions:
         raise ConfigError(problems)
     values = {option.name: _OPTIONS[option.name].parse(str(option.value)) for option in given}
     return DriverOptions(
-        **{_OPTIONS[name].field: value for name, value in values.items() if _OPTIONS[name].field},
+        **{_FIELDS[name]: value for name, value in values.items() if name in _FIELDS},
         notes=tuple(f"--{name} is accepted, but {_OPTIONS[name].note}." for name in values if _OPTIONS[name].note),
     )
 
@@ -216,41 +214,27 @@ def _timeout(text: str) -> float:
     return seconds
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError
-    return seconds
-
-
-def _profiler(text: str) -> str:
-    if text not in {"cProfile", "profile"}:
-        raise ValueError
-    return text
-
-
 def _ranks(text: str) -> int:
     return max(0, int(text))
 
 
-_TIMEOUT_ALLOWED = f"seconds, more than 0 and at most {LONGEST_TIMEOUT_S}"
 _RANKS = "rank_mini_batch_count"
+_TIMEOUT = _Option(allowed=f"seconds, more than 0 and at most {LONGEST_TIMEOUT_S}", parse=_timeout)
 _FOR_STUDIO = _Option(allowed="any", parse=str, note="it is for Azure's studio and has no use here", needs_value=False)
 
 _OPTIONS: Mapping[str, _Option] = {
-    _RANKS: _Option(allowed="an int (0 or less: off)", parse=_ranks, field="rank_mini_batch_count"),
+    _RANKS: _Option(allowed="an int (0 or less: off)", parse=_ranks),
     "resource_monitor_interval": _Option(
-        allowed="seconds, at least 0 (0: off)", parse=_seconds, field="resource_monitor_interval_s"
+        allowed="seconds, at least 0 (0: off)", parse=lambda text: SECONDS.parse(float(text))
     ),
-    "profiling_module": _Option(allowed="cProfile or profile", parse=_profiler, field="profiling_module"),
-    "progress_update_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout, field="progress_update_timeout_s"),
-    "task_overhead_timeout": _Option(allowed=_TIMEOUT_ALLOWED, parse=_timeout, field="task_overhead_timeout_s"),
-    "first_task_creation_timeout": _Option(
-        allowed=_TIMEOUT_ALLOWED,
-        parse=_timeout,
-        note="it has no use here: all mini-batches are known before the first one runs",
+    "profiling_module": _Option(allowed="cProfile or profile", parse=one_of("cProfile", "profile").parse),
+    "progress_update_timeout": _TIMEOUT,
+    "task_overhead_timeout": _TIMEOUT,
+    "first_task_creation_timeout": replace(
+        _TIMEOUT, note="it has no use here: all mini-batches are known before the first one runs"
     ),
     "copy_logs_to_parent": _FOR_STUDIO,
     "push_metrics_to_parent": _FOR_STUDIO,
     "metrics_name_prefix": _FOR_STUDIO,
 }
+_FIELDS = {field.name.removesuffix("_s"): field.name for field in fields(DriverOptions)}

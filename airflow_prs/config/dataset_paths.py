@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from airflow_prs.config.parameters import PipelineParameter, Promotion, find_parameters, promote
-from airflow_prs.wording import shown, wrong
+from airflow_prs.wording import shown
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
 TARGET_ALLOWED = "the path of a folder, a template, a PipelineParameter, or what another task returns"
@@ -48,12 +48,7 @@ def settle_target(target: Any) -> tuple[Any, list[str]]:
         return target, []
     settled = _as_text(target)
     value = settled.default_value if isinstance(settled, PipelineParameter) else settled
-    if not isinstance(value, str) or not value.strip():
-        return settled, [wrong("target", value, TARGET_ALLOWED)]
-    if scheme := remote_scheme(value):
-        allowed = "a local path or a mounted share"
-        return settled, [f"target is {shown(value)}; {scheme}:// is not supported yet; allowed: {allowed}"]
-    return settled, []
+    return settled, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED, "a local path or a mounted share")]
 
 
 def promote_path(path: Any, name: str) -> list[Promotion]:
@@ -115,9 +110,9 @@ def _problems_of_one(path: Any) -> list[str]:
     return [f"path {problem}" for problem in _text_problems(path)]
 
 
-def _text_problems(path: Any) -> list[str]:
+def _text_problems(path: Any, allowed: str = PATH_ALLOWED, local: str = "local paths and mounted shares") -> list[str]:
     if not isinstance(path, str) or not path.strip():
-        return [f"is {shown(path)}; allowed: {PATH_ALLOWED}"]
+        return [f"is {shown(path)}; allowed: {allowed}"]
     if scheme := remote_scheme(path):
-        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: local paths and mounted shares"]
+        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: {local}"]
     return []
