@@ -70,6 +70,7 @@ class ParallelRunConfig(BaseModel):
     :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at once in each worker process.
     :param exit_timeout_s: * seconds that a worker process may take to end once shutdown() has returned: threads of the
         script, functions of atexit.
+    :param lend: * whether a node that has nothing left to hand out takes mini-batches over from other nodes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -106,6 +107,7 @@ class ParallelRunConfig(BaseModel):
     max_memory_per_process: Annotated[int | str | None, rules.MEMORY.or_none("None for no limit")] = None
     max_concurrency_per_process: Annotated[int, at_least(1)] = 1
     exit_timeout_s: Annotated[float, rules.SECONDS] = 10
+    lend: Annotated[bool, rules.FLAG] = True
 
     if TYPE_CHECKING:
 
@@ -138,6 +140,7 @@ class ParallelRunConfig(BaseModel):
             max_memory_per_process: int | str | PipelineParameter | None = None,
             max_concurrency_per_process: int | PipelineParameter = 1,
             exit_timeout_s: float | PipelineParameter = 10,
+            lend: bool | PipelineParameter = True,
         ) -> None: ...
 
     else:

@@ -129,6 +129,7 @@ def _crew(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: 
         watcher=watcher,
         folder=request.folder,
         make_loan_desk=make_desk,
+        lends=config.lend,
         run_status=RunStatus(request.folder, manifest, attempt.names.status),
         slots=slots,
         rules=_rules(settings),

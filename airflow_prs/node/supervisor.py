@@ -61,6 +61,7 @@ class Crew:
     :param watcher: knows when to stop.
     :param folder: the run folder.
     :param make_loan_desk: makes the desk of mini-batches that are taken over from another node.
+    :param lends: whether mini-batches go from node to node.
     :param run_status: shows how far the whole run is.
     :param slots: number of worker processes.
     :param rules: how they are treated.
@@ -80,6 +81,7 @@ class Crew:
     watcher: Watcher
     folder: RunFolder
     make_loan_desk: Callable[[Attempt], ShardDesk]
+    lends: bool
     run_status: RunStatus
     slots: int
     rules: Rules
@@ -234,7 +236,7 @@ class Supervisor:
             self._sample(),
             self._tell(),
             self._mind_progress(),
-            self._helper.run(self._desk),
+            *([self._helper.run(self._desk)] if self._crew.lends else []),
         ]
 
     async def _end_parts(self, parts: Sequence[asyncio.Future[None]]) -> None:
@@ -263,8 +265,9 @@ class Supervisor:
         self._desk.is_closed = True
         await self._close(Closing.DONE)
         self._is_through = True
-        self._helper.stir.set()
-        await self._helper.is_finished.wait()
+        if self._crew.lends:
+            self._helper.stir.set()
+            await self._helper.is_finished.wait()
         if not self._end.done():
             self._end.set_result(None)
 
@@ -277,7 +280,7 @@ class Supervisor:
             stored = await asyncio.to_thread(self._crew.watcher.look)
             if stored is not None:
                 raise VerdictError(stored)
-            if not self._desk.is_closed:
+            if self._crew.lends and not self._desk.is_closed:
                 await self._lender.mind()
             was_blind = self._is_blind()
             self._looked_at = time.monotonic()

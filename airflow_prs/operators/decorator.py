@@ -167,6 +167,7 @@ def parallel_run(
     max_memory_per_process: int | str | PipelineParameter | None = ...,
     max_concurrency_per_process: int | PipelineParameter = ...,
     exit_timeout_s: float | PipelineParameter = ...,
+    lend: bool | PipelineParameter = ...,
     **task_arguments: Any,
 ) -> Callable[[Callable[..., Any]], ParallelRunFunction]: ...
 

@@ -24,6 +24,7 @@ _NO_INFLUENCE = frozenset(
         "environment",  # its versions are held on their own
         "environment_variables",  # their names and a keyed hash are held instead
         "entry_script",  # the name inside the snapshot is held instead
+        "lend",
         "logging_level",
         "mini_batches_per_task",
         "node_count",

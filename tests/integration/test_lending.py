@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,6 +146,26 @@ def test_a_shard_that_is_cleared_while_it_lends_does_nothing_twice(folder):
     tries.run(0)
     for thread in threads:
         thread.join()
+    assert read_rows(folder) == all_rows()
+
+
+def test_without_lending_a_node_takes_nothing_over_and_reads_no_requests(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "airflow_prs.run_folder.attempts.Attempt.read_requests", lambda attempt: read.append(attempt) or []
+    )
+    options = {"items": ITEMS, "shards": 2, "process_count_per_node": 2, "lend": False}
+    folder = make_plan(tmp_path, SLOW_FIRST_HALF, mini_batches=COUNT, **options)
+    slow, quick = folder.read_manifest().shards
+    lender = threading.Thread(target=Tries(folder).run, args=(slow.number,))
+    lender.start()
+    Tries(folder).run(quick.number)
+    assert lender.is_alive()
+    assert not list(folder.path.glob("nodes/*/loan-*"))
+    borrower = SimpleNamespace(names=folder.attempts(quick)[0], claim=folder.claims(quick)[0])
+    folder.ask_for_loan(folder.read_shard(slow), borrower)
+    lender.join()
+    assert read == []
     assert read_rows(folder) == all_rows()
 
 

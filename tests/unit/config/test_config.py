@@ -1,12 +1,15 @@
+import ast
 import contextlib
 import copy
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import airflow_prs
 from airflow_prs.config.compute import ComputeTarget
 from airflow_prs.config.config import MiniBatchSize, ParallelRunConfig, parse_size
 from airflow_prs.config.datasets import FileDataset
@@ -51,6 +54,29 @@ def test_what_is_not_given_has_the_default_of_the_original():
     assert config.allowed_failed_count is None
     assert config.result_file_name == "parallel_run_step.txt"
     assert config.count_failed_tries is False
+    assert config.lend is True
+
+
+def parameters_in(module, function):
+    """Read what only type checkers see of a function: the names of its parameters, with their defaults as text."""
+    source = Path(airflow_prs.__file__).parent.joinpath(module).read_text()
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    (arguments,) = [each.args for each in functions if each.name == function and len(each.args.kwonlyargs) > 2]
+    required = len(arguments.args) - len(arguments.defaults)
+    by_position = zip(arguments.args, [None] * required + arguments.defaults, strict=True)
+    both = [*by_position, *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return {name.arg: default and ast.unparse(default) for name, default in both if name.arg != "self"}
+
+
+def test_type_checkers_see_the_parameters_and_defaults_that_there_are():
+    declared = ParallelRunConfig.model_fields.items()
+    defaults = {name: None if field.is_required() else repr(field.default) for name, field in declared}
+    assert list(parameters_in("config/config.py", "__init__").items()) == list(defaults.items())
+
+
+def test_type_checkers_see_every_parameter_in_the_decorator():
+    seen = parameters_in("operators/decorator.py", "parallel_run")
+    assert [name for name in ParallelRunConfig.model_fields if name not in seen] == ["entry_script"]
 
 
 def test_values_by_position_have_the_order_of_the_original():
@@ -145,6 +171,7 @@ WRONG = [
     ("max_concurrency_per_process", 0, INT_1),
     ("append_row_format", "xml", "'text', 'csv', 'jsonl' or 'parquet'"),
     ("count_failed_tries", 1, "True or False"),
+    ("lend", "no", "True or False"),
 ]
 
 
@@ -348,6 +375,7 @@ PROMOTABLE = {
     "max_memory_per_process": "2GB",
     "max_concurrency_per_process": 3,
     "exit_timeout_s": 0.5,
+    "lend": False,
 }
 
 
@@ -459,6 +487,7 @@ def test_what_needs_the_values_of_a_run_says_so(use):
             allowed_failed_percent=2.5,
             mini_batches_per_task=3,
             count_failed_tries=True,
+            lend=False,
         ),
         make(partition_keys=["user", "day"]),
         make(environment=Environment.from_pip(["pandas==1.5.3"], python="3.11")),

@@ -85,6 +85,7 @@ def test_what_is_ignored_of_an_environment_is_said(caplog):
             environment_variables={"A": "{{ ds }}", "B": "on"},
             mini_batches_per_task=5,
             count_failed_tries=True,
+            lend=False,
         ),
         make(environment=Environment.from_pip(["pandas==1.5.3", "numpy<2"])),
         make(environment=Environment.from_pip([], python="3.12")),

@@ -66,6 +66,7 @@ def test_what_may_change_rows_changes_it(changes):
             "config": {
                 **CONFIG,
                 "node_count": 9,
+                "lend": False,
                 "description": "text",
                 "source_directory": "b",
                 "logging_level": "DEBUG",
