@@ -1,8 +1,8 @@
 """
-The step's arguments: what the entry script gets, and the options for the driver among them.
+The step's arguments: those for the entry script, and the options for the driver among them.
 
-When the DAG is parsed, an argument may be a template, or stand for something that is known only in a run; these are
-checked when plan has the values.
+When the DAG is parsed, an argument may be a template or another placeholder for a value that only a run knows. Plan
+checks these once it has the values.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ RESERVED = (
     "append_row_file_name",
     "partition_keys",
 )
-"""Names that the driver gives to the script itself, from the parameters of the same names."""
+"""Arguments that the driver itself passes to the script, from the parameters of the same names."""
 
 LONGEST_TIMEOUT_S = 259_200
 
 NEAR_MISS_LIKENESS = 0.8
-"""How much a name must be like a driver's option to be taken for a misspelt one."""
+"""How similar a name must be to a driver's option to count as a misspelt one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverOptions:
     """
-    What the arguments ask of the driver: a field has the name of its option, and the unit.
+    The options for the driver. A field has the name of its option, followed by the unit.
 
-    :param rank_mini_batch_count: mini-batches without any input; 0: those of the inputs.
+    :param rank_mini_batch_count: number of mini-batches without any input; 0: those of the inputs.
     :param task_overhead_timeout_s: seconds allowed for loading a mini-batch; None: not given.
     :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: not given.
     :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
     :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
-    :param notes: lines for the log on options that have no use here.
+    :param notes: lines for the log about options that have no effect here.
     """
 
     rank_mini_batch_count: int = 0
@@ -66,9 +66,9 @@ class _Option:
     An option for the driver.
 
     :param allowed: its values in words.
-    :param parse: reads a value; raises ValueError if it is not allowed.
-    :param note: why it has no use here, '' if it has.
-    :param needs_value: whether it means nothing without a value.
+    :param parse: returns the value of a text; raises ValueError if it is not allowed.
+    :param note: why it has no effect here; '' if it has one.
+    :param needs_value: whether it needs a value.
     """
 
     allowed: str
@@ -79,7 +79,7 @@ class _Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """An option for the driver as it stands in the arguments; ``value`` is None if nothing follows it."""
+    """An option for the driver among the arguments; ``value`` is None if nothing follows it."""
 
     name: str
     value: Any
@@ -87,9 +87,9 @@ class _Given:
 
 def check_arguments(arguments: Sequence[Any] | None) -> list[str]:
     """
-    Say what is wrong with the arguments, as far as they are known.
+    Return what is wrong with the arguments, as far as they are known.
 
-    :param arguments: str and numbers, and what stands for them: PipelineParameters, side inputs, what tasks return.
+    :param arguments: str and numbers, and placeholders for them: PipelineParameters, side inputs, outputs of tasks.
     """
     if arguments is None:
         return []
@@ -110,9 +110,9 @@ def check_arguments(arguments: Sequence[Any] | None) -> list[str]:
 
 def driver_options(arguments: Sequence[Any] | None) -> DriverOptions:
     """
-    Read the options for the driver.
+    Return the options for the driver.
 
-    :param arguments: with the values of the run in place; check_arguments has been through them.
+    :param arguments: checked by check_arguments, with the values of the run in place.
     :raises ConfigError: if an option has a wrong value.
     """
     given = list(_find_driver_options(arguments or ()))
@@ -126,7 +126,7 @@ def driver_options(arguments: Sequence[Any] | None) -> DriverOptions:
 
 
 def may_need_no_inputs(arguments: Sequence[Any] | None) -> bool:
-    """Whether the arguments ask for mini-batches without any input, or may do so once their values are known."""
+    """Return whether the arguments ask for mini-batches without any input, or may do so once their values are known."""
     needs_none = False
     for given in _find_driver_options(arguments or ()):
         if given.name == _RANKS and given.value is not None:
@@ -135,7 +135,7 @@ def may_need_no_inputs(arguments: Sequence[Any] | None) -> bool:
 
 
 def near_misses(arguments: Sequence[Any] | None) -> list[str]:
-    """Warn of options that go to the script, but look like a misspelt option for the driver."""
+    """Return a warning for each option that goes to the script, but looks like a misspelt option for the driver."""
     warnings = []
     for name in dict.fromkeys(name for _, name, _ in _find_options(arguments or ())):
         meant = nearest(name, _OPTIONS, likeness=NEAR_MISS_LIKENESS)
@@ -168,7 +168,7 @@ def _find_reserved(arguments: Sequence[Any]) -> Iterator[str]:
 
 
 def _find_options(arguments: Sequence[Any]) -> Iterator[tuple[int, str, str | None]]:
-    """Each ``--name`` or ``--name=value``: where it stands, its name, and the value after the '='."""
+    """Yield each ``--name`` or ``--name=value``: its position, its name, and the value after the '='."""
     for position, argument in enumerate(arguments):
         if isinstance(argument, str) and argument.startswith("--"):
             name, equals, value = argument.removeprefix("--").partition("=")

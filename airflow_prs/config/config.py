@@ -1,4 +1,4 @@
-"""ParallelRunConfig: how a run is to be done. Checked once, when the DAG is parsed, with all problems at once."""
+"""ParallelRunConfig: how to do a run. Checked once, when the DAG is parsed; all problems are reported together."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ DEFAULT_FILE_NAME = "parallel_run_step.txt"
 
 class ParallelRunConfig(BaseModel):
     """
-    How a run is to be done.
+    How to do a run.
 
-    A PipelineParameter may stand for the parameters marked with *; until ``resolve`` has put the run's values in their
-    place, these hold it. Nothing is looked up on disk when it is made; ``find_missing_paths`` does.
+    A parameter marked with * may be a PipelineParameter; ``resolve`` replaces it by the value of the run. The
+    constructor does not look at the disk; ``find_missing_paths`` does.
 
     :param environment: which Python runs the entry script: an Environment, or the path of an interpreter or a virtual
         environment.
@@ -45,7 +45,8 @@ class ParallelRunConfig(BaseModel):
     :param output_action: ``append_row`` gathers what run() returns in one file; ``summary_only`` counts it.
     :param compute_target: where the shards run: a ComputeTarget, or the name of a declared one, such as ``local``.
     :param node_count: * nodes that work at the same time.
-    :param process_count_per_node: * worker processes of a node; None: 1 on a machine with a GPU, else one a core.
+    :param process_count_per_node: * worker processes of a node; None: 1 on a machine with a GPU, else one for each
+        core.
     :param mini_batch_size: * files, or for a table bytes ("10KB", "1MB") or rows ("5000 rows"), that one call of run()
         gets; None: 10 files, or 1 MB of a table.
     :param source_directory: folder that every node gets a copy of.
@@ -58,25 +59,27 @@ class ParallelRunConfig(BaseModel):
     :param allowed_failed_percent: * failed mini-batches allowed, in percent of all; 100 ignores all; None: not checked.
     :param partition_keys: * keys of partition_format whose combinations of values make the mini-batches.
     :param environment_variables: set in the worker processes; never stored and never shown.
-    :param mini_batches_per_task: * mini-batches that one mapped task instance takes; None: one shard a node.
+    :param mini_batches_per_task: * mini-batches of one mapped task instance; None: one shard for each node.
     :param append_row_format: * ``text`` as the original writes it, ``csv`` (one header), ``jsonl`` or ``parquet``;
         None: by the suffix .jsonl, .parquet or (DataFrames alone) .csv of append_row_file_name, else text.
     :param count_failed_tries: * whether a mini-batch that failed a try counts as failed until its next try succeeds.
-    :param retry_delay_s: * seconds before the second try of a mini-batch, twice as long before each further one, give
-        or take a quarter, an hour at most; 0: at once.
-    :param max_mini_batches_per_process: * after which a worker process is replaced by a fresh one; None: never.
-    :param max_memory_per_process: * memory ("2GB") above which a worker process is replaced by a fresh one, between two
+    :param retry_delay_s: * seconds before the second try of a mini-batch; doubled before each further try, plus or
+        minus 25 percent, up to one hour; 0: no delay.
+    :param max_mini_batches_per_process: * mini-batches after which a new worker process replaces the old one; None:
+        never.
+    :param max_memory_per_process: * memory ("2GB") above which a new worker process replaces the old one, between two
         mini-batches; None: never.
-    :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at once in each worker process.
-    :param exit_timeout_s: * seconds that a worker process may take to end once shutdown() has returned: threads of the
-        script, functions of atexit.
+    :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at the same time in each worker
+        process.
+    :param exit_timeout_s: * seconds for a worker process to end after shutdown() has returned, with its threads and
+        atexit functions.
     :param lend: * whether a node that has nothing left to hand out takes mini-batches over from other nodes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    # The types are those of a resolved configuration: what all that comes after plan works with. Until plan has
-    # written it, entry_script may be a FunctionScript.
+    # The types are those of a resolved configuration, which all code after plan uses. Before that, fields may hold
+    # PipelineParameters, and entry_script a FunctionScript.
     environment: Annotated[Environment, rules.ENVIRONMENT]
     entry_script: Annotated[str, rules.ENTRY_SCRIPT]
     error_threshold: Annotated[int, rules.THRESHOLD]
@@ -205,14 +208,14 @@ class ParallelRunConfig(BaseModel):
         return self.append_row_format is None and self.result_suffix == ".csv"
 
     def promoted(self) -> dict[str, Promotion]:
-        """The PipelineParameters in it, by name."""
+        """Return the PipelineParameters, by name."""
         return combine_promotions(find_promotions(dict(self), RULES))
 
     def resolve(self, params: Mapping[str, Any]) -> ParallelRunConfig:
         """
-        Put the values of a run in the place of PipelineParameters; where it has none, their defaults.
+        Return the configuration with a run's values in place of PipelineParameters; where it has none, their defaults.
 
-        :param params: the params of the run; others may be among them.
+        :param params: the params of the run; may hold others, too.
         :raises ConfigError: if a value is not allowed.
         """
         values = fill_in(dict(self), params)
@@ -231,9 +234,9 @@ class ParallelRunConfig(BaseModel):
 
     def find_missing_paths(self, folder: str | os.PathLike[str]) -> list[str]:
         """
-        Look whether the script and its folder exist, and files that list packages; say what is missing.
+        Return a problem for each path that does not exist: the script, its folder, files that list packages.
 
-        :param folder: where relative paths begin: the DAG file's folder.
+        :param folder: folder that relative paths begin at: that of the DAG file.
         """
         missing = [path for path in self.environment.relative_to(folder).files if not Path(path).is_file()]
         problems = [f"environment: {path} is missing; allowed: an existing file" for path in missing]
@@ -255,9 +258,9 @@ class ParallelRunConfig(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """
-        Write a resolved configuration as plain values.
+        Return a resolved configuration as plain values.
 
-        Left out are environment_variables, which may hold secrets, and the executor's part of a compute target.
+        environment_variables, which may hold secrets, and the executor_config of a compute target are left out.
         """
         self._require_resolved("to_json()")
         plain = dict(self)
@@ -272,7 +275,7 @@ class ParallelRunConfig(BaseModel):
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ParallelRunConfig:
-        """Read what ``to_json`` wrote."""
+        """Return the configuration that ``to_json`` wrote."""
         target = plain["compute_target"]
         values = {
             **plain,
@@ -283,9 +286,9 @@ class ParallelRunConfig(BaseModel):
 
     def save_to_yaml(self, path: str | os.PathLike[str]) -> None:
         """
-        Write a YAML file in the original's layout; a PipelineParameter as its default.
+        Write a YAML file in the original's layout. A PipelineParameter is written as its default.
 
-        :raises ConfigError: if something in it cannot be written, such as what another task returns.
+        :raises ConfigError: if a value cannot be written, such as the output of another task.
         """
         from airflow_prs.config import config_yaml
 
@@ -295,7 +298,7 @@ class ParallelRunConfig(BaseModel):
     @staticmethod
     def load_yaml(workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]) -> ParallelRunConfig:
         """
-        Read a YAML file in the original's layout.
+        Return the configuration in a YAML file of the original's layout.
 
         :param workspace: folder that relative paths are resolved against; None: they stay relative.
         :param path: the file.
@@ -336,11 +339,11 @@ _BY_POSITION = 18
 """How many parameters the original knows."""
 
 OURS = tuple(RULES)[_BY_POSITION:]
-"""The others: by name only, and in a YAML file only where they have not their default."""
+"""The others. They are passed by name, and a YAML file holds them only if they differ from their defaults."""
 
 
 def _name_positions(args: tuple[Any, ...], values: dict[str, Any]) -> Iterator[str]:
-    """Give positional values their names in ``values``."""
+    """Add positional values to ``values`` under their names, and yield what is wrong with them."""
     if len(args) > _BY_POSITION:
         yield f"ParallelRunConfig got {len(args)} values by position; allowed: {_BY_POSITION}, the others by name"
     for name, value in zip(list(RULES)[:_BY_POSITION], args, strict=False):

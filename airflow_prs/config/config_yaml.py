@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 TOP = "parallel_run_config"
 TARGET = "compute_target_name"
 ENVIRONMENT_KEYS = ("environment", "environment_dir_path", "environment_name")
-"""Where the environment may stand, in the order in which they are looked at."""
+"""Keys that may hold the environment; the first one that is there wins."""
 
 
 def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """
-    Write a configuration; what is None, and ours with its default, is left out.
+    Write a configuration, without what is None and without our own parameters that have their defaults.
 
-    :param values: by the names of the constructor, all resolved.
-    :param ours: the defaults of what the original does not know.
+    :param values: the parameters of the constructor, all resolved.
+    :param ours: the parameters that the original does not know, with their defaults.
     :raises ConfigError: if a value cannot be written.
     """
     keys = values["partition_keys"]
@@ -45,9 +45,9 @@ def read_config(
     workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str], names: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """
-    Read a configuration: the values for the constructor, and the problems that it cannot see.
+    Return the values for the constructor, and the problems that it cannot find.
 
-    :param names: of the constructor.
+    :param names: the parameters of the constructor.
     :raises ConfigError: if the file cannot be read at all.
     """
     file = Path(workspace or "", path)
@@ -81,7 +81,7 @@ def _write_target(target: ComputeTarget | str) -> Any:
 
 
 def _read_target(value: Any, problems: list[str]) -> ComputeTarget | str:
-    """Give a stand-in for what has a problem, so that the constructor does not name it once more."""
+    """Return the target; if it has a problem, a valid one, so that the constructor does not report it again."""
     if value is None:
         problems.append(f"{TARGET} is missing; allowed: the name of a compute target, such as 'local'")
     elif isinstance(value, Mapping):
@@ -99,7 +99,7 @@ def _read_target(value: Any, problems: list[str]) -> ComputeTarget | str:
 def _read_environment(
     given: Mapping[str, Any], workspace: str | os.PathLike[str] | None, beside: Path, problems: list[str]
 ) -> tuple[Environment, dict[str, str]]:
-    """Give a stand-in for what has a problem, as _read_target does."""
+    """Return the environment, and its variables; if it has a problem, a valid one, as _read_target does."""
     present = [key for key in ENVIRONMENT_KEYS if key in given]
     if len(present) > 1:
         log.warning("Ignored, as %s is given: %s", present[0], ", ".join(present[1:]))
@@ -128,7 +128,7 @@ def _read_environment_at(key: str, value: Any, folder: Path | None, beside: Path
 
 
 def _resolve_paths(values: dict[str, Any], workspace: Path) -> None:
-    """The entry script is relative to source_directory, where there is one."""
+    """Resolve source_directory, or without one the entry script, which is relative to it otherwise."""
     name = "source_directory" if "source_directory" in values else "entry_script"
     if isinstance(values.get(name), str) and values[name].strip():
         values[name] = str(workspace / values[name].strip())

@@ -1,4 +1,4 @@
-"""What the path and the target of a dataset may be, and what becomes of them."""
+"""The path and the target of a dataset: what is allowed, and the form that is kept."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
 def remote_scheme(path: str) -> str | None:
-    """Find the scheme of a URI that is not a local file, such as ``s3``."""
+    """Return the scheme of a URI that is not a local file, such as ``s3``; None for anything else."""
     found = _SCHEME.match(path)
     return found[1] if found and found[1].lower() != "file" else None
 
 
 def without_file_scheme(path: str) -> str:
-    """Make a path of the URI of a local file; other text stays as it is."""
+    """Return the path in the URI of a local file; other text stays as it is."""
     found = _SCHEME.match(path)
     return path[found.end() :] if found and found[1].lower() == "file" else path
 
 
 def settle_path(path: Any) -> tuple[Any, list[str]]:
     """
-    Make text of paths, and one flat tuple of lists of them.
+    Return paths as text, and lists of them as one flat tuple.
 
-    :return: text, a PipelineParameter, what another task returns, or a tuple of these; and what is wrong with it.
+    :return: text, a PipelineParameter, the output of another task, or a tuple of these; and what is wrong with it.
     """
     settled = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
     return settled, _path_problems(settled)
@@ -40,9 +40,9 @@ def settle_path(path: Any) -> tuple[Any, list[str]]:
 
 def settle_target(target: Any) -> tuple[Any, list[str]]:
     """
-    Make text of a path.
+    Return the path of a folder as text.
 
-    :return: text, a PipelineParameter, what another task returns, or None; and what is wrong with it.
+    :return: text, a PipelineParameter, the output of another task, or None; and what is wrong with it.
     """
     if target is None or hasattr(target, "iter_references"):
         return target, []
@@ -53,7 +53,7 @@ def settle_target(target: Any) -> tuple[Any, list[str]]:
 
 def promote_path(path: Any, name: str) -> list[Promotion]:
     """
-    Find the PipelineParameters in a path.
+    Return how the form of a run shows the PipelineParameters in a path.
 
     :param name: of the dataset, for messages.
     """
@@ -62,14 +62,14 @@ def promote_path(path: Any, name: str) -> list[Promotion]:
 
 
 def promote_target(target: Any, name: str) -> list[Promotion]:
-    """Find the PipelineParameters in a target, as ``promote_path`` does."""
+    """Return how the form of a run shows the PipelineParameters in a target."""
     schema = {"type": "string", "minLength": 1}
     place = f"target of {name}"
     return [promote(parameter, place, schema, allowed=TARGET_ALLOWED) for parameter in find_parameters(target)]
 
 
 def _each_path(value: Any) -> Iterator[Any]:
-    """Lists may hold lists, as when a task that returns a list stands in one."""
+    """Yield the paths in a list. It may hold lists: a task inside of it may return one."""
     if _is_list(value):
         for inner in value:
             yield from _each_path(inner)
@@ -82,11 +82,11 @@ def _is_list(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> Any:
-    """Make text of a path, without ``file://``; anything else stays as it is."""
+    """Return a path as text, without ``file://``; anything else stays as it is."""
     if hasattr(value, "iter_references"):
         return value
     if hasattr(value, "protocol"):
-        # the text of a universal path is its URI, of which fspath would keep the path alone
+        # A universal path as text is its URI; fspath would drop the scheme.
         value = str(value)
     elif isinstance(value, os.PathLike):
         value = os.fsdecode(value)

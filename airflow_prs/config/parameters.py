@@ -1,4 +1,4 @@
-"""Parameters of a run: values that are asked for when a run is triggered, instead of standing in the DAG file."""
+"""Parameters of a run: values that a user chooses when triggering a run, instead of in the DAG file."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class PipelineParameter:
 
     @property
     def has_bounds(self) -> bool:
-        """Whether only numbers may be chosen, as a minimum or maximum is given."""
+        """Whether a minimum or maximum is given, so that only numbers may be chosen."""
         return self.minimum is not None or self.maximum is not None
 
     def find_problem(self, value: Any) -> str | None:
-        """Say what the bounds have against a value; None where they allow it."""
+        """Return why the bounds do not allow a value; None: they allow it."""
         if value is None or not self.has_bounds:
             return None
         if not _is_number(value):
@@ -74,8 +74,8 @@ class Promotion:
     """
     A parameter as the form of a run shows it.
 
-    :param parameter: what stands in the place of the value.
-    :param fields: where it stands; several places may share one parameter.
+    :param parameter: the parameter.
+    :param fields: the places that use it; several places may share one parameter.
     :param schema: JSON schema of the values that a run may choose.
     """
 
@@ -86,9 +86,9 @@ class Promotion:
 
 def promote(parameter: PipelineParameter, field: str, schema: Mapping[str, Any], *, allowed: str) -> Promotion:
     """
-    Narrow the schema of a field by a parameter's bounds, and describe it.
+    Return a parameter with the schema of its field, narrowed by its bounds.
 
-    :param allowed: what the field allows, for parameters without a description of their own.
+    :param allowed: what the field allows: the description, if the parameter has none.
     """
     narrowed = {key: value for key, value in schema.items() if not parameter.has_bounds or key != "pattern"}
     if parameter.has_bounds:
@@ -103,9 +103,9 @@ def promote(parameter: PipelineParameter, field: str, schema: Mapping[str, Any],
 
 def combine_promotions(promotions: Iterable[Promotion]) -> dict[str, Promotion]:
     """
-    Gather promotions by name; equal ones share a name.
+    Return promotions by name; equal ones may share a name.
 
-    :raises ConfigError: if one name stands for different things.
+    :raises ConfigError: if different ones have the same name.
     """
     combined: dict[str, Promotion] = {}
     problems = []
@@ -127,7 +127,7 @@ def combine_promotions(promotions: Iterable[Promotion]) -> dict[str, Promotion]:
 
 
 def fill_in(value: Any, params: Mapping[str, Any]) -> Any:
-    """Replace each PipelineParameter, also inside lists, tuples and dicts, by the run's value or its default."""
+    """Return a value with the run's value or the default in place of each PipelineParameter, at any depth."""
     if isinstance(value, PipelineParameter):
         return params.get(value.name, value.default_value)
     if isinstance(value, Mapping):
@@ -138,7 +138,7 @@ def fill_in(value: Any, params: Mapping[str, Any]) -> Any:
 
 
 def find_parameters(value: Any) -> Iterator[PipelineParameter]:
-    """Find each PipelineParameter in a value, also inside lists, tuples and dicts."""
+    """Yield each PipelineParameter in a value, also inside lists, tuples and dicts."""
     if isinstance(value, PipelineParameter):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Conditions on the rows of Parquet files: what they may be."""
+"""Checks of conditions on the rows of Parquet files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES_ALLOWED = "text, a number, True or False, a date, a datetime (to the micr
 
 
 def filter_problems(rows_filter: Any) -> Iterator[str]:
-    """Check conditions, which are those of pandas and pyarrow."""
+    """Yield what is wrong with conditions, which are those of pandas and pyarrow."""
     if rows_filter is None:
         return
     is_list = _is_list(rows_filter) and bool(rows_filter)
@@ -59,7 +59,7 @@ def _value_problems(name: str, operator: str, value: Any) -> Iterator[str]:
 
 
 def _is_value(value: Any) -> bool:
-    if getattr(value, "nanosecond", None):  # of pandas' Timestamp; not even a number where that is NaT
+    if getattr(value, "nanosecond", None):  # a Timestamp of pandas has them; those of NaT are NaN
         return False
-    # What is not equal to itself is not a number, or no moment: nothing is equal to it.
+    # NaN and NaT do not equal themselves; no row could equal them.
     return isinstance(value, str | int | float | date | Decimal) and value == value  # noqa: PLR0124

@@ -38,7 +38,7 @@ class Rule:
     """
     What one parameter may be.
 
-    :param allowed: in words.
+    :param allowed: what is allowed, in words.
     :param parse: returns the value as it is kept; raises TypeError or ValueError if it is not allowed.
     :param schema: JSON schema of its values; None: a PipelineParameter may not stand for it.
     """
@@ -51,7 +51,7 @@ class Rule:
         """
         Return the rule that allows None as well.
 
-        :param none: None in words, with what it stands for.
+        :param none: None and its meaning, in words.
         """
         schema = None if self.schema is None else {**self.schema, "type": [*_types(self.schema), "null"]}
         if schema is not None and "enum" in schema:
@@ -150,14 +150,14 @@ def find_conflicts(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iter
 
 
 def find_promotions(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[Promotion]:
-    """Find the parameters that a PipelineParameter stands for."""
+    """Yield how the form of a run shows each PipelineParameter."""
     for name, value in values.items():
         if isinstance(value, PipelineParameter) and (schema := rules[name].schema) is not None:
             yield promote(value, name, schema, allowed=rules[name].allowed)
 
 
 class _ExplainedError(ValueError):
-    """Says what is wrong with a value, where to show the value would not help, or tell a secret."""
+    """Says what is wrong with a value, where its repr would not help, or would tell a secret."""
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:
@@ -193,7 +193,7 @@ def _flag(value: Any) -> bool:
 
 
 def _keys(value: Any) -> tuple[str, ...]:
-    # the default of a PipelineParameter for it is a JSON list in a str
+    # The default of a PipelineParameter is a JSON list in a str.
     keys = json.loads(value) if isinstance(value, str) else value
     if not isinstance(keys, list | tuple) or not keys or len(set(keys)) < len(keys):
         raise ValueError

@@ -19,16 +19,16 @@ MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
 """The same for an amount of memory."""
 
 MAX_RECORD_SIZE = "64MB"
-"""How large a record of a text file may be where nothing else is said."""
+"""Largest record of a text file, unless the dataset allows another size."""
 
 _UNIT_BYTES = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
 
 
 def parse_size(value: Any) -> MiniBatchSize:
     """
-    Read a mini_batch_size.
+    Return a mini_batch_size as a number of its unit.
 
-    :raises ConfigError: if it is no size.
+    :raises ConfigError: if it is not a size.
     """
     try:
         return _parse(value)
@@ -55,7 +55,7 @@ def settle_memory(value: Any) -> int | str:
 
 
 def record_size_problems(value: Any) -> Iterator[str]:
-    """Check a max_record_size."""
+    """Yield what is wrong with a max_record_size."""
     try:
         settle_memory(value)
     except (TypeError, ValueError):

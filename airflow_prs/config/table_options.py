@@ -1,4 +1,4 @@
-"""What the options of a TabularDataset may be: one sentence for each that is wrong."""
+"""Checks of the options of a TabularDataset: they yield a sentence for each option that is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS_ALLOWED = "a list of the names of columns, each once"
 
 
 def delimited_problems(separator: Any, header: Any, encoding: Any, comment: Any) -> Iterator[str]:
-    """Check how delimited files are written."""
+    """Check the options of delimited files."""
     if not _is_character(separator):
         yield wrong("separator", separator, "one character, no quote and no line break")
     if not any(header is allowed or (isinstance(header, str) and header == allowed) for allowed in HEADERS):
@@ -34,7 +34,7 @@ def columns_problems(columns: Any, *, are_numbered: bool = False) -> Iterator[st
     """
     Check the columns that were chosen.
 
-    :param are_numbered: whether columns have numbers, as those of a file without a header.
+    :param are_numbered: whether columns have numbers instead of names, as in a file without a header.
     """
     if columns is None:
         return
