@@ -156,16 +156,16 @@ class ParallelRunConfig(BaseModel):
             try:
                 super().__init__(**known)
             except ValidationError as error:
-                problems += map(_word, error.errors())
+                problems += map(_problem_in, error.errors())
             problems += find_conflicts(known, RULES)
             if problems:
                 raise ConfigError(problems)
 
     @field_validator("*", mode="plain")
     @classmethod
-    def _settle(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
         name = str(info.field_name)
-        return RULES[name].settle(name, value)
+        return RULES[name].check(name, value)
 
     @property
     def max_memory_per_process_bytes(self) -> int | None:
@@ -352,7 +352,7 @@ def _name_positions(args: tuple[Any, ...], values: dict[str, Any]) -> Iterator[s
         values[name] = value
 
 
-def _word(error: ErrorDetails) -> str:
+def _problem_in(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         name = str(error["loc"][0])
         return f"{name} is missing; allowed: {RULES[name].allowed}"

@@ -28,7 +28,7 @@ def without_file_scheme(path: str) -> str:
     return path[found.end() :] if found and found[1].lower() == "file" else path
 
 
-def settle_path(path: Any) -> tuple[Any, list[str]]:
+def normalize_path(path: Any) -> tuple[Any, list[str]]:
     """
     Return paths as text, and lists of them as one flat tuple.
 
@@ -38,7 +38,7 @@ def settle_path(path: Any) -> tuple[Any, list[str]]:
     return settled, _path_problems(settled)
 
 
-def settle_target(target: Any) -> tuple[Any, list[str]]:
+def normalize_target(target: Any) -> tuple[Any, list[str]]:
     """
     Return the path of a folder as text.
 

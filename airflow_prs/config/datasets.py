@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from airflow_prs.config.dataset_paths import promote_path, promote_target, settle_path, settle_target
+from airflow_prs.config.dataset_paths import normalize_path, normalize_target, promote_path, promote_target
 from airflow_prs.config.mltable import read_mltable
 from airflow_prs.config.parameters import Promotion, find_parameters
 from airflow_prs.config.row_filters import filter_problems
@@ -59,7 +59,7 @@ class FileDataset:
     name: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        path, problems = settle_path(self.path)
+        path, problems = normalize_path(self.path)
         if problems := [*_common_problems(self), *problems]:
             raise ConfigError(problems)
         object.__setattr__(self, "path", path)
@@ -149,7 +149,7 @@ class TabularDataset:
         problems += dtypes_problems(self.dtypes)
         problems += filter_problems(self.filter)
         problems += partition_by_problems(self.partitioned_by, has_names=self.header is not False)
-        target, target_problems = settle_target(self.target)
+        target, target_problems = normalize_target(self.target)
         problems += target_problems
         problems += record_size_problems(self.max_record_size)
         for option in ("columns", "dropped", "partitioned_by"):
@@ -163,7 +163,7 @@ class TabularDataset:
             problems += query_problems(self.sql, self.conn_id)
         elif self.kind not in {InputKind.PARQUET, InputKind.ARROW}:
             problems.append("kind of a TabularDataset is unknown; use from_delimited_files or from_parquet_files")
-        path, path_problems = ((), []) if self.kind is InputKind.QUERY else settle_path(self.path)
+        path, path_problems = ((), []) if self.kind is InputKind.QUERY else normalize_path(self.path)
         problems += path_problems
         if problems:
             raise ConfigError(problems)

@@ -17,7 +17,7 @@ from airflow_prs.config.datasets import FileDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, promote
-from airflow_prs.config.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, settle_memory, settle_size
+from airflow_prs.config.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, normalize_memory, normalize_size
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, wrong
 
@@ -58,7 +58,7 @@ class Rule:
             schema["enum"] = [*schema["enum"], None]
         return Rule(f"{self.allowed}, or {none}", lambda value: None if value is None else self.parse(value), schema)
 
-    def settle(self, name: str, value: Any) -> Any:
+    def check(self, name: str, value: Any) -> Any:
         """
         Return the value of a parameter as it is kept; a PipelineParameter stays, if its default is allowed.
 
@@ -244,10 +244,10 @@ FLAG = Rule("True or False", _flag, {"type": "boolean"})
 THRESHOLD = at_least(-1, " (-1 ignores all)")
 PERCENT = number("a number from 0 to 100 (100 ignores all)", minimum=0, maximum=100)
 SECONDS = number("a number of at least 0, in seconds", minimum=0)
-SIZE = Rule(SIZE_ALLOWED, settle_size, {"type": ["integer", "string"], "minimum": 1, "pattern": SIZE_PATTERN})
+SIZE = Rule(SIZE_ALLOWED, normalize_size, {"type": ["integer", "string"], "minimum": 1, "pattern": SIZE_PATTERN})
 MEMORY = Rule(
     "an int of at least 1, in bytes, or a str such as '500MB' or '2GB'",
-    settle_memory,
+    normalize_memory,
     {"type": ["integer", "string"], "minimum": 1, "pattern": MEMORY_PATTERN},
 )
 FILE_NAME = Rule(

@@ -36,7 +36,7 @@ def parse_size(value: Any) -> MiniBatchSize:
         raise ConfigError([wrong("mini_batch_size", value, SIZE_ALLOWED)]) from None
 
 
-def settle_size(value: Any) -> int | str:
+def normalize_size(value: Any) -> int | str:
     """
     Return a size as it is kept: the same for the same size, whether a YAML file or a form wrote a number or its digits.
 
@@ -47,17 +47,17 @@ def settle_size(value: Any) -> int | str:
     return size.count if size.unit == "items" else str(value).strip()
 
 
-def settle_memory(value: Any) -> int | str:
-    """Return a number of bytes as it is kept, as settle_size does; rows are not allowed."""
+def normalize_memory(value: Any) -> int | str:
+    """Return a number of bytes as it is kept, as normalize_size does; rows are not allowed."""
     if _parse(value).unit == "rows":
         raise ValueError
-    return settle_size(value)
+    return normalize_size(value)
 
 
 def record_size_problems(value: Any) -> Iterator[str]:
     """Yield what is wrong with a max_record_size."""
     try:
-        settle_memory(value)
+        normalize_memory(value)
     except (TypeError, ValueError):
         yield wrong("max_record_size", value, "an int of at least 1, in bytes, or a str such as '64MB' or '1GB'")
 
