@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.ahead import map_ahead
-from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar, to_numbers
-from airflow_prs.records import Shard, Status
+from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar
+from airflow_prs.records import FailedTry, Status
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.store import files
 
@@ -17,11 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_prs.run_folder.ledger import ShardState
-    from airflow_prs.run_folder.tries import TriesIndex
 
 _STRETCH = 16_384
-_THREADS = 2
-"""Numbers become text in Arrow, which lets other threads run; writing what two of them make takes most of a third."""
 
 NOT_TRIED = "NOT_TRIED"
 """Status of a mini-batch without outcome whose first try has not ended."""
@@ -45,6 +41,7 @@ _COLUMNS = (
     "error",
     "detail",
 )
+_STATUSES = (*(status.name for status in Status), NOT_TRIED, NOT_FINISHED)
 _CATEGORIES = {
     Status.RUN_DONE: None,
     Status.RUN_EXCEPTION: "entry script",
@@ -58,196 +55,134 @@ _CATEGORIES = {
 
 
 def write_processed(path: Path, committed: Committed) -> None:
-    """Write a CSV file with a line per mini-batch, those never tried too, in the order of the input."""
+    """Write a CSV file with a line for each mini-batch in the order of the input, those never tried too."""
 
     def write(temporary: Path) -> None:
         with files.EarlyFile(temporary) as out:
             out.write((",".join(f'"{name}"' for name in _COLUMNS) + "\n").encode())
-            for lines in map_ahead(_lines, _all_stretches(committed), threads=_THREADS):
-                out.write(lines)
+            for state in committed.states:
+                for lines in map(_lines, _stretches(committed, state)):
+                    out.write(lines)
 
     files.publish(path, write)
 
 
-def _lines(stretch: _Stretch) -> pa.Buffer:
-    columns = stretch.columns()
-    return _join(columns[name] for name in _COLUMNS)
+def _lines(columns: dict[str, pa.Array]) -> pa.Buffer:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    lines = pa.BufferOutputStream()
+    batch = pa.record_batch([columns[name] for name in _COLUMNS], list(_COLUMNS))
+    pa_csv.write_csv(batch, lines, pa_csv.WriteOptions(include_header=False, batch_size=_STRETCH))
+    return lines.getvalue()
 
 
-def _join(columns: Iterable[str | pa.Array]) -> pa.Buffer:
-    """
-    Write lines, from the fields of each column as they stand in the file, empty where they are null.
-
-    :param columns: an array, or a text where the fields of all lines are the same; at least one array.
-    """
-    import pyarrow.compute as pc
-
-    parts: list[Any] = []
-    between = ""
-    for column in columns:
-        if isinstance(column, str):
-            between += column
-        else:
-            parts += [text_scalar(between), column]
-            between = ""
-        between += ","
-    parts.append(text_scalar(between[:-1] + "\n"))
-    lines = pc.binary_join_element_wise(*parts, text_scalar(""), null_handling="replace", null_replacement="")
-    return lines.buffers()[2]
-
-
-def _all_stretches(committed: Committed) -> Iterator[_Stretch]:
-    for state in committed.states:
-        yield from _stretches(committed, state)
-
-
-def _stretches(committed: Committed, state: ShardState) -> Iterator[_Stretch]:
-    """Lay out a shard, a bounded number of mini-batches at a time."""
+def _stretches(committed: Committed, state: ShardState) -> Iterator[dict[str, pa.Array]]:
+    """Yield the columns of a shard for a limited number of mini-batches at a time."""
     import numpy as np
 
-    outcomes, nodes = committed.outcomes(state), committed.nodes(state)
+    shard, outcomes, nodes = state.shard, committed.outcomes(state), committed.nodes(state)
     has_failures = state.progress.failed or state.progress.done < state.progress.total
     tries = committed.index_failed_tries(state) if has_failures else None
     indices = outcomes["index"].copy()
-    for span in _spans(state.shard):
-        first, end = np.searchsorted(indices, [span.start, span.stop])
-        stretch = _Stretch(span, outcomes[first:end], nodes)
-        if end - first < len(span):
-            stretch.fill_in_missing(committed.folder.read_item_counts(span.start, span.stop))
-        if tries is not None:
-            stretch.fill_in_failures(tries)
-        yield stretch
-
-
-def _spans(shard: Shard) -> Iterator[range]:
     for start in range(shard.first, shard.end, _STRETCH):
-        yield range(start, min(start + _STRETCH, shard.end))
+        stop = min(start + _STRETCH, shard.end)
+        records = np.zeros(stop - start, outcomes.dtype)
+        first, end = np.searchsorted(indices, [start, stop])
+        records[indices[first:end] - start] = outcomes[first:end]
+        is_missing = np.ones(len(records), bool)
+        is_missing[indices[first:end] - start] = False
+        if is_missing.any():
+            items = np.array(committed.folder.read_item_counts(start, stop))
+            records["items"][is_missing] = items[is_missing]
+        failed = np.flatnonzero(is_missing | (records["status"] != Status.RUN_DONE)) + start
+        found = tries.find(failed.tolist()) if tries is not None else {}
+        yield _columns(start, records, is_missing, nodes, dict(sorted(found.items())))
 
 
-class _Stretch:
+def _columns(
+    start: int,
+    records: npt.NDArray[Any],
+    is_missing: npt.NDArray[Any],
+    nodes: list[str],
+    failed_tries: dict[int, list[FailedTry]],
+) -> dict[str, pa.Array]:
     """
-    Some consecutive mini-batches; those without outcome were not tried.
+    Return the columns of consecutive mini-batches.
 
-    :param span: their indices.
-    :param outcomes: of those that have one.
+    :param start: index of the first one.
+    :param records: their outcomes.
+    :param is_missing: which of them have no outcome.
     :param nodes: the node of each attempt.
+    :param failed_tries: those of mini-batches that did not succeed, in order of the index.
     """
-
-    def __init__(self, span: range, outcomes: npt.NDArray[Any], nodes: list[str]) -> None:
-        import numpy as np
-
-        places = outcomes["index"] - span.start
-        self._span = span
-        self._has_outcome = np.zeros(len(span), bool)
-        self._has_outcome[places] = True
-
-        def spread(values: Any) -> npt.NDArray[Any]:
-            spread: npt.NDArray[Any] = np.zeros(len(span), values.dtype)
-            spread[places] = values
-            return spread
-
-        self._started = spread(outcomes["started"])
-        copied = ("tries", "items", "succeeded", "duration_s", "cpu_s", "run_s")
-        self._numbers = {name: spread(outcomes[name]) for name in copied}
-        self._numbers["failed"] = self._numbers["items"] - self._numbers["succeeded"]
-        processes = of_numbers(outcomes["process"].copy()).dictionary_encode()
-        process_names = [f"process{number:03d}" for number in processes.dictionary.to_pylist()]
-        statuses = spread(outcomes["status"] + 1)
-        self._texts = {
-            "node": _Texts([None, *nodes], spread(outcomes["attempt"] + 1)),
-            "process": _Texts([None, *process_names], spread(to_numbers(processes.indices) + 1)),
-            "status": _Texts([NOT_TRIED, *(status.name for status in Status)], statuses),
-            "error_category": _Texts([None, *(_CATEGORIES[status] for status in Status)], statuses),
-            "error": _Texts([None], np.zeros(len(span))),
-            "detail": _Texts([None], np.zeros(len(span))),
-        }
-
-    def fill_in_missing(self, items: list[int]) -> None:
-        """
-        Say of mini-batches without outcome what they would have been given.
-
-        :param items: how many items each mini-batch has.
-        """
-        import numpy as np
-
-        self._numbers["items"] = np.where(self._has_outcome, self._numbers["items"], items)
-
-    def fill_in_failures(self, tries: TriesIndex) -> None:
-        """Say of mini-batches that did not succeed how their last try failed."""
-        indices = [self._span.start + place for place in self._texts["status"].others(Status.RUN_DONE.name)]
-        for index, failed in tries.find(indices).items():
-            place, last = index - self._span.start, failed[-1]
-            self._texts["node"].put(place, last.node or None)
-            self._texts["process"].put(place, last.process or None)
-            self._texts["error"].put(place, last.error)
-            self._texts["detail"].put(place, last.traceback or None)
-            self._texts["error_category"].put(place, _CATEGORIES[last.status])
-            if not self._has_outcome[place]:
-                self._texts["status"].put(place, NOT_FINISHED)
-                self._numbers["tries"][place] = len(failed)
-
-    def columns(self) -> dict[str, str | pa.Array]:
-        """Write the fields of each column; see _join."""
-        import numpy as np
-        import pyarrow as pa
-
-        # How many items a mini-batch has, and its tries so far, are known without an outcome.
-        always_known = {name: np.ones(len(self._span), bool) for name in ("tries", "items")}
-        is_known = dict.fromkeys(self._numbers, self._has_outcome) | always_known
-        return {
-            "mini_batch": of_numbers(np.arange(self._span.start, self._span.stop)).cast(pa.string()),
-            "start": _moments(self._started),
-            **{name: _fields(numbers, is_known[name]) for name, numbers in self._numbers.items()},
-            **{name: texts.fields() for name, texts in self._texts.items()},
-        }
-
-
-def _fields(numbers: npt.NDArray[Any], is_known: npt.NDArray[Any]) -> str | pa.Array:
-    """Write numbers as fields, one text where all lines have the same."""
+    import numpy as np
     import pyarrow as pa
 
-    is_same = bool(is_known.all() and (numbers == numbers[0]).all())
-    fields = of_numbers(numbers[:1]) if is_same else of_numbers(numbers, ~is_known)
-    texts = fields.cast(pa.string())
-    return str(texts[0]) if is_same else texts
+    places = [index - start for index in failed_tries]
+    status = np.where(is_missing, _STATUSES.index(NOT_TRIED), records["status"])
+    for place, tries in zip(places, failed_tries.values(), strict=True):
+        if is_missing[place]:
+            status[place], records["tries"][place] = _STATUSES.index(NOT_FINISHED), len(tries)
+    processes, process = np.unique(records["process"], return_inverse=True)
+    nothing = pa.nulls(len(records), pa.string())
+    columns = {
+        "mini_batch": of_numbers(np.arange(start, start + len(records))),
+        "node": _pick(nodes, records["attempt"], is_missing),
+        "process": _pick([f"process{number:03d}" for number in processes.tolist()], process, is_missing),
+        "tries": of_numbers(records["tries"]),
+        "items": of_numbers(records["items"]),
+        "failed": of_numbers(records["items"] - records["succeeded"], is_missing),
+        "start": _moments(records["started"]),
+        "status": _pick(_STATUSES, status),
+        "error_category": _pick(list(_CATEGORIES.values()), records["status"], is_missing),
+        "error": nothing,
+        "detail": nothing,
+    }
+    columns |= {name: of_numbers(records[name], is_missing) for name in ("succeeded", "duration_s", "cpu_s", "run_s")}
+    return columns | _describe(columns, places, [tries[-1] for tries in failed_tries.values()])
+
+
+def _describe(columns: dict[str, pa.Array], places: list[int], tries: list[FailedTry]) -> dict[str, pa.Array]:
+    """
+    Return the columns that show how the last try of a mini-batch failed.
+
+    :param columns: with the values of all other mini-batches.
+    :param places: lines of the mini-batches that failed, in ascending order.
+    :param tries: the last try of each.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not tries:
+        return {}
+    has_failed = np.zeros(len(columns["node"]), np.uint8)
+    has_failed[places] = 1
+    texts: dict[str, list[str | None]] = {
+        "node": [last.node or None for last in tries],
+        "process": [last.process or None for last in tries],
+        "error_category": [_CATEGORIES[last.status] for last in tries],
+        "error": [last.error for last in tries],
+        "detail": [last.traceback or None for last in tries],
+    }
+    mask = of_numbers(has_failed).cast(pa.bool_())
+    return {name: pc.replace_with_mask(columns[name], mask, of_texts(column)) for name, column in texts.items()}
+
+
+def _pick(
+    texts: Sequence[str | None], codes: npt.NDArray[Any], is_null: npt.NDArray[Any] | None = None
+) -> pa.StringArray:
+    """Return a column of texts, each given by its position in a short list."""
+    return of_texts(texts).take(of_numbers(codes.astype("i4"), is_null))
 
 
 def _moments(seconds: npt.NDArray[Any]) -> pa.Array:
-    """Write moments, given in seconds since the epoch; 0, of a mini-batch that died with its node, is none."""
+    """Return moments as text, given in seconds since the epoch; null for 0, of a mini-batch that died with its node."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     moments = (seconds * 1000).astype("datetime64[ms]")
     texts = of_numbers(moments, seconds <= 0).cast(pa.string())
-    # They are UTC; where Arrow is told so, it takes twenty times as long.
+    # Arrow takes twenty times as long to write moments whose type says that they are UTC.
     return pc.binary_join_element_wise(texts, text_scalar("Z"), text_scalar(""))
-
-
-class _Texts:
-    """
-    A column of texts, of which few are different.
-
-    :param texts: the different ones; None: an empty field.
-    :param codes: which of them each line has, by its position.
-    """
-
-    def __init__(self, texts: Sequence[str | None], codes: npt.NDArray[Any]) -> None:
-        self._texts = list(texts)
-        self._codes = codes.astype("i4")
-
-    def others(self, text: str) -> list[int]:
-        """Find the lines that have another text."""
-        others: list[int] = (self._codes != self._texts.index(text)).nonzero()[0].tolist()
-        return others
-
-    def put(self, line: int, text: str | None) -> None:
-        """Give a line another text."""
-        self._codes[line] = len(self._texts)
-        self._texts.append(text)
-
-    def fields(self) -> str | pa.Array:
-        """Write as fields, one text where all lines have the same."""
-        quoted = [None if text is None else '"' + text.replace('"', '""') + '"' for text in self._texts]
-        if (self._codes == self._codes[0]).all():
-            return quoted[self._codes[0]] or ""
-        return of_texts(quoted).take(of_numbers(self._codes))
