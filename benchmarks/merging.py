@@ -197,7 +197,8 @@ def report_s(mini_batches: int, size_bytes: int) -> float:
     """Return the seconds that all report files take."""
     run = committed_run(mini_batches, size_bytes)
     began = time.monotonic()
-    write_reports(run.folder, run.settings, run.manifest, status="completed", result=str(run.result))
+    committed = read_committed(run.folder, run.manifest)
+    write_reports(run.folder, run.settings, status="completed", result=str(run.result), committed=committed)
     return time.monotonic() - began
 
 

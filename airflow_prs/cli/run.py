@@ -14,7 +14,6 @@ from airflow_prs.cli.job import Job, load_config, plan_job
 from airflow_prs.errors import (
     ConfigError,
     IncompleteRunError,
-    NodeError,
     PrsError,
     PublicationError,
     RunAbortedError,
@@ -24,7 +23,7 @@ from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import Manifest, Shard
-from airflow_prs.report.reports import write_reports
+from airflow_prs.result.concluding import conclude_failed
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
@@ -65,9 +64,7 @@ def conclude(folder: RunFolder) -> int:
     """
     Publish the result of a run, and print where it is.
 
-    :raises RunAbortedError: if a threshold is exceeded.
-    :raises IncompleteRunError: if mini-batches have no outcome.
-    :raises PublicationError: if the result cannot be written.
+    :raises PrsError: if a threshold is exceeded, mini-batches have no outcome, or the result cannot be written.
     """
     try:
         location = merge_run(folder).location
@@ -90,12 +87,9 @@ def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, s
     try:
         for shard in manifest.shards:
             run_node(_request(folder, shard, variables))
-    except RunAbortedError as error:
-        write_reports(folder, folder.read_settings(), manifest, status="aborted", result=None)
-        raise _in_shell_words(error, folder) from None
     except PrsError as error:
-        write_reports(folder, folder.read_settings(), manifest, status="failed", result=None)
-        raise NodeError(f"{error}\n\n{_go_on(folder)}") from None
+        conclude_failed(folder, error)
+        raise _in_shell_words(error, folder) from None
     except KeyboardInterrupt:
         logging.getLogger(__name__).warning("%s", _go_on(folder))
         raise
@@ -117,11 +111,11 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
 
 
 def _in_shell_words(error: PrsError, folder: RunFolder) -> PrsError:
-    """Leave out how to go on in Airflow."""
+    """Return an error that says what to do next in a shell instead of Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
     start_over = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
     what_next = start_over if isinstance(error, RunAbortedError) else _go_on(folder)
-    return type(error)(f"{text}\n\n{what_next}")
+    return PrsError(f"{text}\n\n{what_next}")
 
 
 def _go_on(folder: RunFolder) -> str:

@@ -71,7 +71,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             request.logger.info("%s", error)
         except VerdictError as error:
             failures = first_failures(request.folder, manifest)
-            raise RunAbortedError(abort_message(error.stored, failures, request.folder)) from None
+            raise RunAbortedError(abort_message(error.stored.verdict, failures, request.folder)) from None
         finally:
             attempt.close()
     return _summary(attempt, shard)

@@ -10,7 +10,7 @@ from airflow_prs.records import Limits, Manifest, Shard, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
-from airflow_prs.thresholds.judging import Judgement, judge_run, judge_states, uphold
+from airflow_prs.thresholds.watch import Watch
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
@@ -41,13 +41,17 @@ class Watcher:
         limits: Limits,
         is_orphaned: Callable[[], bool],
     ) -> None:
-        self._folder = folder
-        self._manifest = manifest
+        self._watch = Watch(
+            folder=folder,
+            manifest=manifest,
+            limits=limits,
+            author=f"shard-{shard.number:05d}",
+            attempt=attempt.claim.attempt,
+            set_aside=frozenset(attempt.claim.set_aside),
+        )
         self._attempt = attempt
         self._shard = shard
-        self._limits = limits
         self._is_orphaned = is_orphaned
-        self._set_aside = frozenset(attempt.claim.set_aside)
         self._states = {shard.number: ShardState(shard=shard) for shard in manifest.shards}
         self._others = self._in_turn()
         self._read(_OTHERS_AT_FIRST)
@@ -73,28 +77,19 @@ class Watcher:
                 "is left to it."
             )
         self._read(_OTHERS_PER_LOOK)
-        return self._folder.standing_verdict(self._manifest, self._set_aside) or self._judge()
+        return self._watch.standing() or self._judge()
 
     def _read(self, most: int) -> None:
         for other in itertools.islice(self._others, min(most, len(self._states) - 1)):
-            self._states[other.number] = self._folder.read_shard(other)
+            self._states[other.number] = self._watch.folder.read_shard(other)
 
     def _judge(self) -> StoredVerdict | None:
         self._states[self._shard.number] = self._attempt.state
-        states = list(self._states.values())
-        if not judge_states(states, self._limits, set_aside=self._set_aside, is_final=False).is_abort:
+        if not self._watch.judge(list(self._states.values())).is_abort:
             return None
-        judgement = self._judge_afresh()
-        if not judgement.is_abort:
-            return None
-        return uphold(
-            self._folder, judgement, author=f"shard-{self._shard.number:05d}", attempt=self._attempt.claim.attempt
-        )
-
-    def _judge_afresh(self) -> Judgement:
-        """Judge what is stored now: another shard may have been cleared since it was last read."""
-        return judge_run(self._folder, self._manifest, self._limits, set_aside=self._set_aside, is_final=False)
+        # Another shard may have been cleared since it was read: judge what is stored now.
+        return self._watch.look().verdict
 
     def _in_turn(self) -> Iterator[Shard]:
-        shards, own = self._manifest.shards, self._shard.number
+        shards, own = self._watch.manifest.shards, self._shard.number
         return itertools.cycle((*shards[own + 1 :], *shards[:own]))

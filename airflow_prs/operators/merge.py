@@ -33,6 +33,6 @@ class MergeOperator(BaseOperator):
         from airflow_prs.result.merge import merge_run
 
         folder = planned_folder(context["ti"], self.plan_task_id)
-        result = merge_run(folder, folder.read_settings(), folder.read_manifest())
+        result = merge_run(folder)
         self.log.info("The result is %s", result.location)
         return result.location

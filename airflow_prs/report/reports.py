@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, StoredVerdict, Verdict
+from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, Verdict
 from airflow_prs.report.failed_items import log_path, plain_try, write_failed_items
 from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
@@ -34,25 +34,24 @@ _TRACEBACK_CHARACTERS = 4000
 def write_reports(
     folder: RunFolder,
     settings: RunSettings,
-    manifest: Manifest,
     *,
     status: ReportStatus,
-    result: str | None,
+    result: str | None = None,
     committed: Committed | None = None,
 ) -> dict[str, Any]:
     """
-    Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one whole.
+    Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one atomically.
 
-    Reports of an aborted or failed run that cannot be written are a warning: what ended the run is the news.
+    If the reports of an aborted or failed run cannot be written, that is a warning: what ended the run matters more.
 
     :param status: how the run ended; failed: a shard failed for good.
     :param result: path of the result, None if nothing was published.
-    :param committed: what the report goes by; None: what is committed now.
+    :param committed: what is reported; None: what is committed now.
     :return: what report.json holds.
     :raises RunFolderError: if the reports of a completed run cannot be written.
     """
     try:
-        committed = committed or read_result(folder, settings, manifest)
+        committed = committed or read_result(folder, settings)
         report = _describe(folder, settings, committed, status, result)
         write_processed(folder.names.processed, committed)
         write_summaries(folder.names.process_summary, folder.names.node_summary, committed)
@@ -109,13 +108,12 @@ def describe_report(report: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
-def abort_message(stored: StoredVerdict, failures: Sequence[FailedTry], folder: RunFolder) -> str:
+def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> str:
     """
-    Word an aborted run: what was exceeded, the first failures, how to go on.
+    Return the error text of an aborted run: what was exceeded, the first failures, what to do next.
 
-    :param failures: those that came first.
+    :param failures: the first ones.
     """
-    verdict = stored.verdict
     what_next = (
         f"{HOW_TO_GO_ON}\n"
         f"- If you change the script, the input or the configuration (a higher {verdict.threshold} too): clear plan, "
@@ -146,9 +144,9 @@ def _describe_shortfall(verdict: Verdict, failures: Sequence[FailedTry], folder:
 
 def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> str:
     """
-    Word a run that ended before its work was done: how much is missing and where, how to go on.
+    Return the error text of a run that ended too early: how much is missing and where, what to do next.
 
-    :param failures: those that came first.
+    :param failures: the first ones.
     """
     progress = committed.progress
     failing = f", {progress.failing:,} of them after a failed try" if progress.failing else ""

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.errors import IncompleteRunError, RunAbortedError, RunFolderError, SupersededError
-from airflow_prs.records import Manifest, Ruling, StoredVerdict
-from airflow_prs.report.reports import (
-    abort_message,
-    describe_report,
-    first_failures_of,
-    incomplete_message,
-    write_reports,
-)
+from airflow_prs.errors import PrsError, RunFolderError, SupersededError
+from airflow_prs.records import Manifest, Ruling, Verdict
+from airflow_prs.report.reports import describe_report, write_reports
+from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import publish_rows
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder, sibling_plans
 from airflow_prs.settings import RunSettings
-from airflow_prs.thresholds.judging import Judgement, judge_states
+from airflow_prs.thresholds.limits import judge
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +23,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeResult:
     """
-    What came of a run.
+    The result of a run and its report.
 
     :param location: path of the result: the file of all rows, or the folder that the script wrote to.
     :param report: what report.json holds.
@@ -41,10 +35,10 @@ class MergeResult:
 
 def merge_run(folder: RunFolder, settings: RunSettings | None = None, manifest: Manifest | None = None) -> MergeResult:
     """
-    Publish the result of a run, whole or not at all, and report on it.
+    Publish the result of a run atomically, and write its reports.
 
-    No verdict and no task state is trusted: only a run whose every mini-batch has an outcome, and whose thresholds
-    hold, is published.
+    Verdicts and task states do not count here: a run is published if every mini-batch has an outcome, and no threshold
+    is exceeded.
 
     :param settings: those of the folder; None: they are read.
     :param manifest: that of the folder; None: it is read.
@@ -56,13 +50,12 @@ def merge_run(folder: RunFolder, settings: RunSettings | None = None, manifest: 
     """
     _refuse_superseded(folder)
     settings = settings or folder.read_settings()
-    manifest = manifest or folder.read_manifest()
     committed = read_result(folder, settings, manifest)
-    judgement = judge_states(list(committed.states), settings.config.limits, set_aside=frozenset(), is_final=True)
-    if judgement.verdict.ruling is not Ruling.COMPLETE:
-        _refuse(folder, settings, manifest, committed, judgement)
+    verdict = judge(committed.progress, settings.config.limits)
+    if verdict.ruling is not Ruling.COMPLETE:
+        raise _refusal(settings, committed, verdict)
     location = _publish(folder, settings, committed)
-    report = write_reports(folder, settings, manifest, status="completed", result=location, committed=committed)
+    report = write_reports(folder, settings, status="completed", result=location, committed=committed)
     logger.info("%s", describe_report(report))
     return MergeResult(location=location, report=report)
 
@@ -88,24 +81,16 @@ def _publish(folder: RunFolder, settings: RunSettings, committed: Committed) -> 
     return str(target)
 
 
-def _refuse(
-    folder: RunFolder, settings: RunSettings, manifest: Manifest, committed: Committed, judgement: Judgement
-) -> None:
+def _refusal(settings: RunSettings, committed: Committed, verdict: Verdict) -> PrsError:
     if settings.reused_from is not None:
-        raise unusable(settings.reused_from, f"it is no longer complete: {judgement.verdict.reason}.")
-    failures = first_failures_of(committed)
-    if judgement.is_abort:
-        write_reports(folder, settings, manifest, status="aborted", result=None, committed=committed)
-        verdict = StoredVerdict(
-            name="merge", verdict=judgement.verdict, counted=judgement.counted, author="merge", at=time.time()
-        )
-        raise RunAbortedError(abort_message(verdict, failures, folder))
-    write_reports(folder, settings, manifest, status="failed", result=None, committed=committed)
-    raise IncompleteRunError(incomplete_message(committed, failures))
+        return unusable(settings.reused_from, f"it is no longer complete: {verdict.reason}.")
+    if verdict.ruling is Ruling.ABORT:
+        return conclude_aborted(settings, committed, verdict)
+    return conclude_incomplete(settings, committed)
 
 
 def _refuse_superseded(folder: RunFolder) -> None:
-    """Refuse if a newer plan of the same run has come as far as its manifest; one still at work may come to nothing."""
+    """Raise if a newer plan of the same run has written its manifest; a plan without one may still fail."""
     for sibling in sibling_plans(folder):
         if sibling.path.name > folder.path.name and sibling.names.manifest.exists():
             raise SupersededError(

@@ -38,8 +38,7 @@ def copy_rows(outcomes: npt.NDArray[Any], attempts: list[AttemptNames], out: Bin
     :raises RunFolderError: if rows are not what was committed.
     """
     with _RowsFiles(attempts) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
-        for part in parts:
-            out.write(part)
+        out.writelines(parts)
 
 
 def read_pieces(outcomes: npt.NDArray[Any], attempts: list[AttemptNames]) -> Iterator[bytes | BinaryIO]:
@@ -161,7 +160,7 @@ class _RowsFiles(ExitStack):
         self._rooms = [memoryview(b""), memoryview(b"")]
 
     def room(self, size: int) -> memoryview:
-        """Return memory to read into, in turn one of two: to allocate it for each read would take longer than the read."""
+        """Return memory to read into, in turn one of two: to allocate it would take longer than the read."""
         self._rooms.reverse()
         if len(self._rooms[0]) < size:
             self._rooms[0] = memoryview(bytearray(max(size, _STRETCH_BYTES)))

@@ -99,7 +99,7 @@ def read_committed(folder: RunFolder, manifest: Manifest) -> Committed:
     return Committed(folder=folder, states=tuple(map(folder.read_shard, shards)))
 
 
-def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | None) -> Committed:
+def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | None = None) -> Committed:
     """
     Read the state of all shards whose rows are the result of a run: its own, or those of the run that it reuses.
 

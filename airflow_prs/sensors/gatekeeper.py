@@ -13,24 +13,18 @@ from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import left_errors, planned_folder
 from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
-from airflow_prs.errors import IncompleteRunError, RunAbortedError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-    from airflow_prs.records import Progress, StoredVerdict
     from airflow_prs.run_folder.folder import RunFolder
     from airflow_prs.run_folder.verdicts import GatekeeperClaim
-    from airflow_prs.thresholds.watch import Watch
+    from airflow_prs.thresholds.watch import Sight, Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
 _LONGEST_WAIT = timedelta(seconds=30)
 _REASONS_SHOWN = 3
-_NOTHING_MISSING = (
-    "Every mini-batch has an outcome, but a shard has failed as a task. Clear it, gatekeeper and merge together: with "
-    "nothing left to do, it ends at once."
-)
 
 
 class GatekeeperSensor(BaseSensorOperator):
@@ -61,15 +55,13 @@ class GatekeeperSensor(BaseSensorOperator):
 
         ti = context["ti"]
         folder, claim = self._open(ti)
-        watch = open_watch(folder, attempt=claim.attempt, set_aside=frozenset(claim.set_aside))
+        watch = open_watch(folder, attempt=claim.attempt, set_aside=claim.set_aside)
         # First the states, then the counts: these include what a shard committed before it ended.
         states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
         is_final = not (watch.manifest.shards and states.can_any_run)
         sight = watch.look(is_final=is_final)
-        if sight.verdict is not None:
-            abort(watch, sight.verdict)
-        if is_final:
-            return self._conclude(ti, watch, states, sight.progress)
+        if sight.verdict is not None or is_final:
+            return self._conclude(ti, watch, states, sight)
         if self.deferrable and is_supervised() and not folder.is_without_trigger(claim.attempt):
             self._defer(ti, watch)
         raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
@@ -101,12 +93,21 @@ class GatekeeperSensor(BaseSensorOperator):
         return folder, claim
 
     def _conclude(
-        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardStates, progress: Progress
+        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardStates, sight: Sight
     ) -> dict[str, Any]:
-        if progress.done < progress.total or states.failed:
-            fail_incomplete(watch, progress, left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN]))
-        self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
-        return asdict(progress)
+        """Return the counts of a complete run, or raise what ended another one."""
+        from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
+        from airflow_prs.run_folder.committed import read_committed
+
+        progress = sight.progress
+        if sight.verdict is None and progress.done == progress.total and not states.failed:
+            self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
+            return asdict(progress)
+        settings, committed = watch.folder.read_settings(), read_committed(watch.folder, watch.manifest)
+        if sight.verdict is not None:
+            raise conclude_aborted(settings, committed, sight.verdict.verdict)
+        errors = left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN])
+        raise conclude_incomplete(settings, committed, errors)
 
     def _defer(self, ti: RuntimeTaskInstanceProtocol, watch: Watch) -> NoReturn:
         from airflow_prs.triggers.gatekeeper import LONGEST_WATCH, GatekeeperTrigger
@@ -121,29 +122,6 @@ class GatekeeperSensor(BaseSensorOperator):
             until=(datetime.now(timezone.utc) + LONGEST_WATCH).timestamp(),
         )
         self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=TRIGGERER_ANSWERS_WITHIN)
-
-
-def abort(watch: Watch, verdict: StoredVerdict) -> NoReturn:
-    """Report an aborted run, and fail."""
-    from airflow_prs.report.reports import abort_message, first_failures_of, write_reports
-    from airflow_prs.run_folder.committed import read_committed
-
-    committed = read_committed(watch.folder, watch.manifest)
-    write_reports(watch.folder, watch.settings, watch.manifest, status="aborted", result=None, committed=committed)
-    raise RunAbortedError(abort_message(verdict, first_failures_of(committed), watch.folder))
-
-
-def fail_incomplete(watch: Watch, progress: Progress, reasons: list[str]) -> NoReturn:
-    """Report a run whose shards failed for good, and fail."""
-    from airflow_prs.report.reports import first_failures_of, incomplete_message, write_reports
-    from airflow_prs.run_folder.committed import read_committed
-
-    committed = read_committed(watch.folder, watch.manifest)
-    write_reports(watch.folder, watch.settings, watch.manifest, status="failed", result=None, committed=committed)
-    news = _NOTHING_MISSING
-    if progress.done < progress.total:
-        news = incomplete_message(committed, first_failures_of(committed))
-    raise IncompleteRunError("\n\n".join([*reasons, news]))
 
 
 def _next_look(context: Context) -> datetime:

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from enum import Enum
-from functools import partial
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -101,7 +100,7 @@ class GatekeeperTrigger(BaseTrigger):
         is_idle = False
         while time.time() < self.until:
             now = time.monotonic()
-            if (await self._beside(partial(watch.look, is_final=False))).verdict is not None:
+            if (await self._beside(watch.look)).verdict is not None:
                 return Seen.VERDICT
             rest_s = max(LOOK_EVERY_S, _REST_PER_LOOK * (time.monotonic() - now))
             if is_idle or now >= ask_at:
@@ -117,7 +116,7 @@ class GatekeeperTrigger(BaseTrigger):
         return await beside(self.folder, work, within_s=ANSWERS_WITHIN_S)
 
     def _open(self) -> Watch:
-        return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=frozenset(self.set_aside))
+        return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=self.set_aside)
 
     async def _read_states(self) -> ShardStates:
         # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async respects that,

@@ -29,7 +29,7 @@ def page(capsys, path, *options):
 
 
 def report_on(folder, status="completed", result="/out/rows.txt"):
-    write_reports(folder, folder.read_settings(), folder.read_manifest(), status=status, result=result)
+    write_reports(folder, folder.read_settings(), status=status, result=result)
 
 
 def begin(folder, number=0, *, try_number=1, **values):

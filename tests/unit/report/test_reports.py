@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Closing, Piece, Ruling, Status, StoredVerdict, Verdict
+from airflow_prs.records import Closing, Piece, Ruling, Status, Verdict
 from airflow_prs.report.reports import abort_message, describe_report, first_failures, incomplete_message, write_reports
 from airflow_prs.run_folder.committed import read_committed
 from tests.makers import (
@@ -28,7 +28,7 @@ from tests.makers import (
 
 
 def report_on(folder, *, status="completed", result="/out/rows.txt"):
-    return write_reports(folder, folder.read_settings(), folder.read_manifest(), status=status, result=result)
+    return write_reports(folder, folder.read_settings(), status=status, result=result)
 
 
 def csv_rows(folder):
@@ -329,18 +329,12 @@ def test_failed_tries_are_shown_where_nothing_failed_for_good(tmp_path):
 # Words
 
 
-VERDICT = StoredVerdict(
-    name="gatekeeper-1",
-    verdict=Verdict(
-        ruling=Ruling.ABORT,
-        threshold="error_threshold",
-        limit=1,
-        count=2,
-        reason="2 of 10 items failed, error_threshold allows 1",
-    ),
-    counted={},
-    author="gatekeeper",
-    at=0,
+VERDICT = Verdict(
+    ruling=Ruling.ABORT,
+    threshold="error_threshold",
+    limit=1,
+    count=2,
+    reason="2 of 10 items failed, error_threshold allows 1",
 )
 
 

@@ -13,7 +13,7 @@ from tests.makers import commit, do_shard, make_failed_try, make_failure, make_f
 
 def summaries(folder):
     """Write the reports; the lines of process_summary.csv and node_summary.csv."""
-    write_reports(folder, folder.read_settings(), folder.read_manifest(), status="completed", result="/out/rows.txt")
+    write_reports(folder, folder.read_settings(), status="completed", result="/out/rows.txt")
     paths = (folder.names.process_summary, folder.names.node_summary)
     return tuple(list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) for path in paths)
 

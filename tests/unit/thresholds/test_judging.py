@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_prs.records import Limits, Progress, Ruling
-from airflow_prs.thresholds.judging import judge_run, uphold
+from airflow_prs.thresholds.watch import Watch
 from tests.makers import (
     commit,
     do_shard,
@@ -20,8 +20,20 @@ from tests.makers import (
 STRICT = Limits(error_threshold=0)
 
 
+def watch(folder, limits=STRICT, *, set_aside=()):
+    return Watch(
+        folder=folder,
+        manifest=folder.read_manifest(),
+        limits=limits,
+        author="gatekeeper",
+        attempt="000001-a",
+        set_aside=frozenset(set_aside),
+    )
+
+
 def judge(folder, limits=STRICT, *, set_aside=(), is_final=False):
-    return judge_run(folder, folder.read_manifest(), limits, set_aside=frozenset(set_aside), is_final=is_final)
+    states = map(folder.read_shard, folder.read_manifest().shards)
+    return watch(folder, limits, set_aside=set_aside).judge(states, is_final=is_final)
 
 
 @pytest.fixture
@@ -30,7 +42,7 @@ def aborted(tmp_path):
     folder = make_folder(tmp_path, 2, 2)
     do_shard(folder, 0, failed=[0])
     do_shard(folder, 1, failed=[2])
-    uphold(folder, judge(folder), author="gatekeeper", attempt="000001-a")
+    watch(folder).look()
     return folder
 
 
@@ -99,7 +111,7 @@ def test_mended_mini_batches_complete_the_run(aborted):
     assert judgement.verdict.ruling is Ruling.COMPLETE
 
 
-def test_a_verdict_that_is_upheld_binds_those_that_have_not_set_it_aside(aborted):
+def test_a_verdict_that_is_written_binds_those_that_have_not_set_it_aside(aborted):
     manifest = aborted.read_manifest()
     standing = aborted.standing_verdict(manifest, set())
     assert standing is not None
