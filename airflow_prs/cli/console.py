@@ -38,9 +38,9 @@ class _Handler(logging.Handler):
 @contextlib.contextmanager
 def shown_log(*, is_output: bool = False) -> Iterator[Console]:
     """
-    Show what this package logs; the root logger is the entry script's, where it runs in this process.
+    Show what this package logs. The root logger is left to an entry script that runs in this process.
 
-    :param is_output: whether it is what the command is for, and goes to stdout; else to stderr.
+    :param is_output: whether the log is the output of the command and goes to stdout; else it goes to stderr.
     """
     from rich.console import Console
 
@@ -92,7 +92,7 @@ def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], 
         is_last = over.wait(_LOOK_S)
         for shard in shards:
             if not _is_done(states.get(shard.number)):
-                # The bar is no reason to end: a look that fails is left to the next one.
+                # A failed look does not end the run: the next one tries again.
                 with contextlib.suppress(OSError, ValueError):
                     states[shard.number] = folder.read_shard(shard)
         progress = sum((state.progress for state in states.values()), Progress())
@@ -100,4 +100,4 @@ def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], 
 
 
 def _is_done(state: ShardState | None) -> bool:
-    return state is not None and state.commit is not None and state.commit.closing is Closing.DONE
+    return state is not None and state.closing is Closing.DONE

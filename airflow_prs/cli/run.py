@@ -1,4 +1,4 @@
-"""``run``: all shards of a job one after the other, each with all its worker processes, then the result."""
+"""``run``: work on all shards of a job one after the other, then publish the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
 
 MAX_TRIES = 0
-"""Stands in claims for Airflow's number, which tells a clear; in a shell nothing is cleared."""
+"""Takes the place of Airflow's number in claims, which shows a clear; in a shell nothing is cleared."""
 
 
 def run(job: Job, output: str, *, nodes: int) -> int:
@@ -46,10 +46,10 @@ def run(job: Job, output: str, *, nodes: int) -> int:
 
 def resume(path: str, config: str | None) -> int:
     """
-    Go on with a run that was interrupted.
+    Continue a run that was interrupted.
 
     :param path: its run folder, or the output folder whose newest run it is.
-    :param config: YAML file, which alone holds the values of environment variables; None: it is not at hand.
+    :param config: YAML file, the only place with the values of environment variables; None: it is not given.
     """
     folder = find_run_folder(path)
     names = folder.read_settings().variable_names

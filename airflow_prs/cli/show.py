@@ -158,12 +158,12 @@ def _describe(state: ShardState) -> str:
     if state.claim is None:
         return "not begun"
     node = state.claim.node
-    if state.commit is not None and state.commit.closing is not None:
-        return f"{state.commit.closing.value} on {node}"
+    if state.closing is not None:
+        return f"{state.closing.value} on {node}"
     since_s = time.time() - (state.commit.at if state.commit is not None else state.claim.started)
     last = f"last sign {since_s:,.0f} s ago"
     return f"at work on {node}, {last}" + (", if it has not died" if since_s > _QUIET_S else "")
 
 
 def _is_done(state: ShardState) -> bool:
-    return state.commit is not None and state.commit.closing is Closing.DONE
+    return state.closing is Closing.DONE

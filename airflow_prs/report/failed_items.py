@@ -1,4 +1,4 @@
-"""failed_items.jsonl: every item that failed, and how failed tries are written in all reports."""
+"""Write failed_items.jsonl: every item that failed. Also the form of failed tries in all reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAILED_STRETCH = 512
 
 
 def write_failed_items(path: Path, committed: Committed) -> None:
-    """Write a JSON line per mini-batch that failed for good: its items, partition and tries."""
+    """Write a JSON line for each mini-batch that failed for good: its items, partition and tries."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8") as out:
@@ -32,7 +32,7 @@ def write_failed_items(path: Path, committed: Committed) -> None:
 
 
 def plain_try(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:
-    """Write a failed try as the reports do."""
+    """Return a failed try in the form of the reports."""
     return {
         "try": failed.try_number,
         "status": failed.status.name,
@@ -47,7 +47,7 @@ def plain_try(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:
 
 
 def log_path(failed: FailedTry, folder: RunFolder) -> str:
-    """Path of the log of the worker process that failed, '' without one."""
+    """Return the path of the log of the worker process that failed; empty without a log."""
     return str(folder.path / failed.log) if failed.log else ""
 
 
@@ -81,7 +81,7 @@ def _failed_line(mini_batch: MiniBatch, tries: list[FailedTry], folder: RunFolde
 
 
 def _plain_piece(piece: Piece) -> str | dict[str, Any]:
-    """Write a whole file as its path, a part of one as its path and place."""
+    """Return the path of an entire file, or the path and place of a part of one."""
     place = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group}
     known = {name: value for name, value in place.items() if value is not None}
     return {"path": piece.path, **known} if known else piece.path

@@ -1,4 +1,4 @@
-"""What came of a run, for people: the report, the files beside it, and the words for a red box."""
+"""Write the reports of a run, and the texts of the errors that end one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write_reports(
 
 def first_failures(folder: RunFolder, manifest: Manifest, count: int = 10) -> list[FailedTry]:
     """
-    Find the failures that came first: of mini-batches that failed for good, or of any tries where there is none.
+    Return the first failures: of mini-batches that failed for good, or of any tries if no mini-batch has.
 
     :param count: how many at most.
     """
@@ -77,9 +77,9 @@ def first_failures(folder: RunFolder, manifest: Manifest, count: int = 10) -> li
 
 
 def first_failures_of(committed: Committed, count: int = 10) -> list[FailedTry]:
-    """Find the failures that came first; see first_failures."""
+    """Return the first failures; see first_failures."""
     has_final = committed.progress.failed > 0
-    # Each shard's tries are in order of time, so its first ones will do, however many there are.
+    # Each shard's tries are in order of time, so its first ones are enough.
     firsts = (
         itertools.islice((failed for failed in committed.failed_tries(state) if failed.final or not has_final), count)
         for state in committed.states
@@ -89,7 +89,7 @@ def first_failures_of(committed: Committed, count: int = 10) -> list[FailedTry]:
 
 
 def describe_report(report: dict[str, Any]) -> str:
-    """Write a report as a paragraph of Markdown."""
+    """Return a report as a paragraph of Markdown."""
     mini_batches, items = report["mini_batches"], report["items"]
     rate = f", {report['rows'] / report['seconds']:,.0f} rows per second" if report["seconds"] > 0 else ""
     counts = (
@@ -133,7 +133,7 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
 
 
 def _describe_shortfall(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
-    """Explain failed items where no mini-batch has failed, as no try and no traceback shows them."""
+    """Yield an explanation of failed items if no mini-batch has failed: no traceback shows them."""
     if verdict.threshold == "error_threshold" and not any(failed.final for failed in failures):
         yield (
             "run() returned fewer elements than it received items; the difference counts as failed. Return an element "
@@ -175,7 +175,7 @@ def _describe_unfinished(committed: Committed) -> Iterator[str]:
 
 
 def describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
-    """Write the first of some failed tries as paragraphs: what failed, where, its log, its traceback."""
+    """Yield a paragraph for each of the first failed tries: what failed, where, its log, its traceback."""
     for number, failed in enumerate(failures[:_FAILURES_SHOWN], start=1):
         where = ", ".join(filter(None, [failed.node, failed.process]))
         title = f"{number}. mini-batch {failed.index}, try {failed.try_number} on {where}: {failed.status.name}"
@@ -188,7 +188,7 @@ def describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Itera
 
 
 def _shorten(traceback: str) -> str:
-    """Keep both ends of a long traceback: where it began, and what was raised."""
+    """Shorten a long traceback to its start and its end, where the error is."""
     if len(traceback) <= _TRACEBACK_CHARACTERS:
         return traceback
     half = _TRACEBACK_CHARACTERS // 2
@@ -198,7 +198,7 @@ def _shorten(traceback: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
     """
-    What only the outcomes tell.
+    What is known from the outcomes alone.
 
     :param seconds: from the first started to the last finished mini-batch.
     :param overfull: mini-batches that returned more elements than they had items.

@@ -1,4 +1,4 @@
-"""process_summary.csv and node_summary.csv: what each worker process and each node did."""
+"""Write process_summary.csv and node_summary.csv: what each worker process and each node did."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 _FAILED_STRETCH = 512
 _NO_PROCESS = -1
-"""Stands for the process of a mini-batch whose node died: nobody knows which it was."""
+"""Number of the process of a mini-batch whose node died: the process is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
     """
-    What was done by a process, or by several; the mini-batches whose last try was theirs.
+    What one or several processes did: the mini-batches whose last try they made.
 
     :param started: moment of the first start, seconds since the epoch; infinite: none is known.
     :param ended: moment of the last end; minus infinite: none is known.
@@ -55,9 +55,9 @@ class _Work:
 
     def columns(self, processes: int) -> dict[str, Any]:
         """
-        Write as values of a CSV file; what is not known stays empty.
+        Return the values of a CSV file; unknown ones are None.
 
-        :param processes: how many did it.
+        :param processes: how many processes did the work.
         """
         room_s = self.wall_s * processes
         return {
@@ -69,7 +69,7 @@ class _Work:
             "cpu_s": round(self.cpu_s, 3),
             "first_start": _moment(self.started),
             "last_end": _moment(self.ended),
-            # Above 1 where an asynchronous script works on several mini-batches at once.
+            # Above 1 if an asynchronous script works on several mini-batches at a time.
             "busy_share": round(self.run_s / room_s, 4) if room_s else None,
         }
 
@@ -78,7 +78,7 @@ def write_summaries(process_path: Path, node_path: Path, committed: Committed) -
     """
     Write a CSV file with a line per worker process, and one with a line per node.
 
-    Counted are the mini-batches that have an outcome, each where its last try was made.
+    A mini-batch with an outcome counts for the process that made its last try.
     """
     nodes: list[dict[str, Any]] = []
 
@@ -98,7 +98,7 @@ def _write_lines(path: Path, header: Iterable[str], lines: Iterable[dict[str, An
 
 
 def _process_lines(committed: Committed, nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Give the lines of all processes, and append a line to ``nodes`` after those of each node."""
+    """Yield the lines of all processes, and append a line to ``nodes`` after those of each node."""
     for state in committed.states:
         names = committed.nodes(state)
         for attempt, group in itertools.groupby(_work_in_shard(committed, state), key=lambda found: found[0]):
@@ -122,7 +122,7 @@ def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
 
 
 def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[int, int, _Work]]:
-    """Add up what each process did: attempt, number of the process, and its work; in this order."""
+    """Yield attempt, number of the process and its work, sorted by attempt and number."""
     import numpy as np
 
     outcomes = committed.outcomes(state)
@@ -138,7 +138,7 @@ def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[in
 
 
 def _added(outcomes: npt.NDArray[Any], group: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-    """Add up outcomes group by group, one after the other, so that sums come out the same each time."""
+    """Add up outcomes by group, in their order, so that the sums are always the same."""
     import numpy as np
 
     def total(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -164,7 +164,7 @@ def _added(outcomes: npt.NDArray[Any], group: npt.NDArray[Any]) -> dict[str, npt
 
 
 def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Find the process of each outcome; those of failed mini-batches are known from their last try."""
+    """Return the process of each outcome; for failed mini-batches it is that of the last try."""
     import numpy as np
 
     processes: npt.NDArray[Any] = outcomes["process"].astype(np.int64)
@@ -183,7 +183,7 @@ def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[An
 
 
 def _moment(seconds: float) -> str | None:
-    """Write a moment as processed_mini-batches.csv does."""
+    """Return a moment as text, in the form of processed_mini-batches.csv."""
     if math.isinf(seconds):
         return None
     moment = datetime.fromtimestamp(seconds, timezone.utc).isoformat(" ", "milliseconds")

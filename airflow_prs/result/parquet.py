@@ -1,4 +1,4 @@
-"""The Arrow streams of all mini-batches, in the order of the input, as one Parquet file."""
+"""Write the Arrow streams of all mini-batches, in the order of the input, as one Parquet file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _GROUP_ROWS = 1_000_000
 _GROUP_BYTES = 128 << 20
-# Tables of few rows take more memory than their rows do; so many of them are made one.
+# Tables of few rows take more memory than their rows do, so this many of them are combined.
 _MOST_TABLES = 1000
-# As much of small streams is read as one: what they hold unpacked has to fit in memory, too.
+# Limits of small streams that are read as one: their unpacked rows have to fit in memory, too.
 _JOINED_BYTES = 1 << 20
 _JOINED_STREAMS = 10_000
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
@@ -23,7 +23,7 @@ _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 def write_parquet(path: Path, committed: Committed) -> None:
     """
-    Write one Parquet file, in memory for one row group.
+    Write one Parquet file, with one row group in memory.
 
     :raises RunFolderError: if rows are not what was committed.
     """
@@ -43,7 +43,7 @@ def write_parquet(path: Path, committed: Committed) -> None:
 
 
 def _widened(table: Any, schema: Any) -> Any:
-    """Put a table that was written while less was known of the types of columns into those of all."""
+    """Cast a table that was written before all types of columns were known."""
     import pyarrow as pa
 
     from airflow_prs.worker.writing import widening
@@ -56,7 +56,7 @@ def _tables(committed: Committed) -> Iterator[Any]:
     import pyarrow as pa
 
     for state in committed.states:
-        # Threads would share the columns of a few rows among themselves, at many times the cost of reading them.
+        # To share the columns of a few rows among threads costs many times more than reading them.
         options = pa.ipc.IpcReadOptions(use_threads=False)
         pieces = result_rows.read_pieces(committed.outcomes(state), committed.attempts(state))
         for stream in join_streams(pieces):
@@ -69,12 +69,12 @@ def _tables(committed: Committed) -> Iterator[Any]:
 
 def join_streams(streams: Iterable[bytes | BinaryIO]) -> Iterator[bytes | BinaryIO]:
     """
-    Make one Arrow stream of small ones that follow each other: opening one costs as much as reading thousands of rows.
+    Join small Arrow streams that follow each other: to open one costs as much as reading thousands of rows.
 
-    A stream is a message with the schema, those with the rows, and a mark of its end; so of streams with the same first
-    message, one after the other, the others are left out.
+    A stream is a message with the schema, messages with the rows, and an end mark. Of consecutive streams with the same
+    schema, the first schema and the last end mark are kept.
 
-    :param streams: as read_pieces gives them.
+    :param streams: as read_pieces yields them.
     """
     schema = b""
     bodies: list[bytes] = []
@@ -97,7 +97,7 @@ def join_streams(streams: Iterable[bytes | BinaryIO]) -> Iterator[bytes | Binary
 
 
 def _length_of_first_message(stream: bytes) -> int:
-    """Read it from the eight bytes before it: a mark, and the length; a schema has no body behind that."""
+    """Read the length from the eight bytes before the message: a mark, and the length. A schema has no body."""
     return 8 + int.from_bytes(stream[4:8], "little")
 
 

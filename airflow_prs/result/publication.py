@@ -1,4 +1,4 @@
-"""The rows of all mini-batches, in the order of the input, put in their place as one file."""
+"""Publish the rows of all mini-batches, in the order of the input, as one file."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def publish_rows(
     target: Path, committed: Committed, *, identity: RunIdentity, result_format: str, confirm: Callable[[], None]
 ) -> None:
     """
-    Let a file with the rows of all mini-batches appear, whole or not at all.
+    Write a file with the rows of all mini-batches atomically.
 
-    :param identity: whose result it is; what a killed merge of the same task has left beside it is removed.
-    :param result_format: ``parquet``, or any other, which is bytes one after the other.
-    :param confirm: called right before the file gets its name; what it raises prevents that.
+    :param identity: whose result it is; temporary files of killed merges of the same task are removed.
+    :param result_format: ``parquet``; in all other formats the rows are bytes one after the other.
+    :param confirm: called right before the file gets its name; if it raises, the file does not appear.
     :raises RunFolderError: if rows are not what was committed.
     :raises PublicationError: if the file cannot be written.
     """
@@ -47,7 +47,7 @@ def publish_rows(
             result_parquet.write_parquet(temporary, committed)
         else:
             _write_rows(temporary, committed)
-        # A big file takes its time to become durable: that is done before the last look, not after it.
+        # A large file takes time to become durable: sync before the last check, not after it.
         files.sync_file(temporary)
         confirm()
 
@@ -73,6 +73,6 @@ def _write_rows(path: Path, committed: Committed) -> None:
 
 
 def _read_header(folder: RunFolder) -> bytes:
-    """Read the line of column names that stands once, above the rows; nothing where the format has none."""
+    """Read the line of column names above the rows; empty if the format has none."""
     layout = folder.read_layout()
     return b"" if layout is None else json.loads(layout)["header"].encode()

@@ -1,4 +1,4 @@
-"""What counts of a run at one moment, so that judging, publishing and reporting go by the same counts."""
+"""What counts of a run, read once, so that judging, publishing and reporting use the same counts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Committed:
         return [linked_names(self._shard_folder(state), link) for link in state.chain]
 
     def nodes(self, state: ShardState) -> list[str]:
-        """Name the node of each attempt and loan of a shard."""
+        """Return the name of the node of each attempt and loan of a shard."""
         claims = map(ledger.read_claim, self.attempts(state))
         return ["" if claim is None else claim.node for claim in claims]
 
@@ -71,7 +71,7 @@ class Committed:
         return ledger.read_failed_tries(state, self._shard_folder(state))
 
     def index_failed_tries(self, state: ShardState) -> TriesIndex:
-        """Make a shard's failed tries findable by mini-batch."""
+        """Return an index of a shard's failed tries by mini-batch."""
         return TriesIndex(state, self._shard_folder(state))
 
     def _read_outcomes(self, state: ShardState) -> npt.NDArray[Any]:
@@ -117,13 +117,13 @@ def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | N
 
 def unusable(reused_from: str, reason: str) -> RunFolderError:
     """
-    Word that an earlier run's rows cannot be the result.
+    Return the error for an earlier run whose rows cannot be the result.
 
     :param reused_from: the earlier run's folder.
     :param reason: what is wrong with it.
     """
     return RunFolderError(
-        f"the result of {reused_from} was to be reused, and cannot be: {reason}\nTo do the work anew, remove that "
+        f"the result of {reused_from} was to be reused, and cannot be: {reason}\nTo do the work again, remove that "
         "folder and clear the plan task, or run with allow_reuse=False."
     )
 

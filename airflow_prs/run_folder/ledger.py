@@ -118,9 +118,14 @@ class ShardState:
         return self.claim.granted if self.claim is not None else self.shard.first
 
     @property
+    def closing(self) -> Closing | None:
+        """How its newest attempt ended; None while it goes on, or has died."""
+        return self.commit.closing if self.commit is not None else None
+
+    @property
     def is_running(self) -> bool:
         """Whether its newest attempt goes on, or has died."""
-        return self.claim is not None and (self.commit is None or self.commit.closing is None)
+        return self.claim is not None and self.closing is None
 
     @property
     def not_handed_out(self) -> int:

@@ -1,4 +1,4 @@
-"""Progress judged into a verdict: pure functions, the rules of the three thresholds."""
+"""The rules of the three thresholds: pure functions from counts to a verdict."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from airflow_prs.records import Limits, Progress, Ruling, Verdict
 
 def judge(progress: Progress, limits: Limits) -> Verdict:
     """
-    Rule on a run from its counts alone.
+    Return the verdict on a run, from its counts alone.
 
-    A threshold is exceeded by more than its limit, not by as much. Counts that a limit is held against never shrink
-    (unless failed tries count), so a run that is aborted at one look would be at every later one.
+    A threshold is exceeded by a count above its limit. These counts never shrink (unless failed tries count), so every
+    later look at an aborted run comes to the same verdict.
     """
     return (
         _judge_items(progress, limits)
@@ -49,7 +49,7 @@ def _judge_percent(progress: Progress, limits: Limits) -> Verdict | None:
     failed = failed_mini_batches(progress, limits)
     if limit is None or progress.total == 0 or progress.handed_out < progress.total:
         return None
-    # Exact: in floats 64.6 percent of 500 are a little less than 323.
+    # Exact: with floats, 64.6 percent of 500 is a little less than 323.
     if failed * 100 <= Fraction(str(limit)) * progress.total:
         return None
     percent = failed * 100 / progress.total
