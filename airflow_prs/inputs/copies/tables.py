@@ -123,14 +123,13 @@ def _delimited(
 
     def without_header() -> Iterator[tuple[bytes, int]]:
         nonlocal names
-        for records in blocks:
-            data = records.text
-            if records.first is not None and source.header:
-                begin, stop = records.first
+        for number, records in enumerate(blocks):
+            rows = records
+            if number == 0 and source.header:
+                header, rows = records.split()
                 if source.header == "each":
-                    names = reader.names_in(io.BytesIO(data[begin:stop]))
-                data = data[stop:]
-            yield data, records.end
+                    names = reader.names_in(io.BytesIO(header))
+            yield rows.text, rows.end
 
     return without_header(), lambda data: reader.records_in(data, names, is_whole=False)
 

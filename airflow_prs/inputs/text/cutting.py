@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from airflow_prs.inputs.text.bits import Starts
-
-_SMALL_BYTES = 64 * 1024
-"""In mini-batches below it, so many cuts are looked for that every position is worth knowing."""
+if TYPE_CHECKING:
+    from airflow_prs.inputs.text.scanning import Positions
 
 
 class RecordCutter:
@@ -26,7 +27,7 @@ class RecordCutter:
         self._seen = 0
         self._last = 0
 
-    def feed(self, starts: Starts) -> None:
+    def feed(self, starts: Sequence[int] | Positions) -> None:
         """
         Take the next records.
 
@@ -35,25 +36,23 @@ class RecordCutter:
         if not len(starts):
             return
         if not self._begins:
-            self._open(starts.at(0), 0)
+            self._open(int(starts[0]), 0)
         if self._is_bytes:
-            if self._size < _SMALL_BYTES:
-                starts.positions()
             self._cut_by_bytes(starts)
         else:
             self._cut_by_records(starts)
         self._seen += len(starts)
-        self._last = starts.at(len(starts) - 1)
+        self._last = int(starts[-1])
 
     def finish(self, end: int) -> list[tuple[int, int, int]]:
         """
-        Cut what is left.
+        Cut the rest.
 
         :param end: one past the last byte.
         :return: begin, end and number of records of each mini-batch.
         """
         if self._begins and self._is_bytes:
-            self._cut_by_bytes(Starts.of([end]))
+            self._cut_by_bytes([end])
         if self._begins and self._begins[-1] == end:
             self._begins.pop()
             self._numbers.pop()
@@ -64,24 +63,19 @@ class RecordCutter:
             for begin, stop, number, next_number in zip(self._begins, ends, self._numbers, numbers, strict=False)
         ]
 
-    def _cut_by_records(self, starts: Starts) -> None:
+    def _cut_by_records(self, starts: Sequence[int] | Positions) -> None:
         first = max(self._size, -(-self._seen // self._size) * self._size)
-        numbers = range(first - self._seen, len(starts), self._size)
-        for number, begin in zip(numbers, starts.at_each(numbers), strict=True):
-            self._open(begin, number + self._seen)
+        for number in range(first - self._seen, len(starts), self._size):
+            self._open(int(starts[number]), number + self._seen)
 
-    def _cut_by_bytes(self, starts: Starts) -> None:
+    def _cut_by_bytes(self, starts: Sequence[int] | Positions) -> None:
         """Begin the next mini-batch at the last record that starts within reach of the one that is open."""
-        while True:
-            begin = self._begins[-1]
-            beyond = starts.count_to(begin + self._size)
-            if beyond == len(starts):
-                return
-            within = starts.at(beyond - 1) if beyond else self._last
-            if within > begin:
+        while (beyond := bisect_right(starts, self._begins[-1] + self._size)) < len(starts):
+            within = int(starts[beyond - 1]) if beyond else self._last
+            if within > self._begins[-1]:
                 self._open(within, self._seen + beyond - 1)
             else:
-                self._open(starts.at(beyond), self._seen + beyond)
+                self._open(int(starts[beyond]), self._seen + beyond)
 
     def _open(self, begin: int, number: int) -> None:
         self._begins.append(begin)

@@ -1,4 +1,4 @@
-"""Delimited files: read once, to count their records, cut between them, and find out the types of the columns."""
+"""Delimited files: read once, to count their records, cut between them, and infer the types of the columns."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.column_types import ColumnTypes
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import OpenText, open_text
-from airflow_prs.inputs.text.records import Records, add_pieces, marks_of, whole_records
+from airflow_prs.inputs.text.records import BLOCK_BYTES, Records, add_pieces, marks_of, whole_records
 from airflow_prs.worker.reading.readers import DelimitedPieces, from_within
-
-_BLOCK_BYTES = 2 * 1024 * 1024
-"""With fewer, the many small steps of each block take longer; with more, the caches of a processor do not hold it."""
 
 
 def cut_delimited_files(
-    source: DelimitedSource, paths: Sequence[str], size: MiniBatchSize, *, block_bytes: int = _BLOCK_BYTES
+    source: DelimitedSource, paths: Sequence[str], size: MiniBatchSize, *, block_bytes: int = BLOCK_BYTES
 ) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
@@ -30,7 +27,7 @@ def cut_delimited_files(
     A file that is packed, or in an encoding unlike ASCII, is one mini-batch.
 
     :param size: bytes or records of a mini-batch.
-    :param block_bytes: how much is read at once.
+    :param block_bytes: about how much text the types are inferred of in one step.
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read or has other columns than the first one, or no file has a column for
         which a type is given.
@@ -54,8 +51,7 @@ def cut_delimited_files(
 def _read(
     path: str, text: OpenText, headers: _Headers, cutter: RecordCutter, types: ColumnTypes, *, block_bytes: int
 ) -> int:
-    """Go through a file once; give the position of its end."""
-    has_header = is_header_ahead = bool(headers.source.header)
+    """Read a file once, and return the position of its end."""
     names: Names | None = None
     end = 0
     for records in whole_records(
@@ -65,17 +61,14 @@ def _read(
         max_record_size=headers.source.max_record_size,
         block_bytes=block_bytes,
     ):
-        starts, skipped = records.starts, 0
-        if len(starts) and is_header_ahead:
-            starts, is_header_ahead = starts.without_first(), False
-        cutter.feed(starts)
-        if records.first is not None:
-            begin, stop = records.first
-            names = headers.read(path, records.text[begin:stop], text.encoding)
-            skipped = stop if has_header else 0
-        if names is not None and records.size_bytes > skipped:
-            types.feed(partial(_rows, records, skipped), names, text.encoding, is_plain=records.is_plain)
-        end = records.end
+        rows, end = records, records.end
+        if names is None:
+            first, others = records.split()
+            names = headers.read(path, first, text.encoding)
+            rows = others if headers.source.header else records
+        if len(rows.starts):
+            cutter.feed(rows.starts)
+            types.feed(partial(_text_of, rows), names, text.encoding, is_plain=rows.is_plain)
     return end
 
 
@@ -83,8 +76,8 @@ def _read_value(value: str, dtype: str) -> object:
     return DelimitedPieces({"columns": ["a"], "dtypes": {"a": dtype}}).frame_of(value.encode(), ["a"], has_header=False)
 
 
-def _rows(records: Records, skipped: int) -> bytes:
-    return from_within(records.text[skipped:] if skipped else records.text)
+def _text_of(records: Records) -> bytes:
+    return from_within(records.text)
 
 
 class _Headers:
@@ -102,7 +95,7 @@ class _Headers:
 
     def read(self, path: str, first: bytes, encoding: str) -> Names:
         """
-        Give the columns of a file.
+        Return the columns of a file.
 
         :param first: its first record.
         :raises InputError: if they are not those of the first file.

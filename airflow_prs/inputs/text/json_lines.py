@@ -1,4 +1,4 @@
-"""JSON lines: read once, to count the records, cut between them, and find out the columns and their types."""
+"""JSON lines: read once, to count the records, cut between them, and infer the columns and their types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from airflow_prs.inputs.columns import Columns, require_known, require_types
 from airflow_prs.inputs.cutting import TableCut
 from airflow_prs.inputs.sources import JsonLinesSource, MiniBatchSize
-from airflow_prs.inputs.text.bits import Starts
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import open_text
 from airflow_prs.inputs.text.records import add_pieces, whole_lines
@@ -43,7 +42,7 @@ def cut_json_lines_files(
             end = 0
             for lines, end in whole_lines(text, max_record_size=source.max_record_size):
                 starts, objects = _read(lines, end - len(lines), text.encoding)
-                cutter.feed(Starts.of(starts))
+                cutter.feed(starts)
                 values.feed(objects)
             add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
     require_known(source.name, given, values.names or None)
@@ -105,7 +104,7 @@ class _Values:
         self._has_seen_rows |= bool(records)
 
     def settle(self) -> dict[str, str]:
-        """Give the type of each column."""
+        """Return the type of each column."""
         return {name: _dtype_of(list(found.values())) for name, found in self._found.items()}
 
 

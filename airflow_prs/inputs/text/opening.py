@@ -91,7 +91,7 @@ _FEW_FOREIGN = "".join(map(chr, range(0x80, 0x800)))
 
 
 def _all_pairs() -> bytes:
-    """Give each byte with each other one behind it, a pair a line; and the three bytes that EUC has for some."""
+    """Return each byte followed by each other one, a pair a line, and the sequences of three bytes that EUC has."""
     pairs = bytearray(b"\n") * (3 * 256 * 256)
     pairs[0::3] = b"".join(bytes([first]) * 256 for first in range(256))
     pairs[1::3] = bytes(range(256)) * 256
@@ -107,7 +107,7 @@ def _unpack(path: str, file: BinaryIO, stack: ExitStack) -> IO[bytes]:
 
 
 def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tuple[IO[bytes], str, int | None]:
-    """Give what to read from, its encoding, and its position."""
+    """Return what to read from, its encoding, and its position."""
     if not is_like_ascii(encoding, characters):
         text = _Recoded(file, encoding)
         begin = text.read(len(codecs.BOM_UTF8))
@@ -120,7 +120,7 @@ def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tupl
 
 
 def _mark_of(encoding: str) -> bytes:
-    """Give the byte order mark of an encoding; empty: it has none."""
+    """Return the byte order mark of an encoding; empty: it has none."""
     codec = codecs.lookup(encoding).name
     try:
         return "\ufeff".encode("utf-8" if codec.startswith("utf-8") else codec)
@@ -130,7 +130,7 @@ def _mark_of(encoding: str) -> bytes:
 
 def _behind(begin: bytes, mark: bytes, file: IO[bytes] | _Recoded) -> IO[bytes]:
     """
-    Give what comes behind a mark, if there is one.
+    Return what follows a byte order mark, if there is one.
 
     :param begin: what was read already.
     """
@@ -155,7 +155,7 @@ class _Rest:
 
 
 class _Recoded:
-    """A file that is decoded while it is read, and written anew in UTF-8."""
+    """A file that is decoded while it is read, and encoded again, in UTF-8."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file = file

@@ -48,7 +48,7 @@ class LineNumbers:
         self._position = self._breaks = 0
 
     def at(self, path: str, position: int) -> int:
-        """Give the number of the line that begins at a byte, from 1."""
+        """Return the number of the line that begins at a byte, from 1."""
         if path != self._path or position < self._position:
             self._path, self._position, self._breaks = path, 0, 0
         last = b""

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from airflow_prs.inputs.columnar.row_groups import RowGroup, cut_row_groups
 from airflow_prs.inputs.cutting import cut_files, cut_partitions
 from airflow_prs.inputs.mini_batches import PIECES
-from airflow_prs.inputs.text.bits import Starts
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.records import Piece
 
@@ -19,7 +18,7 @@ def cut_records(record_lengths, size, *, is_bytes, block):
     starts = np.concatenate(([0], np.cumsum(record_lengths, dtype=np.int64)))
     cutter = RecordCutter(size, is_bytes=is_bytes)
     for first in range(0, len(record_lengths), block):
-        cutter.feed(Starts.of(starts[:-1][first : first + block]))
+        cutter.feed(starts[:-1][first : first + block])
     return cutter.finish(int(starts[-1])), starts.tolist()
 
 
