@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1024 * 1024
 """With fewer, the many small steps of finding types take longer."""
 
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 512 * 1024
 """What the scanner makes of more does not fit into the caches of a processor, and takes fresh memory each time."""
 
 
