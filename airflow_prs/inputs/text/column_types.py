@@ -1,13 +1,8 @@
 """
 Which types the columns of a delimited input have: those that pandas would find if it read all files in one piece.
 
-Each block is read by pandas, and what it found there is remembered in a few bits a column. The types follow from the
-bits of all blocks, by the rules of pandas: an integer beside a missing value is a float, a word among numbers makes
-text of them all. Most blocks bring nothing new: Arrow confirms that in threads, and pandas reads only the columns for
-which it does not.
-
-In two places the rules of pandas are left. Beside missing values, whole numbers that a float would round are Int64. And
-whole numbers that only uint64 holds are text there, in which missing values are missing; pandas makes them empty text.
+Arrow reads the words of each block in threads, or pandas, where they are not as simple as Arrow has them. What a column
+was seen to hold in all blocks decides on its type.
 """
 
 from __future__ import annotations
@@ -15,54 +10,27 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from airflow_prs.inputs.columns import Names
-from airflow_prs.inputs.text.confirming import Confirmed, Kind, confirm
-from airflow_prs.inputs.text.seen import (
-    Seen,
-    bits_of,
-    is_text,
-    kind_of,
-    may_be_whole,
-    type_of,
-    with_column,
-    with_numbers,
-)
+from airflow_prs.inputs.text.seen import MISSING_WORDS, Seen, look_at
 
 _MOST_THREADS = 4
-_TRIES_IN_VAIN = 3
-"""Stop asking Arrow about a column once its misses exceed its hits by this many."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """
-    Records that were not looked at yet.
-
-    :param names: of their columns.
-    :param text: None: no column is open.
-    :param expected: what Arrow is to confirm.
-    :param answer: what it says.
-    """
-
-    names: Names
-    encoding: str
-    text: bytes | None
-    expected: Mapping[str | int, Kind]
-    answer: Future[dict[str, Confirmed] | None] | None
+_FILTERING_WARNINGS = Lock()
+"""Filters of warnings are those of all threads."""
 
 
 class ColumnTypes:
     """
     Gathers what the columns of an input hold; a context manager, as long as records come.
 
-    :param arguments: says in the words of pandas how text in an encoding is read.
+    :param arguments: returns what pandas needs to read text in an encoding.
     :param given: columns whose types are not to be found out.
     """
 
@@ -70,8 +38,8 @@ class ColumnTypes:
         self._arguments = arguments
         self._given = frozenset(given)
         self._seen: dict[str | int, Seen] = {}
-        self._in_vain: Counter[str | int | None] = Counter()
-        self._waiting: deque[_Waiting] = deque()
+        self._has_rows = False
+        self._looking: deque[tuple[Names, Future[dict[str | int, Seen]] | None]] = deque()
         self._threads = min(_MOST_THREADS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._threads)
 
@@ -83,133 +51,117 @@ class ColumnTypes:
 
     def feed(self, read_text: Callable[[], bytes], names: Names, encoding: str, *, is_plain: bool) -> None:
         """
-        Take whole records.
+        Take complete records.
 
-        Records that cannot be read say nothing: their mini-batch alone fails.
+        Records that cannot be read are left out: their mini-batch alone fails.
 
-        :param read_text: gives them.
+        :param read_text: returns them.
         :param names: the columns of the text, in its order; columns known from other files are missing here.
-        :param is_plain: whether there is nothing but simple fields and those that are quoted as a whole.
+        :param is_plain: whether all fields are simple, or quoted from their beginning to their end.
         """
-        if not self._seen:
-            self._look_at_all()
-        text = read_text() if any(map(self._is_open, names)) else None
-        expected = self._expected(names) if is_plain and text else {}
-        self._waiting.append(_Waiting(names, encoding, text, expected, self._ask(text, names, expected)))
-        if len(self._waiting) > 2 * self._threads:
-            self._look_at(self._waiting.popleft())
-
-    def _ask(
-        self, text: bytes | None, names: Names, expected: Mapping[str | int, Kind]
-    ) -> Future[dict[str, Confirmed] | None] | None:
-        if text is None or not expected:
-            return None
-        by_name = {str(name): kind for name, kind in expected.items()}
-        return self._pool.submit(confirm, text, self._arguments("utf-8")["sep"], list(map(str, names)), by_name)
-
-    def _expected(self, names: Names) -> dict[str | int, Kind]:
-        """Say of which kind the columns are until now, as far as that can be confirmed."""
-        if self._in_vain[None] >= _TRIES_IN_VAIN:
-            return {}
-        kinds = {name: kind_of(self._seen.get(name, Seen.NOTHING)) for name in names if self._is_open(name)}
-        return {name: kind for name, kind in kinds.items() if kind is not None and self._in_vain[name] < _TRIES_IN_VAIN}
-
-    def _look_at_all(self) -> None:
-        while self._waiting:
-            self._look_at(self._waiting.popleft())
-
-    def _look_at(self, records: _Waiting) -> None:
-        """Add what records hold."""
-        for absent in self._seen.keys() - set(records.names):
-            self._seen[absent] |= Seen.MISSING
-        before = Seen.MISSING if self._seen_rows() else Seen.NOTHING
-        for name in records.names:
-            self._seen.setdefault(name, before)
-        if records.text is None:
-            return
-        confirmed = self._confirmed(records)
-        names = records.names
-        wanted = [at for at in range(len(names)) if self._is_open(names[at]) and str(names[at]) not in confirmed]
+        wanted = [place for place, name in enumerate(names) if self._is_open(name)]
+        if not wanted and not (self._has_rows and self._seen.keys() <= set(names)):
+            wanted = [0]  # whether there are rows has to be known
+        future = None
         if wanted:
-            self._look_with_pandas(records, records.text, wanted)
-        self._count_in_vain(records, confirmed)
-
-    def _look_with_pandas(self, records: _Waiting, text: bytes, wanted: list[int]) -> None:
-        """
-        Add what some columns hold.
-
-        :param wanted: their positions.
-        """
-        frame = self._read(records, text, wanted)
-        doubtful = []
-        for position in wanted if len(frame) else ():
-            name = records.names[position]
-            if may_be_whole(self._seen[name], frame[name]):
-                doubtful.append(position)
-            else:
-                self._seen[name] = with_column(self._seen[name], frame[name])
-        if doubtful:
-            words = self._read(records, text, doubtful, dtype=object)
-            for name in map(records.names.__getitem__, doubtful):
-                self._seen[name] = with_numbers(self._seen[name], words[name])
-
-    def _confirmed(self, records: _Waiting) -> Collection[str]:
-        """Add what Arrow has confirmed, and name these columns."""
-        if records.answer is None:
-            return ()
-        confirmed = records.answer.result()
-        self._count(None, in_vain=confirmed is None)
-        if confirmed is None:
-            return ()
-        for name, kind in records.expected.items():
-            if (found := confirmed.get(str(name))) is not None:
-                self._seen[name] |= bits_of(found, kind)
-        return confirmed
-
-    def _count_in_vain(self, records: _Waiting, confirmed: Collection[str]) -> None:
-        """Note the columns that pandas finds as they were, though Arrow could not confirm them."""
-        for name, kind in records.expected.items():
-            self._count(name, in_vain=str(name) not in confirmed and kind_of(self._seen[name]) is kind)
-
-    def _count(self, name: str | int | None, *, in_vain: bool) -> None:
-        """
-        Count what was asked in vain less what was not: where that becomes the rule, Arrow is not asked any more.
-
-        :param name: of a column; None: Arrow made nothing of the text.
-        """
-        self._in_vain[name] = self._in_vain[name] + 1 if in_vain else max(0, self._in_vain[name] - 1)
+            known = [self._seen.get(names[place], Seen()) for place in wanted]
+            future = self._pool.submit(self._look, read_text(), names, encoding, wanted, known, is_plain=is_plain)
+        self._looking.append((names, future))
+        if not self._seen:
+            self._take_all()
+        elif len(self._looking) > 2 * self._threads:
+            self._take(*self._looking.popleft())
 
     def settle(self) -> dict[str, str]:
-        """Give the type of each column that was seen."""
-        self._look_at_all()
-        found = {str(name): type_of(seen) for name, seen in self._seen.items() if str(name) not in self._given}
+        """Return the type of each column that was seen."""
+        self._take_all()
+        found = {str(name): seen.dtype for name, seen in self._seen.items() if str(name) not in self._given}
         return {name: kind for name, kind in found.items() if kind is not None}
 
-    def _seen_rows(self) -> bool:
-        return any(self._seen.values())
-
     def _is_open(self, name: str | int) -> bool:
-        """Whether more rows could change a column's type."""
-        return str(name) not in self._given and not is_text(self._seen.get(name, Seen.NOTHING))
+        """Return whether more rows could change a column's type."""
+        return str(name) not in self._given and not self._seen.get(name, Seen()).is_text
 
-    def _read(self, records: _Waiting, text: bytes, wanted: list[int], **more: Any) -> Any:
-        """Read some columns; without a row if pandas makes nothing of the text."""
-        import pandas as pd
+    def _take_all(self) -> None:
+        while self._looking:
+            self._take(*self._looking.popleft())
 
-        arguments: dict[str, Any] = {
-            **self._arguments(records.encoding),
-            "header": None,
-            "names": records.names,
-            "index_col": False,
-            "low_memory": False,
-            "encoding_errors": "replace",
-            "on_bad_lines": "skip",
-            **more,
+    def _take(self, names: Names, future: Future[dict[str | int, Seen]] | None) -> None:
+        """Add what the next records hold."""
+        for name in names:
+            self._seen.setdefault(name, Seen(has_missing=self._has_rows))
+        found = {} if future is None else future.result()
+        if found or future is None:
+            self._has_rows = True
+            found.update(dict.fromkeys(self._seen.keys() - set(names), Seen(has_missing=True)))
+        for name, seen in found.items():
+            self._seen[name] = self._seen[name].followed_by(seen)
+
+    def _look(
+        self, text: bytes, names: Names, encoding: str, wanted: list[int], known: list[Seen], *, is_plain: bool
+    ) -> dict[str | int, Seen]:
+        """
+        Return what some columns of a text hold; empty: it has no rows.
+
+        :param wanted: their positions.
+        :param known: what rows before the text hold in them.
+        """
+        arguments = self._arguments(encoding)
+        columns = _read_with_arrow(text, arguments["sep"], len(names), wanted) if is_plain else None
+        if columns is None:
+            columns = _read_with_pandas(text, names, wanted, arguments)
+        return {
+            names[place]: look_at(words, seen)
+            for place, words, seen in zip(wanted, columns, known, strict=True)
+            if len(words)
         }
-        with warnings.catch_warnings(), suppress(pd.errors.EmptyDataError):
-            warnings.simplefilter("ignore", pd.errors.ParserWarning)
-            # With usecols pandas takes no text in which all records are short.
-            for usecols in (wanted, None):
-                with suppress(pd.errors.ParserError):
-                    return pd.read_csv(io.BytesIO(text), usecols=usecols, **arguments)
-        return pd.DataFrame()
+
+
+def _read_with_arrow(text: bytes, separator: str, width: int, wanted: list[int]) -> list[Any] | None:
+    """Return the words of some columns; None: Arrow cannot read this text."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    names = list(map(str, range(width)))
+    chosen = [names[place] for place in wanted]
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(text),
+            read_options=csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+            parse_options=csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                column_types=dict.fromkeys(chosen, pa.string()),
+                include_columns=chosen,
+                check_utf8=False,
+                null_values=list(MISSING_WORDS),
+                strings_can_be_null=True,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return list(table.columns)
+
+
+def _read_with_pandas(text: bytes, names: Names, wanted: list[int], arguments: Mapping[str, Any]) -> list[Any]:
+    """Return the words of some columns; without any if pandas cannot read the text either."""
+    import pandas as pd
+    import pyarrow as pa
+
+    options: dict[str, Any] = {
+        **arguments,
+        "header": None,
+        "names": names,
+        "index_col": False,
+        "dtype": object,
+        "encoding_errors": "replace",
+        "on_bad_lines": "skip",
+    }
+    frame = pd.DataFrame(columns=list(names), dtype=object)
+    with _FILTERING_WARNINGS, warnings.catch_warnings(), suppress(pd.errors.EmptyDataError):
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(io.BytesIO(text), usecols=wanted, **options)
+        except pd.errors.ParserError:  # which pandas raises where all records are short
+            with suppress(pd.errors.ParserError):
+                frame = pd.read_csv(io.BytesIO(text), **options)
+    return [pa.chunked_array([pa.array(frame[names[place]], pa.string(), from_pandas=True)]) for place in wanted]

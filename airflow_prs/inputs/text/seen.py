@@ -1,169 +1,159 @@
-"""What a column was seen to hold, in a few bits, and the type that follows; the rules are those of pandas."""
+"""
+What a column was seen to hold, and the type that follows; the rules are those of pandas.
+
+An integer beside a missing value is a float, a word among numbers makes text of them all. In two places the rules of
+pandas are left. Beside missing values, whole numbers that a float would round are Int64. And whole numbers that only
+uint64 holds are text there, in which missing values are missing; pandas makes them empty text.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from enum import IntFlag
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from math import inf
+from typing import Any
 
-from airflow_prs.inputs.text.confirming import MISSING_WORDS, Confirmed, Kind
 from airflow_prs.worker.reading.dtypes import MISSING_OR_BOOL, WHOLE_OBJECTS, are_exact_as_floats
 
-if TYPE_CHECKING:
-    import pandas as pd
+MISSING_WORDS = (
+    *("", "NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-NaN", "-nan", "<NA>"),
+    *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""What pandas takes for a missing value."""
 
-_MISSING_WORDS = frozenset(MISSING_WORDS)
-
-_WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*|\s*[+-]?inf(inity)?\s*", re.ASCII | re.IGNORECASE)
-
-
-class Seen(IntFlag):
-    """What a column was seen to hold; WIDE: whole numbers that a float would round."""
-
-    NOTHING = 0
-    MISSING = 1
-    WHOLE = 2
-    NEGATIVE = 4
-    UNSIGNED = 8
-    HUGE = 16
-    HUGE_NEGATIVE = 32
-    WIDE = 64
-    FLOAT = 128
-    BOOL = 256
-    TEXT = 512
+# The grammar of pandas: Arrow takes what is text there (a whole number in hexadecimal, NAN), and leaves "+7" and " 7".
+_BLANK = "\t\n\v\f\r "
+_WHOLE = rf"^[{_BLANK}]*[+-]?[0-9]+[{_BLANK}]*$"
+_NUMBER = rf"(?i)^[{_BLANK}]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)[{_BLANK}]*$"
 
 
-_LARGE = Seen.UNSIGNED | Seen.HUGE | Seen.HUGE_NEGATIVE
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What a column was seen to hold.
+
+    :param extent: the lowest and the highest of the whole numbers before the first float; None: there are none;
+        infinite: there are some of more digits than Python reads.
+    """
+
+    has_missing: bool = False
+    has_truth: bool = False
+    has_floats: bool = False
+    has_text: bool = False
+    extent: tuple[float, float] | None = None
+
+    def followed_by(self, more: Seen) -> Seen:
+        """Return what was seen once more rows were."""
+        extents = [seen.extent for seen in ((self,) if self.has_floats else (self, more)) if seen.extent is not None]
+        return Seen(
+            self.has_missing or more.has_missing,
+            self.has_truth or more.has_truth,
+            self.has_floats or more.has_floats,
+            self.has_text or more.has_text,
+            (min(low for low, _ in extents), max(high for _, high in extents)) if extents else None,
+        )
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the column is text, whatever comes."""
+        if self.has_text or (self.has_truth and (self.has_floats or self.extent is not None)):
+            return True
+        # A number that is too large keeps pandas from trying floats, unless a float stands before it.
+        return self.has_floats and self.extent is not None and self.extent[1] >= 2**64
+
+    @property
+    def dtype(self) -> str | None:
+        """The type that holds all that was seen; None: nothing was."""
+        if self.is_text:
+            return "str"
+        if self.has_truth:
+            return MISSING_OR_BOOL if self.has_missing else "bool"
+        if self.has_floats or self.extent is None:
+            return "float64" if self.has_floats or self.has_missing else None
+        return _whole_type(*self.extent, has_missing=self.has_missing)
 
 
-_WHOLE_NUMBERS = Seen.WHOLE | Seen.NEGATIVE | Seen.WIDE
-_BITS_OF = {Kind.MISSING: Seen.NOTHING, Kind.BOOL: Seen.BOOL, Kind.WHOLE: Seen.WHOLE, Kind.FLOAT: Seen.FLOAT}
+def _whole_type(lowest: float, highest: float, *, has_missing: bool) -> str:
+    if 2**63 <= highest < 2**64:
+        return "str" if has_missing or lowest < 0 else "uint64"
+    if highest >= 2**64 or lowest < -(2**63):
+        return "str" if highest == inf else WHOLE_OBJECTS
+    if not has_missing:
+        return "int64"
+    return "float64" if are_exact_as_floats(lowest, highest) else "Int64"
 
 
-def kind_of(seen: Seen) -> Kind | None:
-    """Say what a column holds, if that is simple enough to be confirmed."""
-    rest = seen & ~Seen.MISSING
-    if not rest:
-        return Kind.MISSING if seen else None
-    if rest == Seen.BOOL:
-        return Kind.BOOL
-    if rest & Seen.FLOAT:  # then it does not matter how large whole numbers are
-        return None if rest & (Seen.TEXT | Seen.BOOL) else Kind.FLOAT
-    return None if rest & ~_WHOLE_NUMBERS else Kind.WHOLE
+def look_at(words: Any, known: Seen) -> Seen:
+    """
+    Return what some rows of a column hold.
 
-
-def bits_of(found: Confirmed, kind: Kind) -> Seen:
-    """Return what pandas would have seen in a column that Arrow has confirmed."""
-    missing = Seen.MISSING if found.has_missing else Seen.NOTHING
-    if found.is_empty:
+    :param words: as Arrow's text, with nulls where values are missing.
+    :param known: what rows before them hold: whether it goes on like that costs much less to find out.
+    """
+    missing = Seen(has_missing=words.null_count > 0)
+    if words.null_count == len(words):
         return missing
-    return missing | (_BITS_OF[kind] if found.extent is None else _whole_between(*found.extent))
+    return missing.followed_by(_more_of(words, known) or _by_grammar(words.drop_null()))
 
 
-def with_column(before: Seen, column: pd.Series[Any]) -> Seen:
-    """Add what a column of one block holds."""
-    kind = column.dtype.kind
-    missing = Seen.MISSING if column.hasnans else Seen.NOTHING
-    if kind == "b":
-        return before | Seen.BOOL
-    if kind == "i":
-        return before | _whole_between(int(column.min()), int(column.max()))
-    if kind == "u":
-        return before | Seen.UNSIGNED
-    if kind == "f":
-        return before | missing | (_late_float(before) if column.notna().any() else Seen.NOTHING)
-    present = column.dropna()
-    if all(isinstance(value, bool) for value in present.iloc[:1]):
-        return before | missing | Seen.BOOL
-    return _with_words(before, column)
-
-
-def may_be_whole(before: Seen, column: pd.Series[Any]) -> bool:
-    """Whether a column that came as floats may hold whole numbers beside missing ones, and that matters."""
-    if column.dtype.kind != "f" or before & Seen.FLOAT or not column.hasnans:
-        return False
-    present = column.dropna()
-    return len(present) > 0 and bool((present % 1 == 0).all())
-
-
-def with_numbers(before: Seen, column: pd.Series[Any]) -> Seen:
-    """Add numbers beside missing ones, as they are written."""
+def _more_of(words: Any, known: Seen) -> Seen | None:
+    """Return what rows hold that are like those before them; None: that is not certain."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    words = column.dropna()
+    if known.has_floats:
+        numbers = _cast(words, pa.float64())
+        return Seen(has_floats=True) if numbers is not None and pc.all(pc.is_finite(numbers)).as_py() else None
+    if known.extent is None or any(map(_may_be_hexadecimal, words.chunks)):
+        return None
+    return _whole(words)
+
+
+def _may_be_hexadecimal(words: Any) -> bool:
+    letters = bytes(words.buffers()[2] or b"")
+    return b"x" in letters or b"X" in letters
+
+
+def _by_grammar(words: Any) -> Seen:
+    """Return what rows hold, whatever that is."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.is_in(pc.ascii_lower(words), pa.array(["true", "false"]))).as_py():
+        return Seen(has_truth=True)
+    if not pc.all(pc.match_substring_regex(words, _NUMBER)).as_py():
+        return Seen(has_text=True)
+    first_float = pc.index(pc.match_substring_regex(words, _WHOLE), False).as_py()
+    if first_float == 0:
+        return Seen(has_floats=True)
+    whole = words if first_float < 0 else words.slice(0, first_float)
+    plain = pc.ascii_ltrim(pc.ascii_trim(whole, _BLANK), "+")
+    seen = _whole(plain) or _whole_of_any_size(plain)
+    return seen if first_float < 0 else seen.followed_by(Seen(has_floats=True))
+
+
+def _whole_of_any_size(words: Any) -> Seen:
     try:
-        extent = pc.min_max(pa.array(words, pa.string()).cast(pa.int64())).as_py()
-    except pa.ArrowException:
-        is_float = any(not _WHOLE.fullmatch(word) for word in words)
-        return before | Seen.MISSING | _late_float(before) if is_float else _with_words(before, column)
-    return before | Seen.MISSING | _whole_between(extent["min"], extent["max"])
+        numbers = list(map(int, words.to_pylist()))
+    except ValueError:  # more digits than Python reads
+        return Seen(extent=(-inf, inf))
+    return Seen(extent=(min(numbers), max(numbers)))
 
 
-def _late_float(before: Seen) -> Seen:
-    """A number that is too large keeps pandas from trying floats, unless a float stands before it."""
-    return Seen.TEXT if before & Seen.HUGE and not before & Seen.FLOAT else Seen.FLOAT
+def _whole(words: Any) -> Seen | None:
+    """Return what rows of whole numbers hold; None: there are other words, or both signs with numbers beyond int64."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbers = _cast(words, pa.int64())
+    if numbers is None:
+        numbers = _cast(words, pa.uint64())
+    return None if numbers is None else Seen(extent=tuple(pc.min_max(numbers).as_py().values()))
 
 
-def _with_words(before: Seen, column: Iterable[object]) -> Seen:
-    """Go through text, which may be numbers that no type of pandas holds; in their order, as pandas minds it."""
-    seen = before
-    for word in column:
-        if isinstance(word, int) or (isinstance(word, str) and _WHOLE.fullmatch(word)):
-            seen |= _whole(int(word))
-        elif not isinstance(word, str) or word in _MISSING_WORDS:
-            seen |= Seen.MISSING
-        elif _NUMBER.fullmatch(word):
-            seen |= _late_float(seen)
-        else:
-            seen |= Seen.TEXT
-        if seen & Seen.TEXT:
-            break
-    return seen
+def _cast(words: Any, kind: Any) -> Any:
+    import pyarrow as pa
 
-
-def _whole_between(lowest: int, highest: int) -> Seen:
-    return _whole(lowest) | _whole(highest)
-
-
-def _whole(number: int) -> Seen:
-    size = Seen.WHOLE
-    if number >= 2**64:
-        size = Seen.HUGE
-    elif number >= 2**63:
-        size = Seen.UNSIGNED
-    elif number < -(2**63):
-        size = Seen.HUGE_NEGATIVE
-    elif not are_exact_as_floats(number, number):
-        size |= Seen.WIDE
-    return size | Seen.NEGATIVE if number < 0 else size
-
-
-def is_text(seen: Seen) -> bool:
-    """Whether a column is text, whatever comes."""
-    rest = seen & ~Seen.MISSING
-    return bool(rest & Seen.TEXT or (rest & Seen.BOOL and rest != Seen.BOOL))
-
-
-def type_of(seen: Seen) -> str | None:
-    """Give the type that holds all that was seen; None: nothing was."""
-    rest = seen & ~Seen.MISSING
-    if is_text(seen):
-        return "str"
-    if rest == Seen.BOOL:
-        return MISSING_OR_BOOL if seen & Seen.MISSING else "bool"
-    if rest & Seen.FLOAT:
-        return "float64"
-    if rest & _LARGE:
-        return _type_of_large(seen)
-    if seen & Seen.MISSING:
-        return "Int64" if seen & Seen.WIDE else "float64"
-    return "int64" if rest else None
-
-
-def _type_of_large(seen: Seen) -> str:
-    if seen & Seen.HUGE or not seen & Seen.UNSIGNED:
-        return WHOLE_OBJECTS
-    return "str" if seen & (Seen.MISSING | Seen.NEGATIVE) else "uint64"
+    try:
+        return words.cast(kind)
+    except pa.ArrowInvalid:
+        return None

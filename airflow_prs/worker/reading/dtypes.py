@@ -14,7 +14,7 @@ _MOMENT = r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?{zone})?
 _ZONE = r"(?:Z|[+-]\d\d(?::?\d\d)?)?"
 
 
-def are_exact_as_floats(lowest: int | None, highest: int | None) -> bool:
+def are_exact_as_floats(lowest: float | None, highest: float | None) -> bool:
     """Whether floats hold all whole numbers between two; None: there are none."""
     return lowest is None or highest is None or (lowest >= -(2**53) and highest <= 2**53)
 
