@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import InputError
+from airflow_prs.inputs.columnar.gathering import cast, gathered, unify
 
 Batch = tuple[Sequence[str], Sequence[Sequence[Any]]]
 """Names of the columns, and some rows."""
@@ -48,42 +50,24 @@ def _keep(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) 
     import pyarrow as pa
 
     schemas: list[Any] = []
+    refuse = partial(_different, name)
     with ExitStack() as stack:
         writer: Any = None
         for columns, rows in batches:
             _require_different(name, columns)
             batch = _record_batch(name, columns, rows)
-            schema = _unified(name, [*schemas[-1:], batch.schema])
+            schema = unify([*schemas[-1:], batch.schema], refuse)
             if schema != (schemas[-1] if schemas else None):
                 stack.close()
                 parts.append(folder / f"part-{len(parts)}.arrow")
                 schemas.append(schema)
                 file = stack.enter_context(pa.OSFile(str(parts[-1]), "wb"))
                 writer = stack.enter_context(pa.ipc.new_stream(file, schema))
-            writer.write_table(_cast(name, pa.Table.from_batches([batch]), schema))
+            writer.write_table(cast(pa.Table.from_batches([batch]), schema, refuse))
     return schemas
 
 
-def _unified(name: str, schemas: Sequence[Any]) -> Any:
-    """Find the types that hold all values; nulls alone have none yet."""
-    import pyarrow as pa
-
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise _different(name, error) from error
-
-
-def _cast(name: str, table: Any, schema: Any) -> Any:
-    import pyarrow as pa
-
-    try:
-        return table.cast(schema)
-    except pa.ArrowException as error:
-        raise _different(name, error) from error
-
-
-def _different(name: str, error: Exception) -> InputError:
+def _different(name: str, error: object) -> InputError:
     return InputError(
         f"the query of {name!r} gives values of different types in one column: {error}. Cast it in the query."
     )
@@ -113,29 +97,15 @@ def _array(name: str, column: str, values: list[Any]) -> Any:
 
 
 def _join(name: str, parts: Sequence[Path], schema: Any, target: Path) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for table in _tables(parts):
-            writer.write_table(_cast(name, table, schema), row_group_size=_ROWS_PER_GROUP)
-
-
-def _tables(parts: Sequence[Path]) -> Iterator[Any]:
-    """Read what was kept, as many rows at once as make a row group."""
-    import pyarrow as pa
-
-    for part in parts:
-        with pa.memory_map(str(part)) as file, pa.ipc.open_stream(file) as stream:
-            batches: list[Any] = []
-            rows = 0
-            for batch in stream:
-                batches.append(batch)
-                rows += batch.num_rows
-                if rows >= _ROWS_PER_GROUP:
-                    yield pa.Table.from_batches(batches)
-                    batches, rows = [], 0
-            if batches:
-                yield pa.Table.from_batches(batches)
+        for part in parts:
+            with pa.memory_map(str(part)) as file, pa.ipc.open_stream(file) as stream:
+                for batches in gathered(stream, _ROWS_PER_GROUP):
+                    table = cast(pa.Table.from_batches(batches), schema, partial(_different, name))
+                    writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
 
 
 def _digest(file: Any) -> str:

@@ -23,7 +23,7 @@ from tests.tables import as_read_in_one_piece, cut, exact, mini_batches, togethe
 
 in_one_folder = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
-words = st.sampled_from(["x", "007", "1.50", "é", "5%", "a b", "True ", "1_0"])
+words = st.sampled_from(["x", "007", "1.50", "é", "5%", "a b", "True ", "1_0", "0x1F", "NAN", "1e", "+-7"])
 numbers = st.one_of(
     st.integers(-(2**63), 2**63 - 1).map(str),
     st.floats(allow_nan=False).map(repr),
@@ -34,7 +34,9 @@ values = {
     "large numbers": st.integers(2**63, 2**64 - 1).map(str) | st.integers(0, 9).map(str),
     "huge numbers": st.sampled_from([str(2**64), str(-(2**63) - 1)]) | st.integers(-9, 9).map(str),
     "floats": st.floats(allow_nan=False).map(repr),
-    "truth": st.sampled_from(["True", "FALSE"]),
+    "numbers as few write them": st.sampled_from(["+7", " 7", "7 ", "007", "-0", "+.5", "1.", "1E+05"]),
+    "infinity": st.sampled_from(["inf", "-Infinity", "1e999", "2.5"]),
+    "truth": st.sampled_from(["True", "FALSE", "tRUE"]),
     "numbers and truth": st.sampled_from(["True", "0", "1.5"]),
     "words and numbers": words | numbers,
     "nothing": st.nothing(),

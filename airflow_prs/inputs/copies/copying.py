@@ -13,6 +13,7 @@ from typing import Any
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.inputs.columnar.column_facts import ColumnFacts, is_decisive, is_wide
 from airflow_prs.inputs.columnar.frame_types import note_extensions, types_with_nulls
+from airflow_prs.inputs.columnar.gathering import gathered
 from airflow_prs.inputs.copies.key_numbers import KeyNumbers, kind_of, text_of
 from airflow_prs.inputs.copies.partitioned_copy import PartitionedCopy, listed_files, write_index
 from airflow_prs.inputs.copies.sorted_runs import MOST_RUNS, RUN_BYTES, SortedRuns
@@ -134,24 +135,14 @@ def _take_note(facts: dict[str, ColumnFacts], table: Any) -> None:
 
 
 def _require_storable(name: str, schema: Any) -> None:
-    """Refuse columns that no Parquet file can hold."""
-    for column in schema:
-        if not _is_storable(column):
-            raise InputError(
-                f"the column {column.name!r} of {name!r} is of type {column.type}, which a partitioned copy cannot "
-                "hold; leave it out with columns."
-            )
+    from airflow_prs.worker.writing.widening import find_unstorable
 
-
-def _is_storable(column: Any) -> bool:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
-    except pa.ArrowException:
-        return False
-    return True
+    if (found := find_unstorable(schema)) is not None:
+        column, _ = found
+        raise InputError(
+            f"the column {column.name!r} of {name!r} is of type {column.type}, which a partitioned copy cannot "
+            "hold; leave it out with columns."
+        )
 
 
 def _require_room(name: str, folder: Path, partitions: int) -> None:
@@ -198,7 +189,7 @@ def _write_rows(path: str, copy: PartitionedCopy, batches: Iterator[Any]) -> Non
         pa.OSFile(path, "wb") as file,
         pq.ParquetWriter(file, copy.schema, compression="zstd", metadata_collector=collected) as writer,
     ):
-        for group in _groups(batches):
+        for group in gathered(batches, _ROWS_PER_GROUP):
             writer.write_table(pa.Table.from_batches(group, copy.schema), row_group_size=_ROWS_PER_GROUP)
     (footer,) = collected
     for number in range(footer.num_row_groups):
@@ -206,19 +197,6 @@ def _write_rows(path: str, copy: PartitionedCopy, batches: Iterator[Any]) -> Non
         copy.rows.append(group.num_rows)
         copy.sizes.append(sum(group.column(column).total_compressed_size for column in range(group.num_columns)))
     copy.ends.append(len(copy.rows))
-
-
-def _groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """Put batches together that make a row group."""
-    held: list[Any] = []
-    rows = 0
-    for batch in batches:
-        if held and rows + len(batch) > _ROWS_PER_GROUP:
-            yield held
-            held, rows = [], 0
-        held.append(batch)
-        rows += len(batch)
-    yield held
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.inputs.copies.tables import cast, unify
+from airflow_prs.inputs.columnar.gathering import Refuse, cast, gathered, unify
+from airflow_prs.inputs.copies.tables import without_type
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +39,7 @@ class SortedRuns:
 
     def __init__(self, folder: Path, name: str, *, run_bytes: int = RUN_BYTES, most_runs: int = MOST_RUNS) -> None:
         self._folder = folder
-        self._name = name
+        self._refuse = partial(without_type, name)
         self._run_bytes = run_bytes
         self._most_runs = most_runs
         self._held: list[tuple[Any, npt.NDArray[np.int64]]] = []
@@ -62,7 +64,7 @@ class SortedRuns:
         if self._schema is None:
             self._schema = table.schema
         elif not table.schema.equals(self._schema):
-            self._schema = unify([self._schema, table.schema], self._name)
+            self._schema = unify([self._schema, table.schema], self._refuse)
         self._held.append((table, numbers))
         self._held_bytes += table.nbytes + numbers.nbytes
         if self._held_bytes >= self._run_bytes:
@@ -79,14 +81,14 @@ class SortedRuns:
         if self._held:
             self._spill()
         paths = [path for level in reversed(self._levels) for path in level]
-        yield from _merge(paths, schema, self._name)
+        yield from _merge(paths, schema, self._refuse)
 
     def _spill(self) -> None:
         import numpy as np
         import pyarrow as pa
 
         tables, numbers = zip(*self._held, strict=True)
-        table = pa.concat_tables([cast(table, self._schema, self._name) for table in tables])
+        table = pa.concat_tables([cast(table, self._schema, self._refuse) for table in tables])
         together = np.concatenate(numbers)
         self._held, self._held_bytes = [], 0
         order = np.argsort(together, kind="stable")
@@ -108,7 +110,7 @@ class SortedRuns:
                 merged.unlink()
 
     def _merged(self, paths: Sequence[Path]) -> Iterator[Any]:
-        for number, batches in _merge(paths, self._schema, self._name):
+        for number, batches in _merge(paths, self._schema, self._refuse):
             for batch in batches:
                 yield _numbered(batch, number)
 
@@ -126,22 +128,8 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
     first = next(tables)
     rows_at_once = max(1, _BATCH_BYTES * len(first) // max(1, first.nbytes))
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, first.schema) as writer:
-        for table in _together(first, tables, rows_at_once):
-            writer.write_table(table, max_chunksize=rows_at_once)
-
-
-def _together(first: Any, tables: Iterator[Any], rows_at_once: int) -> Iterator[Any]:
-    """Put tables together that would make small batches."""
-    import pyarrow as pa
-
-    held, rows = [first], len(first)
-    for table in tables:
-        if rows >= rows_at_once:
-            yield pa.concat_tables(held).combine_chunks()
-            held, rows = [], 0
-        held.append(table)
-        rows += len(table)
-    yield pa.concat_tables(held).combine_chunks()
+        for tables_of_batch in gathered(itertools.chain([first], tables), rows_at_once):
+            writer.write_table(pa.concat_tables(tables_of_batch).combine_chunks(), max_chunksize=rows_at_once)
 
 
 class _Run:
@@ -149,17 +137,16 @@ class _Run:
     A run that is read from its beginning to its end.
 
     :param schema: the columns that are wanted.
-    :param name: of the input.
     :ivar number: of the partition that comes next; None at the end.
     """
 
-    def __init__(self, path: Path, schema: Any, name: str, stack: ExitStack) -> None:
+    def __init__(self, path: Path, schema: Any, refuse: Refuse, stack: ExitStack) -> None:
         import pyarrow as pa
 
         self._reader = pa.ipc.open_file(stack.enter_context(pa.OSFile(str(path), "rb")))
         self._batches = map(self._reader.get_batch, range(self._reader.num_record_batches))
         self._schema = schema
-        self._name = name
+        self._refuse = refuse
         self._rows: Any = None
         self._numbers: Any = None
         self._at = 0
@@ -185,23 +172,23 @@ class _Run:
         if batch is None:
             self.number = None
         else:
-            self._rows = _rows_of(batch, self._schema, self._name)
+            self._rows = _rows_of(batch, self._schema, self._refuse)
             self._numbers = batch.column(batch.num_columns - 1).to_numpy()
             self.number = int(self._numbers[0])
 
 
-def _rows_of(batch: Any, schema: Any, name: str) -> Any:
+def _rows_of(batch: Any, schema: Any, refuse: Refuse) -> Any:
     """Give the wanted columns of a batch, which has the numbers behind them."""
     import pyarrow as pa
 
     whole = pa.Table.from_arrays(batch.columns[:-1], names=batch.schema.names[:-1])
-    return cast(whole, schema, name).combine_chunks().to_batches()[0]
+    return cast(whole, schema, refuse).combine_chunks().to_batches()[0]
 
 
-def _merge(paths: Sequence[Path], schema: Any, name: str) -> Iterator[tuple[int, Iterator[Any]]]:
+def _merge(paths: Sequence[Path], schema: Any, refuse: Refuse) -> Iterator[tuple[int, Iterator[Any]]]:
     """Yield the partitions of all runs in the order of their numbers, inside in the order of the runs."""
     with ExitStack() as stack:
-        yield from _merged([_Run(path, schema, name, stack) for path in paths])
+        yield from _merged([_Run(path, schema, refuse, stack) for path in paths])
 
 
 def _merged(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:

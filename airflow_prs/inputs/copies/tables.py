@@ -6,10 +6,12 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.errors import InputError
+from airflow_prs.inputs.columnar.gathering import cast
 from airflow_prs.inputs.columns import Table
 from airflow_prs.inputs.sources import DelimitedSource, JsonLinesSource, ParquetSource
 from airflow_prs.inputs.text import json_lines
@@ -44,55 +46,14 @@ def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
             whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
                 made = pa.Table.from_pandas(whole, preserve_index=False)
-                yield cast(made, without_categories(made.schema), path)
+                yield cast(made, without_categories(made.schema), partial(without_type, path))
             except (pa.ArrowException, TypeError, OverflowError) as error:
                 more = say_what_is_too_large(whole) if isinstance(error, OverflowError) else ""
-                raise _without_type(path, f"{error}{more}.") from error
+                raise without_type(path, f"{error}{more}.") from error
 
 
-def unify(schemas: Iterable[Any], name: str) -> Any:
-    """
-    Find the types that hold the values of all.
-
-    :param name: of the input.
-    :raises InputError: if there are none.
-    """
-    import pyarrow as pa
-
-    try:
-        return pa.unify_schemas(list(schemas), promote_options="permissive")
-    except (pa.ArrowException, TypeError) as error:
-        raise _without_type(name, error) from error
-
-
-def cast(table: Any, schema: Any, name: str) -> Any:
-    """
-    Give a table other types of columns.
-
-    :param name: of the input.
-    :raises InputError: if a value would be lost.
-    """
-    import pyarrow as pa
-
-    if table.schema.equals(schema):
-        return table.replace_schema_metadata(schema.metadata)
-    try:
-        columns = [_cast_column(table[column.name], column.type) for column in schema]
-        return pa.Table.from_arrays(columns, schema=schema)
-    except pa.ArrowException as error:
-        raise _without_type(name, error) from error
-
-
-def _cast_column(column: Any, kind: Any) -> Any:
-    import pyarrow as pa
-
-    if pa.types.is_nested(kind) and not column.type.equals(kind):
-        # Old versions of pyarrow add no field to a struct.
-        return pa.array(column.to_pylist(), kind)
-    return column.cast(kind)
-
-
-def _without_type(place: str, error: Exception | str) -> InputError:
+def without_type(place: str, error: object) -> InputError:
+    """Return the error of an input in which values have no type in common."""
     return InputError(
         f"{place!r} cannot be partitioned, as one of its columns has values without a type in common: {error} "
         "Give the column a type with dtypes, or leave it out with columns."
@@ -182,7 +143,7 @@ def _wanted(table: Any, schema: Any, offset: int, conditions: list[Any] | None) 
     if conditions is not None:
         table = table.filter(expression_of(conditions, table.schema))
     table = alike.like(table, schema, {})
-    return cast(table, without_categories(table.schema), "")
+    return cast(table, without_categories(table.schema), partial(without_type, ""))
 
 
 @contextmanager

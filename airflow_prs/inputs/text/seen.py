@@ -101,11 +101,11 @@ def _more_of(words: Any, known: Seen) -> Seen | None:
     import pyarrow.compute as pc
 
     if known.has_floats:
-        numbers = _cast(words, pa.float64())
-        return Seen(has_floats=True) if numbers is not None and pc.all(pc.is_finite(numbers)).as_py() else None
+        numbers = _cast(pc.ascii_trim(words, _BLANK), pa.float64())
+        return Seen(has_floats=True) if numbers is not None and not pc.any(pc.is_nan(numbers)).as_py() else None
     if known.extent is None or any(map(_may_be_hexadecimal, words.chunks)):
         return None
-    return _whole(words)
+    return _whole(pc.ascii_trim(words, _BLANK))
 
 
 def _may_be_hexadecimal(words: Any) -> bool:
@@ -154,6 +154,7 @@ def _cast(words: Any, kind: Any) -> Any:
     import pyarrow as pa
 
     try:
+        words.slice(0, 64).cast(kind)  # most casts that fail do so soon, and Arrow would go on to the end
         return words.cast(kind)
     except pa.ArrowInvalid:
         return None

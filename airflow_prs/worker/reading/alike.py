@@ -62,7 +62,7 @@ def without_views(table: Any) -> Any:
     for position, field in enumerate(table.schema):
         kind = type_without_view(field.type)
         if kind is not field.type:
-            table = table.set_column(position, field.with_type(kind), _cast(table.column(position), kind))
+            table = table.set_column(position, field.with_type(kind), cast(table.column(position), kind))
     return table
 
 
@@ -164,7 +164,7 @@ def _like(column: Any, kind: Any) -> Any:
         return column
     if pa.types.is_null(column.type):
         return pa.chunked_array([pa.nulls(len(column), kind)], kind)
-    return _cast(column, kind)
+    return cast(column, kind)
 
 
 def _categorized(column: Any, kind: Any, categories: Any) -> Any:
@@ -176,15 +176,16 @@ def _categorized(column: Any, kind: Any, categories: Any) -> Any:
         return pa.chunked_array([pa.nulls(len(column), made)], made)
     chunks = []
     for chunk in column.chunks:
-        places = pc.index_in(_cast(chunk.dictionary, categories.type), value_set=categories)
+        places = pc.index_in(cast(chunk.dictionary, categories.type), value_set=categories)
         chunks.append(pa.DictionaryArray.from_arrays(places.take(chunk.indices), categories, ordered=kind.ordered))
     return pa.chunked_array(chunks, made)
 
 
-def _cast(column: Any, kind: Any) -> Any:
+def cast(column: Any, kind: Any) -> Any:
+    """Return a column of another type, value by value where this version of pyarrow knows no other way."""
     import pyarrow as pa
 
     try:
         return column.cast(kind)
-    except pa.ArrowNotImplementedError:  # views, in the first versions that have them
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):  # views and new fields of structs, in old versions
         return pa.chunked_array([pa.array(column.to_pylist(), kind)], kind)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from typing import Any
 
 # Imported only where the result is a Parquet file.
 import pyarrow as pa  # noqa: TID253
-import pyarrow.parquet as pq  # noqa: TID253
 
 # Relative, as this package has another name where it is at work.
 from . import columns, layout, rows, widening  # noqa: TID252
@@ -127,13 +125,10 @@ def _cast_column(column: Any, field: Any) -> Any:
 
 
 def _check_storable(schema: Any) -> None:
-    for field in schema:
-        try:
-            pq.write_table(pa.schema([field.with_type(widening.storable(field.type))]).empty_table(), io.BytesIO())
-        except pa.ArrowException as error:  # noqa: PERF203 - to name the column
-            raise rows.BadResultError(
-                f"column {field.name!r} of what run() returned cannot be Parquet: {error}"
-            ) from None
+    found = widening.find_unstorable([field.with_type(widening.storable(field.type)) for field in schema])
+    if found is not None:
+        field, error = found
+        raise rows.BadResultError(f"column {field.name!r} of what run() returned cannot be Parquet: {error}")
 
 
 def _write_stream(table: Any, write: Callable[[bytes], Any]) -> None:

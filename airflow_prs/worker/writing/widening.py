@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable
 from typing import Any
 
 # Imported only where the result is a Parquet file.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.compute as pc  # noqa: TID253
+import pyarrow.parquet as pq  # noqa: TID253
 
 MOST_DIGITS = (38, 76)
 """Of a Decimal in 128 and in 256 bits."""
@@ -73,6 +75,16 @@ def storable(kind: Any) -> Any:
         fields = [(field.name, storable(field.type)) for field in _fields(kind)]
         return pa.struct(fields or [(EMPTY, pa.null())])
     return kind
+
+
+def find_unstorable(fields: Iterable[Any]) -> tuple[Any, Exception] | None:
+    """Return the first column that no Parquet file can hold, and what Arrow says of it."""
+    for field in fields:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), io.BytesIO())
+        except pa.ArrowException as error:  # noqa: PERF203 - to find the column
+            return field, error
+    return None
 
 
 def cast(array: Any, kind: Any) -> Any:
