@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.errors import InputError
-from airflow_prs.worker.reading.readers import LoadError
+from airflow_prs.worker.reading.load_errors import LoadError
 from tests.tables import cut, mini_batches
 
 in_one_folder = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,7 +12,8 @@ from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import InputChangedError
 from airflow_prs.inputs.files.listing import Listing, list_files
 from airflow_prs.records import Status
-from airflow_prs.worker.reading.readers import LoadError, TableReader, make_reader
+from airflow_prs.worker.reading.load_errors import LoadError
+from airflow_prs.worker.reading.readers import TableReader, make_reader
 from airflow_prs.worker.reading.versions import find_change
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, table_plan, write_table

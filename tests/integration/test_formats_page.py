@@ -27,7 +27,7 @@ from airflow_prs.inputs.cut_input import list_input
 from airflow_prs.plan.queries import export_query
 from airflow_prs.records import InputKind
 from airflow_prs.result.merge import merge_run
-from airflow_prs.worker.reading.readers import LoadError
+from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.writing.formats import make_writer
 from airflow_prs.worker.writing.rows import BadResultError, elements_of
 from tests.shards import Tries, make_plan

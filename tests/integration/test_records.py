@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.worker.reading.readers import LoadError
+from airflow_prs.worker.reading.load_errors import LoadError
 from tests.tables import cut, mini_batches, together
 
 in_one_folder = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,7 +17,7 @@ from pyarrow import feather
 
 from airflow_prs.config.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.errors import ConfigError, InputError
-from airflow_prs.worker.reading.readers import LoadError
+from airflow_prs.worker.reading.load_errors import LoadError
 from tests.table_plans import KINDS
 from tests.tables import as_read_in_one_piece, cut, exact, mini_batches, together
 

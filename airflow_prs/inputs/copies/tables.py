@@ -21,8 +21,8 @@ from airflow_prs.worker.reading import alike
 from airflow_prs.worker.reading.arrow_files import ArrowFile
 from airflow_prs.worker.reading.key_columns import KeyColumns
 from airflow_prs.worker.reading.lines import LineError, breaks_in, line_feeds_in
-from airflow_prs.worker.reading.readers import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.reading.row_filter import expression_of
+from airflow_prs.worker.reading.text_pieces import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.values import encode
 from airflow_prs.worker.writing.columns import say_what_is_too_large
 

@@ -15,7 +15,7 @@ from airflow_prs.inputs.text.column_types import ColumnTypes
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import OpenText, open_text
 from airflow_prs.inputs.text.records import BLOCK_BYTES, Records, add_pieces, marks_of, whole_records
-from airflow_prs.worker.reading.readers import DelimitedPieces, from_within
+from airflow_prs.worker.reading.text_pieces import DelimitedPieces, from_within
 
 
 def cut_delimited_files(

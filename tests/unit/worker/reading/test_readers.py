@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_prs.worker.reading.readers import LoadError, make_reader
+from airflow_prs.worker.reading.load_errors import LoadError
+from airflow_prs.worker.reading.readers import make_reader
 
 LINES = [b"a,1\n", b"b,2\n", b'"c\nd",3\n']
 

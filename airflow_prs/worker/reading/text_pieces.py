@@ -1,0 +1,229 @@
+"""Pieces of text files, delimited or with a JSON object per line, as DataFrames."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import warnings
+from contextlib import suppress
+from typing import Any
+
+from . import bad_records, unpacking  # noqa: TID252 - this package has another name in a worker process
+from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
+from .json_table import JsonTable  # noqa: TID252
+from .lines import LineError, LineNumbers, breaks_in  # noqa: TID252
+from .load_errors import LoadError, name_piece  # noqa: TID252
+
+EXACT_BY_DEFAULT = (3, 1)
+"""From this version of pandas on floats are parsed exactly by default, and the option for it is deprecated."""
+
+KNOWN_HEADERS = 1000
+"""How many headers of files are kept in memory, where each file has its own."""
+
+_FIRST_LINE = re.compile(rb"\s*[^\r\n]*")
+
+
+class DelimitedPieces:
+    """
+    Reads bytes of delimited files, which hold whole records.
+
+    :param options: separator, header (True, False, or "each": files differ), encoding, comment, columns (all, numbers
+        without a header; None: unknown), chosen (None: all), dtypes (None: as pandas infers them).
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._header = options.get("header", True)
+        self._columns = options.get("columns")
+        self._chosen = options.get("chosen")
+        dtypes = options.get("dtypes") or {}
+        typed = self._chosen or self._columns or dtypes
+        self._dtypes = {name: dtypes[str(name)] for name in typed if str(name) in dtypes}
+        self._headers: dict[str, list[str]] = {}
+        self._numbers = LineNumbers(breaks_in)
+        self._options = options
+        self._arguments: dict[str, Any] = {
+            "sep": options.get("separator", ","),
+            "encoding": options.get("encoding", "utf-8"),
+            "comment": options.get("comment"),
+            "index_col": False,
+            "low_memory": False,
+        }
+
+    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
+        """Read the records between two positions; a whole file may have a header."""
+        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        names = self._names(path) if self._header == "each" else self._columns
+        try:
+            return self.records_in(data, names, is_whole=begin is None)
+        except LineError as error:
+            raise _load_error(path, begin, error, self._numbers) from error
+
+    def records_in(self, data: bytes, names: list[Any] | None, *, is_whole: bool) -> Any:
+        """
+        Read records.
+
+        :param is_whole: whether it is the entire file, which may have a header.
+        :raises LineError: if one of them cannot be read.
+        """
+        has_header = is_whole and bool(self._header)
+        try:
+            return self.frame_of(data if is_whole else from_within(data), names, has_header=has_header)
+        except MemoryError:
+            raise
+        except Exception as error:  # pandas raises whatever its parsers find
+            text = bad_records.decode(data, self._arguments["encoding"], is_whole=is_whole)
+            problem = self._problem(text, names, has_header=has_header)
+            if problem is None:
+                raise
+            raise problem from error
+
+    def _problem(self, text: str, names: list[Any] | None, *, has_header: bool) -> LineError | None:
+        def read(part: str, dtypes: dict[Any, str]) -> Any:
+            reader = DelimitedPieces({**self._options, "encoding": "utf-8", "dtypes": dtypes})
+            return reader.frame_of(from_within(part.encode()), names, has_header=has_header)
+
+        dtypes = self._options.get("dtypes") or {}
+        found = bad_records.find(
+            text,
+            lambda part: read(part, dtypes),
+            separator=self._arguments["sep"],
+            comment=self._arguments["comment"],
+            has_header=has_header,
+        )
+        return None if found is None else bad_records.problem_of(*found, read, self._dtypes)
+
+    def frame_of(self, data: bytes, names: list[Any] | None, *, has_header: bool) -> Any:
+        """
+        Read records.
+
+        :param names: the columns in the order of the records; None: they are unknown.
+        :param has_header: whether the first record names the columns.
+        """
+        import pandas as pd
+
+        arguments: dict[str, Any] = {
+            "header": 0 if has_header else None,
+            "names": names,
+            "dtype": self._types_to_read(),
+        }
+        wanted = self._wanted(names)
+        with warnings.catch_warnings():
+            # Otherwise a first record that is too long would lose its end with a mere warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            if wanted:
+                # With usecols there is no warning, and nothing is read where all records are short.
+                if self._header and (has_header or self._may_be_long(data, len(arguments["names"]))):
+                    self._read(data, nrows=1, **(arguments | {"dtype": object}))
+                with suppress(pd.errors.ParserError):
+                    return self._settled(self._read(data, usecols=wanted, **arguments))
+            return self._settled(self._read(data, **arguments))
+
+    def _read(self, data: bytes, **arguments: Any) -> Any:
+        import pandas as pd
+
+        return pd.read_csv(io.BytesIO(data), **arguments, **self._arguments, **_exact_floats(pd.__version__))
+
+    def _may_be_long(self, data: bytes, columns: int) -> bool:
+        """Whether the first record could have more values than there are columns; a look at it costs half a ms."""
+        line = _FIRST_LINE.match(data)
+        return (
+            line is None
+            or self._arguments["comment"] is not None
+            or b'"' in line[0]
+            or line[0].count(self._arguments["sep"].encode()) >= columns
+        )
+
+    def _types_to_read(self) -> dict[Any, Any]:
+        types = {name: type_to_read(kind) for name, kind in self._dtypes.items()}
+        return {name: kind for name, kind in types.items() if kind is not None}
+
+    def names_in(self, file: Any) -> list[str]:
+        """Read the header of a file that stands at its beginning."""
+        import pandas as pd
+
+        return [str(name) for name in pd.read_csv(file, nrows=0, **self._arguments).columns]
+
+    def _names(self, path: str) -> list[str]:
+        """Give the columns of a file that has its own header."""
+        if path not in self._headers:
+            if len(self._headers) >= KNOWN_HEADERS:
+                self._headers.clear()
+            with open(path, "rb") as file:
+                self._headers[path] = self.names_in(unpacking.unpacked(file))
+        return self._headers[path]
+
+    def _wanted(self, names: list[Any] | None) -> list[int] | None:
+        if self._chosen is None or names is None:
+            return None
+        return [position for position, name in enumerate(names) if name in self._chosen]
+
+    def _settled(self, frame: Any) -> Any:
+        """Give all columns that the input has, in its order, with the types for which pandas has no name."""
+        columns = self._columns if self._chosen is None else self._chosen
+        if columns is None:
+            return frame
+        absent = {name for name in columns if name not in frame.columns}
+        if list(frame.columns) != columns:
+            frame = frame.reindex(columns=columns)
+        for name in columns:
+            kind = self._dtypes.get(name)
+            if kind is not None and (name in absent or is_made_later(kind)):
+                frame[name] = as_type(frame[name], kind)
+        return frame
+
+
+class JsonLinesPieces:
+    """
+    Reads bytes of files with a JSON object a line.
+
+    :param options: as JsonTable has them.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._make_frame = JsonTable(options)
+        self._numbers = LineNumbers()
+
+    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
+        """Read the lines between two positions."""
+        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        try:
+            return self._make_frame(data, is_whole=begin is None)
+        except LineError as error:
+            raise _load_error(path, begin, error, self._numbers) from None
+
+    def frame_of(self, data: bytes) -> Any:
+        """Read lines from within a file."""
+        return self._make_frame(data, is_whole=False)
+
+
+def _exact_floats(pandas_version: str) -> dict[str, Any]:
+    numbers = tuple(int(part) for part in pandas_version.split(".")[:2])
+    return {} if numbers >= EXACT_BY_DEFAULT else {"float_precision": "round_trip"}
+
+
+def from_within(data: bytes) -> bytes:
+    """Keep a byte order mark that records from within a file begin with: it is text there, and pandas would drop it."""
+    return b"\n" + data if data.startswith(_MARKS) else data
+
+
+_MARKS = (codecs.BOM_UTF8, "\ufeff".encode("gb18030"))
+
+
+def _read_whole(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return bytes(unpacking.unpacked(file).read())
+
+
+def _read_bytes(path: str, begin: int, end: int | None) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(begin)
+        data = file.read() if end is None else file.read(end - begin)
+    if end is not None and len(data) < end - begin:
+        raise LoadError(f"{name_piece(path, begin, end, None)}: the file ends at byte {begin + len(data)}")
+    return data
+
+
+def _load_error(path: str, begin: int | None, error: LineError, numbers: LineNumbers) -> LoadError:
+    number = error.number if begin is None else numbers.at(path, begin) + error.number - 1
+    return LoadError(f"{path}: line {number} {error.problem}")
