@@ -27,11 +27,12 @@ import numpy as np  # noqa: TID253
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
-from airflow_prs.records import Claim, Closing, Commit, Manifest, Progress, RunIdentity, Shard, Status
+from airflow_prs.records import Manifest, Progress, RunIdentity, Shard, Status
 from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
 from airflow_prs.result.publication import publish_rows
 from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.names import AttemptNames

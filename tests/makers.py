@@ -11,7 +11,8 @@ from typing import Any
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
-from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, Status
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, Status
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.settings import RunSettings

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_prs.records import Closing, Progress, Shard
+from airflow_prs.records import Progress, Shard
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
 from airflow_prs.node.work.queue import Hand
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import Closing, FailedTry, MiniBatch, Outcome, Shard, Status
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode

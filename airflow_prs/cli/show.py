@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.cli.find import find_run_folder
-from airflow_prs.records import Closing, StoredVerdict
 from airflow_prs.report.reports import describe_failures, describe_report, first_failures_of
+from airflow_prs.run_folder.attempt_records import Closing, StoredVerdict
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.node.status import LAST_FAILURES, MOST_BINS
-from airflow_prs.records import SCHEMA, Closing, Manifest, Progress
+from airflow_prs.records import SCHEMA, Manifest, Progress
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.run_folder.names import AttemptNames

@@ -32,7 +32,8 @@ from airflow_prs.node.processes.slots import Slot
 from airflow_prs.node.run_status import SHOW_S, RunStatus
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.node.work.desk import ShardDesk
-from airflow_prs.records import Closing, MiniBatch, StoredVerdict
+from airflow_prs.records import MiniBatch
+from airflow_prs.run_folder.attempt_records import Closing, StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Limits, Manifest, Shard, StoredVerdict
+from airflow_prs.records import Limits, Manifest, Shard
+from airflow_prs.run_folder.attempt_records import StoredVerdict
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Claim, Closing, Commit, FailedTry, Loan, Outcome, Progress, Shard, Status, StoredVerdict
+from airflow_prs.records import FailedTry, Outcome, Progress, Shard, Status
 from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit, Loan, StoredVerdict
 from airflow_prs.run_folder.names import AttemptNames, attempt_name, is_loan
 from airflow_prs.run_folder.verdicts import set_aside_by_clear
 from airflow_prs.store import files

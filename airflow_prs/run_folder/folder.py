@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
-from airflow_prs.records import (
-    Claim,
-    FailedTry,
-    Manifest,
-    MiniBatch,
-    Predecessor,
-    RunIdentity,
-    Shard,
-    StoredVerdict,
-    Verdict,
-)
+from airflow_prs.records import FailedTry, Manifest, MiniBatch, RunIdentity, Shard, Verdict
 from airflow_prs.run_folder import attempts, ledger, loans, verdicts
 from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.run_folder.attempt_records import Claim, Link, StoredVerdict
 from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, linked_names, run_path, task_pattern
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
@@ -174,8 +165,8 @@ class RunFolder:
         *,
         author: str,
         attempt: str,
-        counted: Mapping[int, Predecessor],
-        counted_loans: Mapping[int, tuple[Predecessor, ...]] | None = None,
+        counted: Mapping[int, Link],
+        counted_loans: Mapping[int, tuple[Link, ...]] | None = None,
         set_aside: Collection[str] = (),
     ) -> StoredVerdict:
         """Write a verdict; the first one of an author and attempt stands."""

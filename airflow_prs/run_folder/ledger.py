@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Claim, Closing, Commit, FailedTry, Loan, Predecessor, Progress, Shard, Status
+from airflow_prs.records import FailedTry, Progress, Shard, Status
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit, Link, Loan
 from airflow_prs.run_folder.names import AttemptNames, is_loan, linked_names
 from airflow_prs.store import files
 
@@ -79,9 +80,9 @@ class LoanState:
         return self.commit.closing if self.commit is not None else None
 
     @property
-    def link(self) -> Predecessor:
+    def link(self) -> Link:
         """How much of it counts."""
-        return Predecessor(attempt=self.loan.name, committed_bytes=self.committed_bytes, rows=self.loan.rows)
+        return Link(attempt=self.loan.name, committed_bytes=self.committed_bytes, rows=self.loan.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +136,15 @@ class ShardState:
         return progress.total - progress.handed_out - lent
 
     @property
-    def newest_links(self) -> tuple[Predecessor, ...]:
+    def newest_links(self) -> tuple[Link, ...]:
         """How much of the newest attempt counts, and of each of its loans."""
         if self.claim is None:
             return ()
-        own = Predecessor(attempt=self.claim.attempt, committed_bytes=self.committed_bytes)
+        own = Link(attempt=self.claim.attempt, committed_bytes=self.committed_bytes)
         return (own, *(state.link for state in self.loans if state.committed_bytes))
 
     @property
-    def chain(self) -> tuple[Predecessor, ...]:
+    def chain(self) -> tuple[Link, ...]:
         """The attempts and loans that count, oldest first, and how much of each."""
         return (*self.claim.predecessors, *self.newest_links) if self.claim is not None else ()
 

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_prs.records import Claim, Closing, Loan, Progress, Shard
+from airflow_prs.records import Progress, Shard
 from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt, Inheritance, write_claim
 from airflow_prs.run_folder.names import AttemptNames, loan_name
 

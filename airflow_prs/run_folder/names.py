@@ -7,7 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
 
-from airflow_prs.records import RUNS, Predecessor, RunIdentity, Shard
+from airflow_prs.records import RUNS, RunIdentity, Shard
+from airflow_prs.run_folder.attempt_records import Link
 
 _LONGEST_BYTES = 120
 
@@ -123,7 +124,7 @@ class AttemptNames:
         return f"{self.path.parent.name}/{self.path.name}"
 
 
-def linked_names(shard_folder: Path, link: Predecessor) -> AttemptNames:
+def linked_names(shard_folder: Path, link: Link) -> AttemptNames:
     """Find the files of an attempt or a loan that counts."""
     return AttemptNames(shard_folder / link.attempt, shard_folder.parent / link.rows if link.rows else None)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from airflow_prs.records import Predecessor, StoredVerdict, Verdict
+from airflow_prs.records import Verdict
+from airflow_prs.run_folder.attempt_records import Link, StoredVerdict
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.run_folder.names import attempt_name
 from airflow_prs.store import files
@@ -56,8 +57,8 @@ def write_verdict(
     *,
     author: str,
     attempt: str,
-    counted: Mapping[int, Predecessor],
-    counted_loans: Mapping[int, tuple[Predecessor, ...]],
+    counted: Mapping[int, Link],
+    counted_loans: Mapping[int, tuple[Link, ...]],
     set_aside: Collection[str] = (),
 ) -> StoredVerdict:
     """
@@ -95,7 +96,7 @@ def has_counted_void(stored: StoredVerdict, states: Mapping[int, ShardState]) ->
     return any(not _counts(link, states[number]) for number, link in links if number in states)
 
 
-def _counts(link: Predecessor, state: ShardState) -> bool:
+def _counts(link: Link, state: ShardState) -> bool:
     for counting in state.chain:
         if counting.attempt == link.attempt:
             return link.committed_bytes <= counting.committed_bytes

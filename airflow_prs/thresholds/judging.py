@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from airflow_prs.records import Limits, Predecessor, Progress, Ruling, Verdict
+from airflow_prs.records import Limits, Progress, Ruling, Verdict
+from airflow_prs.run_folder.attempt_records import Link
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.thresholds.limits import judge
 
@@ -23,8 +24,8 @@ class Judgement:
 
     verdict: Verdict
     progress: Progress
-    counted: Mapping[int, Predecessor]
-    counted_loans: Mapping[int, tuple[Predecessor, ...]]
+    counted: Mapping[int, Link]
+    counted_loans: Mapping[int, tuple[Link, ...]]
 
     @property
     def is_abort(self) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from airflow_prs.records import Limits, Manifest, Progress, StoredVerdict
+from airflow_prs.records import Limits, Manifest, Progress
+from airflow_prs.run_folder.attempt_records import StoredVerdict
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
 from airflow_prs.thresholds.judging import Judgement, judge_states

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Closing
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.committed import read_committed
 from tests.node_process import start_node
 from tests.shards import Tries, make_plan, read_rows

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.work.desk import ShardDesk
-from airflow_prs.records import Claim, Closing, Loan
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import Closing, FailedTry, Loan, Outcome
+from airflow_prs.records import FailedTry, Outcome
+from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 
 GROUP_S = 0.5

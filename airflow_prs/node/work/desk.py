@@ -13,7 +13,8 @@ from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.work.committing import Committer
 from airflow_prs.node.work.queue import Hand, WorkQueue
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import Claim, Closing, FailedTry, Loan, MiniBatch, Outcome, Progress, Shard, Status
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Progress, Shard, Status
+from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState
 

@@ -10,8 +10,9 @@ from datetime import datetime
 import pytest
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Closing, Piece, Ruling, Status, Verdict
+from airflow_prs.records import Piece, Ruling, Status, Verdict
 from airflow_prs.report.reports import abort_message, describe_report, first_failures, incomplete_message, write_reports
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.committed import read_committed
 from tests.makers import (
     commit,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Closing, Progress, Ruling, Verdict
+from airflow_prs.records import Progress, Ruling, Verdict
+from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.store import files
 from tests.makers import (
     commit,

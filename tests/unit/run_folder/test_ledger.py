@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Commit, Progress, Status
+from airflow_prs.records import Progress, Status
 from airflow_prs.run_folder import ledger
+from airflow_prs.run_folder.attempt_records import Commit
 from tests.makers import (
     commit,
     do_shard,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_prs.records import Predecessor, Ruling, Verdict
+from airflow_prs.records import Ruling, Verdict
+from airflow_prs.run_folder.attempt_records import Link
 from tests.makers import commit, make_failed_try, make_failure, make_folder, open_attempt
 
 ABORT = Verdict(ruling=Ruling.ABORT, threshold="error_threshold", limit=0, count=2, reason="2 of 10 items failed")
@@ -32,7 +33,7 @@ def test_without_a_verdict_nothing_stands(folder):
 
 
 def test_a_verdict_is_read_back_as_it_was_written(folder):
-    written = write(folder, counted={0: Predecessor(attempt="000001-task-1", committed_bytes=0)})
+    written = write(folder, counted={0: Link(attempt="000001-task-1", committed_bytes=0)})
     open_attempt(folder).close()
     assert standing(folder) == written
 
@@ -72,13 +73,13 @@ def test_a_verdict_that_counted_a_void_commit_binds_nobody(folder):
     commit(zombie, [make_failure(0)], [make_failed_try(0)])
     zombie.close()
     size = zombie.names.commits.stat().st_size
-    write(folder, counted={0: Predecessor(attempt=zombie.claim.attempt, committed_bytes=size)})
+    write(folder, counted={0: Link(attempt=zombie.claim.attempt, committed_bytes=size)})
     assert standing(folder) is None
 
 
 def test_a_verdict_that_counted_an_attempt_which_is_void_binds_nobody(folder):
     open_attempt(folder, try_number=2).close()
-    write(folder, counted={0: Predecessor(attempt="000001-other", committed_bytes=10)})
+    write(folder, counted={0: Link(attempt="000001-other", committed_bytes=10)})
     assert standing(folder) is None
 
 

@@ -18,7 +18,8 @@ from airflow_prs.node.processes.protocols import Failure
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.work.desk import ShardDesk, TryRules
 from airflow_prs.node.work.queue import Hand, WorkQueue
-from airflow_prs.records import Closing, Loan, MiniBatch, Outcome, Shard, Status
+from airflow_prs.records import MiniBatch, Outcome, Shard, Status
+from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import Request
