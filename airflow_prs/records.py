@@ -1,8 +1,7 @@
 """
-The nouns that travel between plan, nodes, gatekeeper and merge.
+The records that plan, nodes, gatekeeper and merge exchange.
 
-Plain frozen values without behaviour beyond reading themselves: what is stored where is `run_folder`'s business, what
-follows from counts is `thresholds`'.
+They are frozen values without logic: `run_folder` stores them, and `thresholds` judges the counts in them.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ from typing import Any, NamedTuple
 SCHEMA = 1
 """Number of the run folder's layout; readers refuse a higher one."""
 
-
 RUNS = "_parallel_run"
-"""Name of the folder below an output that holds run folders; it is never input."""
+"""Name of the folder in an output that holds the run folders; inputs never include it."""
 
 
 class Piece(NamedTuple):
     """
-    A part of one file; there are so many of them that it counts how fast they are made.
+    A part of one file. It is a tuple because plan makes many pieces, and tuples are made fast.
 
     :param path: the file.
-    :param begin: first byte of a delimited file, or first row inside ``row_group``; None: the whole file.
-    :param end: one past the last byte or row; None: the whole file.
-    :param row_group: the Parquet row group that ``begin`` and ``end`` count in; None: not Parquet.
-    :param version: of the file when plan saw it, see worker.reading.versions; None: it is not known.
+    :param begin: first byte of a text file, or first row in ``row_group``; None: the entire file.
+    :param end: one past the last byte or row; None: the entire file.
+    :param row_group: the Parquet row group whose rows ``begin`` and ``end`` count; None: not Parquet.
+    :param version: version of the file when plan listed it, see worker.reading.versions; None: it is not known.
     """
 
     path: str
@@ -46,13 +44,13 @@ class Piece(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiniBatch:
     """
-    What one call of run() gets.
+    The data of one call of run().
 
-    :param index: position in the whole input, from 0; the order of the result.
+    :param index: position in the entire input, from 0; the result has this order.
     :param input: name of the input that it was cut from.
-    :param items: number of files, or of rows.
+    :param items: number of files or rows.
     :param size_bytes: size of its data in the files.
-    :param partition: key to value where the input is cut by partition, else None.
+    :param partition: key to value if the input is cut by partition, otherwise None.
     :param pieces: where its data is.
     """
 
@@ -67,9 +65,9 @@ class MiniBatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """
-    A run of consecutive mini-batches: the work of one mapped task instance.
+    Consecutive mini-batches: the work of one mapped task instance.
 
-    :param number: from 0, also the map index.
+    :param number: from 0; it is also the map index.
     :param first: index of its first mini-batch.
     :param count: number of its mini-batches.
     :param items: number of their items.
@@ -89,13 +87,13 @@ class Shard:
 
     @property
     def label(self) -> str:
-        """As the map index is shown in the UI."""
+        """The text that Airflow's UI shows for the map index."""
         return f"shard {self.number} · mini-batches {self.first}\N{EN DASH}{self.end - 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The totals of a plan and its shards; the mini-batches themselves are read shard by shard."""
+    """The shards of a plan and its totals; the mini-batches are read shard by shard."""
 
     mini_batches: int
     items: int
@@ -104,7 +102,7 @@ class Manifest:
 
 
 class InputKind(str, Enum):
-    """How a mini-batch's pieces become the argument of run()."""
+    """The kind of an input, which determines how pieces become the argument of run()."""
 
     FILES = "files"
     DELIMITED = "delimited"
@@ -117,12 +115,12 @@ class InputKind(str, Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
     """
-    What a worker process needs to know to read one input.
+    What a worker process needs to read one input.
 
     :param name: the input's name.
-    :param kind: how the files hold the rows; never query, as plan makes Parquet of it.
+    :param kind: format of the files; never query, because plan writes the result of a query as Parquet.
     :param options: for text: encoding, columns (names in the file's order), chosen (those that run() gets), dtypes; for
-        delimited also separator, header, comment.
+        delimited text also separator, header, comment.
     :param partition_keys: the keys of partition_format, whose columns follow the others.
     """
 
@@ -134,7 +132,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunIdentity:
-    """Which execution of plan a run folder belongs to; ``plan`` is the id of plan's task instance."""
+    """The execution of plan that a run folder belongs to; ``plan`` is the id of plan's task instance."""
 
     dag_id: str
     run_id: str
@@ -143,7 +141,7 @@ class RunIdentity:
 
 
 class Status(IntEnum):
-    """How the last try of a mini-batch ended, as processed_mini-batches.csv names it."""
+    """How the last try of a mini-batch ended; processed_mini-batches.csv has these names."""
 
     RUN_DONE = 0
     RUN_EXCEPTION = 1
@@ -158,22 +156,22 @@ class Status(IntEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """
-    How a mini-batch ended for good.
+    How a mini-batch ended; it will not be tried again.
 
     :param index: the mini-batch.
     :param status: RUN_DONE, or how its last try failed.
-    :param tries: tries used, the last one included.
-    :param items: its items.
+    :param tries: number of tries, including the last one.
+    :param items: number of its items.
     :param succeeded: items that succeeded, at most ``items``; 0 if it failed.
-    :param returned: elements that run() returned; more than ``items`` are counted in the report.
-    :param process: number of the worker process (of this attempt) whose rows file holds the rows.
+    :param returned: elements that run() returned; they may be more than ``items``, which the report shows.
+    :param process: number of the worker process (of this attempt) whose rows file has the rows.
     :param offset: first byte of its rows in that file.
-    :param length: bytes of its rows.
+    :param length: number of bytes of its rows.
     :param crc: CRC-32 of these bytes.
-    :param started: moment at which its last try began, seconds since the epoch (UTC).
-    :param duration_s: of the last try, from when the worker process took it up until its rows were written.
-    :param run_s: inside run().
-    :param cpu_s: CPU time of the worker process meanwhile.
+    :param started: when its last try began, in seconds since the epoch (UTC).
+    :param duration_s: duration of the last try, from its start in the worker process until its rows were written.
+    :param run_s: time inside run().
+    :param cpu_s: CPU time of the worker process during the try.
     """
 
     index: int
@@ -200,20 +198,20 @@ class Outcome:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTry:
     """
-    One try that failed.
+    One failed try of a mini-batch.
 
     :param index: the mini-batch.
     :param try_number: from 1.
-    :param final: whether the mini-batch failed for good with it.
+    :param final: whether it was the last try, so that the mini-batch failed.
     :param status: how it failed.
     :param error: one line, such as ``ValueError: bad pixel``.
-    :param traceback: the user's own traceback, '' where there is none.
-    :param items: what it was given: paths, or the pieces of a table in words; at most ten of them.
+    :param traceback: traceback in the user's code; '': there is none.
+    :param items: at most ten of its paths, or of its pieces as text.
     :param node: ``<host>-<shard>-<try>``.
-    :param process: name of the worker process, ``process000``.
-    :param started: moment at which it began, seconds since the epoch (UTC).
+    :param process: name of the worker process, such as ``process000``.
+    :param started: when it began, in seconds since the epoch (UTC).
     :param duration_s: how long it took.
-    :param log: path of the process's log inside the run folder.
+    :param log: path of the process's log in the run folder.
     """
 
     index: int
@@ -233,16 +231,16 @@ class FailedTry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """
-    How far a shard or a run is. Adds up: ``sum(parts, Progress())``.
+    The counts of a shard or a run. They can be added: ``sum(parts, Progress())``.
 
     :param total: mini-batches.
     :param handed_out: mini-batches whose first try began.
     :param succeeded: mini-batches that succeeded.
-    :param failed: mini-batches that used up their tries.
+    :param failed: mini-batches that failed all their tries.
     :param failing: mini-batches whose last try failed and that will be tried again.
     :param items_total: items of all mini-batches.
     :param items_succeeded: items that succeeded.
-    :param items_failed: items of failed mini-batches, and those missing from what run() returned.
+    :param items_failed: items of failed mini-batches, and items for which run() returned no element.
     :param elements: elements that run() returned in mini-batches that succeeded.
     :param output_bytes: size of the committed rows.
     """
@@ -270,12 +268,12 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
-    The thresholds of a run, as REFERENCE names them; -1 (percent: 100) tolerates everything, None is not checked.
+    The thresholds of a run; -1 (percent: 100) allows any number, None is not checked.
 
-    :param error_threshold: failed items over the entire input.
-    :param allowed_failed_count: failed mini-batches.
-    :param allowed_failed_percent: failed mini-batches in percent of all.
-    :param count_failed_tries: a mini-batch that failed a try and waits for the next counts as failed meanwhile.
+    :param error_threshold: how many items of the entire input may fail.
+    :param allowed_failed_count: how many mini-batches may fail.
+    :param allowed_failed_percent: how many percent of the mini-batches may fail.
+    :param count_failed_tries: whether a mini-batch counts as failed while it waits for its next try.
     """
 
     error_threshold: int = -1
@@ -285,7 +283,7 @@ class Limits:
 
 
 class Ruling(str, Enum):
-    """What follows from a run's progress."""
+    """What a run does next."""
 
     GO_ON = "go on"
     COMPLETE = "complete"
@@ -298,9 +296,9 @@ class Verdict:
     A ruling and its reason.
 
     :param ruling: go on, complete or abort.
-    :param threshold: name of the threshold that was exceeded, '' without one.
-    :param limit: its limit, 0 without one.
-    :param count: what was counted against it (percent for allowed_failed_percent).
+    :param threshold: name of the threshold that was exceeded; '': none was.
+    :param limit: the limit of that threshold; 0: none was exceeded.
+    :param count: the count that exceeded it (percent for allowed_failed_percent).
     :param reason: one sentence.
     """
 

@@ -1,7 +1,7 @@
 """
-The run folder: everything that a run knows, on storage that all nodes share.
+The run folder: the entire state of a run, on storage that all nodes share.
 
-`names` holds every file name, `files` how files appear whole, `manifest` and `columns` the plan, `attempts` what a node
-writes, `ledger` how that is read, `loans` what a node asks of another one, `verdicts` what was ruled; `folder` is the
-door to all of them.
+`folder` is the interface that other rooms use. `names` has every file name and `manifest` the plan. `attempt_records`
+has the records of an attempt, `attempts` writes them, `ledger` reads them, and `tries` finds failed tries. `loans` asks
+another node for mini-batches, `verdicts` stores verdicts, and `committed` reads all that counts of a run.
 """

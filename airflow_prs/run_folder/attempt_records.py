@@ -16,9 +16,11 @@ from airflow_prs.records import Progress, Verdict
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """
-    An earlier attempt or a loan, and how many bytes of its commit log count.
+    A link to an attempt or a loan, and how many bytes of its commit log count.
 
-    :param rows: where its rows files are, ``<shard>/<attempt>``; '': in its own folder.
+    :param attempt: name of its folder.
+    :param committed_bytes: how many bytes of its commit log count.
+    :param rows: folder of its rows files, ``<shard>/<attempt>``; '': its own folder.
     """
 
     attempt: str
@@ -29,22 +31,21 @@ class Link:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
-    How an attempt at a shard opens; the newest one says what of all attempts counts.
+    The first record of an attempt at a shard. The newest claim determines what counts of all attempts.
 
     :param attempt: ``<try number, six digits>-<task instance id>``.
-    :param try_number: Airflow's; the highest is the newest.
-    :param max_tries: Airflow's; another number than the predecessor's means that the shard was cleared.
+    :param try_number: try number of the Airflow task; the highest is the newest.
+    :param max_tries: max_tries of the Airflow task; if it differs from the predecessor's, the shard was cleared.
     :param node: ``<host>-<shard>-<try>``.
-    :param predecessors: the attempts before it, oldest first.
-    :param reopened: how many of the predecessors' failed mini-batches were reopened by a clear: those of the first
-        ``reopened`` predecessors.
-    :param set_aside: names of the verdicts that do not bind it.
+    :param predecessors: the earlier attempts and loans that count, oldest first.
+    :param reopened: number of predecessors, from the first one, whose failed mini-batches a clear has reopened.
+    :param set_aside: names of the verdicts that do not apply to it.
     :param granted: index below which mini-batches may be handed out before the first commit.
-    :param suspected: stretches of indices, first and end, that loans may have had in hand when they were taken back.
-    :param progress: the shard's counts when it opened.
-    :param started: moment, seconds since the epoch (UTC).
-    :param lender: the attempt that a loan is asked of; '': it is no loan.
-    :param rows: where a loan's rows files are, ``<shard>/<attempt>``: the worker processes go on with theirs.
+    :param suspected: ranges of indices (first, end) that loans may have been working on when they were taken back.
+    :param progress: the shard's counts when the attempt began.
+    :param started: when the attempt began, in seconds since the epoch (UTC).
+    :param lender: the attempt that is asked for a loan; '': this is not a loan.
+    :param rows: folder of a loan's rows files, ``<shard>/<attempt>``: worker processes keep using their rows files.
     """
 
     attempt: str
@@ -67,11 +68,11 @@ class Loan:
     """
     The lender's answer to a node that asked for mini-batches.
 
-    :param name: of the loan's folder, beside the shard's attempts.
+    :param name: name of the loan's folder, which is next to the shard's attempts.
     :param first: index of the first mini-batch that was lent.
     :param end: one past the index of the last one; equal to ``first``: nothing was lent.
     :param rows: see Claim.rows.
-    :param committed_bytes: length of its commit log when its counts were added to the lender's; None: it is open.
+    :param committed_bytes: size of its commit log when its counts were added to the lender's; None: it is open.
     """
 
     name: str
@@ -87,12 +88,12 @@ class Loan:
 
     @property
     def is_open(self) -> bool:
-        """Whether its mini-batches are still the other node's business."""
+        """Whether the borrower is still responsible for its mini-batches."""
         return self.count > 0 and self.committed_bytes is None
 
 
 class Closing(str, Enum):
-    """How an attempt ended, in its last commit; without one it died."""
+    """How an attempt ended, in its last commit; an attempt without a closing runs or has died."""
 
     DONE = "done"
     ABORTED = "aborted"
@@ -102,17 +103,17 @@ class Closing(str, Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
     """
-    A line of an attempt's commit log; it comes last and vouches for the lengths that it names.
+    A line of an attempt's commit log. It is written last, so the files have at least the sizes that it names.
 
-    :param outcomes: records in the attempt's outcomes file.
-    :param tries_bytes: bytes of the attempt's failed tries file.
+    :param outcomes: number of records in the attempt's outcomes file.
+    :param tries_bytes: size of the attempt's file of failed tries.
     :param crc: CRC-32 of the outcome records that this commit added.
-    :param progress: the shard's counts, those of its predecessors and of loans that are no longer open included.
+    :param progress: the shard's counts, including those of its predecessors and of loans that are no longer open.
     :param granted: index below which mini-batches may be handed out.
-    :param trying: the mini-batch that is about to be tried alone, and the number of that try; None otherwise.
-    :param closing: how the attempt ended; None while it goes on.
-    :param loans: all that the attempt has lent so far.
-    :param at: moment, seconds since the epoch (UTC).
+    :param trying: the mini-batch that will be tried alone next, and the number of that try; None: there is none.
+    :param closing: how the attempt ended; None: it has not ended.
+    :param loans: all loans of the attempt so far.
+    :param at: when it was written, in seconds since the epoch (UTC).
     """
 
     outcomes: int
@@ -129,15 +130,15 @@ class Commit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredVerdict:
     """
-    A verdict as the run folder holds it.
+    A verdict in the run folder.
 
-    :param name: its file's name without suffix.
-    :param verdict: what was ruled.
-    :param counted: shard number to the attempt and committed bytes that were counted.
+    :param name: name of its file without the suffix.
+    :param verdict: the verdict.
+    :param counted: shard number to the attempt, and how much of it was counted.
     :param author: who wrote it: ``gatekeeper`` or a node's name.
-    :param counted_loans: likewise for the loans of that attempt.
+    :param at: when it was written, in seconds since the epoch (UTC).
     :param set_aside: verdicts that its author had set aside.
-    :param at: moment, seconds since the epoch (UTC).
+    :param counted_loans: shard number to the loans of that attempt, and how much of each was counted.
     """
 
     name: str

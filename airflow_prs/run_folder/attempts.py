@@ -1,9 +1,9 @@
 """
 Writing one attempt at a shard.
 
-An attempt opens with a claim that takes over what its predecessors committed. A commit is three appends, each made
-durable before the next: the workers' rows, the outcomes and failed tries, and last the line of the commit log that
-vouches for both. Each file is written by one attempt alone, so a zombie can only write what nobody reads.
+An attempt begins with a claim that takes over what its predecessors have committed. A commit is three appends, each
+durable before the next one: the workers' rows, the outcomes and failed tries, and last a line of the commit log that
+names their sizes. Only one attempt writes to each file, so nobody reads what an attempt writes after it was superseded.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inheritance:
     """
-    What an attempt takes over.
+    What an attempt takes over from its predecessors.
 
-    :param done: whether each of the shard's mini-batches has an outcome, by its position in the shard.
-    :param failed: likewise, whether it has failed.
+    :param done: for each of the shard's mini-batches, by position, whether it has an outcome.
+    :param failed: for each of them, whether it has failed.
     :param progress: the shard's counts.
-    :param tries: failed tries so far of mini-batches that will be tried again, by index.
-    :param suspects: indices that a predecessor may have had in hand when it died; they are tried first, alone.
+    :param tries: index to the number of failed tries, for mini-batches that will be tried again.
+    :param suspects: indices that a predecessor may have been working on when it died; they are tried first, alone.
     :param charged: the mini-batch that was being tried alone when the predecessor died, and the number of that try.
     """
 
@@ -52,11 +52,11 @@ class Inheritance:
 
 class Attempt:
     """
-    One attempt at a shard, and the only writer of its files.
+    One attempt at a shard, the only writer of its files.
 
-    :param shard: what it works on; of a loan, the stretch that was lent.
-    :param names: its folder.
-    :param claim: how it opened.
+    :param shard: the shard; for a loan, the mini-batches that were lent.
+    :param names: the paths in its folder.
+    :param claim: its claim.
     :param inheritance: what it took over.
     """
 
@@ -88,15 +88,15 @@ class Attempt:
         loans: Iterable[Loan] = (),
     ) -> None:
         """
-        Make outcomes, and the rows that they name, durable and count them.
+        Make outcomes and their rows durable, and count them.
 
-        :param progress: the shard's counts, these outcomes included.
+        :param progress: the shard's counts, including these outcomes.
         :param granted: index below which mini-batches may be handed out from now on.
-        :param processes: worker processes whose rows files hold rows of these outcomes.
-        :param trying: the mini-batch that is about to be tried alone, and the number of that try.
+        :param processes: worker processes whose rows files have rows of these outcomes.
+        :param trying: the mini-batch that will be tried alone next, and the number of that try.
         :param closing: how the attempt ends; no commit follows.
-        :param loans: all that the attempt has lent so far; the counts of those that are not open are in ``progress``.
-        :raises RunFolderError: if a commit before failed; what it left half-written would void the next one.
+        :param loans: all loans of the attempt so far; ``progress`` includes the counts of those that are not open.
+        :raises RunFolderError: if an earlier commit failed; data that it wrote in part would make the next one invalid.
         """
         if self._has_failed:
             raise RunFolderError(f"an earlier commit to {self.names.path} failed; this attempt commits no more.")
@@ -125,18 +125,18 @@ class Attempt:
         self._has_failed = False
 
     def is_newest(self) -> bool:
-        """Whether no later attempt has begun; of a loan: none later than the one that it was asked of."""
+        """Whether no later attempt has begun; for a loan: no attempt later than the lender."""
         names = ledger.entry_names(self.names.path.parent)
         self._asked = [name for name in names if is_loan(name) and name not in self._seen]
         return max(name for name in names if not is_loan(name)) == (self.claim.lender or self.names.path.name)
 
     @property
     def has_requests(self) -> bool:
-        """Whether somebody may have asked for a loan, as the last is_newest() saw it."""
+        """Whether another node may have asked for a loan, as of the last is_newest()."""
         return bool(self._asked)
 
     def read_requests(self) -> list[Claim]:
-        """Read who has asked this attempt for a loan, as the last is_newest() saw it; each is told once."""
+        """Return the claims that ask this attempt for a loan, as of the last is_newest(); each is returned once."""
         requests = []
         for name in self._asked:
             names = AttemptNames(self.names.path.parent / name)
@@ -150,16 +150,16 @@ class Attempt:
         return requests
 
     def read_loans(self, loans: Iterable[Loan]) -> list[ledger.LoanState]:
-        """Read how far some of its loans are."""
+        """Return the state of some of its loans."""
         return [ledger.read_loan(self.names.path.parent, loan) for loan in loans]
 
     def loan_names(self, loan: Loan) -> AttemptNames:
-        """Find the files of one of its loans."""
+        """Return the paths of one of its loans."""
         return AttemptNames(self.names.path.parent / loan.name)
 
     @property
     def state(self) -> ledger.ShardState:
-        """The shard as this attempt's last commit tells it, with its loans as far as they are now."""
+        """The state of the shard at this attempt's last commit, with the current state of its loans."""
         commit = self._last_commit
         return ledger.ShardState(
             shard=self.shard,
@@ -170,14 +170,14 @@ class Attempt:
         )
 
     def close(self) -> None:
-        """Close the files; without a closing commit before, the attempt counts as died."""
+        """Close the files; without a closing commit the attempt will count as died."""
         for appender in (self._outcomes, self._tries, self._commits):
             appender.close()
 
     def _records(self, outcomes: Iterable[Outcome]) -> bytes:
         import numpy as np
 
-        # Its fields begin with the index, so that the records come in that order.
+        # The first field is the index, so sorting the records puts them in the order of the index.
         record = operator.attrgetter(*(self._outcome_type.names or ()))
         return np.array(sorted(map(record, outcomes)), self._outcome_type).tobytes()
 
@@ -195,15 +195,15 @@ def open_attempt(
     again: int = 0,
 ) -> Attempt:
     """
-    Claim a shard.
+    Claim a shard and return the attempt.
 
-    :param try_number: Airflow's number of this try.
-    :param max_tries: Airflow's; another number than in the claim before means that the shard was cleared.
+    :param try_number: try number of the Airflow task.
+    :param max_tries: max_tries of the Airflow task; if it differs from the previous claim, the shard was cleared.
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
-    :param verdicts: all so far; a clear sets aside those that stood.
-    :param again: how many attempts this try has made before, each to take back what it had lent.
-    :raises SupersededError: if a later attempt has begun, or another process runs this very attempt.
+    :param verdicts: all verdicts so far; a clear sets them aside.
+    :param again: how many attempts this try has made before, each to take back its loans.
+    :raises SupersededError: if a later attempt has begun, or another process runs this attempt.
     """
     name = attempt_name(try_number, task_instance_id, again)
     state = ledger.read_shard(shard, shard_folder)
@@ -244,9 +244,9 @@ def _set_aside(before: Claim | None, verdicts: Sequence[StoredVerdict], *, is_cl
 
 def _suspected(state: ledger.ShardState) -> tuple[tuple[int, int], ...]:
     """
-    List the stretches that loans may have had in hand when the shard's new attempt took them back.
+    Return the ranges of indices that loans may have been working on when the new attempt took them back.
 
-    Those before stay while the attempt that tried them alone has died of them; after that nothing of them is pending.
+    Ranges of the previous claim stay if its attempt died, perhaps because of them. If it ended, it has finished them.
     """
     before = state.claim.suspected if state.claim is not None and state.is_running else ()
     loans = [(x.loan.first, x.granted) for x in state.loans if x.loan.is_open and x.closing is None]
@@ -254,11 +254,11 @@ def _suspected(state: ledger.ShardState) -> tuple[tuple[int, int], ...]:
 
 
 def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inheritance:
-    """Work out what the claim's attempt takes over, read as the new claim will have it read."""
+    """Return what the claim's attempt takes over."""
     import numpy as np
 
     shard = state.shard
-    # An attempt without commits of its own whose predecessors are the chain so far reads as exactly that chain.
+    # The attempt has no commits yet, so its state is what counts of its predecessors.
     inherited = ledger.ShardState(shard=shard, claim=claim)
     outcomes = ledger.read_outcomes(inherited, shard_folder)
     done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
@@ -299,7 +299,11 @@ def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -
 
 
 def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int) -> int:
-    """While suspects are left no further mini-batch is handed out, so the old grant stays if it may be in hand."""
+    """
+    Return the index below which mini-batches may be handed out before the first commit.
+
+    No others are handed out while suspects are left, so the previous limit stays if the predecessor has died.
+    """
     if inheritance.suspects:
         return state.granted if state.is_running else state.shard.first
     import numpy as np
@@ -310,9 +314,9 @@ def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int
 
 def write_claim(names: AttemptNames, claim: Claim) -> None:
     """
-    Open the folder of an attempt or a loan.
+    Make the folder of an attempt or a loan, and write its claim.
 
-    :raises SupersededError: if another process has.
+    :raises SupersededError: if another process has made the folder.
     """
     files.make_folder(names.path.parent)
     try:

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 _KEPT_OUTCOMES = 1_000_000
-"""Outcomes of so many mini-batches, some 90 MB, are kept in memory; those of larger runs are read for each use."""
+"""Outcomes of up to this many mini-batches, about 90 MB, are kept in memory; larger runs read them for each use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
     """
-    A run's shards as they were read once.
+    The states of a run's shards, read once.
 
-    :param folder: run folder that holds the outcomes and rows: an earlier run's where its result is reused.
-    :param states: of its shards, in the order of the input.
+    :param folder: run folder with the outcomes and rows: that of an earlier run if its result is reused.
+    :param states: states of its shards, in the order of the input.
     """
 
     folder: RunFolder
@@ -45,9 +45,9 @@ class Committed:
 
     def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
         """
-        Read a shard's outcomes; see ledger.read_outcomes.
+        Return a shard's outcomes; see ledger.read_outcomes.
 
-        :raises RunFolderError: if they are damaged, gone, or not as many as were counted.
+        :raises RunFolderError: if they are damaged or missing, or their number differs from the shard's counts.
         """
         number = state.shard.number
         if number not in self._kept:
@@ -58,7 +58,7 @@ class Committed:
         return self._kept[number]
 
     def attempts(self, state: ShardState) -> list[AttemptNames]:
-        """List a shard's attempts and loans; ``attempt`` of an outcome is a position in it."""
+        """Return the paths of a shard's attempts and loans; ``attempt`` of an outcome is a position in this list."""
         return [linked_names(self._shard_folder(state), link) for link in state.chain]
 
     def nodes(self, state: ShardState) -> list[str]:
@@ -67,7 +67,7 @@ class Committed:
         return ["" if claim is None else claim.node for claim in claims]
 
     def failed_tries(self, state: ShardState) -> Iterator[FailedTry]:
-        """Read a shard's failed tries in the order in which they were committed."""
+        """Yield a shard's failed tries in the order in which they were committed."""
         return ledger.read_failed_tries(state, self._shard_folder(state))
 
     def index_failed_tries(self, state: ShardState) -> TriesIndex:
@@ -94,17 +94,17 @@ class Committed:
 
 
 def read_committed(folder: RunFolder, manifest: Manifest) -> Committed:
-    """Read the state of all shards."""
+    """Return the state of all shards of a run."""
     shards = sorted(manifest.shards, key=lambda shard: shard.first)
     return Committed(folder=folder, states=tuple(map(folder.read_shard, shards)))
 
 
 def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | None = None) -> Committed:
     """
-    Read the state of all shards whose rows are the result of a run: its own, or those of the run that it reuses.
+    Return the state of the shards with the result of a run: its own, or those of the run that it reuses.
 
-    :param manifest: of the folder; None: it is read.
-    :raises RunFolderError: if the run that it reuses cannot be read.
+    :param manifest: the manifest of the folder; None: it is read.
+    :raises RunFolderError: if the reused run cannot be read.
     """
     if settings.reused_from is None:
         return read_committed(folder, manifest or folder.read_manifest())
@@ -120,7 +120,7 @@ def unusable(reused_from: str, reason: str) -> RunFolderError:
     Return the error for an earlier run whose rows cannot be the result.
 
     :param reused_from: the earlier run's folder.
-    :param reason: what is wrong with it.
+    :param reason: why it cannot be reused.
     """
     return RunFolderError(
         f"the result of {reused_from} was to be reused, and cannot be: {reason}\nTo do the work again, remove that "
@@ -129,7 +129,7 @@ def unusable(reused_from: str, reason: str) -> RunFolderError:
 
 
 def _find_source(folder: RunFolder, settings: RunSettings) -> RunFolder:
-    """Follow reuse of reuse to the run that did the work."""
+    """Return the folder of the run that did the work; a reused run may itself reuse another one."""
     followed = {folder.path}
     while settings.reused_from is not None:
         folder = RunFolder(settings.reused_from)

@@ -1,4 +1,4 @@
-"""RunFolder: one execution of plan and all that came of it."""
+"""RunFolder: the interface to the files of one execution of plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RunFolder:
     """
     The run folder of one execution of plan.
 
-    :param path: where it is; need not exist yet.
+    :param path: its path; it need not exist yet.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -39,15 +39,15 @@ class RunFolder:
     # What plan writes
 
     def write_settings(self, settings: RunSettings) -> None:
-        """Write what plan resolved."""
+        """Write the settings that plan has resolved."""
         files.make_folder(self.path)
         files.write_whole(self.names.settings, settings.to_json())
 
     def read_settings(self) -> RunSettings:
         """
-        Read what plan resolved.
+        Return the settings that plan has resolved.
 
-        :raises RunFolderError: if the run folder cannot be seen here, or was written by a newer version.
+        :raises RunFolderError: if this machine does not see the run folder, or a newer version wrote it.
         """
         try:
             return RunSettings.from_json(self.names.settings.read_bytes())
@@ -58,28 +58,28 @@ class RunFolder:
             ) from None
 
     def write_manifest(self, mini_batches: Iterable[MiniBatch], shards: Sequence[Shard]) -> Manifest:
-        """Write the manifest, the last file of a plan."""
+        """Write the manifest, the last file that plan writes."""
         return self.write_batches(batches_of(mini_batches), shards)
 
     def write_batches(self, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
-        """Write the manifest from mini-batches in columns; see columns.batch_of."""
+        """Write the manifest from record batches of mini-batches; see inputs.mini_batches."""
         files.make_folder(self.path)
         return manifests.write_manifest(self.names.manifest, batches, shards)
 
     def read_manifest(self) -> Manifest:
-        """Read the totals and the shards: one footer."""
+        """Return the totals and the shards; it reads only the footer."""
         return manifests.read_manifest(self.names.manifest)
 
     def read_mini_batches(self, first: int, end: int) -> Iterator[MiniBatch]:
-        """Read mini-batches in index order, in bounded memory."""
+        """Yield mini-batches in index order, in bounded memory."""
         return manifests.read_mini_batches(self.names.manifest, first, end)
 
     def select_mini_batches(self, indices: Sequence[int]) -> Iterator[MiniBatch]:
-        """Read some mini-batches, named in ascending order, in bounded memory."""
+        """Yield the mini-batches with some indices, which are in ascending order, in bounded memory."""
         return manifests.select_mini_batches(self.names.manifest, indices)
 
     def read_item_counts(self, first: int, end: int) -> list[int]:
-        """Read how many items each of some consecutive mini-batches has."""
+        """Return the numbers of items of some consecutive mini-batches."""
         return manifests.read_item_counts(self.names.manifest, first, end)
 
     # What nodes write
@@ -95,7 +95,7 @@ class RunFolder:
         window: int,
         again: int = 0,
     ) -> attempts.Attempt:
-        """Claim a shard; see attempts.open_attempt."""
+        """Claim a shard and return the attempt; see attempts.open_attempt."""
         return attempts.open_attempt(
             shard,
             self.names.shard(shard),
@@ -113,36 +113,36 @@ class RunFolder:
         return loans.Request(self.names.shard(state.shard), state, borrower)
 
     def read_shard(self, shard: Shard) -> ledger.ShardState:
-        """Read a shard's counts: two small reads whatever its size, and one more for each loan that is open."""
+        """Return a shard's state: two small reads for a shard of any size, and one more for each open loan."""
         return ledger.read_shard(shard, self.names.shard(shard))
 
     def read_outcomes(self, shard: Shard) -> npt.NDArray[Any]:
-        """Read the outcomes that count, one per mini-batch that has one, sorted by index; see ledger.read_outcomes."""
+        """Return the outcomes that count, at most one per mini-batch, sorted by index; see ledger.read_outcomes."""
         return ledger.read_outcomes(self.read_shard(shard), self.names.shard(shard))
 
     def read_failed_tries(self, shard: Shard) -> Iterator[FailedTry]:
-        """Read the failed tries that count."""
+        """Yield the failed tries that count."""
         return ledger.read_failed_tries(self.read_shard(shard), self.names.shard(shard))
 
     def attempts(self, shard: Shard) -> list[AttemptNames]:
-        """List the attempts and loans that count, oldest first; ``attempt`` of an outcome is a position in it."""
+        """Return the attempts and loans that count, oldest first; ``attempt`` of an outcome is a position in it."""
         return [linked_names(self.names.shard(shard), link) for link in self.read_shard(shard).chain]
 
     def claims(self, shard: Shard) -> list[Claim]:
-        """Read the claims of the attempts and loans that count, oldest first."""
+        """Return the claims of the attempts and loans that count, oldest first."""
         found = [ledger.read_claim(names) for names in self.attempts(shard)]
         return [claim for claim in found if claim is not None]
 
     def read_layout(self) -> bytes | None:
-        """Read what the rows of all mini-batches have in common, as it was refined last; None: nothing."""
+        """Return the newest revision of the layout that all rows share; None: there is none."""
         revisions = self.names.layout.glob("[0-9]*")
         newest = max(revisions, default=None, key=lambda path: int(path.name))
         return None if newest is None else newest.read_bytes()
 
-    # What was ruled
+    # What the gatekeeper and nodes decide
 
     def open_gatekeeper(self, *, try_number: int, task_instance_id: str, max_tries: int) -> verdicts.GatekeeperClaim:
-        """Claim for a try of the gatekeeper; see verdicts.open_gatekeeper."""
+        """Return the claim of a try of the gatekeeper; see verdicts.open_gatekeeper."""
         return verdicts.open_gatekeeper(
             self.names.gatekeeper,
             self.names.verdicts,
@@ -152,7 +152,7 @@ class RunFolder:
         )
 
     def note_without_trigger(self, attempt: str) -> None:
-        """Remember that an attempt of the gatekeeper waits without a trigger from now on."""
+        """Note that an attempt of the gatekeeper waits without a trigger from now on."""
         files.write_once(self.names.without_trigger(attempt), b"")
 
     def is_without_trigger(self, attempt: str) -> bool:
@@ -169,7 +169,7 @@ class RunFolder:
         counted_loans: Mapping[int, tuple[Link, ...]] | None = None,
         set_aside: Collection[str] = (),
     ) -> StoredVerdict:
-        """Write a verdict; the first one of an author and attempt stands."""
+        """Write a verdict and return the one that stands: the first of this author and attempt."""
         return verdicts.write_verdict(
             self.names.verdicts,
             verdict,
@@ -182,9 +182,11 @@ class RunFolder:
 
     def standing_verdict(self, manifest: Manifest, set_aside: Collection[str]) -> StoredVerdict | None:
         """
-        Find the oldest verdict that binds whoever has set aside the given ones.
+        Return the oldest verdict that applies to an attempt; None: there is none.
 
-        One that counted a commit which no longer counts binds nobody.
+        A verdict that counted a commit which no longer counts does not apply.
+
+        :param set_aside: verdicts that the attempt has set aside.
         """
         for stored in verdicts.read_verdicts(self.names.verdicts, set_aside):
             states = {s.number: self.read_shard(s) for s in manifest.shards if s.number in stored.counted}
@@ -194,23 +196,23 @@ class RunFolder:
 
 
 def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:
-    """Name the run folder of one execution of plan: ``<output>/_parallel_run/<dag>/<run>/<task>/<plan>``."""
+    """Return the run folder of one execution of plan: ``<output>/_parallel_run/<dag>/<run>/<task>/<plan>``."""
     return RunFolder(run_path(output, identity))
 
 
 def sibling_plans(folder: RunFolder) -> list[RunFolder]:
-    """List the other plan folders of the same run and task, oldest first: task instance ids are in order of time."""
+    """Return the run folders of other plans of the same run and task, oldest first: task instance ids sort by time."""
     return [RunFolder(path) for path in sorted(folder.path.parent.iterdir()) if path != folder.path]
 
 
 def earlier_runs(output: str, dag_id: str, task_id: str) -> list[RunFolder]:
-    """List the run folders of all runs of a task under an output, newest first."""
+    """Return the run folders of all runs of a task in an output, newest first."""
     found = Path(output).glob(task_pattern(dag_id, task_id))
     return [RunFolder(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 
 def all_plans(output: str | os.PathLike[str]) -> list[RunFolder]:
-    """List the run folders of all runs of all tasks under an output, in the order in which they were planned."""
+    """Return the run folders of all runs of all tasks in an output, in the order in which they were planned."""
     found = [RunFolder(path) for path in Path(output).glob(all_pattern())]
     planned = [folder for folder in found if folder.names.settings.is_file()]
     return sorted(planned, key=lambda folder: folder.names.settings.stat().st_mtime_ns)

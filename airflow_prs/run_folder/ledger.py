@@ -1,9 +1,9 @@
 """
 Reading what the attempts at a shard have committed.
 
-The newest claim of a shard says what counts: the committed lengths of its predecessors that it took over, whatever its
-own attempt has committed, and what was committed to the loans that this attempt's last commit names. Anything else in
-the shard's folder is void, so readers never look at it.
+The newest claim of a shard determines what counts: its predecessors up to the sizes that it names, all commits of its
+own attempt, and the commits of the loans that this attempt's last commit names. Readers ignore everything else in the
+shard's folder.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class LoanState:
     """
     What counts of a loan now.
 
-    :param loan: as its lender's last commit names it.
-    :param commit: the last one to it; None: there is none yet, or its counts are the lender's by now.
-    :param committed_bytes: length of its commit log up to there.
+    :param loan: the loan, from its lender's last commit.
+    :param commit: its last commit; None: there is none yet, or its counts have been added to the lender's.
+    :param committed_bytes: size of its commit log up to that commit.
     """
 
     loan: Loan
@@ -66,7 +66,7 @@ class LoanState:
 
     @property
     def progress(self) -> Progress:
-        """What it adds to the lender's counts."""
+        """The counts to add to the lender's."""
         return self.commit.progress if self.commit is not None else Progress()
 
     @property
@@ -76,7 +76,7 @@ class LoanState:
 
     @property
     def closing(self) -> Closing | None:
-        """How it ended; None while it goes on."""
+        """How it ended; None: it has not ended."""
         return self.commit.closing if self.commit is not None else None
 
     @property
@@ -90,10 +90,11 @@ class ShardState:
     """
     What counts of a shard now.
 
-    :param claim: the newest; None: no attempt has begun.
-    :param commit: the last one of its attempt; None: it has committed nothing yet.
-    :param committed_bytes: length of its commit log up to there.
-    :param loans: those that the commit names.
+    :param shard: the shard.
+    :param claim: the newest claim; None: no attempt has begun.
+    :param commit: the last commit of its attempt; None: there is none yet.
+    :param committed_bytes: size of its commit log up to that commit.
+    :param loans: the loans that the commit names.
     """
 
     shard: Shard
@@ -104,7 +105,7 @@ class ShardState:
 
     @property
     def progress(self) -> Progress:
-        """The shard's counts, all of its attempts and loans together."""
+        """The shard's counts over all attempts and loans."""
         if self.commit is not None:
             return sum((state.progress for state in self.loans), self.commit.progress)
         if self.claim is not None:
@@ -130,14 +131,14 @@ class ShardState:
 
     @property
     def not_handed_out(self) -> int:
-        """How many mini-batches the newest attempt has neither handed out nor lent."""
+        """Number of mini-batches that the newest attempt has neither handed out nor lent."""
         progress = self.progress
         lent = sum(state.loan.count - state.progress.handed_out for state in self.loans if state.loan.is_open)
         return progress.total - progress.handed_out - lent
 
     @property
     def newest_links(self) -> tuple[Link, ...]:
-        """How much of the newest attempt counts, and of each of its loans."""
+        """Links to the newest attempt and its loans."""
         if self.claim is None:
             return ()
         own = Link(attempt=self.claim.attempt, committed_bytes=self.committed_bytes)
@@ -145,19 +146,19 @@ class ShardState:
 
     @property
     def chain(self) -> tuple[Link, ...]:
-        """The attempts and loans that count, oldest first, and how much of each."""
+        """Links to all attempts and loans that count, oldest first."""
         return (*self.claim.predecessors, *self.newest_links) if self.claim is not None else ()
 
 
 def outcome_type() -> np.dtype[Any]:
-    """Record of one outcome in an attempt's file, little-endian, without gaps; fields as in records.Outcome."""
+    """Return the type of an outcome in an attempt's file: fields of records.Outcome, little-endian, without gaps."""
     import numpy as np
 
     return np.dtype(_FIELDS)
 
 
 def newest_claim(shard_folder: Path) -> Claim | None:
-    """Find the claim with the highest try number."""
+    """Return the claim with the highest try number; None: there is none."""
     for name in sorted(attempt_names(shard_folder), reverse=True):
         claim = read_claim(AttemptNames(shard_folder / name))
         if claim is not None:
@@ -166,12 +167,12 @@ def newest_claim(shard_folder: Path) -> Claim | None:
 
 
 def attempt_names(shard_folder: Path) -> list[str]:
-    """List the attempts at a shard, claimed or about to be."""
+    """Return the names of the attempts at a shard, including those whose claim is not written yet."""
     return [name for name in entry_names(shard_folder) if not is_loan(name)]
 
 
 def entry_names(shard_folder: Path) -> list[str]:
-    """List the attempts at a shard, and the loans that it was asked for."""
+    """Return the names of the attempts at a shard, and of the loans that it was asked for."""
     try:
         return [entry.name for entry in shard_folder.iterdir()]
     except FileNotFoundError:
@@ -179,7 +180,7 @@ def entry_names(shard_folder: Path) -> list[str]:
 
 
 def read_claim(names: AttemptNames) -> Claim | None:
-    """Read an attempt's claim; None while it is about to be made."""
+    """Return an attempt's claim; None: it is not written yet."""
     try:
         return CLAIM.validate_json(names.claim.read_bytes())
     except FileNotFoundError:
@@ -187,7 +188,7 @@ def read_claim(names: AttemptNames) -> Claim | None:
 
 
 def read_shard(shard: Shard, shard_folder: Path) -> ShardState:
-    """Read a shard's state: two small reads whatever its size, and one more for each loan that is open."""
+    """Return a shard's state: two small reads for a shard of any size, and one more for each open loan."""
     claim = newest_claim(shard_folder)
     if claim is None:
         return ShardState(shard=shard)
@@ -197,7 +198,7 @@ def read_shard(shard: Shard, shard_folder: Path) -> ShardState:
 
 
 def read_loan(shard_folder: Path, loan: Loan) -> LoanState:
-    """Read how far a loan is; one that is not open is read no more."""
+    """Return the state of a loan; for a loan that is not open nothing is read."""
     if not loan.is_open:
         return LoanState(loan=loan, committed_bytes=loan.committed_bytes or 0)
     commit, committed_bytes = last_commit(AttemptNames(shard_folder / loan.name).commits, None)
@@ -206,10 +207,10 @@ def read_loan(shard_folder: Path, loan: Loan) -> LoanState:
 
 def last_commit(path: Path, end: int | None) -> tuple[Commit | None, int]:
     """
-    Read the last whole line of a commit log; a torn tail is ignored.
+    Return the last complete line of a commit log; an incomplete line at the end is ignored.
 
-    :param end: how much of the log counts; None: all of it.
-    :return: the commit and the position where its line ends; ``(None, 0)`` without one.
+    :param end: how many bytes of the log count; None: all.
+    :return: the commit, and the position where its line ends; ``(None, 0)`` if there is none.
     """
     size = _TAIL_BYTES
     while True:
@@ -237,9 +238,9 @@ def _parse_commit(line: bytes) -> Commit | None:
 
 def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
     """
-    Read the outcomes that count, one per mini-batch that has one, sorted by index.
+    Return the outcomes that count, at most one per mini-batch, sorted by index.
 
-    :return: a structured array with the fields of records.Outcome, and ``attempt``: position in the chain.
+    :return: a structured array with the fields of records.Outcome, and ``attempt``, a position in ``state.chain``.
     :raises RunFolderError: if committed outcomes are damaged.
     """
     import numpy as np
@@ -252,7 +253,7 @@ def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
     if not parts:
         return np.empty(0, _numbered_type())
     outcomes = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    # Sorted stably, the later attempt's outcome, which counts, is the last one of its mini-batch.
+    # After a stable sort the last outcome of a mini-batch is that of the latest attempt, which counts.
     order = np.argsort(outcomes["index"], kind="stable")
     indices = outcomes["index"].take(order)
     is_last = np.append(indices[1:] != indices[:-1], True)[: len(indices)]
@@ -261,14 +262,14 @@ def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
 
 
 def _numbered_type() -> np.dtype[Any]:
-    """Record of one outcome, and which attempt it is of."""
+    """Return the type of an outcome with the position of its attempt."""
     import numpy as np
 
     return np.dtype([*_FIELDS, ("attempt", "<u4")])
 
 
 def _read_attempt(names: AttemptNames, committed_bytes: int) -> npt.NDArray[Any]:
-    """Read what an attempt has committed, commit by commit; ``attempt`` is left to the caller."""
+    """Return the outcomes that an attempt has committed; the caller fills in ``attempt``."""
     import numpy as np
 
     kind, numbered = outcome_type(), _numbered_type()
@@ -276,7 +277,7 @@ def _read_attempt(names: AttemptNames, committed_bytes: int) -> npt.NDArray[Any]
         return np.empty(0, numbered)
     with names.outcomes.open("rb") as file:
         outcomes = np.empty(os.fstat(file.fileno()).st_size // kind.itemsize, numbered)
-        # The fields of a record stand where they stand in the file, so that none of them is copied by itself.
+        # The fields have the same offsets as in the file, so entire records are copied at a time.
         records = outcomes.view(np.uint8).reshape(-1, numbered.itemsize)[:, : kind.itemsize]
         done = 0
         for commit in read_commits(names, committed_bytes):
@@ -293,7 +294,7 @@ def _read_attempt(names: AttemptNames, committed_bytes: int) -> npt.NDArray[Any]
 
 
 def read_commits(names: AttemptNames, committed_bytes: int) -> Iterator[Commit]:
-    """Read an attempt's commits, oldest first, as far as they count."""
+    """Yield an attempt's commits that count, oldest first."""
     with names.commits.open("rb") as file:
         while file.tell() < committed_bytes and (line := file.readline()):
             commit = _parse_commit(line)
@@ -304,9 +305,9 @@ def read_commits(names: AttemptNames, committed_bytes: int) -> Iterator[Commit]:
 
 def read_failed_tries(state: ShardState, shard_folder: Path) -> Iterator[FailedTry]:
     """
-    Read the failed tries that count.
+    Yield the failed tries that count.
 
-    :raises RunFolderError: if one that was committed is damaged.
+    :raises RunFolderError: if a committed one is damaged.
     """
     for path, end in committed_tries(state, shard_folder):
         with path.open("rb") as file:
@@ -316,9 +317,9 @@ def read_failed_tries(state: ShardState, shard_folder: Path) -> Iterator[FailedT
 
 def committed_tries(state: ShardState, shard_folder: Path) -> Iterator[tuple[Path, int]]:
     """
-    Find the files of failed tries that count: not those before a clear that reopened their mini-batches.
+    Yield the files of failed tries that count, without those before a clear that reopened their mini-batches.
 
-    :return: files, and how many bytes of each count, oldest attempt first.
+    :return: path, and how many bytes of the file count; oldest attempt first.
     """
     reopened = state.claim.reopened if state.claim is not None else 0
     for link in state.chain[reopened:]:

@@ -1,8 +1,8 @@
 """
-Asking the node of another shard for mini-batches; docs/lending.md has the whole protocol.
+Requests for mini-batches to the node of another shard; docs/lending.md describes the protocol.
 
-A loan's folder lies beside the shard's attempts and is written by the borrower alone. What it commits there counts only
-if the lender's commit log names the loan, and only as far as the shard's newest claim has it.
+A loan's folder is next to the shard's attempts, and only the borrower writes to it. Its commits count only if the
+lender's commit log names the loan, and only up to the size that the shard's newest claim names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 class Request:
     """
-    A request that lies in the folder of a shard until its newest attempt answers.
+    A request to the newest attempt at a shard, stored in the shard's folder.
 
     :param shard_folder: folder of the shard's attempts.
-    :param state: of the shard; its newest attempt is asked.
-    :param borrower: the attempt that asks; its rows files go on being used.
-    :raises ValueError: if nobody has begun the shard.
+    :param state: state of the shard.
+    :param borrower: the attempt that asks; the rows go to its rows files.
+    :raises ValueError: if the shard has no attempt.
     """
 
     def __init__(self, shard_folder: Path, state: ShardState, borrower: Attempt) -> None:
@@ -50,9 +50,9 @@ class Request:
 
     def read_answer(self) -> Loan | None:
         """
-        Read what the lender says.
+        Return the lender's answer.
 
-        :return: the loan, an empty one if there is nothing to be had; None: no answer yet.
+        :return: the loan, an empty one if the lender lends nothing; None: no answer yet.
         """
         lender = self._claim.lender
         commit, _ = ledger.last_commit(AttemptNames(self._shard_folder / lender).commits, None)
@@ -65,10 +65,10 @@ class Request:
 
     def accept(self, loan: Loan) -> Attempt:
         """
-        Begin to work on what was lent.
+        Begin to work on a loan.
 
-        :return: the only writer of the loan's folder; its shard is the stretch that was lent, and its counts add to the
-            lender's, so their totals are 0.
+        :return: the attempt that writes the loan's folder. Its shard consists of the mini-batches that were lent; its
+            counts are added to the lender's, so their totals are 0.
         """
         import numpy as np
 
@@ -79,7 +79,7 @@ class Request:
         )
 
     def withdraw(self) -> None:
-        """Want nothing any more; a lender that has lent meanwhile sees it and takes the mini-batches back."""
+        """Cancel the request; if the lender has answered already, it takes the mini-batches back."""
         attempt = self.accept(Loan(name=self._claim.attempt, first=0, end=0))
         try:
             attempt.commit([], [], progress=Progress(), granted=0, closing=Closing.STOPPED)

@@ -1,4 +1,4 @@
-"""The manifest: a Parquet file with a row per mini-batch, its row groups aligned to shards, totals in the footer."""
+"""The manifest: a Parquet file with a row per mini-batch, row groups within shards, totals in the footer."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
     """
-    Write a manifest, whole or not at all, a record batch at a time.
+    Write a manifest atomically, a record batch at a time.
 
-    :param batches: the mini-batches in index order, all those of the shards.
-    :raises RunFolderError: if the mini-batches are not those that the shards name.
+    :param batches: all mini-batches of the shards, in index order.
+    :raises RunFolderError: if they are not the mini-batches of the shards.
     """
     import pyarrow.parquet as pq
 
@@ -42,7 +42,7 @@ def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequen
     )
 
     def write(temporary: Path) -> None:
-        # Without statistics: every shard reads the footer, and it has a part for each shard.
+        # Without statistics, because every shard reads the footer, which has an entry for each row group.
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
             for part in _parts_of_shards(batches, [shard.end for shard in shards]):
                 writer.write_batch(part)
@@ -52,7 +52,7 @@ def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequen
 
 
 def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> Iterator[pa.RecordBatch]:
-    """Split record batches where shards end, so that no row group belongs to two."""
+    """Yield record batches, split where shards end, so that no row group belongs to two shards."""
     total = ends[-1] if ends else 0
     index = 0
     for batch in batches:
@@ -73,16 +73,16 @@ def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> 
 
 def read_manifest(path: Path) -> Manifest:
     """
-    Read the totals and shards from the footer.
+    Return the totals and shards from the footer.
 
-    :raises RunFolderError: if there is no manifest here, or one by a newer version.
+    :raises RunFolderError: if there is no manifest, or a newer version wrote it.
     """
     return _manifest_of(_open(path).schema_arrow)
 
 
 def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
     """
-    Read mini-batches in index order, in bounded memory.
+    Yield mini-batches in index order, in bounded memory.
 
     :param first: index of the first one.
     :param end: one past the last one.
@@ -96,9 +96,9 @@ def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
 
 def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatch]:
     """
-    Read some mini-batches, in bounded memory.
+    Yield some mini-batches, in bounded memory.
 
-    :param indices: in ascending order.
+    :param indices: their indices in ascending order.
     """
     import numpy as np
 
@@ -111,7 +111,7 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
 
 
 def read_item_counts(path: Path, first: int, end: int) -> list[int]:
-    """Read how many items each of some consecutive mini-batches has."""
+    """Return the numbers of items of some consecutive mini-batches."""
     file = _open(path)
     counts: list[int] = []
     for group, start, stop in _row_groups(file):
@@ -122,7 +122,7 @@ def read_item_counts(path: Path, first: int, end: int) -> list[int]:
 
 
 def _row_groups(file: Any) -> Iterator[tuple[int, int, int]]:
-    """Number each row group, with its first index and one past its last."""
+    """Yield the number of each row group, its first index and one past its last index."""
     start = 0
     for group in range(file.num_row_groups):
         stop = start + file.metadata.row_group(group).num_rows

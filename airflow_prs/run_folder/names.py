@@ -1,4 +1,4 @@
-"""Where everything of a run lies: the only module that knows a file name."""
+"""The paths of all files of a run; no other module contains a file name."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _LONGEST_BYTES = 120
 
 def encode(name: str) -> str:
     """
-    Name a folder after a DAG, run or task, so that two names never share a folder.
+    Return the folder name for a DAG, run or task; two names never have the same folder.
 
-    Percent-encoded; over 120 bytes it is cut and ends with ``!`` and a hash (an encoded name holds no ``!`` otherwise).
+    The name is percent-encoded. If it is longer than 120 bytes, it is cut and ends with ``!`` and a hash; other encoded
+    names do not contain ``!``.
     """
     encoded = quote(name, safe="")
     if encoded.startswith("."):
@@ -29,17 +30,17 @@ def encode(name: str) -> str:
 
 
 def all_pattern() -> str:
-    """Glob of all run folders, relative to the output."""
+    """Return the glob of all run folders, relative to the output."""
     return f"{RUNS}/*/*/*/*"
 
 
 def task_pattern(dag_id: str, task_id: str) -> str:
-    """Glob of the run folders of all runs of a task, relative to the output."""
+    """Return the glob of the run folders of all runs of a task, relative to the output."""
     return f"{RUNS}/{encode(dag_id)}/*/{encode(task_id)}/*"
 
 
 def run_path(output: str, identity: RunIdentity) -> Path:
-    """Path of the run folder of one execution of plan."""
+    """Return the path of the run folder of one execution of plan."""
     names = (identity.dag_id, identity.run_id, identity.task_id, identity.plan)
     return Path(output, RUNS, *map(encode, names))
 
@@ -71,16 +72,16 @@ class Names:
         self.system_logs = path / "logs" / "sys"
 
     def without_trigger(self, attempt: str) -> Path:
-        """Marker of a gatekeeper's attempt that waits without a trigger."""
+        """Return the marker of a gatekeeper's attempt that waits without a trigger."""
         return self.gatekeeper / f"{attempt}.without-trigger"
 
     def shard(self, shard: Shard) -> Path:
-        """Folder of a shard's attempts."""
+        """Return the folder of a shard's attempts."""
         return self.path / "nodes" / f"{shard.number:05d}"
 
     def log(self, kind: str, node: str, process: str) -> Path:
         """
-        Log file of a worker process.
+        Return the log file of a worker process.
 
         :param kind: ``stdout``, ``stderr`` or ``entry_script_log``.
         """
@@ -89,20 +90,20 @@ class Names:
         return self.logs / kind / node / f"{process}.{kind}.txt"
 
     def resources(self, node: str) -> Path:
-        """What a node used of its machine."""
+        """Return the file with the resources that a node used."""
         return self.system_logs / "resources" / f"{node}.csv"
 
     def profile(self, node: str, process: str) -> Path:
-        """Profile of a worker process."""
+        """Return the profile of a worker process."""
         return self.system_logs / "profiles" / node / f"{process}.prof"
 
 
 class AttemptNames:
     """
-    The paths inside one attempt's folder.
+    The paths in the folder of one attempt or loan.
 
-    :param path: the attempt's folder, or a loan's.
-    :param rows: folder of its rows files; None: the same.
+    :param path: the folder.
+    :param rows: folder of its rows files; None: the same folder.
     """
 
     def __init__(self, path: Path, rows: Path | None = None) -> None:
@@ -115,27 +116,27 @@ class AttemptNames:
         self.status = path / "status.json"
 
     def rows(self, process: int) -> Path:
-        """Rows that one worker process appended."""
+        """Return the file with the rows of one worker process."""
         return self._rows / f"rows-{process:03d}.bin"
 
     @property
     def place(self) -> str:
-        """Which attempt at which shard it is, ``<shard>/<attempt>``."""
+        """The folder relative to that of all shards, ``<shard>/<attempt>``."""
         return f"{self.path.parent.name}/{self.path.name}"
 
 
 def linked_names(shard_folder: Path, link: Link) -> AttemptNames:
-    """Find the files of an attempt or a loan that counts."""
+    """Return the paths of the attempt or loan that a link names."""
     return AttemptNames(shard_folder / link.attempt, shard_folder.parent / link.rows if link.rows else None)
 
 
 def attempt_name(try_number: int, task_instance_id: str, again: int = 0) -> str:
     """
-    Name of an attempt; sorts by try number.
+    Return the name of an attempt; names sort by try number.
 
     :param again: how many attempts the same try has made before.
     """
-    # An encoded name holds no plus sign.
+    # An encoded name does not contain a plus sign.
     return f"{try_number:06d}-{encode(task_instance_id)}" + (f"+{again:03d}" if again else "")
 
 
@@ -143,10 +144,10 @@ _LOAN = "loan-"
 
 
 def loan_name() -> str:
-    """Name a new loan as no other is named."""
+    """Return a unique name for a new loan."""
     return f"{_LOAN}{uuid4().hex}"
 
 
 def is_loan(name: str) -> bool:
-    """Whether a folder beside a shard's attempts is a loan's."""
+    """Whether a folder next to a shard's attempts belongs to a loan."""
     return name.startswith(_LOAN)

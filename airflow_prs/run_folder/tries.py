@@ -1,4 +1,4 @@
-"""The failed tries of a shard, found by mini-batch without holding them all: tracebacks are long, and may be many."""
+"""An index of the failed tries of a shard, which reads them when needed: many long tracebacks do not fit in memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from airflow_prs.run_folder.ledger import ShardState
 
 class TriesIndex:
     """
-    Where each failed try that counts is written.
+    The positions of the failed tries that count in their files.
 
-    :param state: the shard as it was read.
+    :param state: state of the shard.
     :param shard_folder: folder of its attempts.
     """
 
@@ -34,9 +34,9 @@ class TriesIndex:
 
     def find(self, indices: Iterable[int]) -> dict[int, list[FailedTry]]:
         """
-        Read the failed tries of some mini-batches.
+        Return the failed tries of some mini-batches.
 
-        :return: index to its failed tries, oldest first; mini-batches without one are left out.
+        :return: index to failed tries, oldest first; mini-batches without failed tries are left out.
         """
         import numpy as np
 
@@ -61,7 +61,7 @@ def _lines(path: Path, end: int) -> Iterator[tuple[int, int, int]]:
         while (begin := file.tell()) < end:
             line = file.readline()
             try:
-                # `index` is the first field of FailedTry; parsing the rest would cost more than all else here.
+                # `index` is the first field of FailedTry; parsing the others would take most of the time.
                 yield int(line[line.index(b":") + 1 : line.index(b",")]), begin, len(line)
             except ValueError:
                 raise RunFolderError(f"{path} is damaged after byte {begin}: clear plan to start over.") from None

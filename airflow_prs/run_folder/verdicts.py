@@ -1,4 +1,4 @@
-"""Verdicts and the gatekeeper's claims: who was bound by what."""
+"""Verdicts and the gatekeeper's claims, which determine the verdicts that apply to an attempt."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _VERDICT: TypeAdapter[StoredVerdict] = TypeAdapter(StoredVerdict)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatekeeperClaim:
     """
-    How a try of the gatekeeper opens; see records.Claim.
+    The first record of a try of the gatekeeper; see attempt_records.Claim.
 
     :param attempt: ``<try number, six digits>-<task instance id>``.
-    :param set_aside: names of the verdicts that do not bind it.
+    :param max_tries: max_tries of the Airflow task.
+    :param set_aside: names of the verdicts that do not apply to it.
     """
 
     attempt: str
@@ -36,17 +37,17 @@ _CLAIM: TypeAdapter[GatekeeperClaim] = TypeAdapter(GatekeeperClaim)
 
 
 def verdict_names(folder: Path) -> list[str]:
-    """List all verdicts, those that bind nobody too."""
+    """Return the names of all verdicts, including those that no longer apply."""
     return sorted(path.stem for path in folder.glob("*.json")) if folder.exists() else []
 
 
 def set_aside_by_clear(verdicts: Iterable[StoredVerdict], before: Collection[str]) -> set[str]:
     """
-    Name the verdicts that a clear sets aside: those that stood when it was made.
+    Return the names of the verdicts that a clear sets aside: those that existed before it.
 
-    One whose author had set aside more than the predecessor is from after the clear: another shard was faster.
+    A verdict whose author had set aside more than the predecessor was made after the clear, by a faster shard.
 
-    :param before: what the predecessor's claim had set aside.
+    :param before: verdicts that the predecessor's claim had set aside.
     """
     return {*before, *(stored.name for stored in verdicts if set(stored.set_aside) <= set(before))}
 
@@ -62,10 +63,11 @@ def write_verdict(
     set_aside: Collection[str] = (),
 ) -> StoredVerdict:
     """
-    Write a verdict, once per author and attempt.
+    Write a verdict unless its author has written one in this attempt, and return the one that was written first.
 
+    :param counted: see StoredVerdict.
+    :param counted_loans: see StoredVerdict.
     :param set_aside: verdicts that its author has set aside.
-    :return: the verdict of this author and attempt that stands: the one that was written first.
     """
     stored = StoredVerdict(
         name=f"{author}-{attempt}",
@@ -84,14 +86,14 @@ def write_verdict(
 
 
 def read_verdicts(folder: Path, set_aside: Collection[str]) -> list[StoredVerdict]:
-    """Read the verdicts that were not set aside, the oldest first."""
+    """Return the verdicts that were not set aside, oldest first."""
     names = [name for name in verdict_names(folder) if name not in set_aside]
     stored = [_VERDICT.validate_json((folder / f"{name}.json").read_bytes()) for name in names]
     return sorted(stored, key=lambda verdict: verdict.at)
 
 
 def has_counted_void(stored: StoredVerdict, states: Mapping[int, ShardState]) -> bool:
-    """Whether a verdict counted a commit that no longer counts, and so binds nobody."""
+    """Whether a verdict counted a commit that no longer counts, so that it does not apply."""
     links = [*stored.counted.items(), *((number, x) for number, loans in stored.counted_loans.items() for x in loans)]
     return any(not _counts(link, states[number]) for number, link in links if number in states)
 
@@ -107,10 +109,10 @@ def open_gatekeeper(
     folder: Path, verdicts: Path, *, try_number: int, task_instance_id: str, max_tries: int
 ) -> GatekeeperClaim:
     """
-    Claim for a try of the gatekeeper; the same try, executed again after a wait, gets its first claim back.
+    Return the claim of a try of the gatekeeper; the same try, executed again after a wait, gets its first claim.
 
-    :param max_tries: Airflow's; another number than in the claim before means that the gatekeeper was cleared, which
-        sets aside the verdicts that stand.
+    :param max_tries: max_tries of the Airflow task; if it differs from the previous claim, the gatekeeper was cleared,
+        which sets aside the existing verdicts.
     """
     files.make_folder(folder)
     name = attempt_name(try_number, task_instance_id)

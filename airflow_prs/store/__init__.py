@@ -1,1 +1,1 @@
-"""Durable files: they appear complete or not at all, and an append stays."""
+"""Durable files: they are published atomically, and an append survives a crash."""

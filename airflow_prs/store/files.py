@@ -1,4 +1,4 @@
-"""Files that appear whole, and appends that last."""
+"""Atomic writes and durable appends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ _EARLY_BYTES = 4 << 20
 
 def sync_folder(path: Path) -> None:
     """Make the entries of a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    _sync(path, os.O_RDONLY)
+
+
+def sync_file(path: Path) -> None:
+    """Make everything durable that any process has written to a file."""
+    _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -27,9 +36,9 @@ def sync_folder(path: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """
-    Make a folder and its parents, durably.
+    Make a folder and its parents durably.
 
-    :raises FileExistsError: if a file of that name is in the way.
+    :raises FileExistsError: if a file has that name.
     """
     missing = [path, *path.parents]
     missing = [folder for folder in missing if not folder.exists()]
@@ -39,15 +48,15 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """Name beside a file that no other writer uses; 50 characters are at most 200 of the 255 bytes of a name."""
-    return path.with_name(f".{path.name[:50]}.{uuid4().hex}.tmp")
+    """Return a path in the same folder that no other writer uses; its name has at most 255 bytes."""
+    return path.with_name(f".{path.name[:50]}.{uuid4().hex}.tmp")  # 50 characters have at most 200 bytes
 
 
-def publish(path: Path, write: Callable[[Path], None], temporary: Path | None = None) -> None:
+def publish(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
     """
-    Let a file appear under its name whole or not at all: temporary name, fsync, rename, fsync of the folder.
+    Write a file atomically and durably: temporary file, fsync, rename, fsync of the folder.
 
-    :param write: writes the file at the path that it is given.
+    :param write: writes the file at the path that it gets.
     :param temporary: that path, in the same folder; None: one that no other writer uses.
     """
     temporary = temporary or temporary_name(path)
@@ -61,25 +70,16 @@ def publish(path: Path, write: Callable[[Path], None], temporary: Path | None = 
     sync_folder(path.parent)
 
 
-def sync_file(path: Path) -> None:
-    """Make what any process has written to a file durable."""
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file that is seen whole or not at all."""
-    publish(path, lambda temporary: _write_bytes(temporary, data))
+    """Write a small file atomically and durably."""
+    publish(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_once(path: Path, data: bytes) -> bool:
     """
-    Write a small file unless one of that name exists, whole or not at all.
+    Write a small file atomically and durably, unless one of that name exists.
 
-    :return: whether it was written now.
+    :return: whether this call wrote it.
     """
     temporary = temporary_name(path)
     try:
@@ -94,15 +94,11 @@ def write_once(path: Path, data: bytes) -> bool:
     return True
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
 class EarlyFile(io.BufferedWriter):
     """
-    A new file that is on its way to the disk while it is written, so that fsync finds little left to do.
+    A new file that the disk starts to write before it is complete, so that fsync at the end takes little time.
 
-    :param path: what stood there is replaced.
+    :param path: the file; an existing one is replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,12 +106,12 @@ class EarlyFile(io.BufferedWriter):
         self._begun = 0
 
     def write(self, buffer: ReadableBuffer, /) -> int:
-        """Write, and let the disk begin with what has gathered."""
+        """Write data, and start to write it to the disk every few MiB."""
         written = super().write(buffer)
         end = self.tell()
         if end - self._begun >= _EARLY_BYTES:
-            # Linux begins to write what is dirty, and forgets only what is clean, which is nothing yet. Being advice,
-            # it may be refused.
+            # Linux starts to write dirty pages, and drops only clean pages, of which there are none yet. A file system
+            # may refuse the advice.
             with suppress(OSError):
                 os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
             self._begun = end
@@ -124,9 +120,10 @@ class EarlyFile(io.BufferedWriter):
 
 class Appender:
     """
-    A file that this process alone appends to.
+    A file to which only this process appends.
 
-    :param path: created if missing.
+    :param path: the file; it is created if missing.
+    :ivar size: its size in bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -134,7 +131,7 @@ class Appender:
         self.size = self._file.tell()
 
     def append(self, data: bytes) -> None:
-        """Append durably."""
+        """Append data durably."""
         view = memoryview(data)
         while view:
             written = self._file.write(view) or 0
@@ -149,11 +146,10 @@ class Appender:
 
 def read_tail(path: Path, end: int | None, size: int) -> tuple[bytes, int]:
     """
-    Read the last bytes before a position.
+    Return the last bytes before a position, and where they start; ``(b"", 0)`` if the file is missing.
 
     :param end: the position; None: the end of the file.
     :param size: how many bytes at most.
-    :return: the bytes and the position where they start; nothing for a missing file.
     """
     try:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
 """
-What runs inside a worker process: under any Python from 3.9 on, with pandas and pyarrow but without airflow_prs.
+The worker runtime: what runs inside a worker process. It needs Python 3.9 or newer, pandas and pyarrow alone.
 
-The supervisor starts `guard.py`, which starts `process.py`, both by path. `process.py` loads its neighbours under
-private names; it and `working.py` put them together, the others do not know each other.
+The supervisor starts `guard.py`, which starts `process.py`, both by path. `process.py` loads the other modules under
+the private name ``_prs_worker``. `process.py` and `working.py` connect them; most others do not import each other.
 """

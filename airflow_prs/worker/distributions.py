@@ -1,7 +1,8 @@
 """
-What is installed beside an interpreter: the text of this module is run by it, too, so it stands on its own.
+A digest of the distributions that are installed for an interpreter.
 
-Names of folders say name and version; reading the metadata in them would take ten times as long.
+The interpreter may be another one: it runs the text of this module, which therefore imports nothing of the package. The
+names of folders contain name and version; reading the metadata in them would take ten times as long.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import os
 import sys
 from typing import Any
 
-_SAYS_MORE = ("direct_url.json", "PKG-INFO")
-"""Where it was installed from; and the version, where old tools leave it out of the name."""
+_DETAILS = ("direct_url.json", "PKG-INFO")
+"""Files with the source of a distribution, and with its version where old tools leave it out of the folder's name."""
 
 
 def describe_python() -> dict[str, Any]:
-    """Name the version of this interpreter, and digest all distributions: name, version, direct_url."""
+    """Return the version of this interpreter and a digest of all distributions: name, version, direct_url."""
     found = [each for folder in sys.path if folder for each in _found_in(folder)]
     return {"python": sys.version, "distributions": hashlib.sha256(json.dumps(found).encode()).hexdigest()}
 
@@ -29,7 +30,7 @@ def _found_in(folder: str) -> list[Any]:
         return [[os.path.basename(folder), os.path.getsize(folder)]]
     except OSError:
         return []
-    return [[name, *(_text(os.path.join(folder, name, more)) for more in _SAYS_MORE)] for name in names]
+    return [[name, *(_text(os.path.join(folder, name, file)) for file in _DETAILS)] for name in names]
 
 
 def _text(path: str) -> str | None:
@@ -41,4 +42,4 @@ def _text(path: str) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(describe_python()))  # noqa: T201 - the answer to who asks
+    print(json.dumps(describe_python()))  # noqa: T201 - the caller reads it from stdout

@@ -1,4 +1,4 @@
-"""Whether this Python can do the work: asked once, before anything of the user's is imported."""
+"""The check that this Python can run the worker runtime, made once before the entry script is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = {
     "parquet": ("pandas", "pyarrow.parquet"),
     "arrow": ("pandas", "pyarrow"),
 }
-"""What it takes to read an input, by its kind, or to write rows: importing it takes longest of all at the start."""
+"""Modules needed to read an input, by its kind, or to write rows. Importing them is the longest part of a start."""
 
 OLDEST = {"pandas": (1, 5)}
 
@@ -28,9 +28,10 @@ class EnvironmentBrokenError(Exception):
 
 def check_environment(kinds: Iterable[str]) -> None:
     """
-    Import what the inputs take, and nothing more.
+    Import the modules that the inputs need, and no others.
 
     :param kinds: kinds of the inputs.
+    :raises EnvironmentBrokenError: if Python or a library is too old, missing or broken.
     """
     if sys.version_info < OLDEST_PYTHON:
         raise EnvironmentBrokenError(
@@ -41,7 +42,7 @@ def check_environment(kinds: Iterable[str]) -> None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the libraries that are imported; None: not needed so far."""
+    """Return the versions of Python and of the imported libraries; None: not imported so far."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}
     for name in ("pandas", "pyarrow"):
         found[name] = getattr(sys.modules.get(name), "__version__", None)
@@ -53,7 +54,7 @@ def _check_library(name: str) -> None:
     advice = f'; install it there: {sys.executable} -m pip install "pandas>=1.5" pyarrow'
     try:
         importlib.import_module(name)
-    except Exception as error:  # a broken installation raises anything
+    except Exception as error:  # a broken installation raises exceptions of any type
         problem = "is missing" if isinstance(error, ModuleNotFoundError) and error.name == package else "is broken"
         raise EnvironmentBrokenError(
             f"{package} {problem} in {sys.executable} ({type(error).__name__}: {error}){advice}"

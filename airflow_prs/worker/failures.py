@@ -1,4 +1,4 @@
-"""An exception in words for the supervisor: one line, and the traceback as the user would see it without us."""
+"""Descriptions of exceptions for the supervisor: one line, and a traceback without the frames of this package."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import traceback
 from types import TracebackType
 
 LONGEST_ERROR = 1_000
-"""In characters; the whole message stands at the end of the traceback."""
+"""In characters; the entire message is at the end of the traceback."""
 
 LONGEST_TRACEBACK = 50_000
+"""In characters."""
 
 CUT = " ... "
-"""Stands where a text was cut; the supervisor looks there for what is left of a secret."""
+"""Marks where a text was cut; the supervisor masks parts of secrets that are left there."""
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 IMPORT_MACHINERY = "<frozen importlib"
@@ -20,7 +21,7 @@ _ENDS = ("error", "exit")
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Give the fields ``error`` and ``traceback`` of a message to the supervisor."""
+    """Return the fields ``error`` and ``traceback`` of a message to the supervisor."""
     text = format_traceback(error)
     if isinstance(error, SystemExit):
         text += _words_of_argparse(error)
@@ -28,7 +29,7 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Type and message of an exception, such as ``ValueError: bad pixel``."""
+    """Return type and message of an exception, such as ``ValueError: bad pixel``."""
     text = _type_and_message(error)
     if isinstance(error, SystemExit) and (reason := _reason_of_exit(error)):
         text += f" ({reason})"
@@ -36,17 +37,17 @@ def one_line(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """Format an exception and its causes, each from the first frame that is not ours."""
+    """Return the traceback of an exception and its causes, each from the first frame outside this package."""
     try:
         for part in _chain(error):
             part.__traceback__ = _from_users_frame(part.__traceback__)
         return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except BaseException as failure:  # noqa: BLE001 - an exception's own methods are the user's code, too
+    except BaseException as failure:  # noqa: BLE001 - methods of the exception may be the user's code
         return f"{one_line(error)}\n(no traceback: {one_line(failure)})\n"
 
 
 def shorten(text: str, longest: int) -> str:
-    """Cut a long text in the middle: both ends of a traceback matter."""
+    """Return a text, cut in the middle if it is too long: both ends of a traceback matter."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -63,16 +64,16 @@ def _type_and_message(error: BaseException) -> str:
 
 
 def _reason_of_exit(error: SystemExit) -> str:
-    """Say why the program was to end: what argparse said, or the exception in whose handler that was decided."""
+    """Return why the script exits: the message of argparse, or the exception in whose handler it exits; else ''."""
     if words := _words_of_argparse(error):
         return " ".join(words.split())
-    # As click does it; what the script itself left out with "from None" is no reason.
+    # click exits in an exception handler. A script that raises "from None" does not want the context to be shown.
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return "" if cause is None or isinstance(error.code, str) else _type_and_message(cause)
 
 
 def _words_of_argparse(error: SystemExit) -> str:
-    """Find what a parser of argparse has printed before it ended the program; '' where it was none."""
+    """Return the message that an argparse parser printed before it exited; '' if it was not argparse."""
     words = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name in _ENDS:
@@ -84,12 +85,12 @@ def _words_of_argparse(error: SystemExit) -> str:
 
 
 def _is_parser(value: object) -> bool:
-    """Tell it by the names of its classes: the script may have put something else in the place of argparse's."""
+    """Whether a value is an argparse parser, by the names of its classes: the script may have replaced the class."""
     return any((c.__module__, c.__name__) == ("argparse", "ArgumentParser") for c in type(value).__mro__)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Collect the exception, its causes and its contexts, each once."""
+    """Return the exception, its causes and its contexts, each once."""
     found = [error]
     seen = {id(error)}
     for part in found:

@@ -1,14 +1,15 @@
 """
-The guard: the parent of one worker process, which sees to it that nothing of the worker outlives it.
+The guard: the parent of one worker process. It ends all processes that the worker leaves behind.
 
-Started as ``python -I -S guard.py <control_fd> <channel_fd> <work_dir> <node_dir> -- <command>``. It starts the
-command and waits until that ends, or until the supervisor asks for its end or is gone (any byte, or the end of
-``control_fd``). Then it kills whatever the command left behind, reports ``{"exit": <code>}`` on ``control_fd``
-(negative: the number of the signal) and removes ``work_dir``, and ``node_dir`` too if the supervisor is gone. Where the
-command cannot be started it reports ``{"start_errno": <errno>}`` before.
+Started as ``python -I -S guard.py <control_fd> <channel_fd> <work_dir> <node_dir> -- <command>``. It starts the command
+and waits until the command ends, or until the supervisor asks for the end (a byte on ``control_fd``) or is gone (EOF on
+``control_fd``). Then it kills all descendants of the command, reports ``{"exit": <code>}`` on ``control_fd`` (negative:
+the number of the signal) and removes ``work_dir``; if the supervisor is gone, ``node_dir`` too. If the command cannot
+be started, it reports ``{"start_errno": <errno>}`` first.
 
-Processes that left the worker's session (setsid, double fork) come back to the guard because it is their subreaper; so
-"no children left" means "nothing left". Standard library only, and little of it: each worker process waits for it.
+Processes that left the worker's session (setsid, double fork) become children of the guard, because it is their
+subreaper; so "no children left" means "no descendants left". The guard uses little of the standard library, and nothing
+else, because the start of each worker process waits for its imports.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import sys
 import time
 
 SHELTERED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Meant for the supervisor, which then tells the guard; the guard itself must not die of them."""
+"""Ignored by the guard: the supervisor handles them and then asks the guard for the end."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -30,14 +31,14 @@ LONGEST_PAUSE_S = 0.05
 
 
 def main(arguments: list[str]) -> None:
-    """Live the guard's whole life; the arguments are those of the module's description."""
+    """Run the guard; the arguments are those of the module's docstring."""
     control_fd, channel_fd = int(arguments[0]), int(arguments[1])
     work_dir, node_dir = arguments[2], arguments[3]
     _leave_session()
     _set_process_option(PR_SET_CHILD_SUBREAPER, 1)
     wakeup_fd = _shelter_from_signals()
     child = _start(arguments[5:], control_fd)
-    _let_go_of_pipes(channel_fd)
+    _close_pipes(channel_fd)
 
     family = Family(child)
     _wait(family, control_fd, wakeup_fd)
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
 
 class Family:
     """
-    The worker process and all that descends from it.
+    The worker process and all its descendants.
 
     :param child: process id of the worker process.
     """
@@ -61,7 +62,7 @@ class Family:
         self.exit_code: int | None = None
 
     def reap(self) -> bool:
-        """Collect the dead, and note how the worker process ended; False when nobody is left."""
+        """Collect ended children and note the worker's exit code; return False when no child is left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -73,7 +74,7 @@ class Family:
                 self.exit_code = os.waitstatus_to_exitcode(status)
 
     def end(self) -> None:
-        """Kill until nobody is left but those whom we may not kill (another user's, as after sudo)."""
+        """Kill until no process is left except those of other users (as after sudo), which the guard may not kill."""
         pause_s = 0.0005
         while self.reap() and self._kill():
             time.sleep(pause_s)
@@ -86,7 +87,7 @@ class Family:
 
 
 def _may_kill(pid: int) -> bool:
-    """Kill a process that may have ended meanwhile; False if it is not ours to kill."""
+    """Kill a process, which may have ended already; return False if permission is denied."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -97,11 +98,11 @@ def _may_kill(pid: int) -> bool:
 
 
 def _leave_session() -> None:
-    """Let a signal to the supervisor's process group or terminal pass by."""
+    """Start a session, so that signals to the supervisor's process group or terminal do not reach the guard."""
     try:
         os.setsid()
     except PermissionError:
-        return  # the supervisor has given us a session already
+        return  # the supervisor has started it in a session of its own
 
 
 def _set_process_option(option: int, value: int) -> None:
@@ -110,7 +111,7 @@ def _set_process_option(option: int, value: int) -> None:
 
 
 def _shelter_from_signals() -> int:
-    """Ignore what is not meant for the guard; gives a pipe that becomes readable when a child ends."""
+    """Ignore signals meant for the supervisor; return a pipe that becomes readable when a child ends."""
     for number in SHELTERED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     readable, writable = os.pipe()
@@ -136,19 +137,19 @@ def _start(command: list[str], control_fd: int) -> int:
 
 
 def _become(command: list[str], control_fd: int, guard: int) -> None:
-    """Turn this process into the worker process, with signals as any program finds them."""
+    """Replace this process by the worker process, with default signal handlers."""
     os.setsid()
     _set_process_option(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard:
-        return  # the guard died before the line above could tie us to it
+        return  # the guard died before PR_SET_PDEATHSIG took effect
     os.set_inheritable(control_fd, False)  # noqa: FBT003 - the function takes no names
     for number in (*SHELTERED_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    os.execvp(command[0], command)  # noqa: S606 - a shell is what we do not want
+    os.execvp(command[0], command)  # noqa: S606 - without a shell on purpose
 
 
-def _let_go_of_pipes(channel_fd: int) -> None:
-    """Keep nothing open of which the supervisor waits for the end."""
+def _close_pipes(channel_fd: int) -> None:
+    """Close every pipe whose EOF the supervisor waits for."""
     os.close(channel_fd)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -156,7 +157,7 @@ def _let_go_of_pipes(channel_fd: int) -> None:
 
 
 def _wait(family: Family, control_fd: int, wakeup_fd: int) -> None:
-    """Return when the worker process has ended or the supervisor wants its end."""
+    """Return when the worker process has ended, or the supervisor asks for its end or is gone."""
     poll = select.poll()
     poll.register(control_fd, select.POLLIN)
     poll.register(wakeup_fd, select.POLLIN)
@@ -168,7 +169,7 @@ def _wait(family: Family, control_fd: int, wakeup_fd: int) -> None:
 
 
 def _descendants(ancestor: int, child: int) -> list[int]:
-    """Everybody who descends from ``ancestor``; where there is no /proc, only the child's process group."""
+    """Return the ids of all descendants of ``ancestor``; without /proc only the child's process group."""
     try:
         names = os.listdir("/proc")
     except FileNotFoundError:
@@ -184,17 +185,17 @@ def _descendants(ancestor: int, child: int) -> list[int]:
 
 
 def _parent(pid: str) -> int:
-    """Parent of a process; 0 if it has just ended."""
+    """Return the parent's id of a process; 0 if the process has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            # The command's name stands in brackets and may itself hold brackets and spaces.
+            # The command's name is in brackets and may itself contain brackets and spaces.
             return int(stat.read().rpartition(b")")[2].split()[1])
     except OSError:
         return 0
 
 
 def _report(control_fd: int, exit_code: int | None) -> bool:
-    """Tell the supervisor how the worker process ended; False if there is no supervisor any more."""
+    """Report the worker's exit code to the supervisor; return False if the supervisor is gone."""
     code = "null" if exit_code is None else exit_code
     try:
         os.write(control_fd, f'{{"exit": {code}}}\n'.encode())
@@ -204,7 +205,7 @@ def _report(control_fd: int, exit_code: int | None) -> bool:
 
 
 def _remove(folder: str) -> None:
-    import shutil  # takes longer to import than all the rest
+    import shutil  # takes longer to import than all other modules together
 
     shutil.rmtree(folder, ignore_errors=True)
 

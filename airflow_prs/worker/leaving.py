@@ -1,8 +1,8 @@
 """
-The end of a worker process: nothing that the script has left may hold it up.
+The end of a worker process: what the script left running must not delay it without limit.
 
-Python waits for threads, for functions that were registered with atexit, for child processes of multiprocessing. All
-that takes place after the work is done, and may never come to an end.
+When a process ends, Python waits for threads, for functions that were registered with atexit, and for child processes
+of multiprocessing. All of these run after the work is done, and may never end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 
-# Taken now: the script may replace them, as gevent does.
+# Imported by name, because the script may replace the functions in their modules, as gevent does.
 from _thread import start_new_thread
 from collections.abc import Callable
 from time import sleep
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_S = 10.0
 
-_current_frames = sys._current_frames  # noqa: SLF001 - documented all the same
+_current_frames = sys._current_frames  # noqa: SLF001 - it is documented
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -33,26 +33,26 @@ def end_within(
     seconds: float, since: str, tell: Callable[[str], None], loop: asyncio.AbstractEventLoop | None = None
 ) -> None:
     """
-    End this process if it has not ended by itself by then.
+    End this process if it has not ended by itself after some seconds; returns immediately.
 
-    :param since: what came before, such as ``shutdown() returned``.
-    :param tell: is told what held the process up.
+    :param since: what the seconds are counted from, such as ``shutdown() returned``.
+    :param tell: takes a sentence about what delayed the process.
     :param loop: the event loop of the script.
     """
 
     def watch() -> None:
         sleep(seconds)
-        with contextlib.suppress(Exception):  # whatever happens, the process ends
+        with contextlib.suppress(Exception):  # the process ends in any case
             held = f"{_holder(loop)} had not ended {seconds:g} seconds after {since}"
             tell(f"{held}, so the process was ended (exit_timeout_s)")
         os._exit(0)
 
-    with contextlib.suppress(RuntimeError):  # no thread can be started; the supervisor has a clock, too
+    with contextlib.suppress(RuntimeError):  # no thread can be started; the supervisor has a timeout, too
         start_new_thread(watch, ())
 
 
 def _holder(loop: asyncio.AbstractEventLoop | None) -> str:
-    """Name what the main thread waits for."""
+    """Return what the main thread waits for, in words."""
     frame = _current_frames().get(threading.main_thread().ident or 0)
     if frame is None:
         return "a function of a compiled library, registered with atexit,"
@@ -68,7 +68,7 @@ def _holder(loop: asyncio.AbstractEventLoop | None) -> str:
 
 
 def _threads() -> list[str]:
-    """The threads that Python waits for."""
+    """Return the threads that Python waits for."""
     frames = _current_frames()
     main = threading.main_thread()
     waited_for = [each for each in threading.enumerate() if not each.daemon and each is not main]
@@ -76,14 +76,14 @@ def _threads() -> list[str]:
 
 
 def _children() -> list[str]:
-    """Child processes that multiprocessing waits for."""
+    """Return the child processes that multiprocessing waits for."""
     multiprocessing = sys.modules.get("multiprocessing")
     found = [] if multiprocessing is None else multiprocessing.active_children()
     return [f"{each.name} (process id {each.pid})" for each in found if not each.daemon]
 
 
 def _tasks(loop: asyncio.AbstractEventLoop | None) -> list[str]:
-    """What is not done in the event loop."""
+    """Return the names of coroutines that are not done in the event loop."""
     import asyncio
 
     found = [] if loop is None else asyncio.all_tasks(loop)
@@ -92,7 +92,7 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> list[str]:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Where the script, or a library that it has installed, has come to; else the innermost place."""
+    """Return the innermost place in the script or an installed library; if there is none, the innermost place."""
     innermost = frame
     while frame is not None and _is_of_python(frame.f_code.co_filename):
         frame = frame.f_back

@@ -1,8 +1,8 @@
 """
-A worker process, its whole life: check the environment, load the entry script, init(), run() and run(), shutdown().
+A worker process: it checks the environment, loads the entry script, and calls init(), run() repeatedly, shutdown().
 
 Started by path as ``python -u process.py <channel_fd>``, under the interpreter of the chosen environment. It talks to
-the supervisor over the channel alone; stdin, stdout and stderr are the user's.
+the supervisor only over the channel; stdin, stdout and stderr belong to the entry script.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
 
     def _neighbour(name: str) -> ModuleType:
-        """Load a module of this folder under a private name, so that every other name is the user's."""
+        """Load a module of this folder under a private name, so that all other names are free for the user."""
         if PRIVATE_NAME not in sys.modules:
             package = sys.modules[PRIVATE_NAME] = ModuleType(PRIVATE_NAME)
             package.__path__ = [HERE]
@@ -43,13 +43,13 @@ else:
     working = _neighbour("working")
 
 HOPELESS = (ImportError, SyntaxError, SystemExit, entry_script.NotRetryable)
-"""What init() raises where another try would only repeat it."""
+"""Exceptions of init() that another try would only repeat."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main() -> int:
-    """Live; the result is the exit code."""
+    """Run the worker process and return its exit code."""
     sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder) != HERE]
     supervisor = channel.Channel(int(sys.argv[1]))
     try:
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker | None:
-    """Get as far as init() has returned, and say so; None if it failed, which is said, too."""
+    """Start until init() has returned, and report it to the supervisor; return None if a stage failed."""
     process = os.getpid()
     stage = "environment"
     try:
@@ -78,11 +78,11 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
         user_script = script.load_script(setup["source"], setup["entry_script"], setup["argv"])
         stage = "init"
         user_script.init()
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, also SystemExit
         working.end_if_forked(process)
         is_hopeless = stage == "import" or (stage == "init" and isinstance(error, HOPELESS))
         chances = {"is_hopeless": is_hopeless, "is_final": isinstance(error, entry_script.NotRetryable)}
-        # Before the clock runs, which may be set to nothing.
+        # Send before the timeout starts, which may be 0.
         supervisor.send({"failed": {"stage": stage, **chances, **failures.describe(error)}})
         seconds = setup.get("exit_timeout_s", leaving.DEFAULT_S)
         leaving.end_within(seconds, f"{stage} failed", lambda text: supervisor.send({"note": text}))
@@ -95,13 +95,13 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
 
 
 def _set_the_scene(setup: dict[str, Any], supervisor: channel.Channel) -> None:
-    """Provide what the entry script finds when it is imported: loggers and the names of the original."""
+    """Set up what the entry script finds when it is imported: loggers, and the modules that Azure ML offers."""
     logging.basicConfig(level=setup["logging_level"], format=LOG_FORMAT, stream=sys.stderr)
     logging.captureWarnings(True)  # noqa: FBT003 - the parameter is the function's name
     folder = os.path.dirname(os.path.join(setup["source"], setup["entry_script"]))
 
     def send_log(lines: str) -> None:
-        with contextlib.suppress(channel.SupervisorGoneError):  # the process is about to end
+        with contextlib.suppress(channel.SupervisorGoneError):  # the process will end soon
             supervisor.send({"log": lines})
 
     entry_script.fill_in(
@@ -131,6 +131,6 @@ def _open_rows(setup: dict[str, Any]) -> rows.RowsFile:
 if __name__ == "__main__":
     sys.exit(main())
 if __name__ == "__mp_main__":
-    # A process that the user's multiprocessing has spawned: it imports the entry script, which asks for these names.
+    # A process that multiprocessing spawned in the entry script: it imports the script, which imports these names.
     entry_script.offer_names()
     azureml_core.offer_names({})

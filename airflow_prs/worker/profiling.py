@@ -1,4 +1,4 @@
-"""A profile of all calls of run() in a process, as ``--profiling_module`` asks for it."""
+"""A profile of all calls of run() in a process, for the option ``--profiling_module``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ WRITE_EVERY_S = 60
 
 class RunProfile:
     """
-    Collects, and writes a file that ``pstats`` reads.
+    Collects a profile and writes it to a file that ``pstats`` reads.
 
     :param module: ``cProfile`` or ``profile``.
-    :param path: the file; written anew each minute, whole each time.
+    :param path: the file; it is replaced atomically every minute.
+    :param clock: returns seconds.
     """
 
     def __init__(self, module: str, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._profiler: Any = importlib.import_module(module).Profile()
-        # The Python one still counts the call that switches it off, and takes offence at it the next time.
+        # profile.Profile counts the call that switches it off as open, and the next call would fail an assertion.
         self._complete: Callable[[], None] = getattr(self._profiler, "simulate_cmd_complete", lambda: None)
         self._path = path
         self._clock = clock
@@ -36,7 +37,7 @@ class RunProfile:
         self._is_on = False
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function, and count what it does."""
+        """Call a function under the profiler and return its result."""
         self._is_on = True
         try:
             return self._profiler.runcall(_apply, function, arguments)
@@ -45,22 +46,22 @@ class RunProfile:
             self._complete()
 
     async def follow(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine, and count what it does, but not what others do while it waits."""
+        """Await a coroutine and return its result; the profiler runs only while the coroutine does."""
         return await self._steps(work)
 
     def make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
-        """Be the task factory of an event loop: what is started by what is followed is followed, too."""
+        """Return a task, as task factory of an event loop; tasks that profiled code starts are profiled, too."""
         import asyncio
 
         return asyncio.Task(self.follow(work) if self._is_on else work, loop=loop, **options)
 
     def write_if_due(self) -> None:
-        """Write the file if that was a minute ago."""
+        """Write the file if the last time was a minute ago."""
         if self._clock() - self._written >= WRITE_EVERY_S:
             self.write()
 
     def write(self) -> None:
-        """Write what has been counted so far; where that fails, work goes on."""
+        """Write the profile so far; a failure is only logged."""
         self._written = self._clock()
         temporary = f"{self._path}.tmp"
         try:
@@ -81,10 +82,10 @@ class RunProfile:
                 return end.value
             try:
                 step, value = work.send, (yield waits_for)
-            except BaseException as error:  # noqa: BLE001 - handed on: a cancellation, or what was waited for failed
+            except BaseException as error:  # noqa: BLE001 - passed on to the coroutine, such as a cancellation
                 step, value = work.throw, error
 
 
 def _apply(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """Call a function; always the same one for a profiler that takes note of what it was asked to call."""
+    """Call a function; the profiler lists what it was asked to call, which is always this one."""
     return function(*arguments)

@@ -27,11 +27,11 @@ class EntryScriptError(Exception):
 
 class MiniBatchDataset:
     """
-    The part of an input that a mini-batch stands for.
+    The part of an input that is in a mini-batch.
 
     :param name: the input's name.
-    :param mini_batch: what run() was given.
-    :param pieces: where it comes from: paths, or lists that begin with a path.
+    :param mini_batch: the first argument of run().
+    :param pieces: where its data is: paths, or lists that begin with a path.
     """
 
     def __init__(self, name: str, mini_batch: Any, pieces: list[Any]) -> None:
@@ -43,11 +43,11 @@ class MiniBatchDataset:
         return f"MiniBatchDataset(name={self.name!r}, paths={self.to_path()!r})"
 
     def to_path(self) -> list[str]:
-        """Local paths of the files that the mini-batch comes from, each once."""
+        """Return the local paths of the files that the mini-batch comes from, each once."""
         return list(dict.fromkeys(piece if isinstance(piece, str) else piece[0] for piece in self._pieces))
 
     def to_pandas_dataframe(self) -> Any:
-        """The rows of a table as a DataFrame of your own; for files use ``to_path()``."""
+        """Return the rows of a table as a new DataFrame; for files use ``to_path()``."""
         if isinstance(self._mini_batch, list):
             raise TypeError(f"input {self.name!r} consists of files, not of rows: use to_path()")
         return self._mini_batch.copy()
@@ -57,10 +57,10 @@ class MiniBatchContext(NamedTuple):
     """
     The second argument of run().
 
-    :param partition_key_value: key to value where the input is cut by partition, else empty.
-    :param dataset: the part of the input that the mini-batch stands for.
-    :param minibatch_index: position of the mini-batch in the whole input, from 0.
-    :param try_number: from 1; higher if run() has been called for this mini-batch before.
+    :param partition_key_value: key to value if the input is cut by partition, otherwise empty.
+    :param dataset: the part of the input that is in the mini-batch.
+    :param minibatch_index: position of the mini-batch in the entire input, from 0.
+    :param try_number: from 1; higher if an earlier try of this mini-batch failed.
     """
 
     partition_key_value: dict[str, Any]
@@ -96,35 +96,35 @@ class Script:
 
     @property
     def has_loop(self) -> bool:
-        """Whether anything in it is asynchronous."""
+        """Whether init(), run() or shutdown() is asynchronous."""
         return self._loop is not None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that everything asynchronous of the script runs in."""
+        """The event loop in which the script's coroutines run."""
         if self._loop is None:
             raise EntryScriptError("nothing in this entry script is an async def, so it has no event loop")
         return self._loop
 
     def init(self) -> None:
-        """Let the script prepare what all its mini-batches need."""
+        """Call the init function of the script, if it has one."""
         if self._init is not None:
             self._call(self._init)
 
     def run(self, mini_batch: Any, context: MiniBatchContext | None) -> Any:
-        """Let the script work on a mini-batch; the context is for those that take one."""
+        """Return the result of the script's run function for a mini-batch; pass the context if it takes one."""
         return self._call_run(self._run, mini_batch, context)
 
     def shutdown(self, on_return: Callable[[], None] = lambda: None) -> None:
         """
-        Let the script tidy up; its results are safe by then, so a failure is only logged.
+        Call the shutdown function of the script, if it has one; a failure is only logged, as the results are safe.
 
-        :param on_return: called when its shutdown() has returned, before what it has left running is ended.
+        :param on_return: called when shutdown() has returned, before tasks that are still running are cancelled.
         """
         try:
             if self._shutdown is not None:
                 self._call(self._shutdown)
-        except BaseException:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+        except BaseException:  # noqa: BLE001 - the user's code may raise anything, also SystemExit
             _log.exception("shutdown() of the entry script failed; the results are not affected")
         on_return()
         try:
@@ -135,7 +135,7 @@ class Script:
             _log.exception("what the entry script has left running failed; the results are not affected")
 
     def complete(self, work: Awaitable[Any]) -> Any:
-        """Run the event loop until something is done; its result."""
+        """Run the event loop until an awaitable is done, and return its result."""
         import asyncio
 
         task = asyncio.ensure_future(work, loop=self.loop)
@@ -143,7 +143,7 @@ class Script:
             try:
                 return self.loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt):  # noqa: PERF203 - hardly ever more than one round
-                # Raised in whichever task of the user's, it stops the loop, as if it were for everybody.
+                # Raised in any task, it stops the loop, also for the other tasks.
                 if task.done():
                     raise
 
@@ -156,11 +156,11 @@ class Script:
 
 def load_script(source: str, entry_script: str, arguments: list[str]) -> Script:
     """
-    Load the entry script as if it had been started with its arguments.
+    Return the entry script, loaded as if it had been started with its arguments.
 
     :param source: root folder of the snapshot.
     :param entry_script: path of the script relative to ``source``.
-    :param arguments: what follows the script's path in ``sys.argv``.
+    :param arguments: the arguments after the script's path in ``sys.argv``.
     """
     path = os.path.join(source, entry_script)
     folders = dict.fromkeys((os.path.dirname(path), source))
@@ -170,7 +170,7 @@ def load_script(source: str, entry_script: str, arguments: list[str]) -> Script:
 
 
 def _import_as_own_name(path: str) -> ModuleType:
-    """Import by path under the name that its neighbours and pickles of its classes know it by."""
+    """Return the module at a path, imported under its file name: other modules and pickles refer to it by that name."""
     name = os.path.splitext(os.path.basename(path))[0]
     spec = importlib.util.spec_from_loader(name, SourceFileLoader(name, path))
     if spec is None:
@@ -182,17 +182,17 @@ def _import_as_own_name(path: str) -> ModuleType:
 
 
 def make_loop() -> asyncio.AbstractEventLoop:
-    """Make the event loop of this process."""
-    import asyncio  # takes longer than all the rest of this module; few scripts need it
+    """Return the event loop of this process."""
+    import asyncio  # takes longer than all other imports of this module; few scripts need it
 
-    # Before 3.10 a lock that the script makes when it is imported belongs to the loop that this gives.
+    # Before 3.10 a lock that the script makes at its import belongs to the loop that get_event_loop() returns.
     loop = asyncio.get_event_loop() if sys.version_info < (3, 10) else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop
 
 
 async def _end_tasks() -> None:
-    """Cancel what the script has left running, and let it hear of it."""
+    """Cancel all tasks that are still running, and wait for them."""
     import asyncio
 
     left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -226,7 +226,11 @@ def _without_context(run: Callable[..., Any], mini_batch: Any, context: MiniBatc
 
 
 def _way_to_call(run: Callable[..., Any], script: str) -> Callable[..., Any]:
-    """Find out whether run() takes the context, and how; an error if it cannot be called at all."""
+    """
+    Return the function that calls run(): with the context by position, by name, or without it.
+
+    :raises EntryScriptError: if run() cannot be called with any of them.
+    """
     try:
         signature = inspect.signature(run)
     except ValueError:
@@ -243,7 +247,7 @@ def _way_to_call(run: Callable[..., Any], script: str) -> Callable[..., Any]:
 
 
 def _find_way(parameters: list[inspect.Parameter]) -> Callable[..., Any]:
-    """Tell the context's place from those of options, such as ``threshold=0.5``, that the script has for itself."""
+    """Return how run() takes the context; a parameter with a default, such as ``threshold=0.5``, is not the context."""
     places = [parameter for parameter in parameters if parameter.kind in POSITIONAL]
     second = places[1] if len(places) > 1 else None
     if second is not None and (second.name == CONTEXT or second.default is None or second.default is second.empty):

@@ -1,4 +1,4 @@
-"""Many mini-batches at once: each is a task of the event loop, and answered when it is done."""
+"""Several mini-batches concurrently: each is a task of the event loop, and its answer is sent when it is done."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ class Frames(Protocol):
     """The channel to the supervisor."""
 
     def fileno(self) -> int:
-        """Give its descriptor."""
+        """Return its descriptor."""
 
     def read(self) -> bool:
-        """Take in what has come; False when the other end is closed."""
+        """Read what has arrived; return False when the other end is closed."""
 
     def receive_whole(self) -> list[dict[str, Any]]:
-        """Take the frames that have come whole."""
+        """Return the complete frames that have arrived."""
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a frame."""
@@ -26,9 +26,9 @@ class Frames(Protocol):
 
 class Running:
     """
-    A mini-batch in work.
+    A mini-batch that is being worked on.
 
-    :ivar overdue: why it is to be given up, in the supervisor's words; '' as long as it is not.
+    :ivar overdue: the supervisor's reason to cancel it; '': it is not cancelled.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Running:
 
     def check(self) -> None:
         """
-        Give it up where the script has swallowed the cancellation.
+        Raise if the mini-batch was cancelled but the script has suppressed the cancellation.
 
         :raises TimeoutError: if it is overdue.
         """
@@ -47,11 +47,11 @@ class Running:
 
 class TaskServer:
     """
-    Works on whatever the supervisor hands out, as soon as it comes.
+    Starts a task for each mini-batch as soon as the supervisor hands it out.
 
     :param loop: the event loop, not yet running.
     :param frames: the channel.
-    :param attempt: works on a mini-batch and gives the answer, whatever happens, a cancellation among it.
+    :param attempt: works on a mini-batch and returns the answer, also after an exception or a cancellation.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class TaskServer:
 
     def begin(self) -> asyncio.Future[bool]:
         """
-        Begin to listen.
+        Start to listen for frames.
 
-        :returns: True when the supervisor has said that there is nothing more and all is answered, False when it is
-            gone.
+        :returns: a future: True when the supervisor has no more mini-batches and all answers are sent, False when the
+            supervisor is gone.
         """
         self._loop.add_reader(self._frames.fileno(), self._hear)
         self._over.add_done_callback(lambda _: self._loop.remove_reader(self._frames.fileno()))
@@ -82,7 +82,7 @@ class TaskServer:
 
     def _hear(self) -> None:
         if os.getpid() != self._process:
-            os._exit(0)  # a copy that the user's code made of this process: what it would read is not for it
+            os._exit(0)  # the user's code has forked this process; the frames are for the original
         if self._frames.read():
             self._take_frames()
         elif not self._over.done():
@@ -104,9 +104,9 @@ class TaskServer:
 
     def _cancel(self, index: int, error: str) -> None:
         running = self._running.get(index)
-        if running is not None and running.task is not None:  # else its answer is on the way already
+        if running is not None and running.task is not None:  # otherwise its answer has been sent already
             running.overdue = error
-            # Not before its first step: it would end without an answer.
+            # A task that is cancelled before its first step would end without an answer.
             self._loop.call_soon(running.task.cancel)
 
     async def _work(self, order: list[Any], running: Running) -> None:
@@ -114,7 +114,7 @@ class TaskServer:
         del self._running[order[0]]
         try:
             self._frames.send(answer)
-        except Exception as error:  # noqa: BLE001 - raised by whoever waits for the end
+        except Exception as error:  # noqa: BLE001 - the future passes it to the caller
             if not self._over.done():
                 self._over.set_exception(error)
         self._end_if_through()

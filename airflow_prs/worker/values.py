@@ -1,4 +1,4 @@
-"""Values that JSON has no word for: dates, datetimes and decimals, written as ``{"moment": "2026-03-01T00:00:00"}``."""
+"""Values that JSON has no type for: dates, datetimes and decimals, written as ``{"moment": "2026-03-01T00:00:00"}``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAKERS: dict[str, Callable[[str], Any]] = {
     "date": date.fromisoformat,
     "decimal": Decimal,
 }
-"""Kind to what makes the value from its text."""
+"""Kind to the function that makes the value from its text."""
 
 
 def encode(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The work of a worker process: mini-batches loaded, run() called for them, their rows kept, each answered."""
+"""The main loop of a worker process: it loads mini-batches, calls run(), writes the rows and sends the answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import failures, leaving, script  # noqa: TID252
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from .offered import entry_script  # noqa: TID252
 from .reading import readers  # noqa: TID252
 from .values import decode  # noqa: TID252
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_prs.worker import channel, profiling, tasks
 
 MOST_LOADERS = 4
-"""Threads that load tables for an asynchronous script; each keeps files and a row group of its own."""
+"""Threads that load tables for an asynchronous script; each keeps its own open files and row group."""
 
 
 class Order(NamedTuple):
@@ -37,7 +37,7 @@ class Order(NamedTuple):
     versions: list[str | None] | tuple[()] = ()
 
     def context(self, mini_batch: Any) -> script.MiniBatchContext:
-        """Tell run() what it is working on."""
+        """Return the second argument of run()."""
         values = {key: decode(value) for key, value in (self.partition or {}).items()}
         dataset = script.MiniBatchDataset(self.input, mini_batch, self.pieces)
         return script.MiniBatchContext(values, dataset, self.minibatch_index, self.try_number)
@@ -45,7 +45,7 @@ class Order(NamedTuple):
 
 class Try:
     """
-    The call of run() for a mini-batch, with all that precedes and follows it, and the answer that comes of it.
+    One try of a mini-batch, from loading to writing its rows; it measures the times and makes the answer.
 
     :param index: of the mini-batch.
     """
@@ -59,24 +59,24 @@ class Try:
         self._status = "LOAD"
 
     def begin(self) -> None:
-        """Take note that the mini-batch is loaded and run() is called."""
+        """Note that the mini-batch is loaded and run() will be called."""
         self._status = "RUN"
         self._began = time.perf_counter()
 
     def end(self) -> None:
-        """Take note that run() has returned."""
+        """Note that run() has returned."""
         self._ended = time.perf_counter()
 
     def done(self, returned: int, place: tuple[int, int, int]) -> dict[str, Any]:
-        """Answer for a mini-batch whose rows are written."""
+        """Return the answer for a mini-batch whose rows are written."""
         duration_s, cpu_s = time.perf_counter() - self._since, time.process_time() - self._cpu
         return {"done": (self._index, returned, *place, self._started, duration_s, self._ended - self._began, cpu_s)}
 
     def failed(self, error: BaseException, overdue: str = "") -> dict[str, Any]:
         """
-        Answer for a try that failed.
+        Return the answer for a try that failed.
 
-        :param overdue: why it was cancelled, if it was.
+        :param overdue: why it was cancelled; '': it was not.
         """
         now = time.perf_counter()
         run_s = (self._ended or now) - self._began if self._began else 0.0
@@ -94,13 +94,13 @@ class Try:
 
 class Worker:
     """
-    Answers mini-batches: one after the other, or those of an asynchronous script beside each other.
+    Works on mini-batches and answers them: one after the other, or concurrently for an asynchronous script.
 
     :param setup: the supervisor's first message.
     :param user_script: the entry script, whose init() has returned.
-    :param rows_file: takes what run() returns; None: it is only counted.
+    :param rows_file: takes what run() returns; None: the elements are only counted.
     :param supervisor: the channel to the supervisor.
-    :param concurrency: how many mini-batches it works on at once.
+    :param concurrency: how many mini-batches it works on concurrently.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Worker:
     ) -> None:
         self._specs = setup["inputs"]
         self._inputs = self._make_readers()
-        # Readers keep files open, and no two threads may use one of them.
+        # Readers keep files open, and two threads must not use the same reader.
         self._spare_inputs = [self._inputs]
         self._script = user_script
         self._rows = rows_file
@@ -128,12 +128,12 @@ class Worker:
         self._exit_timeout_s = setup.get("exit_timeout_s", leaving.DEFAULT_S)
 
     def live(self) -> None:
-        """Serve the supervisor to the end."""
+        """Work on mini-batches until the supervisor has no more, then shut down the script."""
         if self._serve() if self._concurrency == 1 else self._serve_many():
             self._end()
 
     def _serve(self) -> bool:
-        """Work until the supervisor says that there is nothing more, or is gone: then the result is False."""
+        """Work on mini-batches one by one; return True when there are no more, False if the supervisor is gone."""
         compute = self._compute_async if self._script.is_async else self._compute
         if self._profile is not None and not self._script.is_async:
             compute = functools.partial(self._profile.call, compute)
@@ -143,16 +143,16 @@ class Worker:
                 return False
             if "close" in message:
                 return True
-            for order in message.get("run", ()):  # whoever wants to cancel comes too late
-                # At once: who is charged if the next one kills this process depends on it.
+            for order in message.get("run", ()):  # a request to cancel comes too late here
+                # Send before the next run(): if that kills the process, the supervisor must not blame this mini-batch.
                 self._supervisor.send(self._try(Order(*order), compute))
                 self._after_try()
 
     def _serve_many(self) -> bool:
-        """Work on all that the supervisor hands out, at once; the result is as that of _serve()."""
+        """Work concurrently on all mini-batches that the supervisor hands out; return what _serve() returns."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from . import tasks  # noqa: TID252 - see above
+        from . import tasks  # noqa: TID252
 
         loaders = ThreadPoolExecutor(min(self._concurrency, MOST_LOADERS), "load")
         server = tasks.TaskServer(self._script.loop, self._supervisor, functools.partial(self._try_async, loaders))
@@ -161,7 +161,7 @@ class Worker:
         return is_closed
 
     def _end(self) -> None:
-        """Let the script and what watches it come to their ends."""
+        """Write the profile and shut down the script."""
         if self._profile is not None:
             self._profile.write()
         self._script.shutdown(self._begin_to_leave)
@@ -175,7 +175,7 @@ class Worker:
         self._supervisor.send({"leaving": True})
 
     def _try(self, order: Order, compute: Callable[[Any, Any], Any]) -> dict[str, Any]:
-        """Run one mini-batch; whatever the user's code does, the answer is a message."""
+        """Work on one mini-batch and return the answer, whatever the user's code raises."""
         this = Try(order.minibatch_index)
         try:
             mini_batch = self._load(order)
@@ -184,12 +184,12 @@ class Worker:
             elements = compute(mini_batch, context)
             this.end()
             return self._keep(this, order, elements)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, SystemExit among it
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, also SystemExit
             end_if_forked(self._process)
             return this.failed(error)
 
     async def _try_async(self, loaders: Executor, fields: list[Any], running: tasks.Running) -> dict[str, Any]:
-        """Run one mini-batch beside others."""
+        """Work on one mini-batch, concurrently with others, and return the answer."""
         order = Order(*fields)
         this = Try(order.minibatch_index)
         try:
@@ -200,7 +200,7 @@ class Worker:
             this.end()
             running.check()
             return self._keep(this, order, elements)
-        except BaseException as error:  # noqa: BLE001 - as above, and cancellations
+        except BaseException as error:  # noqa: BLE001 - as above, also cancellations
             end_if_forked(self._process)
             return this.failed(error, running.overdue)
         finally:
@@ -216,7 +216,7 @@ class Worker:
         return work if self._profile is None else self._profile.follow(work)
 
     def _keep(self, this: Try, order: Order, elements: Any) -> dict[str, Any]:
-        """Write the rows of a mini-batch; it is done then."""
+        """Write the rows of a mini-batch and return the answer."""
         end_if_forked(self._process)
         returned = len(elements)
         if self._tells_results:
@@ -271,7 +271,7 @@ class Worker:
 
 def end_if_forked(process: int) -> None:
     """
-    End a copy that the user's code made of this process: it has no business with the supervisor.
+    End this process if the user's code has forked it from the worker process: only that may talk to the supervisor.
 
     :param process: id of the worker process.
     """
@@ -282,6 +282,6 @@ def end_if_forked(process: int) -> None:
 def _make_profile(wanted: dict[str, str] | None) -> profiling.RunProfile | None:
     if wanted is None:
         return None
-    from . import profiling  # noqa: TID252 - see above
+    from . import profiling  # noqa: TID252
 
     return profiling.RunProfile(wanted["module"], wanted["path"])

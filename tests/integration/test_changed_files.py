@@ -61,7 +61,7 @@ def test_a_file_that_is_gone_is_not_said_to_have_changed(tmp_path, make):
     reader, (mini_batch,) = cut(make(str(tmp_path / "*.csv")), tmp_path, 1 if make is FileDataset else "2 rows")
     (tmp_path / "1.csv").unlink()
     with pytest.raises(
-        LoadError, match=r"1\.csv: the file that plan listed cannot be looked at: No such file"
+        LoadError, match=r"1\.csv: the file that plan listed cannot be accessed: No such file"
     ) as raised:
         reader.load(*mini_batch)
     assert "changed" not in str(raised.value)

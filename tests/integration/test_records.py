@@ -127,13 +127,13 @@ def test_a_line_of_json_ends_at_a_line_feed_and_nowhere_else(tmp_path, text, mor
 
 
 BAD_LINES = {
-    '{"k": "\\ud83d"}': r"holds '\\ud83d', which is one half of a character",
-    '{"\\uDC00": 1}': r"holds '\\udc00', which is one half of a character",
+    '{"k": "\\ud83d"}': r"holds '\\ud83d', which is half of a surrogate pair",
+    '{"\\uDC00": 1}': r"holds '\\udc00', which is half of a surrogate pair",
     '{"k": ' + "[" * 100_000 + "]" * 100_000 + "}": "is nested too deeply to be read",
-    '{"k": ' + "9" * 5000 + "}": "is no JSON that Python reads: Exceeds the limit",
+    '{"k": ' + "9" * 5000 + "}": "is not JSON that Python can read: Exceeds the limit",
     '{"k": "\udcff"}': "is not in the encoding 'utf-8': invalid start byte",
-    '{"k": 1}\r{"k": 2}': "is no JSON: Extra data at character 10",
-    '{"k": 1} \ufeff{"k": 2}': "is no JSON: Extra data at character 10",
+    '{"k": 1}\r{"k": 2}': "is not valid JSON: Extra data at character 10",
+    '{"k": 1} \ufeff{"k": 2}': "is not valid JSON: Extra data at character 10",
 }
 
 

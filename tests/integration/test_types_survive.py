@@ -379,7 +379,7 @@ def test_whole_numbers_in_json_lines_are_never_rounded_beside_missing_ones(tmp_p
 
 def test_a_line_that_is_no_json_costs_its_mini_batch_alone(tmp_path):
     (tmp_path / "1.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a": \n{"a": 4}\n')
-    with pytest.raises(LoadError, match=r"1.jsonl: line 3 is no JSON: Expecting value at character 6"):
+    with pytest.raises(LoadError, match=r"1.jsonl: line 3 is not valid JSON: Expecting value at character 6"):
         mini_batches(TabularDataset.from_json_lines_files(str(tmp_path / "1.jsonl")), tmp_path)
 
 

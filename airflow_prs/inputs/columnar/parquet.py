@@ -17,7 +17,7 @@ from airflow_prs.inputs.cutting import TableCut
 from airflow_prs.inputs.sources import MiniBatchSize, ParquetSource
 from airflow_prs.worker.reading.alike import without_views
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
-from airflow_prs.worker.reading.row_filter import columns_of, expression_of, is_beside_statistics, superset_of
+from airflow_prs.worker.reading.row_filter import columns_of, expression_of, has_unusable_statistics, superset_of
 from airflow_prs.worker.values import encode
 
 _THREADS = 4
@@ -175,7 +175,7 @@ class _WantedRows:
         with self._fitting(path) as fragment:
             schema = fragment.physical_schema
             parts = fragment.split_by_row_group(superset_of(self._conditions, schema))
-            if not any(is_beside_statistics(name, schema) for name in columns_of(self._conditions)):
+            if not any(has_unusable_statistics(name, schema) for name in columns_of(self._conditions)):
                 condition = expression_of(self._conditions, schema)
                 return {part.row_groups[0].id: part.count_rows(filter=condition) for part in parts}
             return {part.row_groups[0].id: len(self._rows(part)) for part in parts}

@@ -24,7 +24,7 @@ from airflow_prs.worker.reading.lines import LineError, breaks_in, line_feeds_in
 from airflow_prs.worker.reading.row_filter import expression_of
 from airflow_prs.worker.reading.text_pieces import DelimitedPieces, JsonLinesPieces
 from airflow_prs.worker.values import encode
-from airflow_prs.worker.writing.columns import say_what_is_too_large
+from airflow_prs.worker.writing.columns import describe_too_large
 
 ROWS_AT_ONCE = 64 * 1024
 
@@ -48,7 +48,7 @@ def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
                 made = pa.Table.from_pandas(whole, preserve_index=False)
                 yield cast(made, without_categories(made.schema), partial(without_type, path))
             except (pa.ArrowException, TypeError, OverflowError) as error:
-                more = say_what_is_too_large(whole) if isinstance(error, OverflowError) else ""
+                more = describe_too_large(whole) if isinstance(error, OverflowError) else ""
                 raise without_type(path, f"{error}{more}.") from error
 
 

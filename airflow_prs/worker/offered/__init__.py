@@ -1,1 +1,1 @@
-"""What entry scripts import: EntryScript, and stand-ins for modules of Azure ML."""
+"""Modules that entry scripts import: EntryScript, and replacements for modules of Azure ML."""

@@ -1,8 +1,8 @@
 """
-The two calls of azureml-core that many published scripts make, for environments that do not have it.
+A replacement for azureml-core in environments without it, with the two calls that many published scripts make.
 
-``Model.get_model_path(name)`` is the path of the side input of that name; ``Run.get_context()`` has the methods that
-log a metric, which write to the log. There is nothing else of azureml.
+``Model.get_model_path(name)`` returns the path of the side input of that name. ``Run.get_context()`` returns a run that
+writes metrics to the log. Nothing else of azureml is replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import stand_ins  # noqa: TID252
 
 _log = logging.getLogger("azureml")
@@ -25,24 +25,24 @@ class Model:
 
     @staticmethod
     def get_model_path(model_name: str, version: int | None = None, _workspace: object = None) -> str:
-        """Local path of the side input of that name; the version is the one that the DAG chose."""
+        """Return the local path of the side input of that name; the DAG has chosen the version."""
         del version
         if model_name not in _paths:
             known = ", ".join(map(repr, _paths)) or "none"
             raise KeyError(
-                f"no side input is named {model_name!r} (there are: {known}); give the model as a side input"
+                f"no side input is named {model_name!r} (there are: {known}); declare the model as a side input"
             )
         return _paths[model_name]
 
 
 class Run:
-    """A run that only logs."""
+    """A run that only writes metrics to the log."""
 
     id = "airflow_prs"
 
     @classmethod
     def get_context(cls, *_: object, **__: object) -> Run:
-        """The run that the script is part of."""
+        """Return the run that the script is part of."""
         return cls()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -59,7 +59,7 @@ class Run:
 
 def offer_names(side_inputs: dict[str, str]) -> None:
     """
-    Make ``azureml.core`` importable where there is none: neither azureml-core nor a package of the user's.
+    Make ``azureml.core`` importable if neither azureml-core nor a package of the user provides it.
 
     :param side_inputs: name to local path.
     """

@@ -1,8 +1,8 @@
 """
-EntryScript: what a script may know of the process that it runs in; and exceptions that say whether to try again.
+EntryScript, which describes the process that a script runs in, and exceptions that control further tries.
 
-Scripts import EntryScript from ``azureml_user.parallel_run``, ``entry_script`` or ``airflow_prs.entry_script``, the
-exceptions from the last one.
+Scripts import EntryScript from ``azureml_user.parallel_run``, ``entry_script`` or ``airflow_prs.entry_script``, and the
+exceptions from ``airflow_prs.entry_script``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import stand_ins  # noqa: TID252
 
 OUR_NAME = "airflow_prs.entry_script"
@@ -28,28 +28,28 @@ LOG_BATCH_CHARACTERS = 64 * 1024
 
 class EntryScript:
     """
-    What an entry script may know of the process that it runs in; there is one, however often it is asked for.
+    Describes the process that an entry script runs in. There is one instance; each call returns it.
 
-    Outside a worker process, as in the script's own tests, folders are the current one and the logger is a plain one.
+    Outside a worker process, as in tests of the script, all folders are the current one, and the logger is a plain one.
     """
 
     _only: EntryScript | None = None
 
     logger: logging.Logger
-    """Writes to the file of this process among the user's logs, and to stderr like any logger."""
+    """Writes to this process's file among the user's logs, and to stderr like any logger."""
     log_dir: str
-    """Folder of that file; the script may put files of its own there."""
+    """Folder of that file; the script may write its own files there."""
     output_dir: str
     """The output folder."""
     agent_name: str
     """Name of the worker process on its node, such as ``process000``."""
     working_dir: str
-    """The process's private folder, gone when it ends."""
+    """Private folder of the process, removed when the process ends."""
     dir: str
     """Folder of the entry script."""
 
     def __new__(cls) -> EntryScript:  # noqa: PYI034 - Self is newer than the oldest Python that this runs under
-        """Give the one that there is."""
+        """Return the only instance."""
         if cls._only is None:
             here = os.getcwd()
             cls._only = super().__new__(cls)
@@ -59,18 +59,18 @@ class EntryScript:
         return cls._only
 
 
-class NotRetryable(Exception):  # noqa: N818 - it says what is wanted, as AirflowSkipException does
-    """Raised by run(): this mini-batch fails for good, however many tries it has left; by init(): the shard does."""
+class NotRetryable(Exception):  # noqa: N818 - named for its effect, as AirflowSkipException is
+    """Raised by run(): this mini-batch fails without further tries. Raised by init(): the shard does."""
 
     __module__ = OUR_NAME
 
 
-class RetryAfter(Exception):  # noqa: N818 - it says what is wanted
+class RetryAfter(Exception):  # noqa: N818 - named for its effect
     """
     Raised by run(): the next try of this mini-batch should wait.
 
-    :param seconds: how long at least.
-    :param message: why.
+    :param seconds: how long it waits at least.
+    :param message: the reason.
     """
 
     __module__ = OUR_NAME
@@ -87,10 +87,10 @@ class RetryAfter(Exception):  # noqa: N818 - it says what is wanted
 
 
 def retry_wish(error: BaseException) -> dict[str, Any]:
-    """Say what an exception of run() asks for, as a field of a message to the supervisor; empty: nothing."""
+    """Return what an exception of run() asks for, as a field of a message to the supervisor; empty: nothing."""
     if isinstance(error, NotRetryable):
         return {"retry": {"never": True}}
-    # A subclass may leave the seconds out or change them, or make a property of them that raises.
+    # A subclass may not set the seconds, change them, or replace them by a property that raises.
     seconds = vars(error).get("seconds") if isinstance(error, RetryAfter) else None
     if isinstance(seconds, (int, float)) and 0 <= seconds < math.inf:
         return {"retry": {"after_s": float(seconds)}}
@@ -99,11 +99,11 @@ def retry_wish(error: BaseException) -> dict[str, Any]:
 
 class LogSender(logging.Handler):
     """
-    Hands lines to the supervisor, which masks secrets in them before it writes the file.
+    Sends lines to the supervisor, which masks secrets in them and writes the file.
 
-    The first line goes at once, those that follow it closely go together.
+    The first line is sent immediately, lines that follow soon after it are sent together.
 
-    :param send: sends lines, each with its end; called from any thread.
+    :param send: sends lines, each with its line end; called from any thread.
     """
 
     def __init__(self, send: Callable[[str], None]) -> None:
@@ -115,7 +115,7 @@ class LogSender(logging.Handler):
         self._sent = -math.inf
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line; in a copy of the process, whose lines stderr alone has, nothing happens."""
+        """Take a line. A forked copy of the process does nothing: its lines go only to stderr."""
         if os.getpid() != self._process:
             return
         try:
@@ -126,11 +126,11 @@ class LogSender(logging.Handler):
                 self._send_lines()
             elif len(self._lines) == 1:
                 self._send_later()
-        except Exception:  # noqa: BLE001 - logging must not fail those who log; formatting runs their code
+        except Exception:  # noqa: BLE001 - formatting runs the user's code, and logging must not raise
             self.handleError(record)
 
     def flush(self) -> None:
-        """Send what has come so far."""
+        """Send the lines that have not been sent."""
         self.acquire()
         try:
             if os.getpid() == self._process:
@@ -149,7 +149,7 @@ class LogSender(logging.Handler):
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # the interpreter is ending and starts no threads any more
+        except RuntimeError:  # the interpreter is shutting down and starts no more threads
             self._send_lines()
 
 
@@ -157,14 +157,14 @@ def fill_in(
     *, folder: str, output_dir: str, agent_name: str, log_dir: str, level: str, send_log: Callable[[str], None]
 ) -> None:
     """
-    Make the EntryScript of this process.
+    Set the attributes of this process's EntryScript, and its logger.
 
     :param folder: folder of the entry script.
     :param output_dir: the output folder.
     :param agent_name: name of this worker process.
-    :param log_dir: folder of the file that has the lines of its logger.
-    :param level: logging level of this logger.
-    :param send_log: sends lines for that file to the supervisor.
+    :param log_dir: folder of the log file.
+    :param level: level of the logger.
+    :param send_log: sends lines for the log file to the supervisor.
     """
     entry_script = EntryScript()
     entry_script.dir = folder
@@ -172,7 +172,7 @@ def fill_in(
     entry_script.agent_name = agent_name
     entry_script.log_dir = log_dir
     os.makedirs(log_dir, exist_ok=True)
-    handler = LogSender(send_log)  # what it holds at the end is sent by logging itself, atexit
+    handler = LogSender(send_log)  # logging flushes it at exit
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     entry_script.logger.setLevel(level)
     entry_script.logger.addHandler(handler)
@@ -180,9 +180,9 @@ def fill_in(
 
 def offer_names() -> None:
     """
-    Make EntryScript importable under every name that scripts know it by, the exceptions under ours.
+    Make EntryScript importable from all modules that scripts import it from, and the exceptions from ours.
 
-    A module of the user's comes first, but under our name: an installed airflow_prs knows nothing of this process.
+    A module of the user takes precedence, except for our own name: an installed airflow_prs does not know this process.
     """
     ours = {OUR_NAME: {"EntryScript": EntryScript, "NotRetryable": NotRetryable, "RetryAfter": RetryAfter}}
     theirs = {name: {"EntryScript": EntryScript} for name in NAMES}

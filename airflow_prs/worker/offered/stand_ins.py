@@ -1,4 +1,4 @@
-"""Modules that entry scripts import, for environments that do not have them."""
+"""A finder of modules that exist only in memory, for modules that the environment does not have."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 class StandIns:
     """
-    Finds modules that consist of names and values. At the end of ``sys.meta_path`` it replaces no other module.
+    Finds modules that consist of names and values. At the end of ``sys.meta_path`` it does not replace other modules.
 
-    :param contents: what each module holds, by its name; a module that another one lies in is a package.
+    :param contents: module name to its names and values; a module that contains another one is a package.
     """
 
     def __init__(self, contents: Mapping[str, Mapping[str, Any]]) -> None:
         self._contents = contents
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find a module; importlib asks."""
+        """Return the spec of a module, for importlib; None: it is not one of these."""
         del path, target
         if name not in self._contents:
             return None
@@ -28,7 +28,7 @@ class StandIns:
         return importlib.util.spec_from_loader(name, self, is_package=is_package)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Let importlib make the module."""
+        """Return None, so that importlib makes the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill a module."""

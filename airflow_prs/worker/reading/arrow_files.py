@@ -1,4 +1,4 @@
-"""Arrow and Feather files, with an index of their record batches or in the streaming format."""
+"""Arrow and Feather files, in the file format or the streaming format."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class ArrowFile:
     """
     An Arrow file, mapped into memory.
 
-    :ivar is_stream: whether it is in the streaming format.
-    :ivar schema: of its record batches.
+    :ivar is_stream: whether it is in the streaming format, which has no index of record batches.
+    :ivar schema: the schema of its record batches.
     """
 
     def __init__(self, path: str) -> None:
@@ -27,9 +27,9 @@ class ArrowFile:
 
     def reader(self, columns: list[int] | None = None) -> Any:
         """
-        Return pyarrow's reader of the record batches.
+        Return a pyarrow reader of the record batches.
 
-        :param columns: positions of those to read; None: all.
+        :param columns: positions of the columns to read; None: all.
         """
         import pyarrow as pa
 

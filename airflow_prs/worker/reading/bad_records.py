@@ -1,4 +1,8 @@
-"""The record that pandas cannot read: found once a text has failed, as its parser counts no lines of the file."""
+"""
+The search for the record that pandas cannot read, after it has failed to read a text.
+
+The parser of pandas does not count the lines of the file, so the search bisects the text.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,17 @@ from typing import Any
 from .lines import LineError, breaks_in  # noqa: TID252 - this package has another name where it is at work
 
 _COUNTED = re.compile(r"(?<=fields) in line \d+|(?<=inside string) starting at row \d+| at position \d+$")
-"""What pandas' words count in the part that it was given, and not in the file."""
+"""Numbers in messages of pandas that count lines of the part that it read, not of the file."""
 
 
 def decode(data: bytes, encoding: str, *, is_whole: bool) -> str:
     """
-    Decode a text as pandas does.
+    Return a decoded text as pandas decodes it.
 
-    :param is_whole: whether it is the entire file, which may begin with a byte order mark.
-    :raises LineError: if it is not in this encoding.
+    :param is_whole: whether the data is the entire file, which may begin with a byte order mark.
+    :raises LineError: if the data is not in this encoding.
     """
-    shield = b"" if is_whole else b"\n"  # else some codecs would take text for a mark
+    shield = b"" if is_whole else b"\n"  # without it some codecs would drop text that looks like a byte order mark
     try:
         text = (shield + data).decode(encoding)
     except UnicodeDecodeError as error:
@@ -33,16 +37,16 @@ def find(
     text: str, read: Callable[[str], Any], *, separator: str, comment: str | None, has_header: bool
 ) -> tuple[int, str, Exception] | None:
     """
-    Find the first record without which a text can be read; what is read for it is about as much as the text once more.
+    Return the first record that cannot be read; the search reads about as much text as the text has.
 
-    :param read: reads records; those that are fine may be left out, except for the first one, and the header.
-    :return: the number of its line, a text that has it as its last record, and what was raised; None: there is none.
+    :param read: reads a text; the search passes the header, the first record and any of the others.
+    :return: the number of its line, a text whose last record it is, and the exception; None: no record fails.
     """
     starts = [*_starts(text, separator, comment), len(text)]
     first = 1 if has_header else 0
     if len(starts) < first + 2:
         return None
-    # All records have the width of the first one.
+    # The first record determines how many values all others may have, so it is part of every text.
     head = text[: starts[first + 1]]
     if error := _failure(read, head):
         return _line_behind(text[: starts[first]]), head, error
@@ -66,14 +70,17 @@ def problem_of(
     dtypes: dict[Any, str],
 ) -> LineError:
     """
-    Say what is wrong with the last record of a text, with the column and the value if a type cannot hold it.
+    Return the error for the last record of a text; it names the column and the value if a type cannot hold the value.
 
-    :param read: reads the text with other types.
-    :param dtypes: by column.
+    :param number: line of the record in the text that was to be read.
+    :param bad: the text.
+    :param error: the exception that reading the text raised.
+    :param read: reads a text with the given types.
+    :param dtypes: type of each column.
     """
     import pandas as pd
 
-    # Without numbers that are not those of the file.
+    # Remove numbers that do not count lines of the file.
     words = _COUNTED.sub("", " ".join(str(error).split()))
     is_value = not isinstance(error, (pd.errors.ParserError, Warning)) and "the column " not in words
     for name, kind in dtypes.items() if is_value else ():
@@ -93,7 +100,7 @@ def _failure(read: Callable[[str], Any], text: str) -> Exception | None:
         read(text)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - pandas raises whatever its parsers find
+    except Exception as error:  # noqa: BLE001 - the parsers of pandas raise exceptions of any type
         return error
     return None
 
@@ -103,13 +110,13 @@ def _line_behind(text: str) -> int:
 
 
 def _starts(text: str, separator: str, comment: str | None) -> list[int]:
-    """Find where records start, by the rules of pandas' C parser; inputs.text.scanning says which."""
+    """Return where records start by the rules of pandas' C parser, which inputs.text.scanning describes."""
     mark = re.escape(comment or "")
     plain = rf"[^{re.escape(separator)}\r\n{mark}]*"
     blank = "[" + "".join({" ", "\t"} - {separator}) + "]"
     ends = r"(?:\r\n|\r|\n|\Z)"
     remark = rf"{mark}[^\r\n]*" if comment else ""
-    quoted = rf'"[^"]*(?:""[^"]*)*(?:"|\Z)(?:{mark})?'  # what comes right after it is text
+    quoted = rf'"[^"]*(?:""[^"]*)*(?:"|\Z)(?:{mark})?'  # a comment mark directly after it is text
     field = rf"(?:{quoted})?{plain}"
     skipped = rf"{blank}*(?:\r\n|\r|\n)|{blank}+\Z" + (rf"|{remark}{ends}(?!\Z)|{remark}\Z" if comment else "")
     record = rf"{field}(?:{re.escape(separator)}{field})*(?:{remark})?{ends}"

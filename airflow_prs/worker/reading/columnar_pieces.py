@@ -14,10 +14,10 @@ OPEN_FILES = 4
 
 class ParquetPieces:
     """
-    Reads rows of Parquet files; a few files stay open, and a row group as long as later parts of it may be asked for.
+    Reads rows of Parquet files. It keeps a few files open, and the last row group until its end was read.
 
-    :param options: schema (what all rows are made like; None: each file is as it is), filter (None: all rows), dtypes
-        (what missing values elsewhere make of columns: float64, object).
+    :param options: ``schema`` (all rows are cast to it; None: rows stay as the file has them); ``filter`` (None: all
+        rows); ``dtypes`` (float64 or object for columns that need it because values are missing in other files).
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ class ParquetPieces:
         self._cut: tuple[str, int, Any] | None = None
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
-        """Read rows of a row group, or of the whole file."""
+        """Return rows of a row group, or of the entire file."""
         if self._schema is None and self._encoded is not None:
             self._schema = alike.with_floats(alike.read_schema(self._encoded), self._dtypes)
             self._categories = alike.categories_in(self._schema)
@@ -41,7 +41,7 @@ class ParquetPieces:
             return table.to_pandas()
         table = alike.like(table, self._schema, self._categories)
         frame = table.to_pandas()
-        for position, name in enumerate(self._schema.names[: len(frame.columns)]):  # an index is behind them
+        for position, name in enumerate(self._schema.names[: len(frame.columns)]):  # the index follows the columns
             if alike.are_rounded_inside(table.column(position)):
                 exact = table.column(position).to_pandas(integer_object_nulls=True)
                 frame.isetitem(position, exact.array)
@@ -50,11 +50,11 @@ class ParquetPieces:
         return frame
 
     def _row_group(self, path: str, row_group: int | None, begin: int | None, end: int | None) -> Any:
-        """Read the wanted rows of a row group, and keep it unless this is its last part."""
+        """Return the rows of a row group that pass the filter, and keep them unless this is the last part."""
         table = None
         if self._cut is not None and self._cut[:2] == (path, row_group):
             table = self._cut[2]
-        self._cut = None  # before the next one takes its room
+        self._cut = None  # free its memory before the next one is read
         if table is None:
             table = self._wanted(self._open(path), row_group)
         if row_group is not None and begin is not None and end is not None and end < len(table):
@@ -62,7 +62,7 @@ class ParquetPieces:
         return table
 
     def _wanted(self, file: Any, row_group: int | None) -> Any:
-        """Read the columns of the schema and those of the filter, and leave out rows that are not wanted."""
+        """Read the columns of the schema and of the filter, and return the rows that pass the filter."""
         names = self._names_in(file)
         wanted = names if self._schema is None else self._schema.names
         needed = [name for name in wanted if name in names]
@@ -85,7 +85,7 @@ class ParquetPieces:
     def _make_open(self, path: str) -> Any:
         import pyarrow.parquet
 
-        # What is read ahead would stay in memory as long as the file is open.
+        # Data that is read ahead would stay in memory as long as the file is open.
         return pyarrow.parquet.ParquetFile(path, pre_buffer=False)
 
     def _names_in(self, file: Any) -> list[str]:
@@ -93,7 +93,7 @@ class ParquetPieces:
 
     def _read(self, file: Any, row_group: int | None, columns: list[str]) -> Any:
         table = file.read(columns=columns) if row_group is None else file.read_row_group(row_group, columns=columns)
-        # Where a name has a dot, pyarrow reads whatever begins with it, too.
+        # For a name with a dot pyarrow also reads all columns whose names begin with it.
         return table.select(columns)
 
     def _rows_before(self, file: Any, row_group: int | None) -> int:
@@ -101,7 +101,7 @@ class ParquetPieces:
 
 
 class ArrowPieces(ParquetPieces):
-    """Reads rows of Arrow and Feather files: record batches are their row groups."""
+    """Reads rows of Arrow and Feather files; their record batches count as row groups."""
 
     def _make_open(self, path: str) -> ArrowFile:
         return ArrowFile(path)
@@ -114,8 +114,8 @@ class ArrowPieces(ParquetPieces):
 
         names = self._names_in(file)
         reader = file.reader([names.index(name) for name in columns])
-        whole = reader.read_all() if row_group is None else pa.Table.from_batches([reader.get_batch(row_group)])
-        return whole.select(columns)
+        table = reader.read_all() if row_group is None else pa.Table.from_batches([reader.get_batch(row_group)])
+        return table.select(columns)
 
     def _rows_before(self, file: Any, row_group: int | None) -> int:
         reader = file.reader()

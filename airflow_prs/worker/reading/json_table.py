@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from .dtypes import as_type, is_moment, naming, require_truth, text_type  # noqa: TID252
 from .lines import LineError  # noqa: TID252
 
 
 class JsonTable:
     """
-    Makes DataFrames of lines that hold an object each.
+    Makes DataFrames from lines that hold an object each.
 
-    :param options: encoding, columns, chosen (None: all), dtypes.
+    :param options: ``encoding``; ``columns``; ``chosen`` (columns that run() gets; None: all); ``dtypes``.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -24,10 +24,10 @@ class JsonTable:
 
     def __call__(self, data: bytes, *, is_whole: bool) -> Any:
         """
-        Read lines, each of which ends with LF.
+        Return a DataFrame with a row for each line; lines end with LF.
 
-        :param is_whole: whether it is the entire file, which may begin with a byte order mark.
-        :raises LineError: if a line is no JSON, or no object.
+        :param is_whole: whether the data is the entire file, which may begin with a byte order mark.
+        :raises LineError: if a line is not a JSON object.
         """
         import pandas as pd
 
@@ -44,7 +44,7 @@ class JsonTable:
         if kind is None:
             return pd.Series(values)
         if is_moment(kind):
-            values = [None if value is _NAN else value for value in values]  # beside NaN numbers would be rounded
+            values = [None if value is _NAN else value for value in values]  # NaN would make floats of the numbers
             if any(isinstance(value, str) for value in values):
                 return as_type(pd.Series(values, dtype=object, name=name), kind)
         with naming(name, kind):
@@ -60,36 +60,36 @@ class JsonTable:
 
 
 _NAN = float("nan")
-"""Stands where a line has no value."""
+"""The value of a column that a line does not have."""
 
 
 def is_blank(line: str) -> bool:
-    """Whether a line is nothing but white space, and so no record; pandas.read_json takes all of Unicode's."""
+    """Whether a line is only white space and so not a record; as in pandas.read_json any Unicode white space counts."""
     return not line or line.isspace()
 
 
 def read_object(line: str) -> dict[str, Any]:
     """
-    Read a line, around which there may be white space.
+    Return the JSON object of a line; white space around it is ignored.
 
-    :raises ValueError: if it is no JSON, or no object; what is wrong, without its subject.
+    :raises ValueError: if the line is not a JSON object; the message is the rest of a sentence about the line.
     """
     try:
         record = json.loads(line.strip())
-        if "\\ud" in line or "\\uD" in line:  # half a character, perhaps, which no text can hold
+        if "\\ud" in line or "\\uD" in line:  # may be half a surrogate pair, which UTF-8 cannot hold
             json.dumps(record, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         column = error.colno + len(line) - len(line.lstrip())
-        raise ValueError(f"is no JSON: {error.msg} at character {column}") from None
+        raise ValueError(f"is not valid JSON: {error.msg} at character {column}") from None
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
-        raise ValueError(f"holds {half}, which is one half of a character without the other") from None
+        raise ValueError(f"holds {half}, which is half of a surrogate pair") from None
     except ValueError as error:
-        raise ValueError(f"is no JSON that Python reads: {error}") from None
+        raise ValueError(f"is not JSON that Python can read: {error}") from None
     except RecursionError:
         raise ValueError("is nested too deeply to be read") from None
     if not isinstance(record, dict):
-        raise ValueError(f"is no object in braces but {type(record).__name__}")  # noqa: TRY004
+        raise ValueError(f"is not an object in braces but of type {type(record).__name__}")  # noqa: TRY004
     return record
 
 

@@ -1,4 +1,4 @@
-"""Columns whose values stand in the paths of the files."""
+"""Columns whose values come from the paths of the files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
-from ..values import MAKERS  # noqa: TID252 - this package has another name where it is at work
+from ..values import MAKERS  # noqa: TID252 - this package has another name in a worker process
 from .dtypes import text_type  # noqa: TID252
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
-"""What stands for null in the name of a folder."""
+"""The folder name that means null."""
 
 
 class KeyColumns:
     """
     Adds the columns of keys to the rows of pieces.
 
-    :param description: a regular expression for paths (``pattern``); the keys, each with its groups and, where it is a
-        moment, the attributes that these stand for (``keys``); whether they are folders named ``key=value``
-        (``are_folders``); the kind and the type of the keys that are not text (``types``, may be missing); all columns
-        in the order in which they are wanted (``order``; missing: keys follow the others).
-    :ivar order: that order; None: keys follow the others.
+    :param description: ``pattern``, a regular expression for paths; ``keys``, each with its groups in the pattern and,
+        for a datetime, the attribute that each group holds; ``are_folders``, whether keys are folders named
+        ``key=value``; ``types``, kind and type of the keys that are not text (may be missing); ``order``, the names of
+        all columns in their order (missing: keys follow the other columns).
+    :ivar order: the order of the columns; None: keys follow the other columns.
     """
 
     def __init__(self, description: dict[str, Any]) -> None:
@@ -35,11 +35,11 @@ class KeyColumns:
 
     def add(self, frame: Any, paths: list[str], lengths: list[int]) -> Any:
         """
-        Add the columns behind the others.
+        Return the rows with the columns of the keys.
 
-        :param frame: the rows of all pieces, one after the other.
+        :param frame: the rows of all pieces in order; it is changed.
         :param paths: the file of each piece.
-        :param lengths: the number of its rows.
+        :param lengths: the number of rows of each piece.
         """
         matches = [self._pattern.search(path) for path in paths]
         for key, groups, attributes in self._keys:
@@ -51,20 +51,20 @@ class KeyColumns:
             frame[key] = _text_column(values, lengths) if kind == "text" else _column(values, lengths, dtype)
         if self.order is None:
             return frame
-        names = list(map(str, frame.columns))  # pandas may have stored numbers
+        names = list(map(str, frame.columns))  # a file that pandas wrote may have numbers as names
         return frame.iloc[:, [names.index(name) for name in self.order]]
 
     def _value(self, texts: tuple[str, ...], attributes: list[str], read: Callable[[str], Any]) -> Any:
         if attributes:
             given = {"month": 1, "day": 1, **{name: int(text) for name, text in zip(attributes, texts)}}  # noqa: B905
-            return datetime(**given)  # type: ignore[arg-type]  # noqa: DTZ001 - a moment in a path names no time zone
+            return datetime(**given)  # type: ignore[arg-type]  # noqa: DTZ001 - a path names no time zone
         if not self._are_folders:
             return texts[0]
         return None if texts[0] == NULL else read(unquote(texts[0]))
 
 
 _NULLABLE = frozenset({"Int64", "UInt64"})
-"""Whole numbers beside missing ones that floats would round."""
+"""Types for whole numbers, some of them missing, that floats would round."""
 
 _READ: dict[str, Callable[[str], Any]] = {
     "text": str,
@@ -73,7 +73,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "bool": "true".__eq__,
     **MAKERS,
 }
-"""What makes a value of its text."""
+"""Kind to the function that makes a value from its text."""
 
 
 def _column(values: list[Any], lengths: list[int], dtype: str) -> Any:
@@ -97,4 +97,4 @@ def _text_column(values: list[Any], lengths: list[int]) -> Any:
     import pandas as pd
 
     texts = np.array(values, object).repeat(lengths)
-    return pd.Series(texts, dtype=text_type()).array  # a Series would be aligned with the index of the rows
+    return pd.Series(texts, dtype=text_type()).array  # pandas would align a Series with the index of the rows

@@ -1,4 +1,4 @@
-"""Lines of files, by their numbers: those of the entire file, whatever part of it was read."""
+"""Line numbers in a file, also where only a part of the file was read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class LineError(ValueError):
     """
     A line cannot be read.
 
-    :param number: of the line in the text that was to be read, from 1.
-    :param problem: the rest of a sentence that begins with the line.
+    :param number: number of the line in the text that was read, from 1.
+    :param problem: the rest of the sentence "line <number> …".
     """
 
     def __init__(self, number: int, problem: str) -> None:
@@ -21,25 +21,25 @@ class LineError(ValueError):
         self.problem = problem
 
 
-def line_feeds_in(block: bytes, before: bytes = b"") -> int:  # noqa: ARG001 - as breaks_in has it
-    """Count the ends of lines where only LF is one."""
+def line_feeds_in(block: bytes, before: bytes = b"") -> int:  # noqa: ARG001 - same signature as breaks_in
+    """Return the number of line ends, where only LF ends a line."""
     return block.count(b"\n")
 
 
 def breaks_in(block: bytes, before: bytes = b"") -> int:
     """
-    Count the ends of lines: LF, CR LF or CR.
+    Return the number of line ends: LF, CR LF or CR.
 
-    :param before: the last byte of the block before, as a CR may have counted there already.
+    :param before: the last byte of the previous block; a CR there has been counted already.
     """
     return block.count(b"\n") + block.count(b"\r") - (before + block).count(b"\r\n")
 
 
 class LineNumbers:
     """
-    Numbers of lines in files; what was counted last is not counted again, as mini-batches mostly follow in order.
+    Finds line numbers in files, and remembers the last one: mini-batches mostly come in order.
 
-    :param count: counts the ends of lines in a block.
+    :param count: counts the line ends in a block.
     """
 
     def __init__(self, count: Callable[[bytes, bytes], int] = line_feeds_in) -> None:

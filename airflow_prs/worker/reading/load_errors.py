@@ -1,4 +1,4 @@
-"""Errors of pieces that cannot be read."""
+"""The error for a mini-batch that cannot be read, and the name of a piece in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class LoadError(Exception):
 
 
 def name_piece(path: str, begin: int | None, end: int | None, row_group: int | None) -> str:
-    """Name a piece in words."""
+    """Return a piece as messages name it, such as ``/in/a.csv (bytes 0 to 100)``."""
     if begin is None and row_group is None:
         return path
     unit = "bytes" if row_group is None else f"row group {row_group}"

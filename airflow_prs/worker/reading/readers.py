@@ -145,7 +145,7 @@ def _require_unchanged(paths: Iterable[str], versions: Iterable[str | None]) -> 
             change = find_change(path, version)
         except OSError as error:
             raise LoadError(
-                f"{path}: the file that plan listed cannot be looked at: {error.strerror}; it must lie on storage that "
+                f"{path}: the file that plan listed cannot be accessed: {error.strerror}; it must lie on storage that "
                 "all nodes see, and stay there until the run is over"
             ) from error
         if change is not None:
@@ -158,6 +158,6 @@ def _miscounted(pieces: list[list[Any]], rows: int, items: int) -> str:
     more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
     return (
         f"{name_piece(*pieces[0])}{more}: {rows} rows where the plan counted {items}: plan and the worker process read "
-        "the same file differently. Let the environment have the versions of pandas and pyarrow that Airflow has; if "
-        "it does, this is a fault of airflow_prs: please report it"
+        "the same file differently. Install in the environment the versions of pandas and pyarrow that Airflow has; "
+        "if it has them, this is a bug in airflow_prs: please report it"
     )

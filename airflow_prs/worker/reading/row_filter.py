@@ -1,4 +1,4 @@
-"""Conditions on rows, as plan has written them down, in pyarrow's words."""
+"""Row filters: the conditions that plan wrote, as pyarrow expressions."""
 
 from __future__ import annotations
 
@@ -8,37 +8,38 @@ from functools import reduce
 from operator import and_, or_
 from typing import Any
 
-from ..values import decode  # noqa: TID252 - this package has another name where it is at work
+from ..values import decode  # noqa: TID252 - this package has another name in a worker process
 from .alike import type_without_view  # noqa: TID252
 
 _MEMBERSHIPS = ("in", "not in")
 
 
 def columns_of(conditions: list[Any]) -> list[str]:
-    """Name the columns that conditions are about, each once."""
+    """Return the columns that conditions compare, each once."""
     return list(dict.fromkeys(name for group in _groups(conditions) for name, _, _ in group))
 
 
 def expression_of(conditions: list[Any], schema: Any) -> Any:
     """
-    Return the expression that holds for the wanted rows.
+    Return the expression that is true for exactly the rows that pass the filter.
 
-    :param conditions: lists of name, operator and value that all hold; or a list of such lists, of which one holds.
-    :param schema: of the rows, without views.
+    :param conditions: lists of name, operator and value, all of which must be true; or a list of such lists, one of
+        which must be true.
+    :param schema: schema of the rows, without views.
     """
     return _joined(conditions, lambda name, operator, value: _exactly(name, operator, value, schema))
 
 
 def superset_of(conditions: list[Any], schema: Any) -> Any:
     """
-    Return an expression that holds for the wanted rows at least, even where Arrow asks statistics instead of rows.
+    Return an expression that is true at least for the rows that pass the filter, also if applied to statistics.
 
-    These know nothing of NaN, which is unequal to everything; and -0.0 stands in them for 0.0, too.
+    Statistics leave out NaN, which is unequal to every value, and do not distinguish -0.0 from 0.0.
     """
     import pyarrow.compute as pc
 
     def loosely(name: str, operator: str, value: Any) -> Any:
-        if not is_beside_statistics(name, schema):
+        if not has_unusable_statistics(name, schema):
             return _exactly(name, operator, value, schema)
         if operator in ("!=", "not in") or _is_view(name, schema):
             return pc.scalar(True)  # noqa: FBT003
@@ -49,8 +50,8 @@ def superset_of(conditions: list[Any], schema: Any) -> Any:
     return _joined(conditions, loosely)
 
 
-def is_beside_statistics(name: str, schema: Any) -> bool:
-    """Tell whether statistics of a column do not tell which of its rows are wanted, and Arrow could not filter it."""
+def has_unusable_statistics(name: str, schema: Any) -> bool:
+    """Whether statistics of a column cannot be used to filter its rows: it holds floats, or views."""
     import pyarrow as pa
 
     return name in schema.names and (pa.types.is_floating(schema.field(name).type) or _is_view(name, schema))
@@ -78,22 +79,18 @@ def _exactly(name: str, operator: str, value: Any, schema: Any) -> Any:
         return _compared(field, operator, value)
     kind = schema.field(name).type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        if any(map(_lacks_zone, _listed(value))):  # Arrow would take it for one in UTC
+        if any(map(_lacks_zone, _listed(value))):  # Arrow would treat it as UTC
             raise ValueError("a datetime without a time zone cannot be compared with one that has one")
-        # Arrow compares no moments of different zones.
+        # Arrow does not compare datetimes of different time zones.
         return _compared(field, operator, value, pa.timestamp("us", kind.tz))
     if pa.types.is_uint64(kind) and all(type(one) is int and one >= 0 for one in _listed(value)):
-        # Else old versions make signed numbers of the column, which not all of its values are.
+        # Without the type old versions of Arrow cast the column to int64, which fails for large values.
         return _compared(field, operator, value, kind)
     if pa.types.is_floating(kind) and operator in _MEMBERSHIPS:
-        # So there is but one zero, as for the other operators.
+        # Adding 0.0 turns -0.0 into 0.0, so that both are equal as with the other operators.
         field = pc.add(field, pa.scalar(0.0, kind))
         value = [one + 0.0 if isinstance(one, float) else one for one in value]
     return _compared(field, operator, value)
-
-
-def _has_zone(plain: Any) -> bool:
-    return getattr(decode(plain), "tzinfo", None) is not None
 
 
 def _listed(value: Any) -> list[Any]:
@@ -107,9 +104,9 @@ def _lacks_zone(plain: Any) -> bool:
 
 def _compared(field: Any, operator: str, value: Any, kind: Any = None) -> Any:
     """
-    Compare a column with a value.
+    Return the expression that compares a column with a value.
 
-    :param kind: Arrow's type of the value; None: as Arrow finds it.
+    :param kind: Arrow type of the value; None: Arrow infers it.
     """
     import pyarrow as pa
 

@@ -26,10 +26,11 @@ _FIRST_LINE = re.compile(rb"\s*[^\r\n]*")
 
 class DelimitedPieces:
     """
-    Reads bytes of delimited files, which hold whole records.
+    Reads ranges of bytes of delimited files; a range holds complete records only.
 
-    :param options: separator, header (True, False, or "each": files differ), encoding, comment, columns (all, numbers
-        without a header; None: unknown), chosen (None: all), dtypes (None: as pandas infers them).
+    :param options: ``separator``; ``header`` (True, False, or "each": the header differs from file to file);
+        ``encoding``; ``comment``; ``columns`` (all columns, numbers if there is no header; None: not known); ``chosen``
+        (columns that run() gets; None: all); ``dtypes`` (None: pandas infers them).
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -51,7 +52,7 @@ class DelimitedPieces:
         }
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
-        """Read the records between two positions; a whole file may have a header."""
+        """Return the records between two positions; only an entire file may have a header."""
         data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
         try:
@@ -61,17 +62,18 @@ class DelimitedPieces:
 
     def records_in(self, data: bytes, names: list[Any] | None, *, is_whole: bool) -> Any:
         """
-        Read records.
+        Return records as a DataFrame.
 
-        :param is_whole: whether it is the entire file, which may have a header.
-        :raises LineError: if one of them cannot be read.
+        :param names: the columns in the order of the records; None: they are not known.
+        :param is_whole: whether the data is the entire file, which may have a header.
+        :raises LineError: if a record cannot be read.
         """
         has_header = is_whole and bool(self._header)
         try:
             return self.frame_of(data if is_whole else from_within(data), names, has_header=has_header)
         except MemoryError:
             raise
-        except Exception as error:  # pandas raises whatever its parsers find
+        except Exception as error:  # the parsers of pandas raise exceptions of any type
             text = bad_records.decode(data, self._arguments["encoding"], is_whole=is_whole)
             problem = self._problem(text, names, has_header=has_header)
             if problem is None:
@@ -95,9 +97,9 @@ class DelimitedPieces:
 
     def frame_of(self, data: bytes, names: list[Any] | None, *, has_header: bool) -> Any:
         """
-        Read records.
+        Return records as a DataFrame.
 
-        :param names: the columns in the order of the records; None: they are unknown.
+        :param names: the columns in the order of the records; None: they are not known.
         :param has_header: whether the first record names the columns.
         """
         import pandas as pd
@@ -109,10 +111,10 @@ class DelimitedPieces:
         }
         wanted = self._wanted(names)
         with warnings.catch_warnings():
-            # Otherwise a first record that is too long would lose its end with a mere warning.
+            # By default pandas only warns when it drops values of a first record that is too long.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             if wanted:
-                # With usecols there is no warning, and nothing is read where all records are short.
+                # With usecols pandas does not warn about long records, and fails if all records are short.
                 if self._header and (has_header or self._may_be_long(data, len(arguments["names"]))):
                     self._read(data, nrows=1, **(arguments | {"dtype": object}))
                 with suppress(pd.errors.ParserError):
@@ -125,7 +127,7 @@ class DelimitedPieces:
         return pd.read_csv(io.BytesIO(data), **arguments, **self._arguments, **_exact_floats(pd.__version__))
 
     def _may_be_long(self, data: bytes, columns: int) -> bool:
-        """Whether the first record could have more values than there are columns; a look at it costs half a ms."""
+        """Whether the first record may have more values than there are columns; parsing it takes half a ms."""
         line = _FIRST_LINE.match(data)
         return (
             line is None
@@ -139,13 +141,13 @@ class DelimitedPieces:
         return {name: kind for name, kind in types.items() if kind is not None}
 
     def names_in(self, file: Any) -> list[str]:
-        """Read the header of a file that stands at its beginning."""
+        """Return the columns that the header of a file names; the file is at its beginning."""
         import pandas as pd
 
         return [str(name) for name in pd.read_csv(file, nrows=0, **self._arguments).columns]
 
     def _names(self, path: str) -> list[str]:
-        """Give the columns of a file that has its own header."""
+        """Return the columns of a file that has its own header."""
         if path not in self._headers:
             if len(self._headers) >= KNOWN_HEADERS:
                 self._headers.clear()
@@ -159,7 +161,7 @@ class DelimitedPieces:
         return [position for position, name in enumerate(names) if name in self._chosen]
 
     def _settled(self, frame: Any) -> Any:
-        """Give all columns that the input has, in its order, with the types for which pandas has no name."""
+        """Return a frame with all columns of the input, in order; types that pandas cannot read are made here."""
         columns = self._columns if self._chosen is None else self._chosen
         if columns is None:
             return frame
@@ -175,9 +177,9 @@ class DelimitedPieces:
 
 class JsonLinesPieces:
     """
-    Reads bytes of files with a JSON object a line.
+    Reads ranges of bytes of files with a JSON object per line.
 
-    :param options: as JsonTable has them.
+    :param options: those of JsonTable.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -185,7 +187,7 @@ class JsonLinesPieces:
         self._numbers = LineNumbers()
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
-        """Read the lines between two positions."""
+        """Return the lines between two positions as a DataFrame."""
         data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
         try:
             return self._make_frame(data, is_whole=begin is None)
@@ -193,7 +195,7 @@ class JsonLinesPieces:
             raise _load_error(path, begin, error, self._numbers) from None
 
     def frame_of(self, data: bytes) -> Any:
-        """Read lines from within a file."""
+        """Return lines from within a file as a DataFrame."""
         return self._make_frame(data, is_whole=False)
 
 
@@ -203,7 +205,7 @@ def _exact_floats(pandas_version: str) -> dict[str, Any]:
 
 
 def from_within(data: bytes) -> bytes:
-    """Keep a byte order mark that records from within a file begin with: it is text there, and pandas would drop it."""
+    """Return data that pandas reads entirely: a byte order mark within a file is text, which pandas would drop."""
     return b"\n" + data if data.startswith(_MARKS) else data
 
 

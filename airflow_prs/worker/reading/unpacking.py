@@ -1,4 +1,4 @@
-"""Files that were packed by gzip, bzip2, xz or zstd, recognized by how they begin, whatever their names."""
+"""Files compressed by gzip, bzip2, xz or zstd, recognized by their first bytes; their names do not matter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, BinaryIO
 
 def unpacked(file: BinaryIO) -> Any:
     """
-    Give what is in a file that stands at its beginning; the file itself where it is not packed.
+    Return a file that reads the decompressed content; the file itself if it is not compressed.
 
-    :raises ImportError: if the environment lacks what unpacks it: pyarrow for zstd.
+    :param file: the file, at its beginning.
+    :raises ImportError: if the environment lacks the module that decompresses it, such as pyarrow for zstd.
     """
     begin = file.read(6)
     file.seek(0)

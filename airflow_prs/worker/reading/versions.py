@@ -1,8 +1,8 @@
 """
-Versions of files: whether a file is still the one that plan saw.
+Versions of files: whether a file is still the one that plan listed.
 
-A version is text that only plan makes and only this module looks into; of storage that names its versions itself it
-would be such a name.
+A version is text that only plan makes and only this module parses. For storage with versions of its own it would be
+the name of such a version.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import os
 from datetime import datetime, timezone
 
 SEPARATOR = "-"
-"""Between size and moment of the last change, nanoseconds since the epoch, of which a version is made."""
+"""A version is the file's size, this separator, and the time of the last change in nanoseconds since the epoch."""
 
 _NS = 10**9
 
 
 def find_change(path: str, version: str) -> str | None:
     """
-    Say how a file differs from what it was; None: it does not.
+    Return how a file differs from its version, in words; None: it does not.
 
-    :param version: what it was.
-    :raises OSError: if it cannot be looked at.
+    :param version: the version that plan saw.
+    :raises OSError: if the file cannot be accessed.
     """
     status = os.stat(path)
     found = f"{status.st_size}{SEPARATOR}{status.st_mtime_ns}"
@@ -31,5 +31,5 @@ def find_change(path: str, version: str) -> str | None:
 def _described(version: str) -> str:
     size, _, modified_ns = version.partition(SEPARATOR)
     seconds, rest = divmod(int(modified_ns), _NS)
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return f"{size} bytes, last changed {moment:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+    modified = datetime.fromtimestamp(seconds, timezone.utc)
+    return f"{size} bytes, last changed {modified:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"

@@ -1,1 +1,1 @@
-"""What run() returned, as rows of the result in each format."""
+"""Writers: they turn what run() returned into rows of the result in each format."""

@@ -1,19 +1,19 @@
-"""Whether a DataFrame may hold a carriage return: only then is there something to do about its quotes."""
+"""The check for carriage returns in a DataFrame, which need quotes that not every version of Python writes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import unabridged  # noqa: TID252
 
 WITHOUT = frozenset({"Decimal", "NAType", "NaTType", "Timestamp", "date", "datetime", "time"})
-"""Names of further types whose text has none."""
+"""Names of further types whose text has no carriage return."""
 
 
 def may_be_in(frame: Any, *, with_index: bool) -> bool:
-    """Look at all text in a DataFrame, the names of its columns among it."""
+    """Whether any text in a DataFrame, or a name of a column, may contain a carriage return."""
     if _may_be_among(frame.columns) or (with_index and _may_be_among(frame.index)):
         return True
     return any(_may_be_in_column(frame.iloc[:, place]) for place in range(len(frame.columns)))

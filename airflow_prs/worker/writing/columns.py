@@ -1,21 +1,21 @@
-"""DataFrames whose columns must be the same for all mini-batches."""
+"""The columns of what run() returned, which must be the same for all mini-batches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import rows  # noqa: TID252
 
 
 def frame_of(elements: Any, wanted_by: str) -> Any:
     """
-    Give elements as a DataFrame.
+    Return elements as a DataFrame.
 
     :param elements: a DataFrame, a Table or RecordBatch of pyarrow, or dicts of column to value.
-    :param wanted_by: what the error says needs it.
-    :raises BadResultError: if they are neither.
+    :param wanted_by: the option that needs a DataFrame, for the error.
+    :raises BadResultError: if they are none of these.
     """
     elements = rows.as_frame(elements)
     if rows.is_data_frame(elements):
@@ -26,7 +26,7 @@ def frame_of(elements: Any, wanted_by: str) -> Any:
 
 
 def _exact(values: list[Any]) -> Any:
-    """Give values as a column; as objects where pandas would round whole numbers."""
+    """Return values as a column, of objects if pandas would round whole numbers."""
     import pandas as pd
 
     column = pd.Series(values)
@@ -37,9 +37,9 @@ def _exact(values: list[Any]) -> Any:
 
 def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
     """
-    Turn dicts of column to value into columns; what one lacks is None.
+    Return columns made from dicts of column to value; a missing value is None.
 
-    :raises BadResultError: if one is no dict.
+    :raises BadResultError: if an element is not a dict.
     """
     records = list(elements)
     for number, record in enumerate(records):
@@ -52,8 +52,8 @@ def records_of(elements: Any, wanted_by: str) -> dict[str, list[Any]]:
     return {name: [record.get(name) for record in records] for name in names}
 
 
-def say_what_is_too_large(frame: Any) -> str:
-    """Name a whole number for which Arrow finds no type by itself, and its column, as the end of an error."""
+def describe_too_large(frame: Any) -> str:
+    """Return the end of an error that names a whole number too large for int64, and its column; '' if there is none."""
     for name, column in ((name, frame.iloc[:, place]) for place, name in enumerate(frame.columns)):
         for value in column if column.dtype == object else ():
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -63,9 +63,9 @@ def say_what_is_too_large(frame: Any) -> str:
 
 def names_of(frame: Any) -> list[str]:
     """
-    Name the columns of a DataFrame or table.
+    Return the names of the columns of a DataFrame or table.
 
-    :raises BadResultError: if two have the same name.
+    :raises BadResultError: if two columns have the same name.
     """
     names = [str(name) for name in (frame.schema.names if rows.is_arrow_table(frame) else frame.columns)]
     if len(set(names)) < len(names):
@@ -76,9 +76,9 @@ def names_of(frame: Any) -> list[str]:
 
 def positions_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
     """
-    Find the known columns among those of a mini-batch, in whatever order they stand.
+    Return the positions of the known columns among those of a mini-batch, whose order may differ.
 
-    :raises BadResultError: if they are not the same.
+    :raises BadResultError: if the columns are not the same.
     """
     missing = [name for name in known if name not in names]
     others = [name for name in names if name not in known]

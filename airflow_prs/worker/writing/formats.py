@@ -1,11 +1,11 @@
-"""The formats of the result: which writer makes rows of what run() returned."""
+"""The formats of the result, and the writer for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import layout, rows, rows_delimited, rows_json  # noqa: TID252
 
 CSV = {"sep": ",", "header": True, "index": False}
@@ -14,10 +14,10 @@ CSV = {"sep": ",", "header": True, "index": False}
 
 def make_writer(wanted: Mapping[str, Any] | None) -> Callable[[Any, Callable[[bytes], Any]], None]:
     """
-    Choose the writer.
+    Return the writer for a format: it takes elements, and a function that takes bytes.
 
-    :param wanted: ``format``, ``to_csv`` (arguments for it, or None) and ``layout`` (folder of what mini-batches
-        have in common); None: the text of the original.
+    :param wanted: ``format``, ``to_csv`` (arguments of to_csv, or None) and ``layout`` (folder of the layout that all
+        mini-batches share); None: text as Azure ML writes it.
     """
     if wanted is None:
         return rows.write_elements
@@ -25,12 +25,12 @@ def make_writer(wanted: Mapping[str, Any] | None) -> Callable[[Any, Callable[[by
     if name == "jsonl":
         return rows_json.write_json_lines
     if name == "parquet":
-        from . import rows_parquet  # noqa: TID252 - as above; it imports pyarrow
+        from . import rows_parquet  # noqa: TID252 - it imports pyarrow
 
         return rows_parquet.ParquetRows(layout.Layout(wanted["layout"]))
     if name == "text" and wanted["to_csv"] is None:
         return rows.write_elements
-    # In text what is left out has pandas' own default, as in the original; ours is that index is off.
+    # In text missing arguments have the defaults of pandas, as in Azure ML, except index, which is False.
     options = {**(CSV if name == "csv" else {"index": False}), **(wanted["to_csv"] or {})}
     common = layout.Layout(wanted["layout"]) if name == "csv" or options.get("header", True) is not False else None
     return rows_delimited.DelimitedRows(options, common, takes_lines=name == "text")

@@ -1,4 +1,4 @@
-"""What the rows of all mini-batches of a run have in common: the first process that has rows lays it down."""
+"""The layout that the rows of all mini-batches of a run share; the first process that has rows writes it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import uuid
 
 class Layout:
     """
-    A small record that all worker processes of a run share; it may be refined, but no two can do so differently.
+    A small record that all worker processes of a run share. Each revision is written once, by the fastest process.
 
-    :param folder: of its revisions, numbered from 0, on storage that all nodes see; made when it is needed.
+    :param folder: folder of the revisions, numbered from 0, on storage that all nodes see; it is made when needed.
     """
 
     def __init__(self, folder: str) -> None:
@@ -20,11 +20,11 @@ class Layout:
 
     @property
     def is_known(self) -> bool:
-        """Whether a revision has been read, which means that there is one."""
+        """Whether this process has read a revision."""
         return self._newest is not None
 
     def newest(self) -> bytes | None:
-        """Read the newest revision; None: nobody has laid down anything so far."""
+        """Return the newest revision; None: there is none yet."""
         while True:
             try:
                 with open(self._path(self._next), "rb") as file:
@@ -34,7 +34,7 @@ class Layout:
             self._next += 1
 
     def propose(self, content: bytes) -> None:
-        """Lay down the revision after the newest, durably; if another process is faster, its revision stands."""
+        """Write the next revision durably; if another process was faster, its revision stays."""
         os.makedirs(self._folder, exist_ok=True)
         temporary = os.path.join(self._folder, f".{uuid.uuid4().hex}.tmp")
         try:

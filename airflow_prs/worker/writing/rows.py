@@ -1,4 +1,4 @@
-"""What run() returned, as rows of the result: the text format of the original, and the file that takes it."""
+"""Rows of the result in the text format of Azure ML, and the file that takes rows of any format."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from itertools import islice
 from numbers import Number
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
-from . import carriage_returns, moments, unabridged  # noqa: TID252
+# Relative, because this package has another name in a worker process.
+from . import carriage_returns, datetimes, unabridged  # noqa: TID252
 
 REFUSED = (str, bytes, bytearray, memoryview, Mapping, Number)
-"""Iterable or not, none of these has one element for each item."""
+"""Types that do not have an element for each item, although some are iterable."""
 
 ACCEPTED = (
     "it must return a pandas DataFrame, or a list, tuple or other iterable with an element for each item that succeeded"
@@ -27,34 +27,33 @@ ACCEPTED = (
 NOTHING = "None (is a return statement missing?)"
 
 WRITE_SIZE = 1024 * 1024
-"""In characters or bytes: however much run() returned, no more than this is held as text at a time."""
+"""In characters or bytes: at most this much text is in memory at a time, however much run() returned."""
 
 CHUNK = 100
-"""Elements that are made text together."""
+"""Number of elements that are converted to text together."""
 
 SETTINGS = "parallel_run_step.settings.json"
-"""The file of the original's that holds arguments of to_csv."""
+"""The file, known from Azure ML, that holds arguments of to_csv."""
 
 TEXT = {"sep": " ", "header": False, "index": False}
-"""How the original calls to_csv."""
+"""The arguments with which Azure ML calls to_csv."""
 
 WORTH_ARROW_CELLS = 500_000
-"""From so many cells on pyarrow saves more time than its import takes."""
+"""From this number of cells on pyarrow saves more time than its import takes."""
 
 ENCODING: tuple[str, str] = ("utf-8", "surrogateescape")
-"""File names may hold bytes that are no text; they come out as they came in."""
+"""File names may contain bytes that are not UTF-8; they are written unchanged."""
 
 
 class BadResultError(Exception):
-    """run() returned something that is not one element for each item."""
+    """run() returned something that does not have an element for each item."""
 
 
 def elements_of(result: Any) -> Any:
     """
-    Accept what run() returned; what is made while it is iterated (a generator) is made now.
+    Return what run() returned as something with a length; a generator becomes a list.
 
-    :returns: something with a length.
-    :raises BadResultError: if it is nothing that has elements.
+    :raises BadResultError: if it does not have elements.
     """
     if type(result) in (list, tuple) or is_data_frame(result) or is_arrow_table(result):
         return result
@@ -69,11 +68,11 @@ def elements_of(result: Any) -> Any:
 
 def write_elements(elements: Any, write: Callable[[bytes], Any]) -> None:
     """
-    Write elements as lines, as the original does.
+    Write elements as lines, as Azure ML does.
 
-    :param elements: what elements_of() gave.
+    :param elements: what elements_of() returned.
     :param write: takes the next bytes.
-    :raises BadResultError: if the number of elements is not its length.
+    :raises BadResultError: if the number of elements differs from their length.
     """
     if is_data_frame(elements) or is_arrow_table(elements):
         write_frame(as_frame(elements), write, TEXT)
@@ -104,7 +103,7 @@ def write_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
 
 
 def _at_hand(elements: Any) -> Any:
-    """Make what the user's own code makes while it is iterated, before options of printing change."""
+    """Return elements that run no user code while they are iterated, as it would see changed print options."""
     is_known = isinstance(elements, (list, tuple)) or hasattr(elements, "dtype")
     return elements if is_known else list(elements)
 
@@ -116,9 +115,9 @@ def _write_text(text: str, write: Callable[[bytes], Any]) -> None:
 
 def _text_of(elements: list[Any], first: int, printer: unabridged.Printer) -> str:
     """
-    Give the text of each element, on one line but for what is text itself.
+    Return the text of all elements, each on one line; only text and paths may have line breaks.
 
-    :param first: number of the first of them.
+    :param first: number of the first element.
     """
     kinds = set(map(type, elements))
     if kinds == {str}:
@@ -153,10 +152,10 @@ def _table_in(kind: type, number: int) -> BadResultError:
 
 class RowsFile:
     """
-    The rows file of this process; nobody else writes to it.
+    The rows file of this process, which is its only writer.
 
     :param fd: the file, open for appending.
-    :param writer: makes bytes of elements, as write_elements() does.
+    :param writer: writes elements as bytes, as write_elements() does.
     """
 
     def __init__(self, fd: int, writer: Callable[[Any, Callable[[bytes], Any]], None] = write_elements) -> None:
@@ -166,11 +165,7 @@ class RowsFile:
         self._crc = 0
 
     def append(self, elements: Any) -> tuple[int, int, int]:
-        """
-        Append elements as rows, whole or not at all.
-
-        :returns: offset, length and CRC-32 of their bytes.
-        """
+        """Append elements as rows, all or none, and return offset, length and CRC-32 of their bytes."""
         offset = self._end
         self._crc = 0
         try:
@@ -196,15 +191,15 @@ class RowsFile:
 
 def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str, Any]) -> None:
     """
-    Write what pandas' to_csv writes, never much of it at a time; with Arrow where that is the same and faster.
+    Write what pandas' to_csv writes, in small parts; with Arrow if it writes the same bytes and is faster.
 
-    Other than there, moments have one format, and a carriage return is quoted by every Python.
+    There are two differences to pandas: datetimes have one format, and a carriage return is always quoted.
 
     :param options: arguments of to_csv.
     """
-    frame = moments.in_one_format(frame, options)
+    frame = datetimes.in_one_format(frame, options)
     if options == {**TEXT, "sep": options.get("sep", ",")} and _is_worth_arrow(frame):
-        from . import rows_arrow  # noqa: TID252 - as in process.py; it imports pyarrow
+        from . import rows_arrow  # noqa: TID252 - it imports pyarrow
 
         sep = options.get("sep", ",")
         if rows_arrow.suits(frame, sep):
@@ -219,7 +214,7 @@ def write_frame(frame: Any, write: Callable[[bytes], Any], options: Mapping[str,
 
 
 def _is_worth_arrow(frame: Any) -> bool:
-    """Whether pyarrow is there, imported or with enough to do for it."""
+    """Whether pyarrow is imported already, or is installed and worth its import."""
     if "pyarrow" in sys.modules:
         return True
     return frame.size >= WORTH_ARROW_CELLS and importlib.util.find_spec("pyarrow") is not None
@@ -235,35 +230,35 @@ def write_as_pandas(frame: Any, write: Callable[[bytes], Any], options: Mapping[
     raw = Raw(write)
     try:
         with unabridged.Printer() as printer:
-            frame = _look_at_objects(frame, printer)
-            makes_sure = carriage_returns.may_be_in(frame, with_index=options.get("index", True))
-            kind = _QuotingText if makes_sure else io.TextIOWrapper
+            frame = _prepare_objects(frame, printer)
+            needs_quotes = carriage_returns.may_be_in(frame, with_index=options.get("index", True))
+            kind = _QuotingText if needs_quotes else io.TextIOWrapper
             text = kind(io.BufferedWriter(raw, WRITE_SIZE), *ENCODING, newline="")
-            if makes_sure:
+            if needs_quotes:
                 options = {**options, "lineterminator": (options.get("lineterminator") or "\n") + "\r\n"}
             frame.to_csv(text, **options)
         text.flush()
     finally:
-        raw.is_over = True  # what is left after an error is not to be written by those who close
+        raw.is_over = True  # after an error, closing the buffers must not write what is left in them
 
 
 class _QuotingText(io.TextIOWrapper):
     """
-    Takes the rows that csv writes, each with a line break of two characters too many at its end.
+    Takes the rows that csv writes, and removes two extra characters, CR LF, from the end of each.
 
-    Versions of Python differ in whether they quote a carriage return; all do if it is a part of what ends a row.
+    Some versions of Python quote a carriage return only if the line terminator contains one, so it does.
     """
 
     def write(self, row: str) -> int:
-        """Take a row, without what is too many."""
+        """Write a row without its last two characters."""
         return super().write(row[:-2])
 
 
-def _look_at_objects(frame: Any, printer: unabridged.Printer) -> Any:
+def _prepare_objects(frame: Any, printer: unabridged.Printer) -> Any:
     """
-    Prepare for the objects in a DataFrame, and give it with moments among them as text.
+    Prepare the printer for the objects in a DataFrame, and return the frame with text in place of datetimes among them.
 
-    :raises BadResultError: if one is a table, whose text is not all of it.
+    :raises BadResultError: if one is a table, whose text would be abridged.
     """
     found: set[type] = set()
     changed = frame
@@ -277,25 +272,29 @@ def _look_at_objects(frame: Any, printer: unabridged.Printer) -> Any:
             )
         if any(issubclass(kind, datetime) for kind in kinds):
             changed = frame.copy(deep=False) if changed is frame else changed
-            changed.isetitem(place, moments.text_of_objects(values))
+            changed.isetitem(place, datetimes.text_of_objects(values))
         found |= kinds
     printer.prepare(found)
     return changed
 
 
 class Raw(io.RawIOBase):
-    """The end of a stack of Python's writers."""
+    """
+    A raw stream that passes bytes to a function.
+
+    :ivar is_over: whether it ignores bytes from now on.
+    """
 
     def __init__(self, write: Callable[[bytes], Any]) -> None:
         self._write = write
         self.is_over = False
 
     def writable(self) -> bool:
-        """Say that it takes bytes."""
+        """Return True; io asks."""
         return True
 
     def write(self, data: Any) -> int:
-        """Pass bytes on, unless it is over."""
+        """Pass bytes to the function, unless it is over."""
         if not self.is_over:
             self._write(data)
         return len(data)
@@ -312,20 +311,20 @@ def _has_elements(result: Any) -> bool:
 
 
 def is_arrow_table(result: Any) -> bool:
-    """Whether it is a Table or a RecordBatch, without importing pyarrow, as is_data_frame() does."""
+    """Whether a result is a Table or a RecordBatch; pyarrow is not imported, as whoever made one has imported it."""
     pyarrow = sys.modules.get("pyarrow")
     kinds = tuple(getattr(pyarrow, name) for name in ("Table", "RecordBatch") if hasattr(pyarrow, name))
     return isinstance(result, kinds)
 
 
 def as_frame(elements: Any) -> Any:
-    """Make a DataFrame of a Table or a RecordBatch, whole numbers exactly; all else stays what it is."""
+    """Return a DataFrame for a Table or a RecordBatch, with exact whole numbers; return all else unchanged."""
     if not is_arrow_table(elements):
         return elements
     return elements.to_pandas(integer_object_nulls=True, ignore_metadata=True)
 
 
 def is_data_frame(result: Any) -> bool:
-    """Whether it is a DataFrame, without importing pandas: who returns one has imported it."""
+    """Whether a result is a DataFrame; pandas is not imported, as whoever made one has imported it."""
     data_frame = getattr(sys.modules.get("pandas"), "DataFrame", None)
     return data_frame is not None and isinstance(result, data_frame)

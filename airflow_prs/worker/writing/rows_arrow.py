@@ -1,4 +1,4 @@
-"""Delimited text of DataFrames made by Arrow, byte for byte as the writer that uses pandas, several times faster."""
+"""Delimited text made by Arrow: the same bytes as the writer that uses pandas, several times faster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-# Imported only where pyarrow is at hand and there is enough to do.
+# This module is imported only if pyarrow is worth its import.
 import numpy as np  # noqa: TID253
 import pandas as pd  # noqa: TID253
 import pyarrow as pa  # noqa: TID253
@@ -14,34 +14,34 @@ import pyarrow.compute as pc  # noqa: TID253
 
 SLICE_CELLS = 65_536
 SEPARATORS = " ,;\t|"
-"""None of them stands in a number or in True."""
+"""Separators that occur neither in numbers nor in True and False."""
 
 INTEGERS = frozenset({"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"})
 TEXT = pa.large_string()
 
 
 def _first_exponent() -> float:
-    """Find from where on this Arrow writes floats with an exponent; numpy does from 1e16 on."""
+    """Return the size from which this version of Arrow writes floats with an exponent; numpy does from 1e16."""
     sizes = 10.0 ** np.arange(17)
     has_exponent = pc.match_substring(pa.array(1.5 * sizes).cast(TEXT), "e").to_pylist()
     return float(sizes[has_exponent.index(True)]) if True in has_exponent else 1e15
 
 
 PLAIN_FLOATS = (1e-4, _first_exponent())
-"""Between these neither numpy nor Arrow writes an exponent, and they differ in the ".0" of whole ones alone."""
+"""In this range neither numpy nor Arrow writes an exponent; they differ only in the ".0" of whole numbers."""
 
 
 def suits(frame: Any, sep: str) -> bool:
-    """Whether all columns are of types that are written here as pandas writes them."""
+    """Whether this module writes all columns of a DataFrame as pandas does, by their types."""
     return sep in SEPARATORS and len(frame.columns) > 0 and all(map(_is_known, frame.dtypes))
 
 
 def write_slices(frame: Any, sep: str, write: Callable[[Any], Any], write_as_pandas: Callable[[Any], Any]) -> None:
     """
-    Write a DataFrame that suits, without header and index.
+    Write a DataFrame for which suits() is true, without header and index.
 
     :param write: takes the next bytes.
-    :param write_as_pandas: takes a part that turns out to hold other objects than text.
+    :param write_as_pandas: takes a slice of the DataFrame with objects that are not text.
     """
     rows = max(1, SLICE_CELLS // len(frame.columns))
     special = f'[{re.escape(sep)}"\r\n]'
@@ -63,18 +63,18 @@ def _is_known(dtype: Any) -> bool:
 
 
 def _values_of(column: Any) -> Any:
-    """Give what is cheap to cut into slices."""
+    """Return the values of a column as an array, which is cheap to slice."""
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
 
 def _cells(columns: list[Any], special: str) -> list[Any] | None:
-    """Give the text of all cells, column by column, null for what is missing; None: some object is no text."""
+    """Return the text of all cells, column by column, null for missing values; None: an object is not text."""
     cells = []
     for values in columns:
         try:
             text = _text_of(values, special)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return None  # objects of several sorts, or text that is no UTF-8
+            return None  # objects of several types, or text that UTF-8 cannot encode
         if text is None:
             return None
         cells.append(text)
@@ -101,7 +101,7 @@ def _text_of(values: Any, special: str) -> Any:
 
 def _floats(values: Any) -> Any:
     size = np.abs(values)
-    # Neither for what is missing nor for infinity.
+    # False for NaN and for infinity.
     is_plain = (size >= PLAIN_FLOATS[0]) & (size < PLAIN_FLOATS[1])
     is_whole = is_plain & (values == np.trunc(values)) | (size == 0)
     others = ~(is_plain | is_whole | np.isnan(values))
@@ -125,7 +125,7 @@ def _quote(text: Any, special: str) -> Any:
 
 def _join(cells: list[Any], sep: str) -> memoryview:
     nothing = pa.scalar("", TEXT)
-    if len(cells) == 1:  # an empty line would be no row
+    if len(cells) == 1:  # an empty line would not count as a row
         text = pc.fill_null(cells[0], nothing)
         cells = [pc.if_else(pc.equal(text, nothing), pa.scalar('""', TEXT), text)]
     last = pc.binary_join_element_wise(pc.fill_null(cells[-1], nothing), nothing, pa.scalar("\n", TEXT))

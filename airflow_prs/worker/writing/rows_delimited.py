@@ -1,4 +1,4 @@
-"""Rows of DataFrames as delimited text, with one header for all of them."""
+"""Rows as delimited text, with one header for all mini-batches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import columns, layout, rows  # noqa: TID252
 
 WANTED_BY = "append_row_format 'csv'"
@@ -15,11 +15,11 @@ WANTED_BY = "append_row_format 'csv'"
 
 class DelimitedRows:
     """
-    Writes DataFrames as pandas' to_csv does; the header is laid down for merge, which puts it at the top.
+    Writes DataFrames as pandas' to_csv does. The header goes into the layout; merge writes it at the top of the result.
 
     :param options: arguments of to_csv.
-    :param common: takes the columns and the header; None: columns may differ, and there is no header.
-    :param takes_lines: whether elements of a list are written as lines, as they are.
+    :param common: the layout for columns and header; None: columns may differ, and there is no header.
+    :param takes_lines: whether the elements of a list are written as lines of text.
     """
 
     def __init__(self, options: Mapping[str, Any], common: layout.Layout | None, *, takes_lines: bool) -> None:
@@ -38,8 +38,8 @@ class DelimitedRows:
             frame = self._arrange(self._choose(columns.frame_of(elements, WANTED_BY)))
             rows.write_frame(frame, write, {**self._options, "header": False})
         elif rows.is_data_frame(elements) and self._common is not None and not self._common.is_known:
-            with contextlib.suppress(rows.BadResultError):  # there is nothing in it that could be lost
-                self._lay_down_for_now(elements, self._common)
+            with contextlib.suppress(rows.BadResultError):  # without rows nothing can be lost
+                self._propose_for_now(elements, self._common)
 
     def _choose(self, frame: Any) -> Any:
         if self._chosen is None:
@@ -52,7 +52,7 @@ class DelimitedRows:
         return frame[self._chosen]
 
     def _arrange(self, frame: Any) -> Any:
-        """Give the columns the order of the first mini-batch that had rows."""
+        """Return a DataFrame whose columns have the order of the first mini-batch that had rows."""
         if self._common is None:
             return frame
         names = columns.names_of(frame)
@@ -66,8 +66,8 @@ class DelimitedRows:
         content: dict[str, Any] = {} if known is None else json.loads(known)
         return None if content.get("for_now") else content.get("columns")
 
-    def _lay_down_for_now(self, frame: Any, common: layout.Layout) -> None:
-        """Let a DataFrame without rows give the header, as long as there is none with rows."""
+    def _propose_for_now(self, frame: Any, common: layout.Layout) -> None:
+        """Use the header of a DataFrame without rows until there is one with rows."""
         if len(frame.columns) and common.newest() is None:
             common.propose(self._describe(self._choose(frame), for_now=True))
 

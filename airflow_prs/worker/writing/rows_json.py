@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import columns, rows  # noqa: TID252
 
 CHUNK_ROWS = 10_000
@@ -20,9 +20,9 @@ def write_json_lines(elements: Any, write: Callable[[bytes], Any]) -> None:
     """
     Write elements as JSON, each on a line.
 
-    What is missing is null, and so is NaN, however deep in a value; moments are in ISO 8601, floats are exact.
+    Missing values and NaN are null, also inside nested values; datetimes are in ISO 8601, floats are exact.
 
-    :raises BadResultError: if JSON cannot hold one of them.
+    :raises BadResultError: if JSON cannot hold an element.
     """
     lines: list[str] = []
     size = 0
@@ -52,7 +52,7 @@ def _frame_lines(frame: Any) -> Iterator[str]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Give a column as Python's own objects, None for what is missing."""
+    """Return a column as Python objects, None for missing values."""
     values: list[Any] = column.tolist()
     missing = column.isna()
     if not missing.any():
@@ -66,7 +66,7 @@ def _element_lines(elements: Any) -> Iterator[str]:
             yield _to_json(element)
         except (TypeError, ValueError, RecursionError) as error:  # noqa: PERF203 - it is raised once at most
             raise rows.BadResultError(
-                f"element {number} of what run() returned, {reprlib.repr(element)}, is no JSON value: {error}"
+                f"element {number} of what run() returned, {reprlib.repr(element)}, is not a JSON value: {error}"
             ) from None
 
 
@@ -77,26 +77,30 @@ def _wrong_cell(row: dict[str, Any], number: int) -> rows.BadResultError:
         except (TypeError, ValueError, RecursionError) as error:  # noqa: PERF203 - a single row
             return rows.BadResultError(
                 f"run() returned a DataFrame whose column {name!r} holds {reprlib.repr(value)} in row {number}, "
-                f"which is no JSON value: {error}"
+                f"which is not a JSON value: {error}"
             )
     return rows.BadResultError(f"row {number} of the DataFrame that run() returned cannot be written as JSON")
 
 
 def _plain(value: Any) -> Any:
-    """Give what JSON does not know as something that it knows."""
+    """
+    Return a value that json cannot encode as one that it can.
+
+    :raises TypeError: if there is none.
+    """
     if type(value).__name__ in MISSING:
         return None
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "dtype") and hasattr(value, "tolist"):  # of numpy, or a Series
-        return _texts_of_moments(value) if value.dtype.kind == "M" else value.tolist()
-    raise TypeError(f"JSON has nothing for the type {type(value).__name__}")
+        return _texts_of_datetimes(value) if value.dtype.kind == "M" else value.tolist()
+    raise TypeError(f"JSON has no value for the type {type(value).__name__}")
 
 
-def _texts_of_moments(value: Any) -> Any:
+def _texts_of_datetimes(value: Any) -> Any:
     import numpy as np
 
-    texts: Any = np.where(value != value, None, value.astype(str))  # noqa: PLR0124 - NaT alone is not itself
+    texts: Any = np.where(value != value, None, value.astype(str))  # noqa: PLR0124 - NaT is not equal to itself
     return texts.tolist()
 
 
@@ -106,7 +110,7 @@ _encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=
 def _to_json(value: Any) -> str:
     try:
         return _encode_json(value)
-    except ValueError:  # there may be NaN in it: to look for that each time would take longer
+    except ValueError:  # it may contain NaN; checking each value first would take longer
         return _encode_json(_without_nan(value))
 
 
@@ -114,7 +118,7 @@ def _without_nan(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
-        return None if value != value else value  # noqa: PLR0124 - NaN alone is not itself
+        return None if value != value else value  # noqa: PLR0124 - NaN is not equal to itself
     if isinstance(value, dict):
         return {key: _without_nan(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -127,6 +131,6 @@ def _encode(lines: list[str]) -> bytes:
     text = "\n".join(lines)
     try:
         return text.encode()
-    except UnicodeEncodeError:  # file names that are no text
+    except UnicodeEncodeError:  # file names with bytes that are not UTF-8
         escaped = (f"\\u{ord(character):04x}" if "\ud800" <= character <= "\udfff" else character for character in text)
         return "".join(escaped).encode()

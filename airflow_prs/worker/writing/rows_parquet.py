@@ -1,4 +1,4 @@
-"""Rows on their way into one Parquet file: an Arrow stream for each mini-batch, all of one schema."""
+"""Rows for a Parquet file: an Arrow stream for each mini-batch, all with the same schema."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-# Imported only where the result is a Parquet file.
+# This module is imported only if the result is a Parquet file.
 import pyarrow as pa  # noqa: TID253
 
-# Relative, as this package has another name where it is at work.
+# Relative, because this package has another name in a worker process.
 from . import columns, layout, rows, widening  # noqa: TID252
 
 WANTED_BY = "append_row_format 'parquet'"
 BATCH_ROWS = 65_536
 BATCH_BYTES = 16 << 20
 FOR_NOW = {b"for_now": b"1"}
-"""Marks the schema of a DataFrame without rows, which holds as long as there is none with rows."""
+"""Marks the schema of a DataFrame without rows, which is used until there is one with rows."""
 
 
 class ParquetRows:
     """
     Writes what run() returned as an Arrow stream, in the schema that all mini-batches share.
 
-    The first mini-batch with rows lays the schema down; later ones widen it where that loses nothing. One without rows
-    lays its columns down until then.
+    The first mini-batch with rows determines the schema, and later ones widen it if no value changes by that. Until
+    then the schema is that of a mini-batch without rows.
 
-    :param common: takes the schema.
+    :param common: the layout for the schema.
     """
 
     def __init__(self, common: layout.Layout) -> None:
@@ -37,10 +37,10 @@ class ParquetRows:
         if len(elements):
             _write_stream(self._cast(_table_of(elements)), write)
         elif (rows.is_data_frame(elements) or rows.is_arrow_table(elements)) and not self._common.is_known:
-            with contextlib.suppress(rows.BadResultError):  # there is nothing in it that could be lost
-                self._lay_down_for_now(_table_of(elements).schema)
+            with contextlib.suppress(rows.BadResultError):  # without rows nothing can be lost
+                self._propose_for_now(_table_of(elements).schema)
 
-    def _lay_down_for_now(self, schema: Any) -> None:
+    def _propose_for_now(self, schema: Any) -> None:
         if len(schema) and self._common.newest() is None:
             self._common.propose(schema.with_metadata(FOR_NOW).serialize().to_pybytes())
 
@@ -66,7 +66,11 @@ def _widen(known: Any, new: Any) -> Any:
 
 
 def _table_of(elements: Any) -> Any:
-    """Make a table, of plain types: what Arrow does not know everywhere is kept as what it consists of."""
+    """
+    Return elements as a table of plain types: dictionaries and extension types are replaced by their storage types.
+
+    :raises BadResultError: if Arrow or Parquet cannot hold a value.
+    """
     try:
         if rows.is_data_frame(elements):
             columns.names_of(elements)
@@ -77,7 +81,7 @@ def _table_of(elements: Any) -> Any:
         else:
             table = _table_of_records(columns.records_of(elements, WANTED_BY))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        more = columns.say_what_is_too_large(elements) if isinstance(error, OverflowError) else ""
+        more = columns.describe_too_large(elements) if isinstance(error, OverflowError) else ""
         raise rows.BadResultError(
             f"run() returned rows that Arrow cannot hold: {'; '.join(map(str, error.args))}{more}"
         ) from None
@@ -100,7 +104,7 @@ def _plain(column: Any, name: str) -> Any:
         return column.cast(column.type.value_type)
     if getattr(column.type, "extension_name", None) == "pandas.period":
         raise rows.BadResultError(
-            f"column {name!r} of what run() returned holds periods, of which a Parquet file would keep mere numbers; "
+            f"column {name!r} of what run() returned holds periods, which a Parquet file would store as numbers; "
             "use astype(str), or dt.to_timestamp()"
         )
     if isinstance(column.type, pa.BaseExtensionType):
@@ -110,9 +114,9 @@ def _plain(column: Any, name: str) -> Any:
 
 def _cast_column(column: Any, field: Any) -> Any:
     """
-    Cast a column to the type that the others have.
+    Return a column cast to the type that it has in earlier mini-batches.
 
-    :raises BadResultError: if that would lose something.
+    :raises BadResultError: if a value would change.
     """
     try:
         return widening.cast_column(column, field.type)
@@ -141,4 +145,4 @@ def _write_stream(table: Any, write: Callable[[bytes], Any]) -> None:
             for batch in table.to_batches(max_chunksize=batch_rows):
                 stream.write_batch(batch)
     finally:
-        raw.is_over = True  # what is left after an error is not to be written by those who close
+        raw.is_over = True  # after an error, closing the stream must not write what is left in it

@@ -1,4 +1,4 @@
-"""The text of things that cut it short when they are printed: all of it, or refused."""
+"""The full text of values whose str() leaves out parts; values without a full text are refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
-"""Types whose text is on one line, and which no option of numpy changes."""
+"""Types whose text has no line breaks that str() adds, and does not depend on print options of numpy."""
 
 TABULAR = ("__dataframe__", "__arrow_c_stream__", "__arrow_c_array__")
-"""What tables and their columns offer, whichever library they are of."""
+"""Methods that tables and their columns have in all libraries."""
 
 LINE_BREAK = re.compile(r"\s*\n\s*")
 MASKED_WIDTHS = ("_print_width", "_print_width_1d")
@@ -21,9 +21,9 @@ MASKED_WIDTHS = ("_print_width", "_print_width_1d")
 
 class Printer:
     """
-    While it is entered, numpy prints all of an array, every number exactly, in lines of any length.
+    A context in which numpy prints arrays in full, every number exactly, in lines of any length.
 
-    Only from the first type on that needs it: most elements are plain.
+    It changes the print options only when the first type that needs them comes: most elements are plain.
 
     :ivar prepared: the types that it was prepared for last.
     """
@@ -40,7 +40,7 @@ class Printer:
             self._changed.close()
 
     def prepare(self, kinds: set[type]) -> None:
-        """Prepare for what is of these types; for numbers alone there is nothing to do."""
+        """Change the print options if values of these types need it; plain values and numbers do not."""
         self.prepared = kinds
         numpy: Any = sys.modules.get("numpy")
         if self._changed is not None or not hasattr(numpy, "printoptions"):
@@ -53,10 +53,10 @@ class Printer:
 def _print_all(numpy: Any, until: ExitStack) -> None:
     options: dict[str, Any] = {"threshold": sys.maxsize, "linewidth": sys.maxsize, "floatmode": "unique"}
     if numpy.get_printoptions()["legacy"] == "1.13":
-        options["legacy"] = False  # it has no such mode
+        options["legacy"] = False  # the legacy mode ignores floatmode
     until.enter_context(numpy.printoptions(**options))
     masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
-    # It leaves out what is beyond limits of its own, without a sign of it.
+    # Masked arrays have limits of their own, and leave out values beyond them without a mark.
     for name in MASKED_WIDTHS:
         if hasattr(masked, name):
             until.callback(setattr, masked, name, getattr(masked, name))
@@ -65,14 +65,14 @@ def _print_all(numpy: Any, until: ExitStack) -> None:
 
 @lru_cache(maxsize=256)
 def is_table(kind: type) -> bool:
-    """Whether it is a table, or a column of one: their text leaves out rows and columns."""
+    """Whether a type is a table or a column of one; their text leaves out rows and columns."""
     pandas = sys.modules.get("pandas")
     columns = tuple(getattr(pandas, name) for name in ("Series", "Index") if hasattr(pandas, name))
     return issubclass(kind, columns) or any(hasattr(kind, name) for name in TABULAR)
 
 
 def find_table(value: Any) -> type | None:
-    """Find the type of a table in a value, however deep in it."""
+    """Return the type of the first table in a value, at any depth; None: there is none."""
     kind: Any = type(value)
     if is_table(kind):
         return type(value)
@@ -84,10 +84,10 @@ def find_table(value: Any) -> type | None:
 
 
 def name_of(kind: type) -> str:
-    """Name a type as its users do, such as pandas.DataFrame."""
+    """Return the name of a type as its users write it, such as pandas.DataFrame."""
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 def on_one_line(text: str) -> str:
-    """Put a blank in the place of a line break and of what the next line is indented with."""
+    """Return a text with a blank in place of each line break and the indentation after it."""
     return LINE_BREAK.sub(" ", text.strip("\r\n"))

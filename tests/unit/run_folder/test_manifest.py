@@ -147,5 +147,5 @@ def test_a_manifest_of_a_newer_version_is_refused(path, monkeypatch):
 
 
 def test_a_partition_value_that_cannot_be_written_is_refused(path):
-    with pytest.raises(TypeError, match="text, a number, a date or a moment"):
+    with pytest.raises(TypeError, match="text, a number, a date, a datetime or a Decimal"):
         write(path, [replace(make_mini_batch(0), partition={"user": object()})], 1)

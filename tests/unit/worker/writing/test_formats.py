@@ -123,7 +123,7 @@ def test_an_element_is_a_json_value(written, element, line):
 
 @pytest.mark.parametrize("element", [object(), float("inf"), [-np.inf, np.nan], {"a": {1, 2}}, {(1, 2): 3}])
 def test_an_element_that_is_no_json_value_is_named(written, element):
-    with pytest.raises(BadResultError, match=r"element 1 of what run\(\) returned, .* is no JSON value: "):
+    with pytest.raises(BadResultError, match=r"element 1 of what run\(\) returned, .* is not a JSON value: "):
         written(["a", element], "jsonl")
 
 

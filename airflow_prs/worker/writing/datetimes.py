@@ -1,4 +1,8 @@
-"""Moments as text of one format, whatever else is in a column: pandas chooses one for what it writes at a time."""
+"""
+Datetimes and durations as text in one format.
+
+The format that pandas chooses depends on the values that it writes together, and so on the mini-batch.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from typing import Any
 
 def in_one_format(frame: Any, options: Mapping[str, Any]) -> Any:
     """
-    Put text in the place of moments and durations.
+    Return a DataFrame with text in place of datetimes and durations.
 
-    Moments are ``2026-01-31 00:00:00.000000``, with nine digits where there are nanoseconds, and with the offset where
-    there is a time zone; durations are ``1 days 00:00:00``, with a fraction where there is one.
+    Datetimes are ``2026-01-31 00:00:00.000000``, with nine digits if there are nanoseconds, and with the offset if
+    there is a time zone; durations are ``1 days 00:00:00``, with a fraction if there is one.
 
-    :param options: arguments of to_csv; moments are left to a date_format.
+    :param options: arguments of to_csv; with a date_format datetimes stay as they are.
     """
     kinds = "m" if options.get("date_format") else "Mm"
     places = [place for place, dtype in enumerate(frame.dtypes) if _kind_of(dtype) in kinds]
@@ -30,7 +34,7 @@ def in_one_format(frame: Any, options: Mapping[str, Any]) -> Any:
 
 
 def text_of_objects(values: Any) -> Any:
-    """Give an array of objects with text in the place of moments."""
+    """Return an array of objects with text in place of datetimes."""
     import numpy as np
 
     texts = np.empty(len(values), object)
@@ -39,7 +43,7 @@ def text_of_objects(values: Any) -> Any:
 
 
 def _kind_of(dtype: Any) -> str:
-    categories = getattr(dtype, "categories", None)  # a type of categories is what these are
+    categories = getattr(dtype, "categories", None)  # the kind of a categorical type is that of its categories
     return str(getattr(dtype if categories is None else categories.dtype, "kind", "O"))
 
 
@@ -57,7 +61,7 @@ def _text_index(index: Any, kinds: str) -> Any:
 
 
 def _texts(values: Any) -> Any:
-    """Give the text of each value, None for what is missing."""
+    """Return the text of each value, None for a missing one."""
     import numpy as np
 
     if hasattr(values.dtype, "categories"):
@@ -86,7 +90,7 @@ def _of_numpy(values: Any) -> Any:
 def _text(value: Any) -> Any:
     if not isinstance(value, datetime):
         return str(value)
-    if value != value:  # noqa: PLR0124 - what is missing is not itself
+    if value != value:  # noqa: PLR0124 - NaT is not equal to itself
         return None
     if getattr(value, "nanosecond", 0):
         return value.isoformat(" ", "nanoseconds")
