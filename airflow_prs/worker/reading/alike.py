@@ -1,4 +1,4 @@
-"""Arrow tables made alike: one schema for all parts of an input, as plan has found it."""
+"""Arrow tables cast to the schema that plan has determined for all parts of an input."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import json
 from base64 import b64decode
 from typing import Any
 
-from .dtypes import are_exact_as_floats  # noqa: TID252 - this package has another name where it is at work
+from .dtypes import are_exact_as_floats  # noqa: TID252 - this package has another name in a worker process
 
 _VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
-"""What stands for types with which few functions of Arrow can work."""
-
+"""Replacements for types that few functions of Arrow support."""
 
 PANDAS = b"pandas"
-"""Under this name pandas notes in a schema what it knows of the columns, its index among them."""
+"""Key of the metadata that pandas stores in a schema, such as the index."""
 
 _CATEGORIES = b"airflow_prs.categories"
 
 
 def read_schema(encoded: str) -> Any:
-    """Read a schema that plan has written as text."""
+    """Return a schema that plan has written as text."""
     import pyarrow as pa
 
     return pa.ipc.read_schema(pa.py_buffer(b64decode(encoded)))
 
 
 def notes_of_pandas(schema: Any) -> dict[str, Any]:
-    """Read what pandas has noted in a schema; empty: nothing."""
+    """Return the metadata that pandas has stored in a schema; empty: there is none."""
     notes: dict[str, Any] = json.loads((schema.metadata or {}).get(PANDAS, b"{}"))
     return notes
 
 
 def with_floats(schema: Any, dtypes: dict[str, str]) -> Any:
-    """Return a schema in which whole numbers are floats where pandas is to hold them so."""
+    """Return a schema in which columns are float64 if ``dtypes`` says so."""
     import pyarrow as pa
 
     fields = [field.with_type(pa.float64()) if dtypes.get(field.name) == "float64" else field for field in schema]
@@ -40,7 +39,7 @@ def with_floats(schema: Any, dtypes: dict[str, str]) -> Any:
 
 
 def type_without_view(kind: Any) -> Any:
-    """Return the type that a column has once ``without_views`` has read it: itself, where it has no views."""
+    """Return the type that ``without_views`` gives a column; the same type if it has no views."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -58,7 +57,7 @@ def type_without_view(kind: Any) -> Any:
 
 
 def without_views(table: Any) -> Any:
-    """Return a table in which text and bytes are of types that all functions know."""
+    """Return a table without view types, which some functions of Arrow do not support."""
     for position, field in enumerate(table.schema):
         kind = type_without_view(field.type)
         if kind is not field.type:
@@ -68,7 +67,9 @@ def without_views(table: Any) -> Any:
 
 def with_counted_index(table: Any, name: str, offset: int) -> Any:
     """
-    Add the index that pandas has stored as begin and step alone, where there is one of this name.
+    Return the table with a range index as a column, if pandas has stored one of this name.
+
+    Pandas stores only start and step of a range index.
 
     :param offset: position of the first row in its file.
     """
@@ -83,7 +84,7 @@ def with_counted_index(table: Any, name: str, offset: int) -> Any:
 
 
 def with_categories(field: Any, categories: Any) -> Any:
-    """Let a column of a schema name the categories that it has in all parts."""
+    """Return a field whose metadata holds the categories that the column has in all parts."""
     import pyarrow as pa
 
     batch = pa.RecordBatch.from_arrays([categories], names=[""])
@@ -94,7 +95,7 @@ def with_categories(field: Any, categories: Any) -> Any:
 
 
 def categories_in(schema: Any) -> dict[str, Any]:
-    """Read the categories that ``with_categories`` has noted."""
+    """Return the categories that ``with_categories`` has stored, by column."""
     import pyarrow as pa
 
     noted = {field.name: (field.metadata or {}).get(_CATEGORIES) for field in schema}
@@ -109,9 +110,9 @@ def like(table: Any, schema: Any, categories: dict[str, Any]) -> Any:
     """
     Return a table with the columns and types of a schema.
 
-    Lists, structs and decimals keep their own types, as pandas has one type for each of these families.
+    Lists, structs and decimals keep their own types, because pandas has one type for each of these families.
 
-    :param categories: of the columns that have the same ones in all parts.
+    :param categories: categories of the columns that have the same ones in all parts.
     """
     import pyarrow as pa
 
@@ -126,7 +127,7 @@ def like(table: Any, schema: Any, categories: dict[str, Any]) -> Any:
 
 
 def family_of(kind: Any) -> str | None:
-    """Name what pandas has one type for, whatever Arrow's types inside are; None: each of Arrow's types has its own."""
+    """Return the name of a family of Arrow types for which pandas has one type; None: the type is in no family."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -136,7 +137,7 @@ def family_of(kind: Any) -> str | None:
 
 
 def are_rounded_inside(column: Any) -> bool:
-    """Tell whether pandas would round whole numbers in lists or structs, as others beside them are missing."""
+    """Whether pandas would round whole numbers in lists or structs, because some of them are missing."""
     return family_of(column.type) in _NESTED and any(map(_are_rounded, column.chunks))
 
 

@@ -1,4 +1,4 @@
-"""Types of Arrow that hold the values of two, and values put into them without loss."""
+"""Common types for the values of two Arrow types, and casts to them without loss."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# Imported only where the result is a Parquet file.
+# This module is imported only if the result is a Parquet file.
 import pyarrow as pa  # noqa: TID253
 import pyarrow.compute as pc  # noqa: TID253
 import pyarrow.parquet as pq  # noqa: TID253
 
 MOST_DIGITS = (38, 76)
-"""Of a Decimal in 128 and in 256 bits."""
+"""The most digits of a decimal with 128 and with 256 bits."""
 
 EMPTY = "empty"
-"""Parquet has no struct without fields: one of which no mini-batch had a field gets this one, with null in it."""
+"""Field of a struct without fields, which Parquet does not have; its values are null."""
 
 KINDS: tuple[tuple[Callable[[Any], bool], ...], ...] = (
     (pa.types.is_integer, pa.types.is_floating),
@@ -28,18 +28,18 @@ KINDS: tuple[tuple[Callable[[Any], bool], ...], ...] = (
     (pa.types.is_list, pa.types.is_large_list),
     (pa.types.is_struct,),
 )
-"""Types between which a value may be cast, where it stays the same."""
+"""Groups of types; a value may be cast to another type of its group if it does not change."""
 
 
 class LossError(Exception):
-    """A type does not hold what is to be put into it."""
+    """A cast would change a value."""
 
 
 def widen(known: Any, new: Any) -> Any:
     """
-    Give the type that holds what two hold: more digits, more fields, a type where nothing was known.
+    Return the type for the values of two types: with more digits or fields, or a type in place of null.
 
-    Where there is none the known one stays; cast() tells whether that holds the values.
+    If there is none, return the known type; cast() raises if that cannot hold the values.
     """
     if pa.types.is_null(known):
         return new
@@ -68,7 +68,7 @@ def _widen_struct(known: Any, new: Any) -> Any:
 
 
 def storable(kind: Any) -> Any:
-    """Give the type that Parquet has for one."""
+    """Return the type that Parquet stores for a type."""
     if pa.types.is_list(kind):
         return pa.list_(storable(kind.value_type))
     if pa.types.is_struct(kind):
@@ -89,9 +89,9 @@ def find_unstorable(fields: Iterable[Any]) -> tuple[Any, Exception] | None:
 
 def cast(array: Any, kind: Any) -> Any:
     """
-    Put an array into another type.
+    Return an array cast to another type.
 
-    :raises LossError: if a value would not stay what it is.
+    :raises LossError: if a value would change.
     """
     if array.type.equals(kind):
         return array
@@ -112,7 +112,7 @@ def cast(array: Any, kind: Any) -> Any:
 
 
 def cast_column(column: Any, kind: Any) -> Any:
-    """Put a column into another type; see cast()."""
+    """Return a column cast to another type; see cast()."""
     return pa.chunked_array([cast(chunk, kind) for chunk in column.chunks], kind)
 
 
