@@ -17,22 +17,6 @@ _COUNTED = re.compile(r"(?<=fields) in line \d+|(?<=inside string) starting at r
 """Numbers in messages of pandas that count lines of the part that it read, not of the file."""
 
 
-def decode(data: bytes, encoding: str, *, is_whole: bool) -> str:
-    """
-    Return a decoded text as pandas decodes it.
-
-    :param is_whole: whether the data is the entire file, which may begin with a byte order mark.
-    :raises LineError: if the data is not in this encoding.
-    """
-    shield = b"" if is_whole else b"\n"  # without it some codecs would drop text that looks like a byte order mark
-    try:
-        text = (shield + data).decode(encoding)
-    except UnicodeDecodeError as error:
-        before = error.object[len(shield) : error.start].decode(encoding, "ignore")
-        raise LineError(_line_behind(before), f"is not in the encoding {encoding!r}: {error.reason}") from None
-    return text.removeprefix("\ufeff") if is_whole else text[1:]
-
-
 def find(
     text: str, read: Callable[[str], Any], *, separator: str, comment: str | None, has_header: bool
 ) -> tuple[int, str, Exception] | None:

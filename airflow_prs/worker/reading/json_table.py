@@ -7,7 +7,7 @@ from typing import Any
 
 # Relative, because this package has another name in a worker process.
 from .dtypes import as_type, is_moment, naming, require_truth, text_type  # noqa: TID252
-from .lines import LineError  # noqa: TID252
+from .lines import LineError, decode  # noqa: TID252
 
 
 class JsonTable:
@@ -31,8 +31,7 @@ class JsonTable:
         """
         import pandas as pd
 
-        text = self._decode(data)
-        lines = (text.removeprefix("\ufeff") if is_whole else text).split("\n")
+        lines = decode(data, self._encoding, is_whole=is_whole).split("\n")
         records = [_numbered(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
         columns = {name: self._column(name, [record.get(name, _NAN) for record in records]) for name in self._columns}
         return pd.DataFrame(columns, index=range(len(records)))
@@ -50,13 +49,6 @@ class JsonTable:
         with naming(name, kind):
             require_truth(values, kind)
             return pd.Series(values, dtype=text_type() if kind == "str" else kind)
-
-    def _decode(self, data: bytes) -> str:
-        try:
-            return data.decode(self._encoding)
-        except UnicodeDecodeError as error:
-            number = data[: error.start].decode(self._encoding, "ignore").count("\n") + 1
-            raise LineError(number, f"is not in the encoding {self._encoding!r}: {error.reason}") from None
 
 
 _NAN = float("nan")

@@ -35,6 +35,24 @@ def breaks_in(block: bytes, before: bytes = b"") -> int:
     return block.count(b"\n") + block.count(b"\r") - (before + block).count(b"\r\n")
 
 
+def decode(data: bytes, encoding: str, count: Callable[[bytes], int] = line_feeds_in, *, is_whole: bool) -> str:
+    """
+    Return a decoded text.
+
+    :param count: counts the line ends in a block.
+    :param is_whole: whether the data is the entire file, which may begin with a byte order mark.
+    :raises LineError: if the data is not in this encoding.
+    """
+    shield = b"" if is_whole else b"\n"  # without it some codecs would drop text that looks like a byte order mark
+    try:
+        text = (shield + data).decode(encoding)
+    except UnicodeDecodeError as error:
+        before = error.object[len(shield) : error.start].decode(encoding, "ignore")
+        number = count(before.encode("utf-8", "replace")) + 1
+        raise LineError(number, f"is not in the encoding {encoding!r}: {error.reason}") from None
+    return text.removeprefix("\ufeff") if is_whole else text[1:]
+
+
 class LineNumbers:
     """
     Finds line numbers in files, and remembers the last one: mini-batches mostly come in order.

@@ -12,7 +12,7 @@ from typing import Any
 from . import bad_records, unpacking  # noqa: TID252 - this package has another name in a worker process
 from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
 from .json_table import JsonTable  # noqa: TID252
-from .lines import LineError, LineNumbers, breaks_in  # noqa: TID252
+from .lines import LineError, LineNumbers, breaks_in, decode  # noqa: TID252
 from .load_errors import LoadError, name_piece  # noqa: TID252
 
 EXACT_BY_DEFAULT = (3, 1)
@@ -53,7 +53,7 @@ class DelimitedPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Return the records between two positions; only an entire file may have a header."""
-        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        data = _read(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
         try:
             return self.records_in(data, names, is_whole=begin is None)
@@ -74,7 +74,7 @@ class DelimitedPieces:
         except MemoryError:
             raise
         except Exception as error:  # the parsers of pandas raise exceptions of any type
-            text = bad_records.decode(data, self._arguments["encoding"], is_whole=is_whole)
+            text = decode(data, self._arguments["encoding"], breaks_in, is_whole=is_whole)
             problem = self._problem(text, names, has_header=has_header)
             if problem is None:
                 raise
@@ -188,7 +188,7 @@ class JsonLinesPieces:
 
     def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
         """Return the lines between two positions as a DataFrame."""
-        data = _read_whole(path) if begin is None else _read_bytes(path, begin, end)
+        data = _read(path, begin, end)
         try:
             return self._make_frame(data, is_whole=begin is None)
         except LineError as error:
@@ -212,13 +212,11 @@ def from_within(data: bytes) -> bytes:
 _MARKS = (codecs.BOM_UTF8, "\ufeff".encode("gb18030"))
 
 
-def _read_whole(path: str) -> bytes:
+def _read(path: str, begin: int | None, end: int | None) -> bytes:
+    """Return bytes of a file; only an entire file may be compressed."""
     with open(path, "rb") as file:
-        return bytes(unpacking.unpacked(file).read())
-
-
-def _read_bytes(path: str, begin: int, end: int | None) -> bytes:
-    with open(path, "rb") as file:
+        if begin is None:
+            return bytes(unpacking.unpacked(file).read())
         file.seek(begin)
         data = file.read() if end is None else file.read(end - begin)
     if end is not None and len(data) < end - begin:
