@@ -120,7 +120,7 @@ def unusable(reused_from: str, reason: str) -> RunFolderError:
     Return the error for an earlier run whose rows cannot be the result.
 
     :param reused_from: the earlier run's folder.
-    :param reason: why it cannot be reused.
+    :param reason: what is wrong with it.
     """
     return RunFolderError(
         f"the result of {reused_from} was to be reused, and cannot be: {reason}\nTo do the work again, remove that "

@@ -33,7 +33,7 @@ class Request:
 
     def __init__(self, shard_folder: Path, state: ShardState, borrower: Attempt) -> None:
         if state.claim is None:
-            raise ValueError(f"shard {state.shard.number} has not begun, so nobody can lend of it")
+            raise ValueError(f"shard {state.shard.number} has no attempt that could lend mini-batches")
         self._shard = state.shard
         self._shard_folder = shard_folder
         self._names = AttemptNames(shard_folder / loan_name(), borrower.names.path)

@@ -59,8 +59,8 @@ def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> 
         first, begin = batch["index"][0].as_py(), 0
         if first != index or first + len(batch) > total:
             raise RunFolderError(
-                f"mini-batches {first} to {first + len(batch) - 1} came, expected were those from {index} "
-                f"of the {total} that the shards have"
+                f"expected mini-batch {index} next, of {total} in the shards; got mini-batches {first} to "
+                f"{first + len(batch) - 1}"
             )
         while begin < len(batch):
             end = ends[bisect.bisect_right(ends, index)]
@@ -68,7 +68,7 @@ def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> 
             yield part
             begin, index = begin + len(part), index + len(part)
     if index != total:
-        raise RunFolderError(f"{index} mini-batches came, but the shards have {total}")
+        raise RunFolderError(f"got {index} mini-batches, but the shards have {total}")
 
 
 def read_manifest(path: Path) -> Manifest:

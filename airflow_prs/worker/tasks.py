@@ -18,7 +18,7 @@ class Frames(Protocol):
         """Read what has arrived; return False when the other end is closed."""
 
     def receive_whole(self) -> list[dict[str, Any]]:
-        """Return the complete frames that have arrived."""
+        """Take the frames that have come whole."""
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a frame."""

@@ -72,8 +72,8 @@ def problem_of(
             value = read(bad, {str(name): "str"})[name].iloc[-1]
             shown = "a missing value" if pd.isna(value) else repr(value)
             words = (
-                f"{shown} in the column {name!r} is not read as {kind}: {words}; give the column another type with "
-                "dtypes, such as 'str' where run() reads it"
+                f"{shown} in the column {name!r} is not read as {kind}: {words}; choose another type for the column "
+                "with dtypes, such as 'str', and convert it in run()"
             )
             break
     return LineError(number, f"cannot be read: {type(error).__name__}: {words}")

@@ -59,7 +59,7 @@ def elements_of(result: Any) -> Any:
         return result
     if hasattr(type(result), "__dataframe__"):
         name = unabridged.name_of(type(result))
-        raise BadResultError(f"run() returned a {name}; return what its to_pandas() or to_arrow() gives")
+        raise BadResultError(f"run() returned a {name}; return the result of its to_pandas() or to_arrow()")
     if not _has_elements(result):
         what = f"{reprlib.repr(result)}, which is of type {type(result).__name__}"
         raise BadResultError(f"run() returned {NOTHING if result is None else what}; {ACCEPTED}")

@@ -122,9 +122,9 @@ def _cast_column(column: Any, field: Any) -> Any:
         return widening.cast_column(column, field.type)
     except (pa.ArrowException, widening.LossError):
         raise rows.BadResultError(
-            f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast to "
-            f"{field.type}, which it has in the mini-batches before, without loss; a Parquet file has one type for a "
-            "column: use astype()"
+            f"column {field.name!r} of what run() returned is of type {column.type}, and cannot be cast without loss "
+            f"to {field.type}, its type in earlier mini-batches; a Parquet file has one type for each column: use "
+            "astype()"
         ) from None
 
 

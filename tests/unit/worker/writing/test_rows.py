@@ -253,5 +253,7 @@ def test_a_table_of_another_library_is_refused_with_what_to_return():
         def __dataframe__(self):
             return None
 
-    with pytest.raises(BadResultError, match=r"returned a .*DataFrame; return what its to_pandas\(\) or to_arrow\(\)"):
+    with pytest.raises(
+        BadResultError, match=r"returned a .*DataFrame; return the result of its to_pandas\(\) or to_arrow\(\)"
+    ):
         elements_of(DataFrame())
