@@ -1,4 +1,4 @@
-"""Types of columns: those for which pandas has no name, and those that it does not read from text by itself."""
+"""Types of columns for which pandas has no name, or which it does not read from text by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 MISSING_OR_BOOL, WHOLE_OBJECTS = "bool_or_missing", "whole_objects"
-"""What plan calls types for which pandas has no name: truth values with missing ones, and whole numbers of any size."""
+"""Types that plan uses and pandas has no name for: bool with missing values, and whole numbers of any size."""
 
 _MOMENT = r"\d{4}-\d\d-\d\d(?:[T ]\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?{zone})?"
 _ZONE = r"(?:Z|[+-]\d\d(?::?\d\d)?)?"
@@ -20,7 +20,7 @@ def are_exact_as_floats(lowest: float | None, highest: float | None) -> bool:
 
 
 def text_type() -> Any:
-    """Return the type of a column of text: one of its own, or objects where this pandas is to have none."""
+    """Return the type of a column of text: str, or object if this version or option of pandas has no type for text."""
     import pandas as pd
 
     return "str" if _is_extension(pd.api.types.pandas_dtype("str")) else object
@@ -28,10 +28,10 @@ def text_type() -> Any:
 
 def type_to_read(kind: str) -> Any:
     """
-    Return the type to ask pandas for when it reads text; None: as pandas finds it.
+    Return the type to pass to pandas when it reads text; None: pandas infers it.
 
-    :param kind: as plan or the author calls it.
-    :raises ValueError: if what pandas reads as this type would depend on the mini-batch.
+    :param kind: the type as plan or the author names it.
+    :raises ValueError: if the values that pandas reads as this type would depend on the mini-batch.
     """
     if kind == MISSING_OR_BOOL:
         return None
@@ -42,7 +42,7 @@ def type_to_read(kind: str) -> Any:
 
 @lru_cache
 def is_moment(kind: str) -> bool:
-    """Whether a type is one of moments, with or without a time zone."""
+    """Whether a type is one of datetimes, with or without a time zone."""
     import numpy as np
     import pandas as pd
 
@@ -53,20 +53,20 @@ def is_moment(kind: str) -> bool:
 
 
 def _is_guessed(kind: str) -> bool:
-    """Whether a type is one of Arrow's for days and moments."""
+    """Whether a type is an Arrow type for dates and times."""
     return kind.endswith("[pyarrow]") and kind.startswith(("date", "time"))
 
 
 def is_made_later(kind: str) -> bool:
-    """Whether a column of a type has to be made after pandas has read it."""
+    """Whether a column has to be cast to a type after pandas has read it."""
     return kind in {MISSING_OR_BOOL, WHOLE_OBJECTS} or is_moment(kind)
 
 
 def as_type(column: Any, kind: str) -> Any:
     """
-    Give a column a type.
+    Return a column cast to a type.
 
-    :param column: text, or missing values alone.
+    :param column: text, or only missing values.
     :raises ValueError: if a value does not fit.
     """
     if is_moment(kind):
@@ -78,7 +78,7 @@ def as_type(column: Any, kind: str) -> Any:
 
 @contextmanager
 def naming(column: Any, kind: Any) -> Iterator[None]:
-    """Let what pandas raises name the column, and the type that it was to have."""
+    """Raise exceptions of pandas again as errors that name the column and the type."""
     try:
         yield
     except (TypeError, ValueError, OverflowError) as error:
@@ -87,9 +87,9 @@ def naming(column: Any, kind: Any) -> Iterator[None]:
 
 def require_truth(values: Iterable[Any], kind: str) -> None:
     """
-    Refuse values that are no truth values, where pandas would make True of what is missing, and of any text.
+    Check values for numpy's bool, to which pandas would cast missing values and any text as True.
 
-    :raises ValueError: if there is one, and the type is numpy's bool.
+    :raises ValueError: if the type is numpy's bool and a value is not True, False, 1 or 0.
     """
     import numpy as np
     import pandas as pd
@@ -99,7 +99,7 @@ def require_truth(values: Iterable[Any], kind: str) -> None:
     for value in values:
         if not isinstance(value, (bool, int)) or value not in (0, 1):
             raise ValueError(
-                f"{value!r} is no truth value; allowed: True and False, or the type 'boolean' if some lack"
+                f"{value!r} is not a bool; allowed: True and False, or the type 'boolean' if some are missing"
             )
 
 
@@ -108,12 +108,12 @@ def _made(column: Any, kind: str) -> Any:
         return column.astype(object)
     if kind == WHOLE_OBJECTS:
         return column.astype(object).map(int, na_action="ignore").astype(object)
-    # Without a type of its own, text that is missing would become the word nan.
+    # If pandas has no type for text, str would turn missing values into the text "nan".
     return column.astype(text_type() if kind == "str" else kind)
 
 
 def _moments(column: Any, kind: str) -> Any:
-    """Read moments, in one format alone: which one pandas guesses would depend on the mini-batch."""
+    """Return text as datetimes, in ISO 8601 only: a format that pandas guesses would depend on the mini-batch."""
     import pandas as pd
 
     present = column.dropna().astype(object)

@@ -88,8 +88,8 @@ def _column(values: list[Any], lengths: list[int], dtype: str) -> Any:
     if not zone:
         return np.array(values, "datetime64[us]").astype(dtype).repeat(lengths)
     in_utc = [None if value is None else value.astimezone(timezone.utc).replace(tzinfo=None) for value in values]
-    moments = np.array(in_utc, "datetime64[us]").astype(dtype.partition(",")[0] + "]").repeat(lengths)
-    return pd.DatetimeIndex(moments).tz_localize("UTC").tz_convert(zone)
+    datetimes = np.array(in_utc, "datetime64[us]").astype(dtype.partition(",")[0] + "]").repeat(lengths)
+    return pd.DatetimeIndex(datetimes).tz_localize("UTC").tz_convert(zone)
 
 
 def _text_column(values: list[Any], lengths: list[int]) -> Any:
