@@ -1,10 +1,9 @@
 """
-Making a virtual environment and installing packages in it, with uv or with venv and pip.
+Makes a virtual environment and installs packages in it, with uv or with venv and pip.
 
-Airflow has a function for it (prepare_virtualenv of its standard provider), but it does not fit: it needs Airflow's
-configuration; pip's own words go to the log alone, and the error says no more than an exit code; variables such as
-PYTHONPATH and PIP_USER, which many images set, reach pip and lead it astray; and what it starts outlives it when
-Airflow kills the task, and would go on writing into the folder that another shard begins anew.
+Airflow's prepare_virtualenv (in its standard provider) does not fit. It needs Airflow's configuration. pip's output
+goes to the log alone, and the error has only an exit code. pip gets variables such as PYTHONPATH and PIP_USER, which
+many images set. And when Airflow kills the task, the programs live on and write where another shard makes it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from airflow_prs.errors import PrsError
 Method = Literal["auto", "uv", "pip"]
 """As Airflow's ``[standard] venv_install_method``: auto takes uv where it is on the PATH."""
 
-_LEAD_ASTRAY = frozenset(
+_MISLEADING = frozenset(
     {
         "PYTHONHOME",
         "PYTHONPATH",
@@ -59,19 +58,19 @@ import pyarrow.parquet
 print(json.dumps({each.metadata["Name"].lower(): each.version for each in distributions()}))
 """
 _ASK_TIMEOUT_S = 300
-"""Long, since it is pandas' first import, on a disk that may be slow."""
+"""Long, because it imports pandas for the first time, on a disk that may be slow."""
 _LONGEST_OUTPUT = 6_000
-"""In characters; what went wrong stands at the end."""
+"""In characters; the end is kept, where the error is."""
 
 
 class InstallError(PrsError):
-    """A step of making an environment failed; says which, and what the program said."""
+    """A step of making an environment failed; names the step and has the output of the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
     """
-    What an interpreter says of itself.
+    What is known of an interpreter.
 
     :param numbers: major and minor version.
     :param build: platform and binary interface.
@@ -87,7 +86,7 @@ class Python:
 
 def ask_python(interpreter: str, environ: Mapping[str, str]) -> Python:
     """
-    Ask an interpreter what it is.
+    Return the version and build of an interpreter, by running it.
 
     :raises InstallError: if it does not start.
     """
@@ -97,7 +96,7 @@ def ask_python(interpreter: str, environ: Mapping[str, str]) -> Python:
 
 def ask_packages(interpreter: str, environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Import what worker processes need, and list all that is installed.
+    Import what worker processes need, and return all installed distributions with their versions.
 
     :raises InstallError: if something cannot be imported.
     """
@@ -107,9 +106,9 @@ def ask_packages(interpreter: str, environ: Mapping[str, str]) -> dict[str, str]
 
 def choose_tool(method: Method, environ: Mapping[str, str]) -> str | None:
     """
-    Find uv; None: it is not to be used.
+    Return the path of uv; None: it is not to be used.
 
-    :raises InstallError: if it must be used and is not there.
+    :raises InstallError: if it must be used and is not installed.
     """
     uv = None if method == "pip" else shutil.which("uv", path=environ.get("PATH", os.defpath))
     if uv is None and method == "uv":
@@ -124,15 +123,15 @@ def install(
     Make a virtual environment and install packages in it.
 
     :param folder: where; a virtual environment cannot be moved afterwards.
-    :param uv: path of uv; None: venv and pip do it.
-    :param lock: descriptor that the programs inherit, so that it stays locked until they are gone, too.
+    :param uv: path of uv; None: venv and pip are used.
+    :param lock: descriptor that the programs inherit, so that it stays locked until they have ended.
     :raises InstallError: if it fails.
     """
     new = str(folder / "bin" / "python")
     make = [uv, "venv", "--python", python.executable] if uv else [python.executable, "-I", "-m", "venv"]
     fill = [uv, "pip", "install", "--python", new] if uv else [new, "-I", "-m", "pip", "install", "--no-input"]
-    # As a file: pip and uv take options and ${VARIABLES} in it, and it may be longer than a command line. Nameless, so
-    # that it is gone with us if we are killed.
+    # A file, because pip and uv accept options and ${VARIABLES} in it, and it may be longer than a command line. It has
+    # no name, so that it is gone if this process is killed.
     with tempfile.TemporaryFile() as wanted:
         wanted.write("".join(f"{line}\n" for line in requirements).encode())
         wanted.flush()
@@ -147,7 +146,7 @@ def _run(command: Sequence[str], *, environ: Mapping[str, str], inherited: Seque
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # not where some project's settings for uv may lie
+            # not where a project may have settings for uv
             cwd="/",
             env=dict(environ),
             pass_fds=inherited,
@@ -183,13 +182,13 @@ def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
 
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in environ.items() if name not in _LEAD_ASTRAY}
-    # the Python is chosen; a newer pip is nothing to tell
+    kept = {name: value for name, value in environ.items() if name not in _MISLEADING}
+    # the Python is chosen already; news of a newer pip are not wanted
     return {**kept, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def _shown(command: Sequence[str]) -> str:
-    """Leave away the name of a file that is gone when somebody reads it."""
+    """Return a command without the name of a file that is gone when this is read."""
     return " ".join(command).partition(" --requirement ")[0]
 
 
@@ -199,6 +198,6 @@ def _written(output: IO[bytes]) -> str:
 
 
 def _tail(output: bytes) -> str:
-    """Return the end of an output, in entire lines, since half a secret would not be masked."""
+    """Return the end of an output, in complete lines, because half a secret would not be masked."""
     text = output.decode(errors="replace").strip()
     return text if len(text) <= _LONGEST_OUTPUT else text[-_LONGEST_OUTPUT:].partition("\n")[2]

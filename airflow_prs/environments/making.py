@@ -1,12 +1,12 @@
 """
-Environments that this machine has made: each once, whole or not at all, kept for the next run.
+The environments of this machine: each is made once, completely or not at all, and kept for the next run.
 
     <root>/<fingerprint>/                   the virtual environment
-    <root>/<fingerprint>/environment.json   comes last, so that only a whole one has it; says what is in it
-    <root>/<fingerprint>.lock               held by whoever makes it, and by the programs that do the work
+    <root>/<fingerprint>/environment.json   written last, so that it marks a complete one; lists what is in it
+    <root>/<fingerprint>.lock               held by the process that makes it, and by the programs that do the work
 
-A folder may be deleted while no run uses it; it is made again when it is asked for. One that a dead process left half
-made is begun anew.
+A folder may be deleted while no run uses it; it is made again when it is needed. An incomplete one, left by a dead
+process, is made again from the start.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def ensure_environment(
     method: Method = "auto",
 ) -> str:
     """
-    Make an environment unless this machine has it, and give the interpreter to start.
+    Make an environment unless this machine has it, and return the path of its interpreter.
 
-    To be called in the main thread, so that signals interrupt it. It may take minutes; other processes that ask for
-    the same environment wait for it.
+    To be called in the main thread, so that signals interrupt it. It may take minutes; other processes that need the
+    same environment wait.
 
     :param environment: with requirements in place of files.
     :param cache_root: folder of all environments, on this machine or shared by equal ones.
-    :param say: told what takes time.
+    :param say: called with what takes time.
     :param environ: variables for pip and uv; what ``${NAME}`` in a requirement stands for.
     :param method: which of the two installs.
     :raises EnvironmentBrokenError: if it cannot be made; says what pip or uv said.
@@ -83,9 +83,9 @@ def ensure_environment(
 @dataclass(frozen=True, slots=True)
 class _Order:
     """
-    An environment as it is to be.
+    An environment that is wanted.
 
-    :param python: what it is made of.
+    :param python: the Python that it is made with.
     :param requirements: complete.
     """
 
@@ -112,7 +112,7 @@ class _Order:
 
     @property
     def is_done(self) -> bool:
-        """Whether it stands whole, and the Python that it links to is still there."""
+        """Whether it is complete, and the Python that it links to is still there."""
         return self.marker.is_file() and os.access(self.interpreter, os.X_OK)
 
 
@@ -142,9 +142,9 @@ def _make(order: _Order, say: Callable[[str], None], environ: Mapping[str, str],
 @contextmanager
 def _locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
     """
-    Hold a lock that ends with the last process that has the file open.
+    Hold a lock until the last process that has the file open closes it.
 
-    That is why it is no filelock: after a process was killed, the pip that it started may still be at work.
+    So filelock does not do: after a process was killed, the pip that it started may still be running.
     """
     with path.open("a") as file:
         try:
@@ -156,7 +156,7 @@ def _locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
 
 
 def _remove(order: _Order) -> None:
-    order.marker.unlink(missing_ok=True)  # first: what is left of a folder must not look whole
+    order.marker.unlink(missing_ok=True)  # first: what is left of a folder must not look complete
     shutil.rmtree(order.folder, ignore_errors=True)
 
 
@@ -201,10 +201,10 @@ def _explain(environment: Environment, cache_root: str | os.PathLike[str], error
 
 def missing_module_hint(error: str, environment: Environment, interpreter: str) -> str:
     """
-    Say where a module was looked for that the entry script imports, and how it gets there; '' for other errors.
+    Return in which environment a module is missing, and how to install it; '' for other errors.
 
-    :param error: in one line, as a worker process tells it.
-    :param interpreter: the one that ran.
+    :param error: of a worker process, in one line.
+    :param interpreter: of that process.
     """
     missing = _MISSING.search(error)
     if missing is None:

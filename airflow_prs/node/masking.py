@@ -1,4 +1,4 @@
-"""Hiding secrets in what worker processes and installers write."""
+"""Masks secrets in what worker processes and installers write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 from airflow_prs.worker.failures import CUT
 
 SHORTEST = 5
-"""In characters; shorter values, such as 1 or true, occur everywhere. As Airflow's ``min_length_masked_secret``."""
+"""In characters; shorter values, such as 1 or true, are too common. As Airflow's ``min_length_masked_secret``."""
 MASK = "***"
 _SHORTEST_PART = 4
 _QUOTES = "'\""
@@ -17,9 +17,9 @@ _QUOTES = "'\""
 
 class Masker:
     """
-    Replaces secrets by ``***``, also where repr(), JSON or a URL spell them in another way.
+    Replaces secrets by ``***``, also if repr(), JSON or a URL has escaped them.
 
-    Of a secret of several lines each line is hidden too, since output comes line by line; and what is left of a secret
+    Each line of a secret is masked too, because output comes line by line; and so is the part of a secret that is left
     where a worker process has cut a long text.
 
     :param secrets: in any order; one may be a part of another.
@@ -31,7 +31,7 @@ class Masker:
         self._backwards = [form[::-1] for form in self._forms]
 
     def __call__(self, text: str) -> str:
-        """Return a text without secrets."""
+        """Return a text with its secrets masked."""
         spans = [(start, start + len(form)) for form in self._forms for start in _places(form, text)]
         if self._forms:
             spans += [span for cut in _places(CUT, text) for span in self._parts_beside(cut, text)]
@@ -61,7 +61,7 @@ def _part_at_end(text: str, forms: Iterable[str]) -> int:
 
 
 def _covered(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """Write a mask in place of each stretch; the spans are in order and may overlap."""
+    """Return a text with a mask in place of each span; the spans are in order and may overlap."""
     kept: list[str] = []
     done = 0
     for start, end in spans:
@@ -72,12 +72,12 @@ def _covered(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret and its lines as they may be spelled."""
+    """Yield the forms in which a secret and its lines may be written."""
     for text in {secret, " ".join(secret.split()), *(line.strip() for line in secret.splitlines())}:
         yield from (text, quote(text, safe="", errors="replace"), quote(text, errors="replace"))
         yield quote_plus(text, errors="replace")
         yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
-        # repr() escapes a quote only beside one of the other kind, which may be in the text around the secret.
+        # repr() escapes a quote only if the text has the other kind, too, which may be outside the secret.
         for written in (repr, ascii):
             yield written(text)[1:-1]
             yield written(text + _QUOTES)[1:-4]

@@ -1,4 +1,4 @@
-"""The pace of a shard, in words for the task log and in numbers for Airflow's task state store."""
+"""The pace of a shard: as text for the task log, and as numbers for Airflow's task state store."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from airflow_prs.records import Progress
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """
-    How far a shard is, and how fast it was lately.
+    How far a shard is, and how fast it was during an interval.
 
-    :param before: its counts when the time began.
-    :param now: its counts at the end of the time.
-    :param seconds: length of the time.
+    :param before: its counts at the beginning of the interval.
+    :param now: its counts at the end.
+    :param seconds: length of the interval.
     """
 
     before: Progress
@@ -31,7 +31,7 @@ class Pace:
         return (self.now.done - self.before.done) / self.seconds
 
     def numbers(self) -> dict[str, Any]:
-        """Give it as plain values, for machines."""
+        """Return it as plain values."""
         return {
             "total": self.now.total,
             "done": self.now.done,

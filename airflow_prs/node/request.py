@@ -1,4 +1,4 @@
-"""What a node is asked to do."""
+"""The request to run a shard."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from airflow_prs.run_folder.folder import RunFolder
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRequest:
     """
-    Which shard to run, and what a room cannot know by itself.
+    Which shard to run, and what only the caller knows.
 
     :param try_number: Airflow's number of this try.
-    :param task_instance_id: Airflow's, another one with each try.
-    :param max_tries: Airflow's; another number than before means that the shard was cleared.
+    :param task_instance_id: Airflow's, a new one for each try.
+    :param max_tries: Airflow's; it changes when the shard is cleared.
     :param environ: the environment that worker processes inherit.
     :param variables: environment_variables, rendered.
-    :param environments_root: folder of the environments that this machine has made.
-    :param install_method: what makes them: ``uv``, ``pip``, or ``auto`` for uv where there is one.
-    :param tells_results: whether worker processes say what run() returned, for who looks on.
-    :param tell_progress: is told now and then how far the shard is, in a few numbers; returns at once.
+    :param environments_root: folder of the environments on this machine.
+    :param install_method: ``uv``, ``pip``, or ``auto`` for uv if it is installed.
+    :param tells_results: whether worker processes describe what run() returned, in the task log.
+    :param tell_progress: called every 30 seconds with the counts of the shard; must not block.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     :param redact: masks secrets in what processes and installers write; see masking.Masker.
     :param logger: the task's.

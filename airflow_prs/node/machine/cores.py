@@ -1,4 +1,4 @@
-"""What this machine, or the container that we are in, really offers."""
+"""The cores and GPUs that this machine, or the container, offers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the cores that quota and affinity leave, at least 1."""
+    """Return how many cores quota and affinity allow, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, min(cores, math.ceil(quota))) if quota else cores
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Read the CPU quota of cgroup v2 or v1 in cores; None without one."""
+    """Return the CPU quota of cgroup v2 or v1 in cores; None if there is none."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -33,7 +33,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def visible_devices(environ: Mapping[str, str], drivers: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
-    """List the GPUs that worker processes may see, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that worker processes may use, as CUDA_VISIBLE_DEVICES names them."""
     named = environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [device.strip() for device in named.split(",") if device.strip() not in {"", "-1", "NoDevFiles"}]
@@ -44,7 +44,7 @@ def visible_devices(environ: Mapping[str, str], drivers: Path = Path("/proc/driv
 
 
 def default_process_count(devices: list[str]) -> int:
-    """Count the worker processes of a node: 1 where a GPU is visible, else one per usable core."""
+    """Return the number of worker processes of a node: 1 if a GPU is visible, else one per usable core."""
     return 1 if devices else usable_cores()
 
 
@@ -52,13 +52,13 @@ def process_environment(
     environ: Mapping[str, str], variables: Mapping[str, str], *, devices: list[str], slot: int, processes: int
 ) -> dict[str, str]:
     """
-    Build a worker process's environment.
+    Return the environment of a worker process.
 
-    Numeric libraries get their share of the cores, so that processes do not fight for them, and each process a GPU of
-    its own while they last, unless the user set the variables.
+    Numeric libraries get a fair share of the cores, and each process a GPU of its own as long as there are some, unless
+    the user set these variables.
 
     :param variables: the user's environment_variables.
-    :param slot: which of the node's processes it is; one that replaces another has the same.
+    :param slot: of the process; one that replaces another has the same.
     """
     threads = str(max(1, usable_cores() // processes))
     environment = {name: threads for name in _THREAD_VARIABLES if name not in environ}

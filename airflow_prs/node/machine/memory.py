@@ -1,4 +1,4 @@
-"""The memory that this machine, or the container that we are in, really offers; and who was killed for lack of it."""
+"""The memory that this machine, or the container, offers, and whether a process was killed for lack of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MIB = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Memory:
     """
-    What all processes together may use.
+    The memory for all processes together.
 
     :param total_bytes: the machine's memory, or a container's limit.
-    :param free_bytes: what of it nobody uses, files that are cached aside.
+    :param free_bytes: how much of it is unused; cached files count as unused.
     """
 
     total_bytes: int
@@ -27,18 +27,18 @@ class Memory:
 
 def usable_memory(cgroup: Path = _CGROUP) -> Memory:
     """
-    Read the memory that there is.
+    Return the memory of this machine or container.
 
     :param cgroup: the container's control group, version 2 or 1.
     """
     machine = psutil.virtual_memory()
     second, first = cgroup, cgroup / "memory"
     limit = _number(second / "memory.max") or _number(first / "memory.limit_in_bytes")
-    # Without a limit version 1 has a number beyond any machine.
+    # Without a limit, version 1 has a number larger than any machine.
     if limit is None or limit >= machine.total:
         return Memory(machine.total, machine.available)
     used = _number(second / "memory.current") or _number(first / "memory.usage_in_bytes") or 0
-    # The kernel takes back what it caches before it kills for memory.
+    # The kernel drops its caches before it kills a process.
     cached = _field(second / "memory.stat", "inactive_file") or _field(first / "memory.stat", "total_inactive_file")
     free = limit - used + (cached or 0)
     return Memory(limit, max(0, min(free, machine.available)))
@@ -46,7 +46,7 @@ def usable_memory(cgroup: Path = _CGROUP) -> Memory:
 
 class MemoryWitness:
     """
-    Remembers how many processes the kernel has killed for memory so far.
+    Finds whether the kernel has killed a process for lack of memory since this was created.
 
     :param cgroup: the container's control group, version 2 or 1.
     """
@@ -57,7 +57,7 @@ class MemoryWitness:
         self._kills = self._count()
 
     def explain(self) -> str:
-        """Say why a process has got a SIGKILL that nobody here sent; '' if memory was not short."""
+        """Return why a process got a SIGKILL that this node did not send; '' if memory was not short."""
         if self._count() > self._kills:
             return "the kernel killed it because the container had no memory left"
         memory = usable_memory(self._cgroup)
@@ -79,7 +79,7 @@ def _number(file: Path) -> int | None:
 
 
 def _field(file: Path, name: str) -> int | None:
-    """Read a line of a file that has a name and a number in each."""
+    """Return the number behind a name, from a file with a name and a number in each line."""
     try:
         return int(dict(line.split(maxsplit=1) for line in file.read_text().splitlines())[name])
     except (OSError, KeyError, ValueError):
@@ -87,7 +87,7 @@ def _field(file: Path, name: str) -> int | None:
 
 
 def used_bytes(pid: int) -> int:
-    """Read the memory that a process holds for itself; 0 if it is gone."""
+    """Return the resident memory of a process; 0 if it is gone."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""What a node and its worker processes use of the machine, sampled at an interval into a CSV file."""
+"""Samples what a node and its worker processes use of the machine into a CSV file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ResourceLog:
     A CSV file with a line for the machine and one for each worker process at each sample.
 
     CPU is in percent of one core since the sample before (0 in the first one), disk and network in bytes since boot or
-    start; what the system does not tell is left empty. Memory is that of the container where that has a limit.
+    start. Values that the system does not report are empty. Memory is that of the container if it has a limit.
 
     :param path: created with its folders at the first sample.
     """
@@ -60,7 +60,7 @@ class ResourceLog:
         try:
             return _of_process(self._known.setdefault(pid, psutil.Process(pid)))
         except psutil.Error:
-            # It has ended since it was listed.
+            # The process has ended since it was listed.
             self._known.pop(pid, None)
             return ()
 

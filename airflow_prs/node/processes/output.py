@@ -1,4 +1,4 @@
-"""What worker processes print: into their log files whole, into the task log within limits."""
+"""Writes what worker processes print: all of it to their log files, and to the task log within limits."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MINUTE_S = 60.0
 
 class LogFile:
     """
-    A log file that starts anew at 100 MiB; the part before is kept beside it as ``<name>.1``.
+    A log file that is rotated at 100 MiB; the last part is kept beside it as ``<name>.1``.
 
-    :param path: created with its folders when the first line comes.
+    :param path: created with its folders by the first write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class LogFile:
         self._size = 0
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append to the file."""
         if self._size + len(data) > ROTATE_BYTES:
             self.path.replace(self.path.with_name(f"{self.path.name}.1"))
             self._size = 0
@@ -48,9 +48,9 @@ class LogFile:
 
 class LogWriter:
     """
-    Writes to the log files of a node in a thread, in order: storage that does not answer must not hold up the node.
+    Writes to the log files of a node in a thread, in order, so that storage that does not answer cannot block the node.
 
-    To be used in one event loop, which hears of errors.
+    To be used in one event loop, whose exception handler gets the errors.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LogWriter:
         self._busy_since: float | None = None
 
     def write(self, file: LogFile, data: bytes) -> None:
-        """Append to a file soon."""
+        """Queue data to be appended to a file."""
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._run, name="airflow_prs-logs", daemon=True)
@@ -74,9 +74,9 @@ class LogWriter:
 
     def is_full(self, on_room: Callable[[], None]) -> bool:
         """
-        Whether so much waits to be written that no more should be read.
+        Whether so much data is queued that no more should be read.
 
-        :param on_room: is called in the event loop when it is no longer so.
+        :param on_room: called in the event loop when that is no longer so.
         """
         with self._lock:
             is_full = self._waiting_bytes > MOST_WAITING_BYTES
@@ -91,7 +91,7 @@ class LogWriter:
         return since is not None and time.monotonic() - since > _STALLED_S
 
     def close(self) -> None:
-        """Wait until all is written, but not for storage that does not answer."""
+        """Wait until all is written; for storage that does not answer, only some seconds."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(CLOSE_S)
@@ -113,7 +113,7 @@ class LogWriter:
                 self._call(call)
 
     def _call(self, call: Callable[[], None]) -> None:
-        # The event loop may be over, with nobody left to hear of it.
+        # The event loop may be closed.
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(call)
@@ -140,7 +140,7 @@ class TaskLog:
         self._left_out = 0
 
     def write(self, line: str) -> None:
-        """Log a line, or count it as left out."""
+        """Log a line, or count it as omitted."""
         if self._clock() - self._minute >= _MINUTE_S:
             self.flush()
             self._minute, self._lines = self._clock(), 0
@@ -151,7 +151,7 @@ class TaskLog:
         self._logger.info("[%s] %s", self._process, line)
 
     def flush(self) -> None:
-        """Say what was left out."""
+        """Log how many lines were omitted."""
         if self._left_out:
             self._logger.warning(
                 "[%s] %d more lines within a minute are left out here; they are in its log file",
@@ -165,9 +165,9 @@ class OutputPump(asyncio.Protocol):
     """
     Reads a worker process's stdout or stderr to its end, line by line.
 
-    :param file: takes everything.
+    :param file: gets everything.
     :param writer: writes to it.
-    :param task_log: takes what its limits allow.
+    :param task_log: gets what its limits allow.
     :param redact: masks secrets.
     """
 
@@ -184,26 +184,26 @@ class OutputPump(asyncio.Protocol):
 
     @property
     def is_held_up(self) -> bool:
-        """Whether the process may have to wait, since storage takes nothing more of what it prints."""
+        """Whether the process may be blocked because storage does not take what it prints."""
         return self._is_paused and self._writer.is_stalled
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport, to let the process wait."""
+        """Keep the transport, to pause reading."""
         self._transport = cast("asyncio.ReadTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take what was printed."""
-        whole, line_end, self._rest = (self._rest + self._decode(data)).rpartition("\n")
+        """Write the complete lines."""
+        lines, line_end, self._rest = (self._rest + self._decode(data)).rpartition("\n")
         if line_end:
-            self._write(self._redact(whole + line_end))
+            self._write(self._redact(lines + line_end))
         if len(self._rest) > _LONGEST_LINE:
-            # What stays is long enough to hold all that has come of a secret that goes on.
+            # The half that is kept is longer than any part of a secret that is not complete yet.
             masked = self._redact(self._rest)
             self._write(masked[: -_LONGEST_LINE // 2] + "\n")
             self._rest = masked[-_LONGEST_LINE // 2 :]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """Take the last line, which may have no end."""
+        """Write the last line, which may lack its end."""
         self._rest += self._decode(b"", final=True)
         if self._rest:
             self._write(self._redact(self._rest + "\n"))

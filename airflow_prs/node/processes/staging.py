@@ -17,7 +17,7 @@ _PERMISSIONS_SHIFT = 16
 
 class Stage:
     """
-    A node's private folder, on local disk; first removes those that killed nodes have left there.
+    The private folder of a node, on local disk. Folders that killed nodes have left are removed first.
 
     :param source_zip: the snapshot of the user's code.
     """
@@ -30,31 +30,31 @@ class Stage:
         _extract(source_zip, self.source)
 
     def working_directory(self, process: str) -> Path:
-        """Make a worker process's working directory, a copy of the snapshot."""
+        """Create the working directory of a worker process, a copy of the snapshot, and return its path."""
         directory = self.path / "work" / process
         shutil.copytree(self.source, directory, symlinks=True)
         return directory
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of nodes on this machine that were killed."""
+    """Remove the folders of killed nodes on this machine."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # Another user's, one that is in use, or one that has no lock yet.
+        # Errors: a folder of another user, one in use, or one without a lock yet.
         with suppress(OSError), (folder / _LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hold(folder: Path) -> TextIO:
-    """Lock a folder for as long as this process lives; it has its lock from the moment at which it can be seen."""
+    """Lock a folder as long as this process lives. The lock file is locked before it gets its name."""
     unseen = folder / f"{_LOCK}.new"
     lock = unseen.open("w")
-    # Where the temporary folder is on storage that knows no locks, no folder can be told to be abandoned.
+    # On storage without locks, no folder can be recognised as abandoned.
     with suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX)
         unseen.rename(folder / _LOCK)
