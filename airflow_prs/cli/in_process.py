@@ -28,7 +28,8 @@ from airflow_prs.node.masking import Masker
 from airflow_prs.node.processes.protocols import order_of, outcome_of
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
-from airflow_prs.node.work.queue import Hand
+from airflow_prs.node.work.failed_tries import Failure, failed_outcome, failed_try
+from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempt_records import Closing
@@ -46,7 +47,6 @@ from airflow_prs.worker.writing import formats, rows
 logger = logging.getLogger(__name__)
 
 _PROCESS = "process000"
-_ITEMS_SHOWN = 10
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
@@ -146,9 +146,9 @@ class _ShardRun:
             logger.info("mini-batch %d: %s (%.3g s)", outcome.index, what, outcome.duration_s)
 
     def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
-        hand, this = Hand(mini_batch, 1), Try(mini_batch.index)
+        assignment, this = Assignment(mini_batch, 1), Try(mini_batch.index)
         try:
-            order = Order(*order_of(hand, has_tables=self._settings.has_tables))
+            order = Order(*order_of(assignment, has_tables=self._settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items, order.versions)
             this.begin()
             elements = self._call(loaded, order)
@@ -161,35 +161,22 @@ class _ShardRun:
             if not self._goes_on or isinstance(error, bdb.BdbQuit):
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
-            return self._failure(mini_batch, this.failed(error)["try_failed"])
-        return outcome_of(hand, answer, process=0), None
+            return self._failure(assignment, this.failed(error)["try_failed"])
+        return outcome_of(assignment, answer, process=0), None
 
-    def _failure(self, mini_batch: MiniBatch, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
-        index, started, status = mini_batch.index, answer["started"], Status[answer["status"]]
-        duration_s = answer["duration_s"]
-        outcome = Outcome(
-            index=index,
-            status=status,
-            tries=1,
-            items=mini_batch.items,
-            started=started,
-            duration_s=duration_s,
+    def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
+        failure = Failure(
+            assignment=assignment,
+            status=Status[answer["status"]],
+            error=self._redact(answer["error"]),
+            traceback=self._redact(answer["traceback"]),
+            process=_PROCESS,
+            started=answer["started"],
+            duration_s=answer["duration_s"],
             run_s=answer["run_s"],
             cpu_s=answer["cpu_s"],
         )
-        return outcome, FailedTry(
-            index=index,
-            try_number=1,
-            final=True,
-            status=status,
-            error=self._redact(answer["error"]),
-            traceback=self._redact(answer["traceback"]),
-            items=tuple(map(str, mini_batch.pieces[:_ITEMS_SHOWN])),
-            node=_node(self._shard),
-            process=_PROCESS,
-            started=started,
-            duration_s=duration_s,
-        )
+        return failed_outcome(failure), failed_try(failure, is_final=True, node=_node(self._shard), log="")
 
     def _call(self, loaded: Any, order: Order) -> Any:
         context = order.context(loaded) if self._script.takes_context else None

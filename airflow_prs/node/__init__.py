@@ -1,6 +1,6 @@
 """
-A node: one shard's supervisor and its worker processes.
+A node: the supervisor of a shard and its worker processes.
 
-`running` is the way in; `supervisor` keeps the processes busy, `slots` one process at a time, `process` starts and ends
-it, `queue` says what is next, `committing` makes outcomes durable, `watching` looks for reasons to stop.
+`running` is the entry point. It builds a line: the supervisor owns slots, a slot runs one worker process and takes
+mini-batches from a dispatcher, and the dispatcher knows the queue, the counts and the commits, but neither of the two.
 """

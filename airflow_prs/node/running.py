@@ -1,4 +1,4 @@
-"""The way into a node: claim a shard, run it in a thread of its own, say what came of it."""
+"""The entry point of a node: claims a shard, runs it in a thread of its own, and returns a summary."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
 from airflow_prs.errors import EnvironmentBrokenError, RunAbortedError
-from airflow_prs.node.lending.lender import LoanLostError
+from airflow_prs.node.lending.borrower import Borrower
+from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
-from airflow_prs.node.processes.protocols import Rules
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import Starter, process_count
+from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.status import StatusBoard
-from airflow_prs.node.supervisor import Crew, Supervisor, VerdictError
+from airflow_prs.node.supervisor import Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.committing import WINDOW
-from airflow_prs.node.work.desk import ShardDesk, TryRules
+from airflow_prs.node.work.desk import Dispatcher, NodeWork, Signals
+from airflow_prs.node.work.failed_tries import RetryPolicy
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.records import Manifest, Shard
 from airflow_prs.report.reports import abort_message, first_failures
@@ -33,7 +34,6 @@ from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
-INIT_GRACE_S = 30.0
 
 
 def run_node(request: NodeRequest) -> dict[str, Any]:
@@ -41,10 +41,10 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     Run a shard until every mini-batch of it has an outcome.
 
     The event loop runs in a thread of its own and the caller's thread waits for it, so that signals and Airflow's
-    timeouts reach the caller at once; whatever they raise stops the node and its processes before it goes on.
+    timeouts reach the caller immediately. What they raise stops the node and its processes, and is then raised here.
 
     :return: a small summary.
-    :raises RunAbortedError: if a threshold of the run is exceeded; says which, and the first failures.
+    :raises RunAbortedError: if a threshold of the run is exceeded; names it and the first failures.
     :raises SupersededError: if a later attempt at the shard has begun.
     :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
     :raises EnvironmentBrokenError: if the environment lacks a package.
@@ -93,7 +93,7 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
     try:
         starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
         try:
-            _run_in_thread(lambda: Supervisor(_crew(manifest, settings, starter, watcher)))
+            _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher))
         finally:
             starter.log_writer.close()
     finally:
@@ -114,44 +114,53 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
         raise EnvironmentBrokenError(request.redact(str(error))) from None
 
 
-def _crew(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Crew:
-    request, attempt = starter.request, starter.attempt
-    config, inherited = settings.config, attempt.inheritance
-    pending = int((~inherited.done).sum())
-    slots = min(starter.processes, pending)
+def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Supervisor:
+    request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
+    signals, lends = Signals(), settings.config.lend
+    slots = min(starter.processes, int((~inherited.done).sum()))
 
-    def make_desk(attempt: Attempt) -> ShardDesk:
-        return _desk(attempt, manifest, settings, starter, slots)
+    def make_dispatcher(attempt: Attempt) -> Dispatcher:
+        return _make_dispatcher(attempt, manifest, settings, starter, watcher, signals=signals, slots=slots)
 
-    return Crew(
-        desk=make_desk(attempt),
-        attempt=attempt,
-        watcher=watcher,
-        folder=request.folder,
-        make_loan_desk=make_desk,
-        lends=config.lend,
-        run_status=RunStatus(request.folder, manifest, attempt.names.status),
-        slots=slots,
-        rules=_rules(settings),
+    work = NodeWork(make_dispatcher(attempt))
+    return Supervisor(
+        slots,
+        starter,
+        work,
+        signals,
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
-        start=starter.start,
-        resources=ResourceLog(request.folder.names.resources(attempt.claim.node)),
-        sample_s=settings.resource_monitor_interval_s,
+        watcher=watcher,
+        lender=Lender(attempt, work.own, starter.say) if lends else None,
+        borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher, say=starter.say) if lends else None,
+        reporter=Reporter(
+            request,
+            manifest,
+            work,
+            watcher,
+            own_status=attempt.names.status,
+            resources=ResourceLog(request.folder.names.resources(attempt.claim.node)),
+            sample_s=settings.resource_monitor_interval_s,
+        ),
         stuck_s=settings.progress_update_timeout_s,
-        entry_script=config.entry_script,
-        explain_import=starter.explain_import,
-        tell_progress=request.tell_progress,
-        logger=request.logger,
     )
 
 
-def _desk(attempt: Attempt, manifest: Manifest, settings: RunSettings, starter: Starter, slots: int) -> ShardDesk:
-    request, config, inherited = starter.request, settings.config, attempt.inheritance
-    return ShardDesk(
+def _make_dispatcher(
+    attempt: Attempt,
+    manifest: Manifest,
+    settings: RunSettings,
+    starter: Starter,
+    watcher: Watcher,
+    *,
+    signals: Signals,
+    slots: int,
+) -> Dispatcher:
+    config, inherited = settings.config, attempt.inheritance
+    return Dispatcher(
         attempt.shard,
         attempt,
-        _queue(request.folder, attempt),
-        TryRules(
+        _queue(starter.request.folder, attempt),
+        RetryPolicy(
             most_tries=config.run_max_try,
             delay_s=config.retry_delay_s,
             count_failed_tries=config.count_failed_tries,
@@ -164,10 +173,12 @@ def _desk(attempt: Attempt, manifest: Manifest, settings: RunSettings, starter: 
             done=inherited.done,
             failed=inherited.failed,
         ),
+        signals=signals,
+        is_blind=lambda: watcher.is_blind,
         slots=slots,
         concurrency=config.max_concurrency_per_process,
         log_of=starter.log_of,
-        say=lambda text: request.logger.info("%s", text),
+        say=starter.say,
     )
 
 
@@ -179,21 +190,6 @@ def _queue(folder: RunFolder, attempt: Attempt) -> WorkQueue:
         done[index - shard.first] = True
     tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
     return WorkQueue(folder, shard, done=done, tries=tries, granted=attempt.claim.granted)
-
-
-def _rules(settings: RunSettings) -> Rules:
-    config = settings.config
-    run_s = float(config.run_invocation_timeout)
-    return Rules(
-        run_s=run_s,
-        load_s=settings.load_timeout_s or run_s,
-        init_s=3 * run_s + INIT_GRACE_S,
-        shutdown_s=run_s,
-        exit_s=config.exit_timeout_s,
-        has_tables=settings.has_tables,
-        most_mini_batches=config.max_mini_batches_per_process,
-        most_memory_bytes=config.max_memory_per_process_bytes,
-    )
 
 
 def _run_in_thread(make: Callable[[], Supervisor]) -> None:
@@ -212,7 +208,7 @@ def _run_in_thread(make: Callable[[], Supervisor]) -> None:
     def run() -> None:
         try:
             ended.set_result(asyncio.run(main()))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, which raises it
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             ended.set_exception(error)
 
     thread = threading.Thread(target=run, name="airflow_prs-node", daemon=True)

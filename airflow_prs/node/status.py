@@ -1,4 +1,4 @@
-"""What a running shard shows to those who look from outside: one file that stays small whatever the shard's size."""
+"""Writes status.json of an attempt: how far it is, in a few KiB whatever the size of the shard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.node.processes.protocols import Failure
+from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.records import SCHEMA, Outcome, Progress, Shard
 from airflow_prs.store import files
 
@@ -23,12 +23,12 @@ _LONGEST_ERROR = 500
 
 class StatusBoard:
     """
-    Keeps what an attempt's status.json says: counts, rates, the last failures, and which mini-batches are done.
+    Collects what status.json of an attempt shows: counts, rates, the last failures, and which mini-batches are done.
 
-    The latter in bins of the whole run, at most 100, so that those of all shards add up; see run_status.py.
+    The latter are counted in at most 100 bins of the entire run, so that those of all shards add up; see run_status.py.
 
-    :param path: of the file; it appears whole each time.
-    :param total: mini-batches of the whole run.
+    :param path: of the file, which is replaced atomically.
+    :param total: mini-batches of the entire run.
     :param node: ``<host>-<shard>-<try>``.
     :param done: by position in the shard: which mini-batches had an outcome when the attempt opened.
     :param failed: likewise, which of them had failed.
@@ -50,7 +50,7 @@ class StatusBoard:
         self._failures: deque[dict[str, Any]] = deque(maxlen=LAST_FAILURES)
 
     def count(self, outcome: Outcome) -> None:
-        """Take the outcome of a mini-batch."""
+        """Count the outcome of a mini-batch."""
         place = outcome.index * self._bins // self._total - self._first
         self._done[place] += 1
         self._failed[place] += outcome.has_failed
@@ -60,12 +60,12 @@ class StatusBoard:
             counts[1] += outcome.run_s
 
     def note(self, failure: Failure) -> None:
-        """Take a failed try."""
+        """Keep a failed try as one of the last ones."""
         self._failures.append(
             {
                 "at": failure.started + failure.duration_s,
-                "mini_batch": failure.hand.mini_batch.index,
-                "try": failure.hand.try_number,
+                "mini_batch": failure.assignment.mini_batch.index,
+                "try": failure.assignment.try_number,
                 "status": failure.status.name,
                 "error": failure.error[:_LONGEST_ERROR],
                 "node": self._node,

@@ -1,8 +1,9 @@
-"""Reasons for a node to stop, looked for on a timer, also while every process is inside run()."""
+"""Looks for reasons to stop a node, on a timer, also while every process is inside run()."""
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
@@ -16,6 +17,7 @@ from airflow_prs.thresholds.watch import Watch
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
 _OTHERS_AT_FIRST = 32
+_BLIND_S = 5.0
 
 
 class OrphanedError(SupersededError):
@@ -26,8 +28,8 @@ class Watcher:
     """
     Looks whether a node should stop.
 
-    At each look it reads the verdicts and a few of the other shards, in turn, beginning with the one behind its own. So
-    the cost of all nodes together is linear in the number of shards.
+    Each look reads the verdicts and a few of the other shards, in turn, starting with the one after its own. So the
+    cost of all nodes together is linear in the number of shards.
 
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     """
@@ -55,6 +57,8 @@ class Watcher:
         self._is_orphaned = is_orphaned
         self._states = {shard.number: ShardState(shard=shard) for shard in manifest.shards}
         self._others = self._in_turn()
+        self._looked_at = time.monotonic()
+        self._look_took_s = 0.0
         self._read(_OTHERS_AT_FIRST)
 
     @property
@@ -62,14 +66,38 @@ class Watcher:
         """The other shards as they were last read."""
         return [state for number, state in list(self._states.items()) if number != self._shard.number]
 
+    @property
+    def states(self) -> list[ShardState]:
+        """All shards: this node's own as it is, the others as they were last read."""
+        return [self._attempt.state, *self.others]
+
+    @property
+    def is_blind(self) -> bool:
+        """
+        Whether the last look is so old that something may have happened that forbids more work.
+
+        That is so after this process was stopped for a while: another attempt may have claimed the shard.
+        """
+        return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
+
     def look(self) -> StoredVerdict | None:
         """
         Look once.
 
-        :return: the verdict that binds this node, written now if its own or the others' counts call for it.
+        :return: the verdict that binds this node; it is written now if the counts exceed a threshold.
         :raises SupersededError: if a later attempt has begun.
         :raises OrphanedError: if Airflow's supervisor of this task is gone.
         """
+        began = time.monotonic()
+        self._refuse_to_go_on()
+        self._read(_OTHERS_PER_LOOK)
+        stored = self._watch.standing() or self._judge()
+        if stored is None:
+            self._looked_at = time.monotonic()
+            self._look_took_s = self._looked_at - began
+        return stored
+
+    def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
         if not self._attempt.is_newest():
@@ -77,8 +105,6 @@ class Watcher:
                 f"a later try of shard {self._shard.number} has begun; this one stops and what it had not committed "
                 "is left to it."
             )
-        self._read(_OTHERS_PER_LOOK)
-        return self._watch.standing() or self._judge()
 
     def _read(self, most: int) -> None:
         for other in itertools.islice(self._others, min(most, len(self._states) - 1)):

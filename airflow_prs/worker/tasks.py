@@ -17,8 +17,8 @@ class Frames(Protocol):
     def read(self) -> bool:
         """Read what has arrived; return False when the other end is closed."""
 
-    def receive_whole(self) -> list[dict[str, Any]]:
-        """Take the frames that have come whole."""
+    def receive_available(self) -> list[dict[str, Any]]:
+        """Return the messages that have arrived completely."""
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a frame."""
@@ -89,7 +89,7 @@ class TaskServer:
             self._over.set_result(False)
 
     def _take_frames(self) -> None:
-        for message in self._frames.receive_whole():
+        for message in self._frames.receive_available():
             for order in message.get("run", ()):
                 self._start(order)
             if "cancel" in message:

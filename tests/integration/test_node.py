@@ -316,7 +316,7 @@ def test_init_that_always_fails_ends_the_node_with_the_users_traceback(tmp_path)
 
 
 def test_init_that_hangs_ends_the_node(tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_prs.node.running.INIT_GRACE_S", 0)
+    monkeypatch.setattr("airflow_prs.node.processes.starting.INIT_GRACE_S", 0)
     script = "import time\ndef init(): time.sleep(60)\ndef run(mini_batch): return mini_batch\n"
     folder = make_plan(tmp_path, script, run_invocation_timeout=1)
 

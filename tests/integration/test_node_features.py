@@ -342,7 +342,7 @@ def test_log_files_that_cannot_be_written_now_hold_up_no_mini_batch(tmp_path, mo
 
 
 def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("airflow_prs.node.supervisor._PROGRESS_S", 0.5)
+    monkeypatch.setattr("airflow_prs.node.reporting._PROGRESS_S", 0.5)
     caplog.set_level("INFO", "tests.node")
     folder = make_plan(
         tmp_path, "import time\ndef run(mini_batch): time.sleep(0.1); return mini_batch\n", mini_batches=40

@@ -102,7 +102,7 @@ def progress_of(run, task_id):
     Version(version("apache-airflow-core")) < Version("3.3"), reason="the task state store came with Airflow 3.3"
 )
 def test_the_state_store_of_a_running_task_tells_how_far_it_is(dag_file, items, output, monkeypatch):
-    monkeypatch.setattr("airflow_prs.node.supervisor._PROGRESS_S", 0.2)
+    monkeypatch.setattr("airflow_prs.node.reporting._PROGRESS_S", 0.2)
     dag_file.script("import time\ndef run(mini_batch): time.sleep(0.5); return mini_batch\n")
     files = f"[FileDataset({str(items)!r}).as_named_input('texts')]"
     dag_file.write(

@@ -35,7 +35,7 @@ def test_a_process_that_is_ready_says_what_it_is(start):
 def test_the_rows_of_a_mini_batch_are_written_before_it_is_done(start):
     supervisor = start("echo.py")
     done = supervisor.run("/in/a.png", "/in/b.png", index=7)
-    assert done["done"][:2] == [7, 2]
+    assert done["done"][:2] == (7, 2)
     assert supervisor.rows(done) == ["a.png", "b.png"]
 
 
@@ -221,7 +221,7 @@ def test_more_elements_than_items_are_noted_once(start):
 
 def test_without_rows_the_elements_are_only_counted(start):
     supervisor = start(running("return (path for path in mini_batch)"), append_rows=False)
-    assert supervisor.run("/in/a", "/in/b")["done"][1:5] == [2, 0, 0, 0]
+    assert supervisor.run("/in/a", "/in/b")["done"][1:5] == (2, 0, 0, 0)
     assert not supervisor.rows_path.exists()
 
 

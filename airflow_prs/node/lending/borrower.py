@@ -1,4 +1,4 @@
-"""The borrower's side of work that is taken over: docs/lending.md has the whole protocol."""
+"""The borrower of mini-batches; docs/lending.md describes the entire protocol."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.watching import LOOK_S, Watcher
-from airflow_prs.node.work.desk import ShardDesk
+from airflow_prs.node.work.desk import Dispatcher, NodeWork
 from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -30,22 +30,22 @@ _MOST_ASKED = 3
 
 @dataclass(frozen=True, slots=True)
 class _Borrowed:
-    """A loan that is worked on."""
+    """A loan that this node works on."""
 
     attempt: Attempt
-    desk: ShardDesk
+    dispatcher: Dispatcher
     committing: asyncio.Future[None]
 
 
-class Helper:
+class Borrower:
     """
-    Finds work for slots that have nothing to do: takes mini-batches over from the node that has the most time to go.
+    Finds work for slots that have nothing to do: borrows mini-batches from the node that has the most time to go.
 
     :param attempt: the node's claim to its own shard.
     :param watcher: knows how far the other shards are.
-    :param make_desk: makes the desk of a loan.
-    :param on_work: is called when there is something to hand out.
-    :param say: puts a line into the task log.
+    :param work: what the node works on; loans are added to it.
+    :param make_dispatcher: makes the dispatcher of a loan.
+    :param say: writes a line to the task log.
     """
 
     def __init__(
@@ -53,108 +53,102 @@ class Helper:
         folder: RunFolder,
         attempt: Attempt,
         watcher: Watcher,
-        make_desk: Callable[[Attempt], ShardDesk],
+        work: NodeWork,
+        make_dispatcher: Callable[[Attempt], Dispatcher],
         *,
-        on_work: Callable[[], None],
         say: Callable[[str], None],
     ) -> None:
-        self.stir = asyncio.Event()
-        self.is_finished = asyncio.Event()
         self._folder = folder
         self._attempt = attempt
         self._watcher = watcher
-        self._make_desk = make_desk
-        self._on_work = on_work
+        self._work = work
+        self._make_dispatcher = make_dispatcher
         self._say = say
+        self._stir = asyncio.Event()
+        self._finished = asyncio.Event()
         self._borrowed: list[_Borrowed] = []
         self._asking: Request | None = None
         self._refusals: dict[int, tuple[float, float]] = {}
 
-    @property
-    def desks(self) -> list[ShardDesk]:
-        """List the desks of what is borrowed."""
-        return [borrowed.desk for borrowed in self._borrowed]
-
-    def show(self) -> None:
-        """Let the lenders, and those who look from outside, see how far the loans are."""
-        for desk in self.desks:
-            desk.show()
-
-    async def run(self, own: ShardDesk) -> None:
+    async def run(self) -> None:
         """
-        Seek work whenever there is nothing to hand out, until the own shard is closed and nobody has any.
+        Borrow whenever there is nothing to hand out, until the own shard is closed and no other has work to lend.
 
-        What goes wrong here ends the helping, never the node.
+        An error ends the borrowing, never the node.
         """
         try:
-            await self._run(own)
-        except Exception as error:  # noqa: BLE001 - what is borrowed is another node's business
+            await self._run()
+        except Exception as error:  # noqa: BLE001 - what is borrowed belongs to other nodes
             self._say(f"this node takes over no more work of others: {type(error).__name__}: {error}")
         finally:
-            for desk in self.desks:
-                desk.is_closed = True
-            self.is_finished.set()
+            for borrowed in self._borrowed:
+                borrowed.dispatcher.close()
+            self._finished.set()
+
+    async def finish(self) -> None:
+        """Wait until there is nothing more to borrow; to be called when the own shard is closed."""
+        self._stir.set()
+        await self._finished.wait()
 
     async def close(self) -> None:
-        """Give back what is not done; no process may have any of it in hand."""
+        """Return what is not done; no process may hold any of it."""
         if self._asking is not None:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._asking.withdraw)
         for borrowed in list(self._borrowed):
-            borrowed.desk.is_closed = True
+            borrowed.dispatcher.close()
             try:
                 await self._end(borrowed, Closing.STOPPED)
             except (OSError, PrsError) as error:
-                # Without a closing record the lender waits until it has heard nothing for a while.
+                # Without a closing record the lender waits until this node has been silent for a while.
                 self._say(f"the last commit of what was taken over failed: {error}")
 
-    async def _run(self, own: ShardDesk) -> None:
+    async def _run(self) -> None:
+        own = self._work.own
         sought = -math.inf
         while True:
-            await self._mind()
+            await self._check_loans()
             is_last = own.is_closed and not self._borrowed
-            if not any(desk.has_work for desk in (own, *self.desks)) and (
-                is_last or time.monotonic() - sought > _SEEK_S
-            ):
+            if self._work.find_for(0) is None and (is_last or time.monotonic() - sought > _SEEK_S):
                 sought = time.monotonic()
                 if not await self._borrow() and is_last:
                     return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.stir.wait(), LOOK_S if own.has_work else _POLL_S)
-            self.stir.clear()
+                await asyncio.wait_for(self._stir.wait(), LOOK_S if own.has_work_for(0) else _POLL_S)
+            self._stir.clear()
 
     # What is borrowed
 
-    async def _mind(self) -> None:
+    async def _check_loans(self) -> None:
         for borrowed in list(self._borrowed):
             if borrowed.committing.done():
                 borrowed.committing.result()
-            if borrowed.desk.is_done.is_set():
+            if borrowed.dispatcher.done.is_set():
                 await self._end(borrowed, Closing.DONE)
             elif not await asyncio.to_thread(borrowed.attempt.is_newest):
                 self._say(f"the mini-batches that {borrowed.attempt.names.place} had lent were taken back")
-                borrowed.desk.is_closed = True
+                borrowed.dispatcher.close()
                 await self._end(borrowed, None)
 
     async def _begin(self, request: Request, loan: Loan) -> None:
         attempt = await asyncio.to_thread(request.accept, loan)
-        desk = self._make_desk(attempt)
-        desk.on_work = desk.committer.on_commit = self._on_work
-        borrowed = _Borrowed(attempt, desk, asyncio.ensure_future(desk.committer.run()))
-        self._borrowed.append(borrowed)
-        await asyncio.to_thread(desk.show)
-        # Nothing is handed out before this has granted it.
-        await desk.try_alone([])
+        dispatcher = self._make_dispatcher(attempt)
+        self._borrowed.append(_Borrowed(attempt, dispatcher, asyncio.ensure_future(dispatcher.committer.run())))
+        self._work.add(dispatcher)
+        await asyncio.to_thread(dispatcher.show)
+        # The first commit grants; nothing is handed out before.
+        await dispatcher.try_alone([])
 
     async def _end(self, borrowed: _Borrowed, closing: Closing | None) -> None:
         self._borrowed.remove(borrowed)
-        desk = borrowed.desk
+        dispatcher = borrowed.dispatcher
+        self._work.remove(dispatcher)
         try:
-            desk.committer.end()
+            dispatcher.committer.end()
             await borrowed.committing
             if closing is not None:
-                await desk.committer.commit(closing=closing)
-                await asyncio.to_thread(desk.show)
+                await dispatcher.committer.commit(closing=closing)
+                await asyncio.to_thread(dispatcher.show)
         finally:
             borrowed.attempt.close()
 
@@ -187,10 +181,10 @@ class Helper:
         return loan
 
     def _find_busy(self) -> list[ShardState]:
-        """List the shards that are worth asking, the one with the most time to go first."""
+        """Return the shards that are worth asking, the one with the most time to go first."""
         others = self._watcher.others
         if any(state.claim is None for state in others):
-            # Airflow may be waiting for this node's place to start it.
+            # Airflow may be waiting for the place of this node to start that shard.
             return []
         now = time.monotonic()
         able = [state for state in others if state.is_running and state.not_handed_out > 0]
@@ -202,12 +196,12 @@ class Helper:
         return [state for _, state in sorted(worth, key=lambda found: found[0], reverse=True)]
 
     def _left_s(self, state: ShardState) -> float:
-        """Estimate how long a node will take to hand out what it has; 0 if it may be dead."""
+        """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""
         if state.claim is None:
             return 0.0
         path = AttemptNames(self._folder.names.shard(state.shard) / state.claim.attempt).status
         try:
-            # Both moments are by the clock of the storage.
+            # Both times are by the clock of the storage.
             if path.stat().st_mtime < self._attempt.names.status.stat().st_mtime - _FRESH_S:
                 return 0.0
             rate = json.loads(path.read_bytes())["mini_batches_per_s"]

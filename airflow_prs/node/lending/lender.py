@@ -1,4 +1,4 @@
-"""The lender's side of work that is taken over: docs/lending.md has the whole protocol."""
+"""The lender of mini-batches; docs/lending.md describes the entire protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from airflow_prs.errors import PrsError
-from airflow_prs.node.work.desk import ShardDesk
+from airflow_prs.node.work.desk import Dispatcher
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState
@@ -17,48 +17,48 @@ SILENT_S = 30.0
 
 
 class LoanLostError(PrsError):
-    """Whoever took mini-batches over will not bring them back; a new attempt takes them back."""
+    """A borrower will not finish what it borrowed; a new attempt takes it back."""
 
 
 class Lender:
     """
-    Answers nodes that ask for mini-batches of a shard, and takes over what they made of them.
+    Lends mini-batches of a shard to nodes that ask for them, and takes the results.
 
-    :param say: puts a line into the task log.
-    :param clock: seconds, for how long a borrower has given no sign.
+    :param say: writes a line to the task log.
+    :param clock: seconds, to measure how long a borrower has been silent.
     """
 
     def __init__(
         self,
         attempt: Attempt,
-        desk: ShardDesk,
+        dispatcher: Dispatcher,
         say: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attempt = attempt
-        self._desk = desk
+        self._dispatcher = dispatcher
         self._say = say
         self._clock = clock
         self._signs: dict[str, tuple[object, float]] = {}
 
-    async def mind(self) -> None:
+    async def serve(self) -> None:
         """
-        Do what is to be done after a look at the shard's folder; nothing where nobody has asked.
+        Answer requests and read open loans; to be called after each look at the shard's folder.
 
-        :raises LoanLostError: if all that is left is with nodes that do no more.
+        :raises LoanLostError: if all that is left is lent to nodes that have stopped.
         """
-        loans = self._desk.open_loans
+        loans = self._dispatcher.open_loans
         if not loans and not self._attempt.has_requests:
             return
         requests, states = await asyncio.to_thread(self._read, loans)
         for request in requests:
-            loan = self._desk.lend(request)
+            loan = self._dispatcher.lend(request)
             if loan.count:
                 self._say(f"{request.node} takes {loan.count} mini-batches over, from {loan.first} to {loan.end - 1}")
-        self._desk.take_loans([state for state, _ in states])
+        self._dispatcher.take_loans([state for state, _ in states])
         is_lost = [self._is_lost(state, sign) for state, sign in states if state.closing is not Closing.DONE]
-        if self._desk.waits_for_loans and is_lost and all(is_lost):
+        if self._dispatcher.waits_for_loans and is_lost and all(is_lost):
             raise LoanLostError(
                 f"{len(is_lost)} nodes that had taken mini-batches over do no more; they are taken back"
             )
@@ -68,7 +68,7 @@ class Lender:
         return self._attempt.read_requests(), [(state, self._sign_of(state)) for state in states]
 
     def _sign_of(self, state: LoanState) -> object:
-        """Read something that changes while the borrower is alive."""
+        """Return something that changes while the borrower is alive."""
         shown = None
         with contextlib.suppress(FileNotFoundError):
             shown = self._attempt.loan_names(state.loan).status.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""One worker process: started under a guard, talked to through a private channel, ended with all that it started."""
+"""Starts a worker process under a guard, exchanges messages with it, and ends it with all that it has started."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ from typing import Any
 
 from airflow_prs.node.machine.memory import MemoryWitness
 from airflow_prs.node.processes.output import LogFile, LogWriter, OutputPump, TaskLog
-from airflow_prs.worker import values
-from airflow_prs.worker.channel import DONE, DONE_MARK, Done, decode_body, take_bodies, with_length
+from airflow_prs.worker.channel import decode_frame, encode_frame, take_frames
 
-Message = dict[str, Any] | Done
-"""What a worker process says."""
+Message = dict[str, Any]
+"""What a worker process sends."""
 
 _WORDS = frozenset({"status", "stage"})
-"""Fields whose text is the protocol's own; any other text may hold a secret."""
+"""Fields that hold a word of the protocol; the text of any other field may hold a secret."""
 
 _RUNTIME = Path(__file__).parent.parent.parent / "worker"
 _DRAIN_S = 5.0
 _NO_PROGRAM = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOEXEC, errno.ELOOP, errno.ENAMETOOLONG}
-"""What a path has that is no program of this machine; others, such as too little memory, may pass."""
-_encode = json.JSONEncoder(separators=(",", ":"), default=values.encode).encode
+"""Errors of a path that is not a program of this machine. Others, such as too little memory, may pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +42,7 @@ class ProcessPlan:
     :param directory: its working directory.
     :param node_directory: the node's folder, which the guard removes if the supervisor dies.
     :param environment: its environment variables.
-    :param setup: the first message, what it has to know.
+    :param setup: the first message: all that it needs to know.
     """
 
     number: int
@@ -58,9 +56,9 @@ class ProcessPlan:
 
 class _Frames(asyncio.Protocol):
     """
-    Cuts the bytes of the channel into messages.
+    Decodes the messages of a worker process.
 
-    :param redact: masks secrets in their texts, before anybody keeps or shows one.
+    :param redact: masks secrets in their texts, before any is kept or shown.
     """
 
     def __init__(self, on_messages: Callable[[list[Message]], None], redact: Callable[[str], str]) -> None:
@@ -71,17 +69,16 @@ class _Frames(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if messages := list(map(self._decode, take_bodies(self._buffer))):
+        if messages := list(map(self._decode, take_frames(self._buffer))):
             self._on_messages(messages)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.closed.set()
 
-    def _decode(self, body: bytearray) -> Message:
-        if body[0] == DONE_MARK:
-            return Done._make(DONE.unpack(body)[1:])
-        message: dict[str, Any] = _masked(decode_body(body), self._redact)
-        return message
+    def _decode(self, frame: bytearray) -> Message:
+        message = decode_frame(frame)
+        # An answer that has only numbers is the most frequent message by far.
+        return message if "done" in message else _masked(message, self._redact)
 
 
 def _masked(value: Any, redact: Callable[[str], str]) -> Any:
@@ -94,10 +91,10 @@ def _masked(value: Any, redact: Callable[[str], str]) -> Any:
 
 class _Sender:
     """
-    Writes to the channel, and takes it that the process may be gone.
+    Writes to the channel, also if the process is gone.
 
-    asyncio's own transport closes when a write fails, and what the process had answered before it died would be lost
-    unread; so this has a descriptor of its own.
+    asyncio's own transport closes when a write fails, and the last answers of a process that died would be lost unread.
+    So this has a descriptor of its own.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -127,7 +124,7 @@ class _Sender:
                 loop.add_writer(self._socket, self._send)
             return
         except OSError:
-            # The process is gone, which the other end of the channel tells in its own time.
+            # The process is gone. The reading side finds that by itself.
             self._waiting.clear()
         if self._is_full:
             self._is_full = False
@@ -135,7 +132,7 @@ class _Sender:
 
 
 class _Control(asyncio.Protocol):
-    """Hears from the guard how the process ended."""
+    """Reads from the guard how the process ended."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
@@ -188,10 +185,10 @@ class WorkerProcess:
 
     def send(self, *messages: Mapping[str, Any]) -> None:
         """Send messages; nothing happens if the process is gone."""
-        self._sender.write(b"".join(with_length(_encode(message).encode()) for message in messages))
+        self._sender.write(b"".join(map(encode_frame, messages)))
 
     def rest(self, seconds: float) -> None:
-        """Let answers gather in the channel for a while: who reads each at once is woken up for each."""
+        """Read nothing for some time, so that answers are read in groups and not one by one."""
         if not self._channel.is_closing() and self._channel.is_reading():
             self._channel.pause_reading()
             asyncio.get_running_loop().call_later(seconds, self._resume)
@@ -201,12 +198,12 @@ class WorkerProcess:
             self._channel.resume_reading()
 
     def log_for_script(self, lines: str) -> None:
-        """Write what the entry script's own logger says into its log file."""
+        """Write lines of the entry script's own logger to its log file."""
         self._log_writer.write(self._script_log, lines.encode("utf-8", "backslashreplace"))
 
     @property
     def is_held_up(self) -> bool:
-        """Whether it may have to wait for storage that takes nothing of what it prints."""
+        """Whether it may be blocked by storage that does not take what it prints."""
         return any(pump.is_held_up for pump in self._pumps)
 
     def kill(self) -> None:
@@ -214,11 +211,11 @@ class WorkerProcess:
         self._is_killed = True
         if not self._control_transport.is_closing():
             self._control_transport.write(b"k")
-            # The script may have stopped its guard, which would never hear it.
+            # The script may have stopped its guard, which would never read this.
             self._guard.send_signal(signal.SIGCONT)
 
     async def wait(self) -> None:
-        """Wait until it and its descendants are gone and everything that they wrote was read."""
+        """Wait until it and its descendants are gone and everything that they wrote has been read."""
         await self._control.closed.wait()
         await asyncio.to_thread(self._guard.wait)
         ends = [self._frames.closed.wait(), *(pump.ended.wait() for pump in self._pumps)]
@@ -229,12 +226,12 @@ class WorkerProcess:
 
     @property
     def has_no_interpreter(self) -> bool:
-        """Whether it could not be started, and another try would not change that."""
+        """Whether it could not be started, and another try would fail, too."""
         return self._control.start_errno in _NO_PROGRAM
 
     @property
     def death(self) -> str:
-        """How it ended, in words."""
+        """How it ended, as text."""
         code = self._control.exit_code
         if self._control.start_errno is not None:
             return f"{self.plan.interpreter} cannot be started: {os.strerror(self._control.start_errno)}"
@@ -262,10 +259,10 @@ async def start_process(
     """
     Start a worker process.
 
-    :param on_messages: called with what the process has said, in its order, in the event loop.
+    :param on_messages: called with messages of the process, in order, in the event loop.
     :param log_files: where ``stdout``, ``stderr`` and ``entry_script_log`` go.
     :param log_writer: writes to them.
-    :param redact: masks secrets in all that the process writes and answers.
+    :param redact: masks secrets in all that the process prints and sends.
     """
     loop = asyncio.get_running_loop()
     channel_here, channel_there = socket.socketpair()
@@ -306,6 +303,6 @@ def _spawn(plan: ProcessPlan, control: int, channel: int) -> subprocess.Popen[by
         cwd=plan.directory,
         env=dict(plan.environment),
         pass_fds=(control, channel),
-        # A Ctrl-C at the terminal is the supervisor's to handle.
+        # A Ctrl-C at the terminal is handled by the supervisor.
         start_new_session=True,
     )

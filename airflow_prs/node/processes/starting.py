@@ -1,4 +1,4 @@
-"""Everything that a worker process of a node needs to start."""
+"""Starts worker processes, and decides what follows if one does not become ready."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 from airflow_prs.config.arguments import RESERVED
 from airflow_prs.environments.making import missing_module_hint
+from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.processes.output import LogWriter, TaskLog
 from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
+from airflow_prs.node.processes.protocols import ProcessPolicy, StartFailure
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.run_folder.attempts import Attempt
@@ -22,16 +24,18 @@ from airflow_prs.settings import RunSettings
 from airflow_prs.worker.writing import formats
 
 _LOGS = ("stdout", "stderr", "entry_script_log")
+_FAILURES_PER_SLOT = 3
+INIT_GRACE_S = 30.0
 
 
 class Starter:
     """
     Starts the worker processes of a node.
 
-    :param request: what the node was asked to do.
+    :param request: the request to the node.
     :param settings: what plan resolved.
     :param attempt: the node's claim to its shard.
-    :param stage: its local folders.
+    :param stage: the local folders of the node.
     :param interpreter: the Python that runs the entry script.
     """
 
@@ -45,21 +49,23 @@ class Starter:
         self._interpreter = interpreter
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = process_count(request, settings)
+        self.policy = _process_policy(settings)
         self._numbers = itertools.count()
+        self._failures = 0
         self.log_writer = LogWriter()
         Path(self._output_folder).mkdir(parents=True, exist_ok=True)
 
-    def explain_import(self, error: str) -> str:
-        """Name what the environment lacks, where that is why the entry script cannot be imported; '' otherwise."""
-        return missing_module_hint(error, self._settings.config.environment, self._interpreter)
+    def say(self, text: str) -> None:
+        """Write a line to the task log."""
+        self.request.logger.info("%s", text)
 
     def log_of(self, process: str) -> str:
-        """Path of a process's log inside the run folder."""
+        """Return the path of a process's log inside the run folder."""
         path = self.request.folder.names.log("stderr", self.attempt.claim.node, process)
         return str(path.relative_to(self.request.folder.path))
 
     async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
-        """Start the next worker process."""
+        """Start a worker process for a slot."""
         number = next(self._numbers)
         name = f"process{number:03d}"
         names, node = self.request.folder.names, self.attempt.claim.node
@@ -80,6 +86,45 @@ class Starter:
             task_log=TaskLog(self.request.logger, name),
             redact=self.request.redact,
         )
+
+    def take_failure(self, failure: StartFailure, *, slots: int, was_ready: bool) -> None:
+        """
+        Log that a process did not become ready, or raise if there is no point in starting another one.
+
+        :param slots: how many processes the node keeps.
+        :param was_ready: whether any process of this node ever became ready.
+        :raises EnvironmentBrokenError: if the environment lacks a package.
+        :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
+        :raises NodeError: if too many processes have failed to start.
+        """
+        self._failures += 1
+        error = self._reason_to_give_up(failure, slots, was_ready=was_ready)
+        if error is not None:
+            raise error
+        self.say(f"a worker process did not start ({failure.stage}): {failure.traceback or failure.error}")
+
+    def _reason_to_give_up(self, failure: StartFailure, slots: int, *, was_ready: bool) -> PrsError | None:
+        script = self._settings.config.entry_script
+        shown = f"\n\n{failure.traceback.rstrip()}" if failure.traceback else ""
+        if failure.stage == "environment":
+            return EnvironmentBrokenError(failure.traceback.rstrip() or failure.error)
+        if failure.is_final or (failure.is_hopeless and not was_ready):
+            is_import = failure.stage == "import"
+            what = f"The entry script {script} cannot be used" if is_import else f"init() of {script} cannot succeed"
+            hint = missing_module_hint(failure.error, self._settings.config.environment, self._interpreter)
+            hint = hint or "Correct the script or its arguments."
+            return EntryScriptError(f"{what}: {failure.error}. Another try would not change that. {hint}{shown}")
+        if failure.stage == "timeout" and not was_ready:
+            return NodeError(
+                f"{failure.error}, and no worker process was ever ready: does init() of {script} wait for something?"
+                f"{shown}"
+            )
+        if self._failures >= _FAILURES_PER_SLOT * slots:
+            return NodeError(
+                f"init() of {script} failed {self._failures} times on this node, the last time with "
+                f"{failure.error}. Correct it, or what it needs.{shown}"
+            )
+        return None
 
     def _environment(self, slot: int) -> dict[str, str]:
         variables = {"AZUREML_BI_OUTPUT_PATH": self._output_folder, **self.request.variables}
@@ -120,6 +165,21 @@ class Starter:
         return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
 
 
+def _process_policy(settings: RunSettings) -> ProcessPolicy:
+    config = settings.config
+    run_s = float(config.run_invocation_timeout)
+    return ProcessPolicy(
+        run_s=run_s,
+        load_s=settings.load_timeout_s or run_s,
+        init_s=3 * run_s + INIT_GRACE_S,
+        shutdown_s=run_s,
+        exit_s=config.exit_timeout_s,
+        has_tables=settings.has_tables,
+        most_mini_batches=config.max_mini_batches_per_process,
+        most_memory_bytes=config.max_memory_per_process_bytes,
+    )
+
+
 def process_count(request: NodeRequest, settings: RunSettings) -> int:
     """Return how many worker processes a node has."""
     devices = visible_devices({**request.environ, **request.variables})
@@ -127,7 +187,7 @@ def process_count(request: NodeRequest, settings: RunSettings) -> int:
 
 
 def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
-    """Say what the worker runtime needs to know to read the inputs; see worker.reading.readers.make_reader."""
+    """Return what the worker runtime needs to read the inputs; see worker.reading.readers.make_reader."""
     return [
         {
             "name": spec.name,
@@ -140,7 +200,7 @@ def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
 
 
 def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
-    """Say what the worker runtime needs to know to write rows; see worker.writing.formats.make_writer."""
+    """Return what the worker runtime needs to write rows; see worker.writing.formats.make_writer."""
     to_csv = settings.to_csv
     if to_csv is None and settings.config.writes_frames_as_csv:
         to_csv = formats.CSV
@@ -153,10 +213,10 @@ def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
 
 def script_arguments(settings: RunSettings, processes: int) -> list[str]:
     """
-    List what the entry script finds in ``sys.argv``: the step's arguments, then the reserved ones with their values.
+    Return what the entry script finds in ``sys.argv``: the step's arguments, then the reserved ones with their values.
 
-    As in the original, since scripts read them; what has no value is left out, and what the script would take for an
-    option of its own.
+    As in the original, since scripts read them. Arguments without a value are left out, and those that the script would
+    take for options of its own.
     """
     values = {
         **{name: getattr(settings.config, name, None) for name in RESERVED},

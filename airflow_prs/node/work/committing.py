@@ -1,4 +1,4 @@
-"""Making outcomes durable in groups, and granting how far mini-batches may be handed out."""
+"""Commits outcomes in groups; each commit also grants how far mini-batches may be handed out."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from airflow_prs.run_folder.attempts import Attempt
 GROUP_S = 0.5
 GROUP_BYTES = 64 * 1024 * 1024
 WINDOW = 2
-"""Mini-batches that may be handed out for each that is worked on, before anything is measured."""
+"""Mini-batches that may be handed out for each that runs, before any rate is measured."""
 _FASTEST_GROWTH = 16
 
 
 class Committer:
     """
-    Collects outcomes and commits them: half a second or 64 MiB apart, at once where it was asked for.
+    Collects outcomes and commits them every half second, every 64 MiB, or when hurry() is called.
 
     :param attempt: writes the commits.
     :param tally: the shard's counts.
-    :param queue: what was handed out; its grant is extended by each commit.
+    :param queue: gets a new grant with each commit.
     :param at_once: how many mini-batches the node works on at the same time.
-
-    ``loans`` are those that each commit names, by name.
+    :param is_granting: whether commits extend the grant; if not, from start_granting() on.
+    :param on_commit: called after each commit, in the event loop.
     """
 
     def __init__(
@@ -38,6 +38,8 @@ class Committer:
         queue: WorkQueue,
         *,
         at_once: int,
+        is_granting: bool = True,
+        on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attempt = attempt
@@ -45,7 +47,8 @@ class Committer:
         self._clock = clock
         self._tally = tally
         self._queue = queue
-        self.on_commit: Callable[[], None] = lambda: None
+        self._is_granting = is_granting
+        self._on_commit = on_commit
         self._outcomes: list[Outcome] = []
         self._tries: list[FailedTry] = []
         self._bytes = 0
@@ -57,13 +60,12 @@ class Committer:
         self._lock = asyncio.Lock()
         self._is_over = False
         self._is_closed = False
-        self.is_granting = True
-        self.loans: dict[str, Loan] = {}
+        self._loans: dict[str, Loan] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """Take an outcome."""
+        """Add an outcome to the next commit."""
         if not self._outcomes:
-            # Before the first one there may have been init(), or nothing to do.
+            # Leave out the time of init(), and time in which there was nothing to do.
             self._since = max(self._since, self._clock() - outcome.duration_s)
         self._outcomes.append(outcome)
         self._bytes += outcome.length
@@ -72,7 +74,7 @@ class Committer:
             self._urgent.set()
 
     def add_try(self, failed: FailedTry) -> None:
-        """Take a failed try."""
+        """Add a failed try to the next commit."""
         self._tries.append(failed)
 
     def hurry(self) -> None:
@@ -80,23 +82,33 @@ class Committer:
         self._urgent.set()
 
     @property
-    def grants_below(self) -> float:
-        """How few granted mini-batches are left when it is time to grant more, so that nobody has to wait for it."""
-        return self._window / 2
+    def loans(self) -> tuple[Loan, ...]:
+        """The loans that each commit names."""
+        return tuple(self._loans.values())
 
-    def grant(self) -> None:
-        """Ask for a commit that grants more, unless one is under way: it does."""
-        if not self._lock.locked():
-            self._urgent.set()
+    def put_loan(self, loan: Loan) -> None:
+        """Add or replace a loan, and ask for a commit that names it."""
+        self._loans[loan.name] = loan
+        self.hurry()
+
+    def start_granting(self) -> None:
+        """Let the following commits extend the grant."""
+        self._is_granting = True
+
+    def extend_grant_early(self) -> None:
+        """Ask for a commit if the grant is about to run out, so that no process waits for it."""
+        # A commit under way extends it, too.
+        if self._queue.left_of_grant < self._window / 2 and not self._lock.locked():
+            self.hurry()
 
     def end(self) -> None:
-        """Let run() come to its end."""
-        # Not by cancelling: before Python 3.12 wait_for() can lose a cancellation.
+        """Make run() return."""
+        # Not by cancelling it: before Python 3.12 wait_for() can lose a cancellation.
         self._is_over = True
         self._urgent.set()
 
     async def run(self) -> None:
-        """Commit whenever it is time, until end() is called."""
+        """Commit when it is time, until end() is called."""
         while not self._is_over:
             try:
                 await asyncio.wait_for(self._urgent.wait(), GROUP_S)
@@ -107,9 +119,9 @@ class Committer:
 
     async def commit(self, *, trying: tuple[int, int] | None = None, closing: Closing | None = None) -> None:
         """
-        Commit what has come so far.
+        Commit what was added so far.
 
-        A commit that has begun goes through even if whoever waits for it is cancelled.
+        A commit that has begun is completed even if the caller is cancelled.
 
         :param trying: see Attempt.commit.
         :param closing: see Attempt.commit; nothing is committed after it.
@@ -126,8 +138,8 @@ class Committer:
             busy_s, self._busy_s = self._busy_s, 0.0
             self._outcomes, self._tries, self._bytes = [], [], 0
             granted = self._queue.granted
-            if self.is_granting and closing is None:
-                granted = self._queue.extend_grant(self._widen(len(outcomes), busy_s))
+            if self._is_granting and closing is None:
+                granted = self._queue.next_grant(self._widen(len(outcomes), busy_s))
             began = self._clock()
             await asyncio.to_thread(
                 self._attempt.commit,
@@ -138,21 +150,22 @@ class Committer:
                 processes={outcome.process for outcome in outcomes if outcome.length},
                 trying=trying,
                 closing=closing,
-                loans=tuple(self.loans.values()),
+                loans=self.loans,
             )
             self._commit_s = self._clock() - began
-            # Of what was lent meanwhile nothing is granted any more.
-            self._queue.granted = min(granted, self._queue.end)
-        self.on_commit()
+            self._queue.grant(granted)
+        self._on_commit()
 
     def _widen(self, outcomes: int, busy_s: float) -> int:
         """
-        Grant what is done until the commit after the next: enough to keep going, little to suspect if the node dies.
+        Return how many mini-batches to grant: as many as are done until the commit after the next.
 
-        :param busy_s: seconds that the processes worked on these outcomes, all together.
+        That is enough to keep the processes busy, and few to suspect if the node dies.
+
+        :param busy_s: seconds that the processes worked on these outcomes, summed.
         """
         now = self._clock()
-        # Several long ones may end at the same moment. That says nothing about the rate.
+        # Several long mini-batches may end in the same moment, which says nothing about the rate.
         elapsed_s = max(now - self._since, busy_s / self._at_once, 1e-3)
         self._since = now
         enough = int(2 * max(GROUP_S, self._commit_s) * outcomes / elapsed_s)

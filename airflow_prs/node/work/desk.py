@@ -1,52 +1,51 @@
-"""The desk of a node: hands mini-batches out, takes what comes of them, and knows when the shard is done."""
+"""Hands out the mini-batches of a shard, takes the results, and knows when the shard is done."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from airflow_prs.node.processes.protocols import Failure
 from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.work.committing import Committer
-from airflow_prs.node.work.queue import Hand, WorkQueue
+from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
+from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import FailedTry, MiniBatch, Outcome, Progress, Shard, Status
+from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState
 
-_ITEMS_SHOWN = 10
-_LONGEST_DELAY_S = 3600.0
-_JITTER = 0.25
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TryRules:
+@dataclass(frozen=True, slots=True)
+class Signals:
     """
-    How often and when a mini-batch is tried.
+    Events that the dispatchers of a node set, and that its supervisor waits for and clears.
 
-    :param most_tries: run_max_try.
-    :param delay_s: before the second try; twice as long before each further one.
-    :param count_failed_tries: whether a failed try counts against thresholds at once.
+    :param work: there may be mini-batches to hand out that were not there before.
+    :param committed: a commit is durable.
     """
 
-    most_tries: int
-    delay_s: float = 0.0
-    count_failed_tries: bool = False
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    committed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class ShardDesk:
+class Dispatcher:
     """
-    Between the queue of mini-batches and the slots of worker processes.
+    Hands out the mini-batches of an attempt or a loan.
 
-    :param board: what is shown to those who look from outside.
+    It knows neither the slots that ask it nor the supervisor.
+
+    :param board: writes status.json.
+    :param signals: set when there may be something to hand out, and after a commit.
+    :param is_blind: whether the node has not looked at the run folder for too long to hand out anything.
     :param slots: number of slots.
     :param concurrency: how many mini-batches each slot may work on at the same time.
-    :param log_of: path of a process's log inside the run folder.
-    :param say: puts a line into the task log.
+    :param log_of: returns the path of a process's log inside the run folder.
+    :param say: writes a line to the task log.
+
+    ``tally`` has the counts, ``committer`` makes them durable, ``done`` is set when every mini-batch has an outcome.
     """
 
     def __init__(
@@ -54,241 +53,260 @@ class ShardDesk:
         shard: Shard,
         attempt: Attempt,
         queue: WorkQueue,
-        rules: TryRules,
+        policy: RetryPolicy,
         board: StatusBoard,
         *,
+        signals: Signals,
+        is_blind: Callable[[], bool],
         slots: int,
         concurrency: int = 1,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
         inherited = attempt.inheritance
+        self._is_alone = bool(inherited.suspects)
         self.tally = Tally(inherited.progress, set(inherited.tries))
-        self.committer = Committer(attempt, self.tally, queue, at_once=slots * concurrency)
-        self.on_work: Callable[[], None] = lambda: None
-        self.is_done = asyncio.Event()
-        self.is_closed = False
-        self.is_blind: Callable[[], bool] = lambda: False
-        self.is_alone = bool(inherited.suspects)
-        self.lent = Progress()
-        self.committer.is_granting = not self.is_alone
+        self.committer = Committer(
+            attempt,
+            self.tally,
+            queue,
+            at_once=slots * concurrency,
+            is_granting=not self._is_alone,
+            on_commit=self._after_commit,
+        )
         self._shard = shard
         self._attempt = attempt
         self._queue = queue
-        self._rules = rules
+        self._policy = policy
         self._board = board
+        self._signals = signals
+        self._is_blind = is_blind
         self._slots = slots
         self._log_of = log_of
         self._say = say
-        self._alone: Hand | None = None
-        self._answer: asyncio.Future[Hand | None] | None = None
+        self.done = asyncio.Event()
+        self.is_closed = False
+        self._lent = Progress()
+        self._alone: Assignment | None = None
+        self._next_alone: asyncio.Future[Assignment | None] | None = None
 
-    # What slots ask for and bring
+    # What slots use
 
     def has_work_for(self, slot: int) -> bool:
-        """Whether a slot needs a worker process."""
+        """Whether there is something for a slot to do, now or later."""
         if self.is_closed:
             return False
-        return slot == 0 if self.is_alone else len(self._queue) > 0
+        return slot == 0 if self._is_alone else len(self._queue) > 0
 
-    @property
-    def has_work(self) -> bool:
-        """Whether anything is left to hand out, now or later."""
-        return not self.is_closed and (self.is_alone or len(self._queue) > 0)
+    def next_assignment(self, *, slot: int, may_be_alone: bool) -> Assignment | None:
+        """
+        Hand out the next mini-batch.
 
-    def next_hand(self, *, slot: int, may_be_alone: bool) -> Hand | None:
-        """Take what a slot should do next; None: nothing now."""
-        if self.is_closed or self.is_blind():
+        :param may_be_alone: whether the process of the slot holds nothing else.
+        :return: None: nothing now.
+        """
+        if self.is_closed or self._is_blind():
             return None
-        if self.is_alone:
-            hand, self._alone = (self._alone, None) if slot == 0 else (None, self._alone)
+        if self._is_alone:
+            assignment, self._alone = (self._alone, None) if slot == 0 else (None, self._alone)
         else:
-            hand = self._queue.take(may_be_alone=may_be_alone)
-            if self._queue.left_of_grant < self.committer.grants_below:
-                self.committer.grant()
-        if hand is not None:
-            self.tally.count_handed_out(hand.try_number)
-        return hand
-
-    def take_outcome(self, outcome: Outcome) -> None:
-        """Take the outcome of a mini-batch that succeeded."""
-        self._settle(outcome)
-
-    def take_failure(self, failure: Failure) -> None:
-        """Take a failed try: the next one is queued, or the mini-batch has failed for good."""
-        hand, index = failure.hand, failure.hand.mini_batch.index
-        is_final = failure.is_hopeless or hand.try_number >= self._rules.most_tries
-        self.committer.add_try(self._recorded(failure, is_final=is_final))
-        self._board.note(failure)
-        tries = f"try {hand.try_number} of {self._rules.most_tries}"
-        self._say(f"{failure.process}: {tries} of mini-batch {index} failed: {failure.error}")
-        if is_final:
-            self._settle(_failed_outcome(failure))
-            self.committer.hurry()
-            return
-        self.tally.count_failed_try(index)
-        if self._rules.count_failed_tries:
-            self.committer.hurry()
-        delay_s = max(failure.wait_s, self._delay_s(hand.try_number))
-        if self._answer is not None:
-            self._reply(replace(hand, try_number=hand.try_number + 1))
-        else:
-            self._queue.try_again(hand, delay_s)
-            self.on_work()
-
-    def give_back(self, hands: list[Hand]) -> None:
-        """Take back what came to nothing through no fault of its own."""
-        for hand in hands:
-            self.tally.count_given_back(hand.try_number)
-        if self.is_alone and hands:
-            self._alone = hands[0]
-        else:
-            self._queue.put_back(hands)
-        if hands:
-            self.on_work()
+            assignment = self._queue.take(may_be_alone=may_be_alone)
+            self.committer.extend_grant_early()
+        if assignment is not None:
+            self.tally.count_handed_out(assignment.try_number)
+        return assignment
 
     def fair_share(self) -> int:
-        """Say how many mini-batches a process may hold so that the others get theirs."""
-        return 1 if self.is_alone else -(-len(self._queue) // self._slots)
+        """Return how many mini-batches a process may hold so that the others get theirs."""
+        return 1 if self._is_alone else -(-len(self._queue) // self._slots)
+
+    def take_outcome(self, outcome: Outcome) -> None:
+        """Record that a mini-batch succeeded or failed: it is not tried again."""
+        self.tally.count(outcome)
+        self.committer.add(outcome)
+        self._board.count(outcome)
+        self._resolve_alone(None)
+        self._note_done()
+
+    def take_failure(self, failure: Failure) -> None:
+        """Record a failed try, and queue the next one or fail the mini-batch."""
+        assignment, index = failure.assignment, failure.assignment.mini_batch.index
+        next_after_s = self._policy.next_try_after_s(failure)
+        is_final = next_after_s is None
+        log = self._log_of(failure.process) if failure.process else ""
+        self.committer.add_try(failed_try(failure, is_final=is_final, node=self._attempt.claim.node, log=log))
+        self._board.note(failure)
+        tries = f"try {assignment.try_number} of {self._policy.most_tries}"
+        self._say(f"{failure.process}: {tries} of mini-batch {index} failed: {failure.error}")
+        if next_after_s is None:
+            self.take_outcome(failed_outcome(failure))
+        else:
+            self.tally.count_failed_try(index)
+            if self._next_alone is not None:
+                self._resolve_alone(replace(assignment, try_number=assignment.try_number + 1))
+            else:
+                self._queue.try_again(assignment, next_after_s)
+                self._signals.work.set()
+        if is_final or self._policy.count_failed_tries:
+            # It may exceed a threshold.
+            self.committer.hurry()
+
+    def take_end(self, running: Sequence[Failure], waiting: Sequence[Assignment], *, overdue: int | None) -> None:
+        """
+        Take the end of a worker process: record at most one failed try, and hand out the other mini-batches again.
+
+        :param running: see judge_end; so are the others.
+        """
+        failure, others = judge_end(running, waiting, overdue=overdue)
+        self._take_back(others)
+        if failure is not None:
+            self.take_failure(failure)
+
+    # What the supervisor uses
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        self.is_closed = True
 
     def show(self) -> None:
-        """Let those who look from outside see how far the shard is."""
+        """Write status.json."""
         self._board.write(self.progress())
 
     def progress(self) -> Progress:
-        """Read the shard's counts, with what those who took mini-batches over have committed."""
-        return self.tally.progress() + self.lent
+        """Return the shard's counts, including what borrowers have committed."""
+        return self.tally.progress() + self._lent
 
     @property
     def has_waited(self) -> bool:
-        """Whether a try that had to wait may begin."""
+        """Whether a retry has waited long enough, or mini-batches have been read that were asked for."""
         return self._queue.has_waited
 
-    # What other nodes do of it
+    # What is lent to other nodes
 
     @property
     def open_loans(self) -> list[Loan]:
-        """List what is other nodes' business now."""
-        return [loan for loan in self.committer.loans.values() if loan.is_open]
+        """The loans that borrowers work on."""
+        return [loan for loan in self.committer.loans if loan.is_open]
 
     @property
     def waits_for_loans(self) -> bool:
-        """Whether all that is left is other nodes' business."""
+        """Whether borrowers have all that is left."""
         loans = self.open_loans
         return bool(loans) and self.tally.done + sum(loan.count for loan in loans) == self._shard.count
 
     def lend(self, request: Claim) -> Loan:
-        """Answer a node that asks for mini-batches; the next commit tells it."""
-        keeps_all = self.is_alone or self.is_closed or self.is_blind()
+        """Return the answer to a node that asks for mini-batches; the next commit publishes it."""
+        keeps_all = self._is_alone or self.is_closed or self._is_blind()
         first, end = (0, 0) if keeps_all else self._queue.give_up()
         loan = Loan(name=request.attempt, first=first, end=end, rows=request.rows)
-        self.committer.loans[loan.name] = loan
-        self.committer.hurry()
+        self.committer.put_loan(loan)
         return loan
 
     def take_loans(self, states: list[LoanState]) -> None:
-        """Take how far open loans are; the counts of those that are through become the shard's own."""
-        self.lent = Progress()
+        """Record how far open loans are; the counts of those that are done are added to the shard's own."""
+        self._lent = Progress()
         for state in states:
             if state.closing is Closing.DONE:
-                self.tally.base += state.progress
-                self.committer.loans[state.loan.name] = replace(state.loan, committed_bytes=state.committed_bytes)
-                self.committer.hurry()
+                self.tally.add(state.progress)
+                self.committer.put_loan(replace(state.loan, committed_bytes=state.committed_bytes))
             else:
-                self.lent += state.progress
+                self._lent += state.progress
         self._note_done()
 
     # What a predecessor may have died of
 
     async def try_alone(self, suspects: list[MiniBatch]) -> None:
         """
-        Try mini-batches that an attempt had in hand when it died, one at a time, each try committed before.
+        Try the mini-batches that a dead attempt may have had in hand: one at a time, with a commit before each try.
 
         :param suspects: in index order.
         """
-        if self.is_alone:
+        if self._is_alone:
             self._say(
                 f"the attempt before this one died with up to {len(suspects)} mini-batches in hand; "
                 "they are tried first, one at a time"
             )
             for mini_batch in suspects:
                 await self._try_alone(mini_batch)
-        self.is_alone, self._answer, self.committer.is_granting = False, None, True
+        self._is_alone, self._next_alone = False, None
+        self.committer.start_granting()
         await self.committer.commit()
-        self.on_work()
 
     async def _try_alone(self, mini_batch: MiniBatch) -> None:
         inherited = self._attempt.inheritance
-        hand: Hand | None = Hand(mini_batch, inherited.tries.get(mini_batch.index, 0) + 1)
+        assignment: Assignment | None = Assignment(mini_batch, inherited.tries.get(mini_batch.index, 0) + 1)
         if inherited.charged is not None and inherited.charged[0] == mini_batch.index:
-            hand = await self._charge(Hand(mini_batch, inherited.charged[1]))
-        while hand is not None:
-            await self.committer.commit(trying=(mini_batch.index, hand.try_number))
-            self._answer = asyncio.get_running_loop().create_future()
-            self._alone = hand
-            self.on_work()
-            hand = await self._answer
+            assignment = await self._charge(Assignment(mini_batch, inherited.charged[1]))
+        while assignment is not None:
+            await self.committer.commit(trying=(mini_batch.index, assignment.try_number))
+            self._next_alone = asyncio.get_running_loop().create_future()
+            self._alone = assignment
+            self._signals.work.set()
+            assignment = await self._next_alone
 
-    async def _charge(self, hand: Hand) -> Hand | None:
-        """Count the try during which the node died; None: it was the last one."""
-        self.tally.count_handed_out(hand.try_number)
+    async def _charge(self, assignment: Assignment) -> Assignment | None:
+        """Record the try during which the node died; return the next try, None if there is none."""
+        self.tally.count_handed_out(assignment.try_number)
+        self._next_alone = asyncio.get_running_loop().create_future()
         error = "the node died during this mini-batch: its machine, its container or its Airflow task was killed"
-        self._answer = asyncio.get_running_loop().create_future()
         self.take_failure(
-            Failure(hand=hand, status=Status.NODE_DIED, error=error, process="", started=time.time(), duration_s=0.0)
+            Failure(
+                assignment=assignment,
+                status=Status.NODE_DIED,
+                error=error,
+                process="",
+                started=time.time(),
+                duration_s=0.0,
+            )
         )
-        return await self._answer
+        return await self._next_alone
 
-    # What follows from it
+    def _resolve_alone(self, following: Assignment | None) -> None:
+        if self._next_alone is not None and not self._next_alone.done():
+            self._next_alone.set_result(following)
 
-    def _settle(self, outcome: Outcome) -> None:
-        self.tally.count(outcome)
-        self.committer.add(outcome)
-        self._board.count(outcome)
-        self._reply(None)
-        self._note_done()
+    # What follows
+
+    def _take_back(self, assignments: list[Assignment]) -> None:
+        for assignment in assignments:
+            self.tally.count_given_back(assignment.try_number)
+        if self._is_alone and assignments:
+            self._alone = assignments[0]
+        else:
+            self._queue.put_back(assignments)
+        self._signals.work.set()
 
     def _note_done(self) -> None:
         if self.tally.done == self._shard.count:
-            self.is_done.set()
+            self.done.set()
 
-    def _reply(self, hand: Hand | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(hand)
-
-    def _delay_s(self, try_number: int) -> float:
-        """Wait twice as long after each try, give or take a quarter, so that retries do not come all at once."""
-        if not self._rules.delay_s:
-            return 0.0
-        delay_s = min(_LONGEST_DELAY_S, self._rules.delay_s * 2.0 ** (try_number - 1))
-        return delay_s * random.uniform(1 - _JITTER, 1 + _JITTER)
-
-    def _recorded(self, failure: Failure, *, is_final: bool) -> FailedTry:
-        mini_batch = failure.hand.mini_batch
-        return FailedTry(
-            index=mini_batch.index,
-            try_number=failure.hand.try_number,
-            final=is_final,
-            status=failure.status,
-            error=failure.error,
-            traceback=failure.traceback,
-            items=tuple(str(piece) for piece in mini_batch.pieces[:_ITEMS_SHOWN]),
-            node=self._attempt.claim.node,
-            process=failure.process,
-            started=failure.started,
-            duration_s=failure.duration_s,
-            log=self._log_of(failure.process) if failure.process else "",
-        )
+    def _after_commit(self) -> None:
+        self._signals.committed.set()
+        self._signals.work.set()
 
 
-def _failed_outcome(failure: Failure) -> Outcome:
-    return Outcome(
-        index=failure.hand.mini_batch.index,
-        status=failure.status,
-        tries=failure.hand.try_number,
-        items=failure.hand.mini_batch.items,
-        started=failure.started,
-        duration_s=failure.duration_s,
-        run_s=failure.run_s,
-        cpu_s=failure.cpu_s,
-    )
+class NodeWork:
+    """
+    The dispatchers of a node: its shard's own, then those of the loans that it works on.
+
+    :param own: the shard's.
+    """
+
+    def __init__(self, own: Dispatcher) -> None:
+        self.own = own
+        self._borrowed: list[Dispatcher] = []
+
+    def __iter__(self) -> Iterator[Dispatcher]:
+        return iter((self.own, *self._borrowed))
+
+    def add(self, dispatcher: Dispatcher) -> None:
+        """Add the dispatcher of a loan."""
+        self._borrowed.append(dispatcher)
+
+    def remove(self, dispatcher: Dispatcher) -> None:
+        """Remove the dispatcher of a loan."""
+        self._borrowed.remove(dispatcher)
+
+    def find_for(self, slot: int) -> Dispatcher | None:
+        """Return the first dispatcher that has something for a slot to do; None: there is none."""
+        return next((dispatcher for dispatcher in self if dispatcher.has_work_for(slot)), None)

@@ -1,4 +1,4 @@
-"""What a node hands out next: retries first, then mini-batches in input order as far as the last commit grants."""
+"""What a node hands out next: retries first, then mini-batches in input order, up to the grant of the last commit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 READ_AHEAD = 1024
-"""Mini-batches that are read while as many others are handed out."""
+"""Mini-batches that are read in advance while as many others are handed out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class Assignment:
     """
-    A mini-batch and the number of the try that it is handed out for.
+    A mini-batch that is handed out for one try.
 
     :param try_number: from 1.
-    :param is_alone: whether its process may hold nothing else meanwhile, since it may have been what killed one.
+    :param is_alone: whether its process may hold nothing else, because this mini-batch may have killed a process.
     """
 
     mini_batch: MiniBatch
@@ -39,9 +39,9 @@ class Hand:
 
 class ReadAhead:
     """
-    Reads mini-batches in a thread, some of them ahead, so that slow storage holds up nobody who takes them.
+    Reads mini-batches in a thread, some in advance, so that slow storage does not block whoever takes them.
 
-    :param source: is not used elsewhere; what it raises is raised where its mini-batch was to come.
+    :param source: used here alone; take() raises its exceptions.
     """
 
     def __init__(self, source: Iterator[MiniBatch]) -> None:
@@ -52,11 +52,11 @@ class ReadAhead:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether there is now what was not there when it was asked for."""
+        """Whether mini-batches have arrived that take() did not have yet."""
         return self._is_awaited and self._made.done()
 
     def take(self) -> MiniBatch | None:
-        """Take the next one; None: it is not there yet."""
+        """Take the next mini-batch; None: it has not been read yet."""
         if not self._ready:
             self._is_awaited = not self._made.done()
             if self._is_awaited:
@@ -71,10 +71,10 @@ class ReadAhead:
         def read() -> None:
             try:
                 made.set_result(list(itertools.islice(self._source, READ_AHEAD)))
-            except BaseException as error:  # noqa: BLE001 - carried over to whoever takes
+            except BaseException as error:  # noqa: BLE001 - raised by take()
                 made.set_exception(error)
 
-        # Storage that hangs does not keep the process from its end.
+        # A daemon thread: storage that hangs must not keep this process from ending.
         threading.Thread(target=read, name="airflow_prs-manifest", daemon=True).start()
         return made
 
@@ -83,12 +83,10 @@ class WorkQueue:
     """
     The mini-batches of a shard that have no outcome yet.
 
-    :param done: by position in the shard: has an outcome, or is somebody else's business.
+    :param done: by position in the shard: whether it has an outcome, or is handed out elsewhere.
     :param tries: failed tries so far, by index.
     :param granted: index below which mini-batches may be handed out.
-    :param clock: seconds, for tries that wait.
-
-    ``end`` is one past the index of the last mini-batch that is still its business.
+    :param clock: seconds, for retries that wait.
     """
 
     def __init__(
@@ -102,44 +100,44 @@ class WorkQueue:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.granted = granted
-        self.end = shard.end
+        self._end = shard.end
         self._shard = shard
         self._done = done
         self._tries = tries
         self._clock = clock
-        self._again: deque[Hand] = deque()
-        self._waiting: list[tuple[float, int, Hand]] = []
+        self._again: deque[Assignment] = deque()
+        self._waiting: list[tuple[float, int, Assignment]] = []
         self._order = itertools.count()
         self._unread = int((~done).sum())
         self._ahead = ReadAhead(self._read(folder, done))
         self._next = self._index_from(0)
 
     def __len__(self) -> int:
-        """Count what is left: granted or not, waiting for its next try or not."""
+        """Return how many are left: granted or not, waiting for the next try or not."""
         return len(self._again) + len(self._waiting) + self._unread
 
     @property
     def left_of_grant(self) -> float:
-        """How many indices are granted and not yet handed out; infinite where all that is left is granted."""
-        if self._next is None or self.granted >= self.end:
+        """How many indices are granted and not yet handed out; infinite if all that is left is granted."""
+        if self._next is None or self.granted >= self._end:
             return math.inf
         return self.granted - self._next
 
     @property
     def has_waited(self) -> bool:
-        """Whether a try that had to wait may begin, or what was asked for too early has been read."""
+        """Whether a retry has waited long enough, or mini-batches that take() did not have yet have been read."""
         return self._is_due or self._ahead.has_arrived
 
     @property
     def _is_due(self) -> bool:
         return bool(self._waiting) and self._waiting[0][0] <= self._clock()
 
-    def take(self, *, may_be_alone: bool) -> Hand | None:
+    def take(self, *, may_be_alone: bool) -> Assignment | None:
         """
-        Take what is next.
+        Take the next assignment.
 
-        :param may_be_alone: whether whoever takes it holds nothing else.
-        :return: None: nothing is left, not granted, not read yet, or not for this taker.
+        :param may_be_alone: whether the process that gets it holds nothing else.
+        :return: None: nothing is left, granted, read, or allowed beside what the process holds.
         """
         while self._is_due:
             self._again.append(heapq.heappop(self._waiting)[2])
@@ -152,39 +150,43 @@ class WorkQueue:
             return None
         self._unread -= 1
         self._next = self._index_from(mini_batch.index + 1 - self._shard.first)
-        return Hand(mini_batch, self._tries.pop(mini_batch.index, 0) + 1)
+        return Assignment(mini_batch, self._tries.pop(mini_batch.index, 0) + 1)
 
-    def put_back(self, hands: list[Hand]) -> None:
-        """Give back what came to nothing through no fault of its own, to be taken first."""
-        self._again.extendleft(reversed(hands))
+    def put_back(self, assignments: list[Assignment]) -> None:
+        """Put assignments that were not tried to the front."""
+        self._again.extendleft(reversed(assignments))
 
-    def try_again(self, hand: Hand, after_s: float) -> None:
-        """Queue the next try of a mini-batch that failed one."""
-        following = replace(hand, try_number=hand.try_number + 1)
+    def try_again(self, assignment: Assignment, after_s: float) -> None:
+        """Queue the next try of a mini-batch."""
+        following = replace(assignment, try_number=assignment.try_number + 1)
         if after_s > 0:
             heapq.heappush(self._waiting, (self._clock() + after_s, next(self._order), following))
         else:
             self._again.append(following)
 
-    def extend_grant(self, window: int) -> int:
-        """Say how far the next commit grants: ``window`` indices beyond what was handed out."""
+    def next_grant(self, window: int) -> int:
+        """Return the grant for the next commit: ``window`` indices beyond what was handed out."""
         if self._next is None:
-            return self.end
-        return max(self.granted, min(self.end, self._next + window))
+            return self._end
+        return max(self.granted, min(self._end, self._next + window))
+
+    def grant(self, below: int) -> None:
+        """Allow mini-batches below an index to be handed out, except those that were lent since."""
+        self.granted = min(below, self._end)
 
     def give_up(self) -> tuple[int, int]:
         """
-        Part for good with some of what was never handed out: a third, or as much as lies together at the end.
+        Remove some mini-batches that were never tried: a third of what is left, or fewer if those are not consecutive.
 
-        :return: index of the first one, and one past the last one; the same: there is nothing to part with.
+        :return: index of the first one, and one past the last one; equal if there is nothing to remove.
         """
-        if self._next is None or self._next >= self.end:
+        if self._next is None or self._next >= self._end:
             return 0, 0
         import numpy as np
 
         begin = self._next
-        pending = np.flatnonzero(~self._done[begin - self._shard.first : self.end - self._shard.first]) + begin
-        # Those that were tried before stay: their tries are counted here.
+        pending = np.flatnonzero(~self._done[begin - self._shard.first : self._end - self._shard.first]) + begin
+        # Those that were tried stay: their tries are counted here.
         tried = np.isin(pending, list(self._tries))
         behind = np.flatnonzero(tried | (np.diff(pending, prepend=pending[0] - 1) != 1))
         together = len(pending) - (0 if not len(behind) else int(behind[-1]) + int(tried[behind[-1]]))
@@ -193,11 +195,11 @@ class WorkQueue:
             return 0, 0
         first, end = int(pending[-count]), int(pending[-1]) + 1
         self._unread -= count
-        self.end, self.granted = first, min(self.granted, first)
+        self._end, self.granted = first, min(self.granted, first)
         return first, end
 
     def _index_from(self, position: int) -> int | None:
-        """Find what is handed out next; the manifest need not be read for it."""
+        """Find the index that is handed out next, without reading the manifest."""
         if position < len(self._done) and not self._done[position]:
             return self._shard.first + position
         left = self._done[position:]

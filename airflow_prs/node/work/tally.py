@@ -1,4 +1,4 @@
-"""A shard's counts, kept up to date mini-batch by mini-batch."""
+"""A shard's counts, updated with each mini-batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from airflow_prs.records import Outcome, Progress
 @dataclass(slots=True)
 class Tally:
     """
-    Counts of a shard: what was taken over, and what came since.
+    Counts of a shard: those that the attempt took over, and what was counted since.
 
     :param base: the counts that the attempt took over.
-    :param failing: indices of mini-batches whose last try failed and that will be tried again.
+    :param failing: indices of mini-batches that failed a try and will be tried again.
     """
 
     base: Progress
@@ -27,19 +27,19 @@ class Tally:
     output_bytes: int = 0
 
     def count_handed_out(self, try_number: int) -> None:
-        """Count a mini-batch that is handed out, once."""
+        """Count a mini-batch as handed out; its retries are not counted."""
         self.handed_out += try_number == 1
 
     def count_given_back(self, try_number: int) -> None:
-        """Count a mini-batch that was handed out but not begun as not handed out."""
+        """Undo count_handed_out() for a mini-batch that was not tried."""
         self.handed_out -= try_number == 1
 
     def count_failed_try(self, index: int) -> None:
-        """Count a try that failed and is not the last one."""
+        """Count a mini-batch that failed a try and will be tried again."""
         self.failing.add(index)
 
     def count(self, outcome: Outcome) -> None:
-        """Count a mini-batch that is done with."""
+        """Count a mini-batch that succeeded or failed."""
         self.failing.discard(outcome.index)
         if outcome.has_failed:
             self.failed += 1
@@ -50,13 +50,17 @@ class Tally:
         self.items_succeeded += outcome.succeeded
         self.items_failed += outcome.items - outcome.succeeded
 
+    def add(self, progress: Progress) -> None:
+        """Add the counts of a loan that has ended."""
+        self.base += progress
+
     @property
     def done(self) -> int:
-        """Mini-batches with an outcome."""
+        """How many mini-batches have an outcome."""
         return self.base.done + self.succeeded + self.failed
 
     def progress(self) -> Progress:
-        """Read the counts."""
+        """Return the counts."""
         base = self.base
         return Progress(
             total=base.total,

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_prs.node.processes.protocols import Failure
 from airflow_prs.node.status import StatusBoard
-from airflow_prs.node.work.queue import Hand
+from airflow_prs.node.work.failed_tries import Failure
+from airflow_prs.node.work.queue import Assignment
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
 
 
@@ -73,7 +73,7 @@ def test_the_last_failures_are_shown(tmp_path):
         mini_batch = MiniBatch(index=index, input="input", items=1, size_bytes=1)
         board.note(
             Failure(
-                hand=Hand(mini_batch, 1),
+                assignment=Assignment(mini_batch, 1),
                 status=Status.RUN_EXCEPTION,
                 error=f"error {index}",
                 process="process000",

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.node.processes.protocols import Failure
 from airflow_prs.node.status import StatusBoard
-from airflow_prs.node.work.desk import ShardDesk, TryRules
-from airflow_prs.node.work.queue import Hand, WorkQueue
+from airflow_prs.node.work.desk import Dispatcher, Signals
+from airflow_prs.node.work.failed_tries import Failure, RetryPolicy
+from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.records import MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
@@ -34,11 +34,11 @@ class Actor:
     """A node at work on an attempt or on a loan; it goes on acting, as a zombie too, until it is killed."""
 
     attempt: Attempt
-    desk: ShardDesk
+    dispatcher: Dispatcher
     queue: WorkQueue
     shard: Shard
     again: int = 0
-    in_hand: dict[int, Hand] = field(default_factory=dict)
+    in_hand: dict[int, Assignment] = field(default_factory=dict)
     lender: Actor | None = None
     is_closed: bool = False
     is_dead: bool = False
@@ -105,10 +105,20 @@ class Model:
         board = StatusBoard(
             attempt.names.status, shard, COUNT, attempt.claim.node, done=inherited.done, failed=inherited.failed
         )
-        rules = TryRules(most_tries=2)
-        desk = ShardDesk(shard, attempt, queue, rules, board, slots=1, log_of=lambda name: name, say=lambda text: None)
-        desk.committer._window = 1
-        return Actor(attempt=attempt, desk=desk, queue=queue, shard=shard, **values)
+        dispatcher = Dispatcher(
+            shard,
+            attempt,
+            queue,
+            RetryPolicy(most_tries=2),
+            board,
+            signals=Signals(),
+            is_blind=lambda: False,
+            slots=1,
+            log_of=lambda name: name,
+            say=lambda text: None,
+        )
+        dispatcher.committer._window = 1
+        return Actor(attempt=attempt, dispatcher=dispatcher, queue=queue, shard=shard, **values)
 
     def start(self, again: int = 0) -> Actor:
         before = self.nodes[-1] if self.nodes else None
@@ -119,7 +129,7 @@ class Model:
         return node
 
     def check_suspects(self, before: Actor | None, attempt: Attempt) -> None:
-        """Whatever the dead may have had in hand is tried alone."""
+        """Whatever the dead may have had in assignment is tried alone."""
         if before is None:
             return
         durable = {loan.name for loan in self.commits_of(before)}
@@ -138,45 +148,50 @@ class Model:
         return self.loop.run_until_complete(awaitable)
 
     def commit(self, actor: Actor, closing: Closing | None = None) -> None:
-        actor.desk.committer._window = 1
-        self.wait(actor.desk.committer.commit(closing=closing))
+        actor.dispatcher.committer._window = 1
+        self.wait(actor.dispatcher.committer.commit(closing=closing))
         if closing is not None:
             actor.is_closed = True
 
     def take(self, actor: Actor) -> None:
-        hand = actor.desk.next_hand(slot=0, may_be_alone=True)
-        if hand is None:
+        assignment = actor.dispatcher.next_assignment(slot=0, may_be_alone=True)
+        if assignment is None:
             return
-        index = hand.mini_batch.index
+        index = assignment.mini_batch.index
         if self.counts(actor):
             assert index not in self.counted
             others = [other for other in (*self.nodes, *self.loans) if other is not actor and self.counts(other)]
             assert not any(index in other.in_hand for other in others if not other.is_closed)
-        actor.in_hand[index] = hand
+        actor.in_hand[index] = assignment
 
     def counts(self, actor: Actor) -> bool:
         if actor.lender is not None:
             return actor.lender is self.nodes[-1]
         return actor is self.nodes[-1]
 
-    def end_try(self, actor: Actor, hand: Hand, *, fails: bool) -> None:
-        index = hand.mini_batch.index
+    def end_try(self, actor: Actor, assignment: Assignment, *, fails: bool) -> None:
+        index = assignment.mini_batch.index
         actor.in_hand.pop(index, None)
         if fails:
             failure = Failure(
-                hand=hand, status=Status.RUN_EXCEPTION, error="no", process="process000", started=0.0, duration_s=0.0
+                assignment=assignment,
+                status=Status.RUN_EXCEPTION,
+                error="no",
+                process="process000",
+                started=0.0,
+                duration_s=0.0,
             )
-            actor.desk.take_failure(failure)
+            actor.dispatcher.take_failure(failure)
             return
         data = f"{index} by {actor.attempt.claim.attempt}\n".encode()
         with actor.attempt.names.rows(0).open("ab") as file:
             offset = file.tell()
             file.write(data)
-        actor.desk.take_outcome(
+        actor.dispatcher.take_outcome(
             Outcome(
                 index=index,
                 status=Status.RUN_DONE,
-                tries=hand.try_number,
+                tries=assignment.try_number,
                 items=ITEMS,
                 succeeded=ITEMS,
                 returned=ITEMS,
@@ -210,7 +225,7 @@ class Model:
             if loan.acts:
                 yield from self.acts_of(loan)
                 yield 0.05, partial(self.commit, loan, Closing.STOPPED)
-                if loan.desk.is_done.is_set():
+                if loan.dispatcher.done.is_set():
                     yield 3, partial(self.commit, loan, Closing.DONE)
         for asking in self.askings:
             if not asking.is_over:
@@ -223,15 +238,15 @@ class Model:
         yield 2, partial(self.take, actor)
         yield 1, partial(self.commit, actor)
         yield 0.05, partial(self.kill, actor)
-        for hand in actor.in_hand.values():
-            yield 1, partial(self.end_try, actor, hand, fails=False)
-            yield 0.3, partial(self.end_try, actor, hand, fails=True)
+        for assignment in actor.in_hand.values():
+            yield 1, partial(self.end_try, actor, assignment, fails=False)
+            yield 0.3, partial(self.end_try, actor, assignment, fails=True)
 
     def acts_of_lender(self, node: Actor) -> Iterator[tuple[float, Callable[[], None]]]:
         yield 2, partial(self.look, node)
-        if node.desk.tally.done == COUNT:
+        if node.dispatcher.tally.done == COUNT:
             yield 1, partial(self.commit, node, Closing.DONE)
-        if node.desk.waits_for_loans:
+        if node.dispatcher.waits_for_loans:
             yield 0.5, partial(self.take_back, node)
 
     def start_a_try(self) -> None:
@@ -248,19 +263,21 @@ class Model:
         node.is_dead = not self.wait(self.try_alone(node, suspects, self.random.choice([0, 1, 2, COUNT])))
 
     async def try_alone(self, node: Actor, suspects: list[MiniBatch], enough: int) -> bool:
-        task = asyncio.ensure_future(node.desk.try_alone(suspects))
+        task = asyncio.ensure_future(node.dispatcher.try_alone(suspects))
         while not task.done():
-            hand = node.desk.next_hand(slot=0, may_be_alone=True) if node.desk.is_alone else None
-            if hand is None:
+            assignment = (
+                node.dispatcher.next_assignment(slot=0, may_be_alone=True) if node.dispatcher._is_alone else None
+            )
+            if assignment is None:
                 await asyncio.wait([task], timeout=0.0005)
             elif enough == 0:
-                node.in_hand[hand.mini_batch.index] = hand
+                node.in_hand[assignment.mini_batch.index] = assignment
                 task.cancel()
                 await asyncio.wait([task])
                 return False
             else:
                 enough -= 1
-                self.end_try(node, hand, fails=False)
+                self.end_try(node, assignment, fails=False)
         await task
         return True
 
@@ -276,10 +293,10 @@ class Model:
 
     def look(self, node: Actor) -> None:
         node.attempt.is_newest()
-        states = node.attempt.read_loans(node.desk.open_loans)
+        states = node.attempt.read_loans(node.dispatcher.open_loans)
         for claim in node.attempt.read_requests():
-            node.desk.lend(claim)
-        node.desk.take_loans(states)
+            node.dispatcher.lend(claim)
+        node.dispatcher.take_loans(states)
 
     def read_answer(self, asking: Asking) -> None:
         loan = asking.request.read_answer()
@@ -338,10 +355,10 @@ class Model:
         assert self.wait(self.try_alone(node, suspects, 2 * COUNT))
         for _ in range(5 * COUNT):
             self.take(node)
-            for hand in list(node.in_hand.values()):
-                self.end_try(node, hand, fails=False)
+            for assignment in list(node.in_hand.values()):
+                self.end_try(node, assignment, fails=False)
             self.commit(node)
-        assert node.desk.progress().done == COUNT
+        assert node.dispatcher.progress().done == COUNT
         self.commit(node, Closing.DONE)
         self.each_row_counts_once_and_for_good()
         assert sorted(self.counted) == list(range(COUNT))

@@ -40,8 +40,8 @@ def wait_until_read(queue):
 
 
 def take_all(queue):
-    hands = iter(lambda: queue.take(may_be_alone=True), None)
-    return [(hand.mini_batch.index, hand.try_number) for hand in hands]
+    assignments = iter(lambda: queue.take(may_be_alone=True), None)
+    return [(each.mini_batch.index, each.try_number) for each in assignments]
 
 
 def test_mini_batches_without_outcome_come_in_input_order(now):
@@ -59,15 +59,15 @@ def test_nothing_is_handed_out_beyond_the_grant(now):
     queue = make_queue(now, granted=12)
     assert take_all(queue) == [(10, 1), (11, 1)]
     assert queue.left_of_grant == 0
-    queue.granted = queue.extend_grant(3)
+    queue.grant(queue.next_grant(3))
     assert queue.left_of_grant == 3
     assert take_all(queue) == [(12, 1), (13, 1), (14, 1)]
 
 
 def test_a_grant_never_shrinks_and_never_leaves_the_shard(now):
     queue = make_queue(now, granted=14)
-    assert queue.extend_grant(1) == 14
-    assert queue.extend_grant(1000) == SHARD.end
+    assert queue.next_grant(1) == 14
+    assert queue.next_grant(1000) == SHARD.end
 
 
 def test_a_retry_comes_before_what_is_fresh(now):
@@ -89,15 +89,15 @@ def test_a_retry_that_has_to_wait_lets_the_others_go_on(now):
 
 def test_what_is_given_back_comes_first_and_in_order_uncharged(now):
     queue = make_queue(now)
-    hands = [queue.take(may_be_alone=True) for _ in range(3)]
-    queue.put_back(hands)
+    assignments = [queue.take(may_be_alone=True) for _ in range(3)]
+    queue.put_back(assignments)
     assert take_all(queue)[:4] == [(10, 1), (11, 1), (12, 1), (13, 1)]
 
 
 def test_what_must_be_alone_is_for_takers_with_empty_hands(now):
     queue = make_queue(now)
-    hand = queue.take(may_be_alone=True)
-    queue.put_back([type(hand)(hand.mini_batch, 1, is_alone=True)])
+    assignment = queue.take(may_be_alone=True)
+    queue.put_back([type(assignment)(assignment.mini_batch, 1, is_alone=True)])
     assert queue.take(may_be_alone=False) is None
     assert queue.take(may_be_alone=True).is_alone
 
@@ -105,8 +105,8 @@ def test_what_must_be_alone_is_for_takers_with_empty_hands(now):
 def test_what_is_given_up_is_never_handed_out(now):
     queue = make_queue(now)
     assert queue.give_up() == (14, 16)
-    assert (queue.end, queue.granted, len(queue)) == (14, 14, 4)
-    assert queue.extend_grant(1000) == 14
+    assert (queue.granted, len(queue)) == (14, 4)
+    assert queue.next_grant(1000) == 14
     assert take_all(queue) == [(10, 1), (11, 1), (12, 1), (13, 1)]
     assert queue.give_up() == (0, 0)
 
@@ -155,7 +155,7 @@ def test_storage_that_stands_still_holds_up_nobody_who_takes(now, stands_at):
         assert queue.has_waited
         taken += take_all(queue)
         assert not queue.has_waited or len(queue)
-    assert taken == [(index, 1) for index in range(queue.end)]
+    assert taken == [(index, 1) for index in range(READ_AHEAD * 2 + (stands_at + 2) // 3)]
 
 
 def test_a_manifest_that_cannot_be_read_is_an_error_for_whoever_takes(now):

@@ -1,0 +1,115 @@
+"""Reports how far a node is: to the task log, to Airflow, and to files of the run folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from airflow_prs.errors import PrsError
+from airflow_prs.node.machine.resources import ResourceLog
+from airflow_prs.node.pace import Pace
+from airflow_prs.node.request import NodeRequest
+from airflow_prs.node.run_status import has_ended, write_run_status
+from airflow_prs.node.watching import Watcher
+from airflow_prs.node.work.desk import NodeWork
+from airflow_prs.records import Manifest
+
+_SHOW_S = 2.0
+_SHARDS_EACH = 50
+"""Status.json of the run costs a small read for each shard, so with more shards than this it is written more rarely."""
+_PROGRESS_S = 30.0
+
+
+class Reporter:
+    """
+    Reports while a node works.
+
+    :param work: what the node works on.
+    :param watcher: knows the state of all shards.
+    :param own_status: status.json of this node's attempt.
+    :param resources: takes samples of what the machine and the processes use.
+    :param sample_s: seconds between samples; 0: none.
+    """
+
+    def __init__(
+        self,
+        request: NodeRequest,
+        manifest: Manifest,
+        work: NodeWork,
+        watcher: Watcher,
+        *,
+        own_status: Path,
+        resources: ResourceLog,
+        sample_s: float,
+    ) -> None:
+        self._request = request
+        self._manifest = manifest
+        self._work = work
+        self._watcher = watcher
+        self._own_status = own_status
+        self._resources = resources
+        self._sample_s = sample_s
+        self._writing = threading.Lock()
+
+    def parts(self, processes: Callable[[], list[tuple[str, int]]]) -> list[Awaitable[None]]:
+        """
+        Return what is to run until the node ends.
+
+        :param processes: returns the name and process id of each worker process.
+        """
+        return [self._show(), self._show_run(), self._sample(processes), self._tell()]
+
+    def show_end(self) -> None:
+        """Write status.json of the run if all other nodes have ended; the last one to end finds that."""
+        # The lock: a writing that began with older states must not come last.
+        with self._writing, contextlib.suppress(OSError, PrsError):
+            states = []
+            for state in self._watcher.states:
+                states.append(state if has_ended(state) else self._request.folder.read_shard(state.shard))
+                if not has_ended(states[-1]):
+                    return
+            write_run_status(self._request.folder, self._manifest, states)
+
+    async def _show(self) -> None:
+        while True:
+            for dispatcher in self._work:
+                await asyncio.to_thread(dispatcher.show)
+            await asyncio.sleep(_SHOW_S)
+
+    async def _show_run(self) -> None:
+        while True:
+            await asyncio.sleep(_SHOW_S)
+            # Commits find what is wrong with the storage.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._show_run_if_old)
+
+    def _show_run_if_old(self) -> None:
+        """Write status.json of the run, unless another node has just done so."""
+        folder, intervals = self._request.folder, max(1.0, len(self._manifest.shards) / _SHARDS_EACH)
+        with self._writing:
+            with contextlib.suppress(FileNotFoundError):
+                # Both times are by the clock of the storage; this node's own file is up to one interval old.
+                age_s = self._own_status.stat().st_mtime - folder.names.status.stat().st_mtime
+                if age_s < _SHOW_S * (intervals - 0.5):
+                    return
+            write_run_status(folder, self._manifest, self._watcher.states)
+
+    async def _sample(self, processes: Callable[[], list[tuple[str, int]]]) -> None:
+        while self._sample_s > 0:
+            await asyncio.sleep(self._sample_s)
+            await asyncio.to_thread(self._resources.sample, processes())
+
+    async def _tell(self) -> None:
+        dispatcher = self._work.own
+        before, since = dispatcher.progress(), time.monotonic()
+        while not dispatcher.done.is_set():
+            await asyncio.sleep(_PROGRESS_S)
+            now = time.monotonic()
+            pace = Pace(before=before, now=dispatcher.progress(), seconds=now - since)
+            self._request.logger.info("%s", pace)
+            self._request.tell_progress(pace.numbers())
+            before, since = pace.now, now
