@@ -25,9 +25,9 @@ from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import MAX_TRIES, conclude
 from airflow_prs.errors import EntryScriptError
 from airflow_prs.node.masking import Masker
-from airflow_prs.node.processes.protocols import order_of, outcome_of
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
+from airflow_prs.node.processes.wire import order_of, outcome_of
 from airflow_prs.node.work.failed_tries import Failure, failed_outcome, failed_try
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally

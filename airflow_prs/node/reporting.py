@@ -15,7 +15,7 @@ from airflow_prs.node.pace import Pace
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.run_status import has_ended, write_run_status
 from airflow_prs.node.watching import Watcher
-from airflow_prs.node.work.desk import NodeWork
+from airflow_prs.node.work.dispatcher import NodeWork
 from airflow_prs.records import Manifest
 
 _SHOW_S = 2.0

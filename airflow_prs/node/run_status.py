@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from airflow_prs.node.status import LAST_FAILURES, MOST_BINS
+from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS
 from airflow_prs.records import SCHEMA, Manifest, Progress
 from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.folder import RunFolder

@@ -19,13 +19,13 @@ from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import Starter, process_count
 from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.supervisor import Supervisor, VerdictError
 from airflow_prs.node.watching import Watcher
-from airflow_prs.node.work.committing import WINDOW
-from airflow_prs.node.work.desk import Dispatcher, NodeWork, Signals
+from airflow_prs.node.work.committer import WINDOW
+from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork, Signals
 from airflow_prs.node.work.failed_tries import RetryPolicy
 from airflow_prs.node.work.queue import WorkQueue
+from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Shard
 from airflow_prs.report.reports import abort_message, first_failures
 from airflow_prs.run_folder.attempts import Attempt

@@ -15,11 +15,11 @@ from typing import Any
 from airflow_prs.errors import NodeError, PrsError, RunFolderError, SupersededError
 from airflow_prs.node.lending.borrower import Borrower
 from airflow_prs.node.lending.lender import Lender
-from airflow_prs.node.processes.slots import Slot
+from airflow_prs.node.processes.slot import Slot
 from airflow_prs.node.processes.starting import Starter
 from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.watching import LOOK_S, Watcher
-from airflow_prs.node.work.desk import NodeWork, Signals
+from airflow_prs.node.work.dispatcher import NodeWork, Signals
 from airflow_prs.records import MiniBatch
 from airflow_prs.run_folder.attempt_records import Closing, StoredVerdict
 

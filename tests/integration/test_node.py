@@ -253,7 +253,7 @@ def test_init_runs_once_in_each_process_and_shutdown_at_its_end(tmp_path):
 )
 def test_what_a_script_leaves_running_holds_no_node_up_and_is_named(tmp_path, caplog, monkeypatch, left, words):
     if "work was done" in words:
-        monkeypatch.setattr("airflow_prs.node.processes.slots._EXIT_GRACE_S", 0)
+        monkeypatch.setattr("airflow_prs.node.processes.slot._EXIT_GRACE_S", 0)
     script = f"""
         import atexit, ctypes, os, subprocess, threading, time
         def hang(): time.sleep(600)

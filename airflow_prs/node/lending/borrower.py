@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.watching import LOOK_S, Watcher
-from airflow_prs.node.work.desk import Dispatcher, NodeWork
+from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from airflow_prs.errors import PrsError
-from airflow_prs.node.work.desk import Dispatcher
+from airflow_prs.node.work.dispatcher import Dispatcher
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState

@@ -15,8 +15,8 @@ from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeErr
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.processes.output import LogWriter, TaskLog
 from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
-from airflow_prs.node.processes.protocols import ProcessPolicy, StartFailure
 from airflow_prs.node.processes.staging import Stage
+from airflow_prs.node.processes.wire import ProcessPolicy, StartFailure
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder

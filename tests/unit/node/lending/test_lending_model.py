@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.node.status import StatusBoard
-from airflow_prs.node.work.desk import Dispatcher, Signals
+from airflow_prs.node.work.dispatcher import Dispatcher, Signals
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy
 from airflow_prs.node.work.queue import Assignment, WorkQueue
+from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Shard, Status
 from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from airflow_prs.node.work.committing import Committer
+from airflow_prs.node.work.committer import Committer
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import Progress
 from tests.makers import make_outcome

@@ -18,9 +18,9 @@ from typing import Any
 
 from airflow_prs.node.machine.memory import used_bytes
 from airflow_prs.node.processes.process import Message, WorkerProcess
-from airflow_prs.node.processes.protocols import StartFailure, order_of, outcome_of
 from airflow_prs.node.processes.starting import Starter
-from airflow_prs.node.work.desk import Dispatcher, NodeWork
+from airflow_prs.node.processes.wire import StartFailure, order_of, outcome_of
+from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.records import Status

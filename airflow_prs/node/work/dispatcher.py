@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from airflow_prs.node.status import StatusBoard
-from airflow_prs.node.work.committing import Committer
+from airflow_prs.node.work.committer import Committer
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
 from airflow_prs.node.work.queue import Assignment, WorkQueue
+from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan

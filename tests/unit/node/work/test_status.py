@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_prs.node.status import StatusBoard
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
+from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
 
 
