@@ -1,7 +1,8 @@
 """
-Plan: list the input, cut it into mini-batches, deal them into shards, snapshot the code, write the manifest.
+Plan: list the input, cut it into mini-batches, deal them into shards, pack the code, write the manifest.
 
-`listing` finds the files and `paths` holds them in columns, `delimited`, `parquet` and `partitions` look into files and
-paths, `cutting`, `record_cutting`, `row_groups` and `shards` decide without reading anything, `snapshot` packs the
-code, `fingerprint` and `reuse` look for a finished run with the same result; `planning` is the door to all of them.
+`planning` is the face of this room. `queries` exports the rows of queries to files, `shards` deals mini-batches into
+shards, `snapshot` packs the code, `fingerprint` and `reuse` find an earlier run with the same result. `entry_check` and
+`script_options` inspect the entry script without running it, `result_settings` reads the arguments of to_csv.
+`airflow_prs.inputs` lists and cuts the files.
 """

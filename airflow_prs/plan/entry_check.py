@@ -1,4 +1,4 @@
-"""Looking at the entry script before anything is started: whether it can be parsed and defines run()."""
+"""Check the entry script before anything starts: it can be parsed and defines run()."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from airflow_prs.errors import EntryScriptError
 
 def check_entry_script(source: bytes, name: str, *, is_same_python: bool = True) -> None:
     """
-    Check what can be known without running the script.
+    Check an entry script without running it.
 
-    :param name: as it is shown in errors.
-    :param is_same_python: whether the script will run under this very Python; another one may know more syntax, so its
-        worker processes have the last word on that.
-    :raises EntryScriptError: if the script is not Python, or no name ``run`` is defined at its top level.
+    :param source: content of the script.
+    :param name: name of the script in errors.
+    :param is_same_python: whether this Python will run the script. Another one may know more syntax, so its worker
+        processes report syntax errors.
+    :raises EntryScriptError: if the script is not Python, or does not define ``run`` at its top level.
     """
     try:
         tree = ast.parse(source, name)
@@ -23,7 +24,7 @@ def check_entry_script(source: bytes, name: str, *, is_same_python: bool = True)
         if not is_same_python:
             return
         raise EntryScriptError(f"{name}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:  # null bytes
+    except ValueError as error:  # the source has null bytes
         raise EntryScriptError(f"{name} is not a Python script: {error}") from error
     if not any(found in {"run", "*"} for found in _top_level_names(tree.body)):
         raise EntryScriptError(
@@ -33,7 +34,7 @@ def check_entry_script(source: bytes, name: str, *, is_same_python: bool = True)
 
 
 def _top_level_names(body: list[ast.stmt]) -> Iterator[str]:
-    """Yield the names that statements bind, those inside if, try, with and loops too, but not inside functions."""
+    """Yield the names that statements bind, also inside if, try, with and loops, but not inside functions."""
     pending: list[ast.AST] = list(body)
     while pending:
         node = pending.pop()

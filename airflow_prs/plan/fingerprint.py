@@ -1,4 +1,4 @@
-"""The fingerprint: equal for two runs whose rows must be equal."""
+"""The fingerprint of a run: two runs with the same fingerprint have the same rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _NO_INFLUENCE = frozenset(
     {
         "compute_target",
         "description",
-        "environment",  # its versions are held on their own
-        "environment_variables",  # their names and a keyed hash are held instead
-        "entry_script",  # the name inside the snapshot is held instead
+        "environment",  # its versions are hashed instead
+        "environment_variables",  # their names and a keyed hash are hashed instead
+        "entry_script",  # the name inside the snapshot is hashed instead
         "lend",
         "logging_level",
         "mini_batches_per_task",
         "node_count",
         "process_count_per_node",
-        "source_directory",  # the snapshot's digest is held instead
+        "source_directory",  # the snapshot's digest is hashed instead
     }
 )
-"""Settings that change where, when or how loudly a run does its work, but not its rows."""
+"""Settings that do not change the rows of a run, only where and when it runs and what it logs."""
 
 _ASK_TIMEOUT_S = 60
 
 
 def describe(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
-    """Return how a dataset is read, apart from where it and its copy are, and from what only bounds memory."""
+    """Return how a dataset is read, without its paths, the folder of its copy and the limit of a record."""
     apart = {"path", "target", "max_record_size"}
     return {name: value for name, value in dataset.to_spec().items() if name not in apart}
 
@@ -56,14 +56,17 @@ def fingerprint_of(
     output: str | None,
 ) -> str:
     """
-    Hash everything that the rows of a run depend on.
+    Return a hash of everything that the rows of a run depend on.
 
     :param config: the resolved configuration as JSON.
-    :param snapshot: digest of the code and the entry script's name in it.
+    :param arguments: the arguments of the entry script, rendered.
+    :param snapshot: digest of the code, and the name of the entry script in it.
     :param inputs: how each input is read, and its files.
-    :param side_inputs: names and files.
-    :param versions: of what plan and the worker processes run under.
-    :param output: where the script writes by itself; None where rows are all that comes of a run.
+    :param side_inputs: name and files of each side input.
+    :param versions: versions that plan and the worker processes run under, see ``versions_in``.
+    :param variable_names: names of the environment variables.
+    :param variables_hash: keyed hash of their values.
+    :param output: folder to which the script itself writes; None: rows are the only output of the run.
     """
     content = {
         "config": {name: value for name, value in config.items() if name not in _NO_INFLUENCE},
@@ -80,30 +83,32 @@ def fingerprint_of(
 
 def versions_in(environment: Environment) -> dict[str, Any] | None:
     """
-    Say what plan and worker processes run under; for an environment yet to be made, what it will be made of.
+    Return the versions that plan and the worker processes run under.
 
-    :return: None: it cannot be said, so no other run is known to be equal.
+    For an environment that is not made yet, these are its Python and its requirements.
+
+    :return: None: a version is not known, so no other run is known to be equal.
     """
-    own, asked = own_versions(), versions_of(environment.interpreter)
-    if asked is None or None in own.values():
+    own, found = own_versions(), versions_of(environment.interpreter)
+    if found is None or None in own.values():
         return None
     if environment.requirements is not None:
-        made_of = {name: value for name, value in asked.items() if name != "distributions"}
-        asked = {**made_of, "requirements": list(environment.requirements)}
-    return {"plan": own, "processes": asked}
+        python = {name: value for name, value in found.items() if name != "distributions"}
+        found = {**python, "requirements": list(environment.requirements)}
+    return {"plan": own, "processes": found}
 
 
 def versions_of(interpreter: str) -> dict[str, Any] | None:
     """
-    Name an interpreter, its version, and a digest of all distributions that it finds.
+    Return an interpreter, its version, and a digest of all distributions that it finds.
 
-    :return: None: it cannot be asked on this machine; its worker processes say what is wrong.
+    :return: None: it does not run on this machine; its worker processes will report why.
     """
     if interpreter == sys.executable:
         return {"interpreter": interpreter, **describe_python()}
     try:
         answer = subprocess.run(
-            # As worker processes are started, so that the same variables count.
+            # Started like worker processes, so that the same variables have an effect.
             [interpreter, "-c", Path(distributions.__file__).read_text(encoding="utf-8")],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -111,7 +116,7 @@ def versions_of(interpreter: str) -> dict[str, Any] | None:
             cwd="/",
             timeout=_ASK_TIMEOUT_S,
         )
-        # What a site customization prints comes before.
+        # A sitecustomize may have printed lines before.
         return {"interpreter": interpreter, **json.loads(answer.stdout.splitlines()[-1])}
     except (OSError, subprocess.SubprocessError, ValueError, IndexError, TypeError):
         return None

@@ -1,4 +1,4 @@
-"""make_plan: the door to this room."""
+"""make_plan: list and cut the input, and write the plan of a run to its run folder."""
 
 from __future__ import annotations
 
@@ -38,32 +38,35 @@ if TYPE_CHECKING:
 
 Dataset = FileDataset | TabularDataset
 
+_Queries = dict[str, tuple[dict[str, Any], Listing]]
+"""What the fingerprint needs of each query, by its name."""
+
 logger = logging.getLogger(__name__)
 
 _RANKS = "ranks"
-"""What stands for the name of an input where there is none."""
+"""Name of the input of a run that has mini-batches without data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
     """
-    What plan is asked to do.
+    The arguments of make_plan.
 
     :param config: the resolved configuration.
-    :param datasets: the inputs, named; ignored where the arguments ask for mini-batches without any.
+    :param datasets: the inputs, named; ignored if the arguments ask for mini-batches without data.
     :param side_inputs: the side inputs, named.
     :param arguments: the arguments of the entry script, rendered.
     :param output: folder of the result; None: summary_only without output.
-    :param run_root: folder that holds run folders where there is no output.
+    :param run_root: folder that holds the run folder if there is no output.
     :param dag_folder: folder that relative paths start from.
-    :param identity: which run this is.
-    :param allow_reuse: whether the rows of an earlier run may be taken.
+    :param identity: identity of the run.
+    :param allow_reuse: whether the rows of an earlier run may be the result.
     :param on_empty: whether an input without items is an error or skips the group.
-    :param variables_hash: keyed hash of the environment variables, '' without any; None: it cannot be made, so nothing
-        is reused.
-    :param earlier: run folder of the last completed run, where it is known.
-    :param published_name: name of the result file under ``output``, which is no input.
-    :param max_shards: how many shards Airflow allows.
+    :param variables_hash: keyed hash of the environment variables, '' without any; None: there is no key to make it, so
+        nothing is reused.
+    :param earlier: run folder of the last completed run; None: not known.
+    :param published_name: name of the result file under ``output``, which is left out of the input.
+    :param max_shards: the most shards that Airflow allows.
     :param run_query: runs the queries among the inputs.
     """
 
@@ -87,12 +90,12 @@ class PlanRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
     """
-    What plan came to.
+    The result of make_plan.
 
     :param folder: the run folder.
-    :param manifest: the totals and shards; without shards where there is nothing to do.
+    :param manifest: the totals and shards; without shards if there is nothing to do.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
-    :param is_empty: whether the input is empty and the group is to be skipped; then nothing was written.
+    :param is_empty: whether the input is empty and the task group is to be skipped; then nothing was written.
     """
 
     folder: RunFolder
@@ -103,46 +106,37 @@ class PlanResult:
 
 def make_plan(request: PlanRequest) -> PlanResult:
     """
-    List and cut the input, deal it into shards, and write all of it to the run folder, the manifest last.
+    List and cut the input, deal it into shards, and write the run folder, the manifest last.
 
     :raises ConfigError: if the configuration does not fit the input.
     :raises InputError: if the input cannot be listed, read or cut.
-    :raises InputChangedError: if the input changes while it is read.
+    :raises InputChangedError: if the input changes while plan reads it.
     :raises EmptyInputError: if there is no item, unless ``on_empty`` is skip.
     :raises EntryScriptError: if the entry script is missing or cannot be used.
     """
-    config = request.config
     options = driver_options(request.arguments)
     if options.rank_mini_batch_count:
         request = replace(request, datasets=(), allow_reuse=False)
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
+    source_directory, entry_script = request.config.source_directory, request.config.entry_script
     folder = run_folder_of(request.output or request.run_root, request.identity)
     with (
-        take_snapshot(config.source_directory, config.entry_script, base=request.dag_folder) as snapshot,
+        take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,
         ExitStack() as unless_written,
     ):
-        config = config.model_copy(
-            update={
-                "entry_script": snapshot.entry_script,
-                "environment": read_packages(config.environment.relative_to(request.dag_folder)),
-            }
-        )
-        interpreter = config.environment.interpreter
-        check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=interpreter == sys.executable)
+        request = replace(request, config=_complete_config(request, snapshot))
+        is_same_python = request.config.environment.interpreter == sys.executable
+        check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=is_same_python)
         unless_written.callback(_remove_inputs, folder)
         request, queries = _export_queries(request, folder)
         listings = _list_inputs(request)
         if not any(map(len, listings)) and not options.rank_mini_batch_count:
             return _nothing_to_do(folder)
-        settings = _settle(request, options, config, snapshot, listings, queries=queries)
+        settings = _collect_settings(request, options, snapshot, listings, queries)
         if reusable := _find_reusable(request, settings.fingerprint):
             return _reuse(folder, reusable, settings)
-        if options.rank_mini_batch_count:
-            cuts = [cut_nothing(_RANKS, options.rank_mini_batch_count)]
-            specs = [InputSpec(name=_RANKS, kind=InputKind.FILES)]
-        else:
-            cuts, specs = _cut_inputs(request, config, listings, copies=folder.names.inputs)
+        cuts, specs = _cut_inputs(request, options, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
             return _nothing_to_do(folder)
         result = _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
@@ -150,41 +144,45 @@ def make_plan(request: PlanRequest) -> PlanResult:
         return result
 
 
+def _complete_config(request: PlanRequest, snapshot: Snapshot) -> ParallelRunConfig:
+    """Return the configuration with the script's path in the snapshot and the contents of requirements files."""
+    environment = read_packages(request.config.environment.relative_to(request.dag_folder))
+    return request.config.model_copy(update={"entry_script": snapshot.entry_script, "environment": environment})
+
+
 def _remove_inputs(folder: RunFolder) -> None:
-    """Leave nothing behind of inputs that no mini-batch was cut from, neither rows of queries nor copies."""
+    """Remove the rows of queries and the copies that plan has written, if it then writes no manifest."""
     shutil.rmtree(folder.names.inputs, ignore_errors=True)
     with suppress(OSError):
-        folder.path.rmdir()  # unless there is something else in it
+        folder.path.rmdir()  # the folder holds something else
 
 
-def _export_queries(
-    request: PlanRequest, folder: RunFolder
-) -> tuple[PlanRequest, dict[str, tuple[dict[str, Any], Listing]]]:
+def _export_queries(request: PlanRequest, folder: RunFolder) -> tuple[PlanRequest, _Queries]:
     """
-    Put files in the place of queries.
+    Run the queries among the inputs, and write their rows to files.
 
-    :return: the request with files, and what the fingerprint holds of each query: how it reads, and the checksum of its
-        rows in place of a listing.
+    :return: the request with these files in place of the queries; and by the name of each query what the fingerprint
+        needs: the description of the query, and a listing with the checksum of its rows.
     """
     import numpy as np
 
     datasets: list[Dataset] = []
-    known = {}
+    queries: _Queries = {}
     for dataset in request.datasets:
         if not isinstance(dataset, TabularDataset) or dataset.kind is not InputKind.QUERY:
             datasets.append(dataset)
             continue
         name = str(dataset.name)
         if request.run_query is None:
-            raise ConfigError([f"input {name!r} is a query; allowed where no Airflow is at hand: files"])
+            raise ConfigError([f"input {name!r} is a query; allowed without Airflow: files"])
         batches = request.run_query(str(dataset.sql), str(dataset.conn_id))
-        # A name holds no '~', so this is no copy of another input.
+        # A name cannot contain '~', so no copy of another input has this path.
         place = name if dataset.partitioned_by is None else f"{name}~rows"
         path, checksum = export_query(name, batches, folder.names.inputs / place)
-        known[name] = describe(dataset), Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
+        queries[name] = describe(dataset), Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
         exported = TabularDataset.from_parquet_files(path).as_named_input(name)
         datasets.append(replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target))
-    return replace(request, datasets=tuple(datasets)), known
+    return replace(request, datasets=tuple(datasets)), queries
 
 
 def _list_inputs(request: PlanRequest) -> list[Listing]:
@@ -197,50 +195,35 @@ def _list_inputs(request: PlanRequest) -> list[Listing]:
     for source in sources:
         listing = list_input(source, base=request.dag_folder, published=published, targets=targets)
         if listing.unmatched:
-            _report_empty(request, f"input {source.name!r}: {'; '.join(listing.unmatched)}")
+            _fail_or_warn(request, f"input {source.name!r}: {'; '.join(listing.unmatched)}")
         listings.append(listing)
     return listings
 
 
-def _report_empty(request: PlanRequest, problem: str) -> None:
+def _fail_or_warn(request: PlanRequest, problem: str) -> None:
     if request.on_empty == "fail":
         raise EmptyInputError(f'{problem}. on_empty="skip" skips the tasks instead.')
     logger.warning("%s.", problem)
 
 
-def _settle(
+def _collect_settings(
     request: PlanRequest,
     options: DriverOptions,
-    config: ParallelRunConfig,
     snapshot: Snapshot,
     listings: Sequence[Listing],
-    *,
-    queries: Mapping[str, tuple[dict[str, Any], Listing]],
+    queries: _Queries,
 ) -> RunSettings:
-    """Gather what is known before the input is cut."""
+    """Return the settings of the run as far as they are known before the input is cut."""
+    config = request.config
     sources = [dataset.to_source() for dataset in request.side_inputs]
     side_inputs = {source.name: local_path(source, request.dag_folder) for source in sources}
-    variable_names = tuple(sorted(config.environment_variables or {}))
-    fingerprint, versions = "", None
-    if request.variables_hash is not None and not options.rank_mini_batch_count:
-        versions = versions_in(config.environment)
-        if versions is None and request.allow_reuse:
-            logger.warning("No reuse: %s cannot be asked what is installed.", config.environment.interpreter)
-    if versions is not None:
-        fingerprint = fingerprint_of(
-            config=config.to_json(),
-            arguments=request.arguments,
-            snapshot=(snapshot.digest, snapshot.entry_script),
-            inputs=[
-                queries.get(str(dataset.name), (describe(dataset), listing))
-                for dataset, listing in zip(request.datasets, listings, strict=True)
-            ],
-            side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
-            versions=versions,
-            variable_names=variable_names,
-            variables_hash=request.variables_hash,
-            output=request.output if config.output_action == "summary_only" else None,
-        )
+    fingerprint = ""
+    if not options.rank_mini_batch_count:
+        described = [
+            queries.get(str(dataset.name), (describe(dataset), listing))
+            for dataset, listing in zip(request.datasets, listings, strict=True)
+        ]
+        fingerprint = _fingerprint(request, snapshot, described, side_inputs)
     to_csv = None
     if config.source_directory is not None and config.output_action == "append_row":
         to_csv = read_to_csv(snapshot.archive, config.result_format)
@@ -252,12 +235,45 @@ def _settle(
         side_inputs={name: path for name, (path, _) in side_inputs.items()},
         output=request.output,
         fingerprint=fingerprint,
-        variable_names=variable_names,
+        variable_names=tuple(sorted(config.environment_variables or {})),
         load_timeout_s=options.task_overhead_timeout_s,
         progress_update_timeout_s=options.progress_update_timeout_s,
         resource_monitor_interval_s=options.resource_monitor_interval_s,
         profiling_module=options.profiling_module,
         withheld_arguments=tuple(find_withheld(snapshot.archive, RESERVED)),
+    )
+
+
+def _fingerprint(
+    request: PlanRequest,
+    snapshot: Snapshot,
+    inputs: Sequence[tuple[Mapping[str, Any], Listing]],
+    side_inputs: Mapping[str, tuple[str, Listing]],
+) -> str:
+    """
+    Return the fingerprint of the run; '' if something that it depends on is not known.
+
+    :param inputs: see ``fingerprint_of``.
+    :param side_inputs: path and files by name.
+    """
+    config = request.config
+    if request.variables_hash is None:
+        return ""
+    versions = versions_in(config.environment)
+    if versions is None:
+        if request.allow_reuse:
+            logger.warning("No reuse: the packages of %s cannot be listed.", config.environment.interpreter)
+        return ""
+    return fingerprint_of(
+        config=config.to_json(),
+        arguments=request.arguments,
+        snapshot=(snapshot.digest, snapshot.entry_script),
+        inputs=inputs,
+        side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
+        versions=versions,
+        variable_names=tuple(config.environment_variables or {}),
+        variables_hash=request.variables_hash,
+        output=request.output if config.output_action == "summary_only" else None,
     )
 
 
@@ -270,14 +286,18 @@ def _find_reusable(request: PlanRequest, fingerprint: str) -> RunFolder | None:
 
 def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> PlanResult:
     reused_from = str(reusable.path)
-    logger.info("Nothing has changed since an earlier run: its rows are the result (%s).", reused_from)
+    logger.info("Nothing has changed since an earlier run, so its rows are the result (%s).", reused_from)
     folder.write_settings(replace(settings, inputs=reusable.read_settings().inputs, reused_from=reused_from))
     return PlanResult(folder=folder, manifest=folder.write_manifest((), ()), reused_from=reused_from)
 
 
 def _cut_inputs(
-    request: PlanRequest, config: ParallelRunConfig, listings: Sequence[Listing], *, copies: Path
+    request: PlanRequest, options: DriverOptions, listings: Sequence[Listing], *, copies: Path
 ) -> tuple[list[Cut], list[InputSpec]]:
+    """Return the mini-batches of each input, and how worker processes read it."""
+    if options.rank_mini_batch_count:
+        return [cut_nothing(_RANKS, options.rank_mini_batch_count)], [InputSpec(name=_RANKS, kind=InputKind.FILES)]
+    config = request.config
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
@@ -289,9 +309,9 @@ def _cut_inputs(
             dataset.to_source(), listing, size, config.partition_keys, base=request.dag_folder, copies=copies
         )
         if len(listing) and not len(cut):
-            _report_empty(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
+            _fail_or_warn(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
         if not spec.partition_keys:
-            _warn_of_tiny(cut, spec)
+            _warn_of_tiny_batches(cut, spec)
         cuts.append(cut)
         specs.append(spec)
     return cuts, specs
@@ -329,12 +349,12 @@ def _all_batches(cuts: Sequence[Cut]) -> Iterator[pa.RecordBatch]:
         first += len(cut)
 
 
-def _warn_of_tiny(cut: Cut, spec: InputSpec) -> None:
-    """A plain number means bytes for a table; rows were meant where hardly one row fits."""
+def _warn_of_tiny_batches(cut: Cut, spec: InputSpec) -> None:
+    """Warn if hardly one row fits into a mini-batch: the author meant rows, but a plain number is bytes of a table."""
     if spec.kind is not InputKind.FILES and len(cut) > 1 and sum(cut.items) < 2 * len(cut):
         logger.warning(
             "The %d mini-batches of input %r hold hardly one row each. mini_batch_size of a table is in bytes; "
-            'write "20 rows" if rows are meant.',
+            'write "20 rows" if you mean rows.',
             len(cut),
             spec.name,
         )

@@ -1,4 +1,4 @@
-"""Queries: exported once, row by row, to a Parquet file that is cut like any other."""
+"""Queries: plan exports their rows once to a Parquet file, which is then cut like any other file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from airflow_prs.errors import InputError
 from airflow_prs.inputs.columnar.gathering import cast, gathered, unify
 
 Batch = tuple[Sequence[str], Sequence[Sequence[Any]]]
-"""Names of the columns, and some rows."""
+"""The names of the columns, and a part of the rows."""
 
 RunQuery = Callable[[str, str], Iterable[Batch]]
-"""Runs a query, given as SQL and the id of a connection."""
+"""Runs a query: takes the SQL and the id of a connection, yields the rows in batches."""
 
 _ROWS_PER_GROUP = 128 * 1024
 
@@ -25,19 +25,20 @@ def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str
     """
     Write the rows of a query to a Parquet file.
 
-    Rows come as Python values, a few at a time. Only when the last one has come the types are known, so they are kept
-    in Arrow files meanwhile, one for each set of types.
+    Rows arrive as Python values, a few at a time, and the types of the columns are known only after the last row. So
+    rows are first written to temporary Arrow files. A new file starts whenever the types change.
 
-    :param name: of the input.
-    :param folder: where the file is to be; made, if need be.
-    :return: the file and its checksum.
-    :raises InputError: if values of one column do not go together.
+    :param name: name of the input.
+    :param batches: the rows.
+    :param folder: folder of the Parquet file; created if it does not exist.
+    :return: path of the file, and its SHA-256.
+    :raises InputError: if the values of a column have no type in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "rows.parquet"
     parts: list[Path] = []
     try:
-        schemas = _keep(name, batches, folder, parts)
+        schemas = _write_parts(name, batches, folder, parts)
         _join(name, parts, schemas[-1], target)
     finally:
         for part in parts:
@@ -46,15 +47,21 @@ def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str
         return str(target), _digest(file)
 
 
-def _keep(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) -> list[Any]:
+def _write_parts(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) -> list[Any]:
+    """
+    Write rows to temporary Arrow files.
+
+    :param parts: the paths of the files are added here.
+    :return: the schema of each file; the last one holds the values of all files.
+    """
     import pyarrow as pa
 
     schemas: list[Any] = []
-    refuse = partial(_different, name)
+    refuse = partial(_no_common_type, name)
     with ExitStack() as stack:
         writer: Any = None
         for columns, rows in batches:
-            _require_different(name, columns)
+            _require_unique(name, columns)
             batch = _record_batch(name, columns, rows)
             schema = unify([*schemas[-1:], batch.schema], refuse)
             if schema != (schemas[-1] if schemas else None):
@@ -67,15 +74,17 @@ def _keep(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) 
     return schemas
 
 
-def _different(name: str, error: object) -> InputError:
+def _no_common_type(name: str, error: object) -> InputError:
     return InputError(
-        f"the query of {name!r} gives values of different types in one column: {error}. Cast it in the query."
+        f"the query of {name!r} returned values of different types in one column: {error}. Cast it in the query."
     )
 
 
-def _require_different(name: str, columns: Sequence[str]) -> None:
+def _require_unique(name: str, columns: Sequence[str]) -> None:
     if len(set(columns)) < len(columns):
-        raise InputError(f"the query of {name!r} gives two columns the same name: {list(columns)}; name them with AS.")
+        raise InputError(
+            f"the query of {name!r} returned two columns with the same name: {list(columns)}; rename one with AS."
+        )
 
 
 def _record_batch(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
@@ -104,7 +113,7 @@ def _join(name: str, parts: Sequence[Path], schema: Any, target: Path) -> None:
         for part in parts:
             with pa.memory_map(str(part)) as file, pa.ipc.open_stream(file) as stream:
                 for batches in gathered(stream, _ROWS_PER_GROUP):
-                    table = cast(pa.Table.from_batches(batches), schema, partial(_different, name))
+                    table = cast(pa.Table.from_batches(batches), schema, partial(_no_common_type, name))
                     writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
 
 

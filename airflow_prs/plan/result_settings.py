@@ -1,4 +1,4 @@
-"""parallel_run_step.settings.json: how the original lets an author change what to_csv makes of a DataFrame."""
+"""parallel_run_step.settings.json: arguments of to_csv for the result, as in Azure ML's ParallelRunStep."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _USELESS = {
 
 def read_to_csv(archive: IO[bytes], result_format: str) -> dict[str, Any] | None:
     """
-    Read the arguments of to_csv from the snapshot of source_directory.
+    Return the arguments of to_csv that the settings file in source_directory lists.
 
-    :param archive: the snapshot.
-    :param result_format: of the result; one that to_csv does not make has no use for them.
-    :return: the arguments that the file lists; None: there is no file, or no use for it.
-    :raises ConfigError: if something in the file is unknown or wrong.
+    :param archive: the snapshot of source_directory.
+    :param result_format: format of the result; only text and csv are written with to_csv.
+    :return: None: there is no settings file, or the format does not use it.
+    :raises ConfigError: if a key or a value in the file is not allowed.
     """
     archive.seek(0)
     with zipfile.ZipFile(archive) as packed:
@@ -63,20 +63,20 @@ def read_to_csv(archive: IO[bytes], result_format: str) -> dict[str, Any] | None
     try:
         layout = json.loads(content)
     except ValueError as error:
-        raise ConfigError([f"{NAME} is no JSON: {error}"]) from None
-    options = _below(_below(layout, _ACTION, NAME), _FUNCTION, f"{_ACTION} in {NAME}")
+        raise ConfigError([f"{NAME} is not valid JSON: {error}"]) from None
+    options = _only_value(_only_value(layout, _ACTION, NAME), _FUNCTION, f"{_ACTION} in {NAME}")
     if options is None:
         return None
     if problems := _find_problems(options):
         raise ConfigError([f"{problem} (in {NAME})" for problem in problems])
     if result_format not in {"text", "csv"}:
-        logger.warning("%s has no use for a result in the format %s.", NAME, result_format)
+        logger.warning("%s is ignored: it does not apply to a result in the format %s.", NAME, result_format)
         return None
     return dict(options)
 
 
-def _below(mapping: Any, key: str, place: str) -> Any:
-    """Give what stands below the only key that is known in a place; None: nothing."""
+def _only_value(mapping: Any, key: str, place: str) -> Any:
+    """Return the value of the only key that is allowed in a place; None: the key is missing."""
     if mapping is None:
         return None
     if not isinstance(mapping, Mapping):
@@ -90,13 +90,13 @@ def _find_problems(options: Any) -> list[str]:
     if not isinstance(options, Mapping):
         return [f"{_FUNCTION} is {shown(options)}; allowed: an object with arguments of to_csv"]
     problems = [f"{name} cannot be set: {reason}" for name, reason in _USELESS.items() if name in options]
-    strangers = [name for name in options if name not in _ALLOWED and name not in _USELESS]
-    problems += [unknown(name, _ALLOWED, what=f"argument of {_FUNCTION}") for name in strangers]
+    others = [name for name in options if name not in _ALLOWED and name not in _USELESS]
+    problems += [unknown(name, _ALLOWED, what=f"argument of {_FUNCTION}") for name in others]
     return problems or _try_out(options)
 
 
 def _try_out(options: Mapping[str, Any]) -> list[str]:
-    """Let pandas say what it thinks of the values."""
+    """Call to_csv with the values, and return what pandas reports."""
     import pandas as pd
 
     header = options.get("header")
@@ -106,6 +106,6 @@ def _try_out(options: Mapping[str, Any]) -> list[str]:
         return [f"columns is {shown(names)}; allowed: a list of names"]
     try:
         pd.DataFrame([[0.5] * len(names)], columns=names).to_csv(**options)
-    except Exception as error:  # noqa: BLE001 - pandas says it in many ways
-        return [f"{_FUNCTION} does not take {shown(dict(options))}: {error}"]
+    except Exception as error:  # noqa: BLE001 - pandas raises many kinds of errors
+        return [f"{_FUNCTION} does not accept {shown(dict(options))}: {error}"]
     return []

@@ -1,4 +1,4 @@
-"""Finding an earlier run whose result is the result of this one."""
+"""Find an earlier run whose result is also the result of this one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_prs.settings import RunSettings
 
 def find_reusable(fingerprint: str, identity: RunIdentity, *, root: str, earlier: str | None) -> RunFolder | None:
     """
-    Find the newest completed run folder with the same fingerprint.
+    Return the newest completed run folder with the same fingerprint; None: there is none.
 
-    Where that one reused another, the other is given: the one that holds the rows. A run never reuses itself.
+    If that run itself reused another one, the run folder that holds the rows is returned. A run never reuses itself.
 
-    :param root: folder under which run folders are looked for.
-    :param earlier: run folder of the last completed run that is known otherwise.
+    :param root: folder whose run folders are searched.
+    :param earlier: run folder of the last completed run, searched last; None: not known.
     """
     candidates = earlier_runs(root, identity.dag_id, identity.task_id)
     for candidate in [*candidates, *([RunFolder(earlier)] if earlier else [])]:
@@ -34,7 +34,7 @@ def find_reusable(fingerprint: str, identity: RunIdentity, *, root: str, earlier
 
 
 def is_completed(folder: RunFolder) -> bool:
-    """Whether a run folder holds a completed run."""
+    """Return whether a run folder holds a completed run."""
     return _read_completed(folder) is not None
 
 
@@ -44,7 +44,7 @@ def _is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:
 
 
 def _read_completed(folder: RunFolder) -> RunSettings | None:
-    """Read the settings of a completed run; folders that are gone, damaged or of another version are no candidates."""
+    """Return the settings of a completed run; None for a folder that is gone, damaged or of another version."""
     try:
         report = json.loads(folder.names.report.read_bytes())
         return folder.read_settings() if report["status"] == "completed" else None

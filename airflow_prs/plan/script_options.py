@@ -1,4 +1,4 @@
-"""Which reserved arguments the entry script must not get: argparse would take them for options of the script's own."""
+"""Reserved arguments that the entry script must not get: argparse would take them for options of the script."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _QUOTED = re.compile(r"""(["'])(--\w[\w/-]*)\1""")
 
 def find_withheld(archive: IO[bytes], names: Sequence[str]) -> dict[str, str]:
     """
-    Find the names whose arguments a parser of the script would take for longer options, since it takes prefixes.
+    Return the reserved names that argparse in the script would take for prefixes of longer options.
 
-    A name that some script has as it is, an option or not, is not withheld.
+    A name is not withheld if the text of a script contains it as an option of its own. Each withheld name is logged.
 
-    :param archive: the packed scripts; none is run.
-    :param names: without dashes.
-    :return: each such name to the longer option; a line in the log says so.
+    :param archive: the packed scripts; none of them is run.
+    :param names: reserved names, without dashes.
+    :return: the longer option by name.
     """
     may_matter = re.compile("--(?:{})".format("|".join(names)).encode())
     found: dict[str, str] = {}
@@ -51,7 +51,7 @@ def find_withheld(archive: IO[bytes], names: Sequence[str]) -> dict[str, str]:
 
 
 def _options(source: bytes) -> Iterator[str]:
-    """All text in a script that is the name of an option, or of several such as ``--fast/--slow``."""
+    """Yield all strings in a script that are names of options, or of several such as ``--fast/--slow``."""
     for text in _texts(source):
         for part in text.split("/"):
             if _OPTION.fullmatch(part):
@@ -64,7 +64,7 @@ def _texts(source: bytes) -> Iterator[str]:
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # Written for another Python, perhaps.
+        # The script may be written for another version of Python.
         yield from (match[2] for match in _QUOTED.finditer(source.decode("utf-8", "replace")))
         return
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Dealing mini-batches into shards of even weight."""
+"""Deal mini-batches into shards of even weight."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ def deal(
     max_shards: int,
 ) -> tuple[Shard, ...]:
     """
-    Deal all mini-batches, in their order, into shards without gaps.
+    Return the shards: consecutive ranges that cover all mini-batches in their order.
 
     :param items: items of each mini-batch.
     :param sizes: bytes of each mini-batch.
-    :param mini_batches_per_task: so many a shard; None: one shard a node, of even weight.
-    :param max_shards: what Airflow allows.
-    :raises ConfigError: if that makes more shards than Airflow allows.
+    :param node_count: number of shards, if ``mini_batches_per_task`` is None.
+    :param mini_batches_per_task: mini-batches of each shard; None: shards have even weight instead.
+    :param max_shards: the most shards that Airflow allows.
+    :raises ConfigError: if there would be more shards than Airflow allows.
     """
     import numpy as np
 
@@ -54,9 +55,10 @@ def deal(
 
 def even_starts(weights: npt.ArrayLike, count: int) -> list[int]:
     """
-    Say where to begin each of ``count`` runs of nearly even weight; fewer where there are fewer weights.
+    Return the index of the first mini-batch of each of ``count`` shards; fewer if there are fewer mini-batches.
 
-    Every run ends at the mini-batch nearest to its share, so none is heavier than an even share and one mini-batch.
+    Each shard ends at the mini-batch nearest to its even share. So no shard is heavier than an even share and one
+    mini-batch.
     """
     import numpy as np
 
@@ -77,5 +79,5 @@ def _too_many(shards: int, total: int, per_task: int | None, node_count: int, al
     cause = f"node_count={node_count}" if per_task is None else f"mini_batches_per_task={per_task}"
     return (
         f"{cause} makes {shards} shards of {total} mini-batches, but Airflow maps a task at most {allowed} times "
-        f"([core] max_map_length); give mini_batches_per_task={-(-total // allowed)} or more."
+        f"([core] max_map_length); set mini_batches_per_task={-(-total // allowed)} or more."
     )

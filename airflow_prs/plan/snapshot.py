@@ -1,4 +1,4 @@
-"""source.zip: the code of a run, the same bytes for the same files."""
+"""source.zip: the code of a run. The same files make the same bytes."""
 
 # ruff: noqa: PTH112, PTH113, PTH115, PTH118, PTH119, PTH123
 # Paths are text here: Path objects for many files would cost too much.
@@ -24,7 +24,7 @@ from airflow_prs.records import RUNS
 from airflow_prs.store.files import make_folder, publish
 
 _LEFT_OUT = frozenset({"__pycache__", ".git", RUNS})
-_FIRST_MOMENT = (1980, 1, 1, 0, 0, 0)
+_EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)
 _CHUNK_BYTES = 1024 * 1024
 _UNIX = 3
 
@@ -32,12 +32,12 @@ _UNIX = 3
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    The code of a run, packed but not yet in its place.
+    The packed code of a run, not yet in the run folder.
 
-    :param digest: changes whenever a name, a content or an executable bit does.
-    :param entry_script: where the entry script is inside.
+    :param digest: changes whenever a name, a content or an executable bit changes.
+    :param entry_script: path of the entry script inside the archive.
     :param source: content of the entry script.
-    :param archive: the packed files.
+    :param archive: the zip file.
     """
 
     digest: str
@@ -46,7 +46,7 @@ class Snapshot:
     archive: IO[bytes]
 
     def write(self, path: Path) -> None:
-        """Put the archive in its place, whole or not at all."""
+        """Write the archive to a path, atomically."""
         make_folder(path.parent)
         publish(path, self._copy)
 
@@ -59,20 +59,20 @@ class Snapshot:
 @contextmanager
 def take_snapshot(source_directory: str | None, entry_script: str | FunctionScript, *, base: str) -> Iterator[Snapshot]:
     """
-    Pack a folder, or the entry script alone, reading each file once.
+    Pack a folder, or only the entry script, and yield the snapshot. Each file is read once.
 
-    :param source_directory: all in it but caches, ``.git`` and run folders; None: the entry script alone.
-    :param entry_script: path inside source_directory; without one, a path relative to ``base``; or functions, of which
-        the script is made.
+    :param source_directory: folder to pack, without caches, ``.git`` and run folders; None: only the entry script.
+    :param entry_script: path of the script, relative to source_directory, or to ``base`` if there is none; or functions
+        from which the script is made.
     :param base: folder that relative paths start from.
     :raises ConfigError: if the folder cannot be packed.
-    :raises EntryScriptError: if the entry script is not in it.
+    :raises EntryScriptError: if the entry script does not exist.
     """
     files, name = _collect(source_directory, entry_script, base)
     if name not in files:
         raise EntryScriptError(
-            f"entry_script={entry_script!r} is no file in {source_directory or base!r}; give its path relative to "
-            "source_directory, or without one to the folder of the DAG file."
+            f"entry_script={entry_script!r} is not a file in {source_directory or base!r}; its path must be relative "
+            "to source_directory, or to the folder of the DAG file if there is no source_directory."
         )
     with tempfile.TemporaryFile() as archive:
         digest = _pack(files, archive)
@@ -85,7 +85,7 @@ def take_snapshot(source_directory: str | None, entry_script: str | FunctionScri
 def _collect(
     source_directory: str | None, entry_script: str | FunctionScript, base: str
 ) -> tuple[dict[str, str | FunctionScript], str]:
-    """Find what is to be packed, by its name, and the name of the entry script."""
+    """Return the files to pack by their names in the archive, and the name of the entry script."""
     root = absolute_path(source_directory, base) if source_directory else None
     files: dict[str, str | FunctionScript] = {}
     if source_directory and root is not None:
@@ -96,7 +96,7 @@ def _collect(
     if root is not None:
         return files, os.path.relpath(os.path.join(root, entry_script), root)
     path = absolute_path(entry_script, base)
-    # A path inside the DAG file's folder stays as it is; others are known by their last name alone.
+    # A script inside the DAG file's folder keeps its relative path; others keep only their file name.
     inside = os.path.relpath(path, base)
     name = os.path.basename(path) if inside.startswith("..") else inside
     return ({name: path} if os.path.isfile(path) else {}), name
@@ -110,7 +110,7 @@ def _files_of_folder(source_directory: str, root: str) -> dict[str, str]:
         start=True,
         takes=lambda _: _is_code,
         enters=lambda name, _: True if _is_code(name) else None,
-        follows=_is_no_loop,
+        follows=_require_no_loop,
     )
     return {os.path.relpath(entry.path, root): entry.path for entry in entries}
 
@@ -119,16 +119,16 @@ def _is_code(name: str) -> bool:
     return name not in _LEFT_OUT
 
 
-def _is_no_loop(link: str, _target: str, is_loop: bool) -> bool:  # noqa: FBT001 - as walk() asks
+def _require_no_loop(link: str, _target: str, is_loop: bool) -> bool:  # noqa: FBT001 - as walk() asks
     if is_loop:
         target = os.readlink(link)
-        problem = f"source_directory: the link {link!r} leads back to {target!r}, a folder that it lies in; remove it."
+        problem = f"source_directory: the link {link!r} leads to {target!r}, which contains the link; remove it."
         raise ConfigError([problem])
     return True
 
 
 def _pack(files: dict[str, str | FunctionScript], archive: IO[bytes]) -> str:
-    """Pack files in the order of their names; returns the digest of all."""
+    """Write files to an archive in the order of their names, and return the digest of all."""
     digest = hashlib.sha256()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):
@@ -149,7 +149,7 @@ def _pack_script(name: str, script: FunctionScript, packed: zipfile.ZipFile) -> 
 
 
 def _pack_file(name: str, path: str, packed: zipfile.ZipFile) -> bytes:
-    """Pack one file; returns what the digest takes in for it."""
+    """Write one file to an archive, and return its line for the digest."""
     content = hashlib.sha256()
     with open(path, "rb") as file:
         is_executable = bool(os.fstat(file.fileno()).st_mode & 0o100)
@@ -161,7 +161,7 @@ def _pack_file(name: str, path: str, packed: zipfile.ZipFile) -> bytes:
 
 
 def _info(name: str, *, is_executable: bool) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _FIRST_MOMENT)
+    info = zipfile.ZipInfo(name, _EARLIEST_TIME)
     info.create_system = _UNIX
     info.external_attr = (0o100755 if is_executable else 0o100644) << 16
     info.compress_type = zipfile.ZIP_DEFLATED

@@ -254,7 +254,7 @@ def test_without_output_the_run_folder_lies_under_the_run_root(request_plan, tmp
 
 @pytest.mark.parametrize("path", ["data/*.txt", ["data/a.txt", "data/b.txt"]])
 def test_a_side_input_is_one_file_or_folder(request_plan, path):
-    with pytest.raises(ConfigError, match="'labels' stands for 2 files"):
+    with pytest.raises(ConfigError, match="'labels' matches 2 files"):
         make_plan(request_plan(side_inputs=(FileDataset(path).as_named_input("labels"),)))
 
 
@@ -340,7 +340,7 @@ class TestReuse:
         unknown = {"environment": Environment.from_python("/nowhere/python")}
         complete(make_plan(request_plan(settings=unknown)))
         assert make_plan(request_plan(settings=unknown)).reused_from is None
-        assert "No reuse: /nowhere/python cannot be asked what is installed." in caplog.text
+        assert "No reuse: the packages of /nowhere/python cannot be listed." in caplog.text
 
     def test_a_newer_library_of_the_script_is_not_reused(self, request_plan, tmp_path):
         interpreter, library = tmp_path / "python", tmp_path / "packages/scikit_learn-1.5.0.dist-info"

@@ -46,7 +46,7 @@ def test_a_column_of_two_types_is_an_error_that_says_what_to_do(tmp_path, batche
 
 
 def test_two_columns_of_one_name_are_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"the query of 'q' gives two columns the same name: .*name them with AS"):
+    with pytest.raises(InputError, match=r"returned two columns with the same name: .*rename one with AS"):
         export(tmp_path, [(1, 2)], columns=("a", "a"))
 
 

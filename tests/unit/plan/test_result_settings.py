@@ -35,14 +35,14 @@ def test_arguments_are_those_that_are_listed():
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not valid JSON"),
         ({"append": {}}, "append is no key of parallel_run_step.settings.json; did you mean 'append_row'"),
         ({"append_row": {"to_csv": {}}}, "to_csv is no key of append_row in"),
         (of_to_csv(separator=","), "separator is no argument of pandas.DataFrame.to_csv"),
         (of_to_csv(head=True), "did you mean 'header'"),
         (of_to_csv(encoding="utf-16"), "encoding cannot be set: the result is in UTF-8"),
-        (of_to_csv(sep="||"), "does not take"),
-        (of_to_csv(columns=["a"], header=["b", "c"]), "does not take"),
+        (of_to_csv(sep="||"), "does not accept"),
+        (of_to_csv(columns=["a"], header=["b", "c"]), "does not accept"),
         (of_to_csv(columns="a"), "columns is 'a'; allowed: a list of names"),
     ],
 )

@@ -73,14 +73,14 @@ def test_links_are_followed(source, tmp_path):
 
 def test_a_link_that_leads_back_is_named(source, tmp_path):
     (source / "lib/deep/up").symlink_to("../..")
-    with pytest.raises(ConfigError, match=r"scripts/lib/deep/up' leads back to '\.\./\.\.'"):
+    with pytest.raises(ConfigError, match=r"scripts/lib/deep/up' leads to '\.\./\.\.'"):
         pack(source, tmp_path / "1.zip")
 
 
 @pytest.mark.parametrize("name", ["other.py", "../outside.py", "lib", "__pycache__/x.pyc"])
 def test_an_entry_script_that_is_not_in_it_is_refused(source, tmp_path, name):
     (tmp_path / "outside.py").write_text("")
-    with pytest.raises(EntryScriptError, match=f"entry_script='{name}' is no file in 'scripts'"):
+    with pytest.raises(EntryScriptError, match=f"entry_script='{name}' is not a file in 'scripts'"):
         pack(source, tmp_path / "1.zip", name)
 
 
