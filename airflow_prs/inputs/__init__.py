@@ -1,6 +1,6 @@
 """
-From a dataset to mini-batches.
+Inputs: from a dataset to mini-batches.
 
-`cut_input` is the way in. `files` finds the files, `text` and `columnar` cut them, `copies` writes partitioned copies;
-`mini_batches` holds what was cut in columns, as the manifest does.
+`cut_input` is the face of this room. `files` finds the files, `text` and `columnar` cut them, `copies` writes
+partitioned copies. `mini_batches` holds mini-batches in columns, as the manifest does.
 """

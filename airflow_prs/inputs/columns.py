@@ -1,4 +1,4 @@
-"""The columns of an input, and what was asked for of them."""
+"""The columns of an input, and which of them the author wants."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_prs.inputs.sources import TableSource
 from airflow_prs.records import InputSpec
 
 _VALUES = ("2026-01-31", "1", "True")
-"""As they may stand in a file; each type can read one of them."""
+"""Values as a file may hold them; each type can be read from one of them."""
 
 Names = Sequence[str] | Sequence[int] | Sequence[str | int]
 
 Choose = Callable[[Sequence[str]], "Sequence[str | int] | None"]
-"""Returns the wanted ones of the columns of files; None: all."""
+"""Takes the columns of files and returns the wanted ones; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Columns:
     """
     The columns of an input.
 
-    :param names: in the order of the files; numbers without a header; None if there is nothing to read.
-    :param dtypes: types, as pandas calls them, of those that a mini-batch alone could give another type.
-    :param schema: the wanted columns in Arrow's words, with notes for pandas; None: the files are text.
+    :param names: names in the order of the files; numbers if there is no header; None: there is nothing to read.
+    :param dtypes: pandas types of the columns that could have another type in a single mini-batch.
+    :param schema: Arrow schema of the wanted columns, with pandas' metadata; None: the files are text.
     """
 
     names: Names | None
@@ -37,16 +37,16 @@ class Columns:
 
     def of(self, source: TableSource, keys: Sequence[str] = ()) -> Table:
         """
-        Choose the columns that a source asks for.
+        Return the table with the columns that a source asks for.
 
-        :param keys: the keys in the paths; where the files hold them themselves, they are wanted in any case.
-        :raises InputError: if one of the columns is not there.
+        :param keys: the keys in the paths; columns of the files with these names are always wanted.
+        :raises InputError: if a column that the source names does not exist.
         """
         names: list[str | int] | None = None if self.names is None else list(self.names)
-        there = [*(names or ()), *(key for key in keys if key not in (names or ()))]
+        every = [*(names or ()), *(key for key in keys if key not in (names or ()))]
         asked = source.columns or source.dropped or ()
-        if missing := [repr(column) for column in asked if names is not None and column not in there]:
-            raise InputError(f"{source.name!r} has no column {', '.join(missing)}; it has the columns {there}.")
+        if missing := [repr(column) for column in asked if names is not None and column not in every]:
+            raise InputError(f"{source.name!r} has no column {', '.join(missing)}; it has the columns {every}.")
         held = held_columns(names or (), source.columns, source.dropped, keys)
         return Table(source=source, names=names, chosen=held, dtypes=self.dtypes, schema=self.schema)
 
@@ -56,12 +56,12 @@ class Table:
     """
     How the files of a table are read.
 
-    :param source: what the author asked for.
-    :param names: the columns of the files; numbers without a header; None if there is nothing to read.
-    :param chosen: those of them that are read; None: all.
+    :param source: what the author wrote.
+    :param names: the columns of the files; numbers if there is no header; None: there is nothing to read.
+    :param chosen: the columns that are read; None: all.
     :param dtypes: see Columns.
     :param schema: see Columns.
-    :param path_keys: the keys whose columns stand in the paths, see worker.reading.key_columns; None: there are none.
+    :param path_keys: the keys in the paths, which become columns, see worker.reading.key_columns; None: no keys.
     """
 
     source: TableSource
@@ -73,14 +73,14 @@ class Table:
 
     @property
     def run_columns(self) -> list[str | int]:
-        """The columns that run() gets, in their order."""
+        """Return the columns that run() gets, in their order."""
         if self.path_keys is None:
             return self.chosen or self.names or []
         keys = (key[0] for key in self.path_keys["keys"])
         return list(self.path_keys.get("order") or [*(self.chosen or self.names or ()), *keys])
 
     def options(self) -> dict[str, Any]:
-        """Return as plain values what a worker process needs to read the files; see worker.reading.readers."""
+        """Return as plain values the options with which a worker process reads the files."""
         options = {**self.source.options(), "columns": self.names, "chosen": self.chosen, "dtypes": dict(self.dtypes)}
         if self.schema is not None:
             options["schema"] = encode_schema(self.schema)
@@ -88,7 +88,7 @@ class Table:
 
     def spec(self, keys: Sequence[str] = ()) -> InputSpec:
         """
-        Return what the run folder holds of it.
+        Return the input as the run folder holds it.
 
         :param keys: see InputSpec.
         """
@@ -98,12 +98,12 @@ class Table:
 
 
 def chooser(source: TableSource, keys: Sequence[str]) -> Choose:
-    """Return what chooses the columns to read from those that files hold; it returns None for all."""
+    """Return a function that chooses the columns to read from those of a file; it returns None for all."""
     return partial(held_columns, columns=source.columns, dropped=source.dropped, keys=keys)
 
 
 def encode_schema(schema: Any) -> str:
-    """Write a schema as text, which worker processes read."""
+    """Return an Arrow schema as base64 text."""
     return b64encode(schema.serialize().to_pybytes()).decode()
 
 
@@ -111,39 +111,42 @@ def held_columns(
     names: Sequence[str | int], columns: Sequence[str | int] | None, dropped: Sequence[str] | None, keys: Sequence[str]
 ) -> list[str | int] | None:
     """
-    Choose from the columns that files hold, as ``wanted_columns`` does from all; None: all.
+    Return the wanted columns among those that the files hold; None: all.
 
-    Without any column the number of rows would be lost, so it is all of them where only keys in paths are wanted.
+    If only keys in paths are wanted, all columns are read, since a table without columns has no number of rows.
     """
-    there = [*names, *(key for key in keys if key not in names)]
-    wanted = wanted_columns(there, columns, dropped, keys)
+    every = [*names, *(key for key in keys if key not in names)]
+    wanted = wanted_columns(every, columns, dropped, keys)
     return None if wanted is None else [column for column in wanted if column in names] or None
 
 
 def wanted_columns(
-    there: Sequence[str | int],
+    every: Sequence[str | int],
     columns: Sequence[str | int] | None,
     dropped: Sequence[str] | None,
     keys: Sequence[str],
 ) -> list[str | int] | None:
     """
-    Say which columns run() gets, in their order; None: all.
+    Return the columns that run() gets, in their order; None: all.
 
-    :param there: the columns of the files, and the keys that only the paths hold.
-    :param columns: what was asked for, keys apart, which follow where they were not.
-    :param dropped: what is left out where nothing was asked for.
+    :param every: the columns of the files, and the keys that only the paths hold.
+    :param columns: the columns that the author wants; None: all. The keys follow if they are not among them.
+    :param dropped: the columns to leave out, if ``columns`` is None.
+    :param keys: the keys in the paths.
     """
     if columns is not None:
         return [*columns, *(key for key in keys if key not in columns)]
-    return [column for column in there if column not in dropped] if dropped else None
+    return [column for column in every if column not in dropped] if dropped else None
 
 
 def require_same(columns: list[str] | None, names: list[str], first: str, path: str) -> list[str]:
     """
-    Check that a file has the columns of the first one, and give them.
+    Check that a file has the same columns as the first file, and return them.
 
-    :param columns: of the first file; None: this is it.
-    :raises InputError: if it has others.
+    :param columns: columns of the first file; None: this is the first file.
+    :param names: columns of this file.
+    :param first: path of the first file.
+    :raises InputError: if the columns differ.
     """
     if columns is not None and names != columns:
         raise InputError(
@@ -155,13 +158,13 @@ def require_same(columns: list[str] | None, names: list[str], first: str, path: 
 
 def require_types(name: str, dtypes: Mapping[str, str], read: Callable[[str, str], object]) -> None:
     """
-    Check types that were given.
+    Check that pandas can read the types that the author wrote.
 
-    :param read: reads a value, as it stands in a file, as a type.
-    :raises ConfigError: if one is none that pandas reads.
+    :param read: reads a value of a file as a type, and raises an error if pandas cannot.
+    :raises ConfigError: if pandas cannot read a type.
     """
     problems = [
-        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads; it says: {problem}"
+        f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that pandas reads. pandas reports: {problem}"
         for column, dtype in dtypes.items()
         if (problem := _problem_with(dtype, read))
     ]
@@ -170,7 +173,7 @@ def require_types(name: str, dtypes: Mapping[str, str], read: Callable[[str, str
 
 
 def _problem_with(dtype: str, read: Callable[[str, str], object]) -> str | None:
-    """Return why pandas reads no sample value as a type; None: it reads at least one."""
+    """Return why pandas can read none of the sample values as a type; None: it can read one of them."""
     problems = [_problem_with_value(value, dtype, read) for value in _VALUES]
     return None if None in problems else problems[0]
 
@@ -185,13 +188,13 @@ def _problem_with_value(value: str, dtype: str, read: Callable[[str, str], objec
 
 def require_fixed_types(name: str, dtypes: Mapping[str, str]) -> None:
     """
-    Check that a type which was given is the same in all mini-batches.
+    Check that the types that the author wrote are the same in all mini-batches.
 
-    :raises ConfigError: if one depends on the values of a mini-batch.
+    :raises ConfigError: if a type depends on the values of a mini-batch.
     """
     problems = [
         f"dtypes of {name!r} has {dtype!r} for {column!r}; allowed: a type that is the same in all mini-batches, "
-        "but each would have its own categories: give 'str', and make the categories in run()"
+        "but each mini-batch would have its own categories: write 'str', and convert the column in run()"
         for column, dtype in dtypes.items()
         if dtype == "category"
     ]
@@ -201,17 +204,16 @@ def require_fixed_types(name: str, dtypes: Mapping[str, str]) -> None:
 
 def require_known(name: str, dtypes: Mapping[str, str], names: Names | None) -> None:
     """
-    Check that there are the columns for which types were given.
+    Check that the columns for which the author wrote types exist.
 
-    :param name: of the input.
+    :param name: name of the input.
     :param names: the columns of all files; None: there is nothing to read.
-    :raises InputError: if one is not there.
+    :raises InputError: if a column does not exist.
     """
     if names is None:
         return
-    there = list(names)
-    missing = [column for column in dtypes if column not in map(str, there)]
+    missing = [column for column in dtypes if column not in map(str, names)]
     if missing:
         raise InputError(
-            f"dtypes of {name!r} names {', '.join(map(repr, missing))}, but its files have the columns {there}."
+            f"dtypes of {name!r} names {', '.join(map(repr, missing))}, but its files have the columns {list(names)}."
         )

@@ -1,4 +1,4 @@
-"""One input: its files, its mini-batches, and how worker processes read it."""
+"""List the files of an input, cut them into mini-batches, and describe how worker processes read them."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from airflow_prs.records import InputSpec
 
 _DEFAULT_FILES = MiniBatchSize(10, "items")
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
-_WHOLE_FILES = MiniBatchSize(sys.maxsize, "rows")
+_ENTIRE_FILES = MiniBatchSize(sys.maxsize, "rows")
 
 
 def list_input(
     source: Source, *, base: str, published: str | None = None, targets: Mapping[str, TableSource] | None = None
 ) -> Listing:
     """
-    List the files of an input, without those of copies that the run itself writes.
+    Return the files of an input, without those of the copies that the run itself writes.
 
     :param base: folder that relative paths start from.
-    :param published: file that is no input.
-    :param targets: the real folders of the copies of the run; None: its own alone.
-    :raises ConfigError: if nothing else is left.
-    :raises InputError: if a file does not exist or cannot be looked at.
+    :param published: the result file, which is left out.
+    :param targets: the real folders of the copies of the run, see ``real_targets``; None: only that of this input.
+    :raises ConfigError: if all files of the input lie in the folder of a copy.
+    :raises InputError: if a file does not exist or cannot be accessed.
     """
     listing = list_files(source.paths, base=base, published=published, are_tables=isinstance(source, TableSource))
     rest = listing
@@ -71,10 +71,10 @@ def _is_in(folder: str, path: str) -> bool:
 
 def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]:
     """
-    Return the real folders that copies are to be in, each with its input.
+    Return the real folders of the copies, each with its input.
 
     :param base: folder that relative paths start from.
-    :raises ConfigError: if two inputs have one target.
+    :raises ConfigError: if two inputs have the same target.
     """
     taken: dict[str, TableSource] = {}
     for source in sources:
@@ -83,7 +83,7 @@ def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]
             if other.name != source.name:
                 problem = (
                     f"target of {source.name!r} is {source.target!r}, as is that of {other.name!r}; "
-                    "give each a folder of its own"
+                    "each needs a folder of its own"
                 )
                 raise ConfigError([problem])
     return taken
@@ -99,16 +99,17 @@ def cut_input(
     copies: Path,
 ) -> tuple[Cut, InputSpec]:
     """
-    Cut one input into mini-batches; a copy that it asks for is written first.
+    Cut one input into mini-batches. Its partitioned copy, if it has one, is written first.
 
-    :param listing: its files.
-    :param size: of a mini-batch; None: 10 files, or 1 MB of a table.
-    :param partition_keys: keys whose values all items of a mini-batch share; None: it is cut by size.
+    :param listing: files of the input.
+    :param size: size of a mini-batch; None: 10 files, or 1 MB of a table.
+    :param partition_keys: keys whose values all items of a mini-batch share; None: the input is cut by size.
     :param base: folder that relative paths start from.
-    :param copies: folder of the copies that are not to be elsewhere.
-    :raises ConfigError: if the source cannot be cut so.
+    :param copies: folder of the copies without a target.
+    :return: the mini-batches, and how worker processes read the input.
+    :raises ConfigError: if the source does not have the keys.
     :raises InputError: if a file cannot be read or cut.
-    :raises InputChangedError: if a file changes meanwhile.
+    :raises InputChangedError: if a file changes while it is read.
     """
     if not isinstance(source, TableSource):
         cut, spec = _cut_files(source, listing, size or _DEFAULT_FILES, partition_keys)
@@ -126,7 +127,7 @@ def partitions_in_paths(
     source: Source, listing: Listing, chosen: Sequence[str] | None
 ) -> Iterator[dict[str, str | datetime | None]]:
     """
-    Take the values of keys from the paths of all files that hold anything.
+    Yield the values of keys from the path of each file that is not empty.
 
     :param chosen: some of the keys; None: all.
     :raises ConfigError: if there is no such key.
@@ -134,7 +135,7 @@ def partitions_in_paths(
     """
     keys = _path_keys(source, listing)
     wanted = keys.keys if keys and chosen is None else chosen or ()
-    values = _chosen_values(source.name, keys, wanted, given_as="keys")
+    values = _chosen_values(source.name, keys, wanted, parameter="keys")
     for path, size in zip(listing.paths, listing.sizes, strict=True):
         if size:
             yield values(path)
@@ -142,10 +143,10 @@ def partitions_in_paths(
 
 def local_path(source: Source, base: str) -> tuple[str, Listing]:
     """
-    Find the one file or folder that a side input is, and all files in it.
+    Return the path of a side input, which is one file or one folder, and all files in it.
 
     :param base: folder that relative paths start from.
-    :raises ConfigError: if it is more than one.
+    :raises ConfigError: if the side input is more than one file.
     :raises EmptyInputError: if a pattern matched nothing.
     """
     listing = list_files(source.paths, base=base)
@@ -157,7 +158,7 @@ def local_path(source: Source, base: str) -> tuple[str, Listing]:
     if len(listing) == 1:
         return listing.paths[0], listing
     problem = (
-        f"side_inputs: {source.name!r} stands for {len(listing)} files; allowed: one file, or one folder with them"
+        f"side_inputs: {source.name!r} matches {len(listing)} files; allowed: one file, or one folder with the files"
     )
     raise ConfigError([problem])
 
@@ -182,7 +183,7 @@ def _cut_table(
     key_names = keys.keys if keys else ()
     if partition_keys is not None:
         partition_of = _chosen_values(source.name, keys, partition_keys)
-        cut, table = _cut_rows(source, listing, _WHOLE_FILES, keys)
+        cut, table = _cut_rows(source, listing, _ENTIRE_FILES, keys)
         return cut.gather(lambda file: partition_of(listing.paths[file])), table.spec(key_names)
     _require_match(keys, listing)
     cut, table = _cut_rows(source, listing, size, keys)
@@ -196,7 +197,7 @@ def _cut_copy(
     partition_keys: Sequence[str] | None,
     target: Path,
 ) -> tuple[Cut, InputSpec]:
-    """Cut a partitioned copy: by its index, as its files may be very many."""
+    """Write a partitioned copy and cut it, from its index: reading the footers of a million files takes too long."""
     name, keys = source.name, source.partitioned_by or ()
     _require_keys(name, keys, partition_keys or (), has=f"is partitioned by {list(keys)}")
     with _unchanged(listing):
@@ -209,12 +210,12 @@ def _cut_copy(
         copy = write_copy(name, _unchanged_tables(table, listing), keys, target, digest)
     if sum(copy.rows) != rows:
         raise InputError(
-            f"{sum(copy.rows)} rows of {name!r} were copied where {rows} had been counted, though its files have not "
-            "changed meanwhile. This is a fault of airflow_prs: please report it."
+            f"plan counted {rows} rows of {name!r} but copied {sum(copy.rows)}, although the files have not changed. "
+            "This is a bug in airflow_prs: please report it."
         )
     cut = TableCut(name, copy.paths)
     for number in range(len(copy.paths)):
-        add_row_groups(cut, number, copy.row_groups(number), _WHOLE_FILES if partition_keys else size)
+        add_row_groups(cut, number, copy.row_groups(number), _ENTIRE_FILES if partition_keys else size)
     if partition_keys:
         cut = cut.gather(lambda number: copy.partition(number, partition_keys))
     cut.note_versions(Listing.of(copy.paths).versions)
@@ -222,7 +223,7 @@ def _cut_copy(
 
 
 def _rows_of(source: TableSource) -> dict[str, Any]:
-    """Return what decides which rows a copy holds, apart from the files."""
+    """Return everything but the files that determines the rows of a copy."""
     apart = {"name", "paths", "target", "max_record_size"}
     options = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
     chosen = {name: value for name, value in options.items() if name not in apart}
@@ -232,9 +233,9 @@ def _rows_of(source: TableSource) -> dict[str, Any]:
 @contextmanager
 def _unchanged(listing: Listing) -> Iterator[None]:
     """
-    Read files that must not change meanwhile.
+    Check after a block that files have not changed in it.
 
-    :raises InputChangedError: if one does; it says more than what that may have led to.
+    :raises InputChangedError: if one has changed, also in place of an error of the block, which that may have caused.
     """
     try:
         yield
@@ -251,18 +252,18 @@ def _unchanged_tables(table: Table, listing: Listing) -> Iterator[Any]:
 
 def find_table(source: TableSource, listing: Listing) -> tuple[int, Table]:
     """
-    Count the rows that a copy is to hold, and find out how they are read.
+    Return the number of rows to copy, and how they are read.
 
-    :raises ConfigError: if they lack a column that they are to be partitioned by.
+    :raises ConfigError: if the rows lack a column of ``partition_by``.
     :raises InputError: if a file cannot be read.
     """
     keys = _path_keys(source, listing)
     _require_match(keys, listing)
-    cut, table = _cut_rows(source, listing, _WHOLE_FILES, keys)
+    cut, table = _cut_rows(source, listing, _ENTIRE_FILES, keys)
     columns = table.run_columns
     missing = [key for key in source.partitioned_by or () if key not in columns]
     if missing and table.names is not None:
-        problem = f"partition_by of {source.name!r} names {missing}, but there are the columns {columns}"
+        problem = f"partition_by of {source.name!r} names {missing}, but it has the columns {columns}"
         raise ConfigError([problem])
     return sum(cut.items), table
 
@@ -270,7 +271,7 @@ def find_table(source: TableSource, listing: Listing) -> tuple[int, Table]:
 def _cut_rows(
     source: TableSource, listing: Listing, size: MiniBatchSize, keys: PathKeys | None
 ) -> tuple[TableCut, Table]:
-    """Cut the rows of each file."""
+    """Return the rows of the files, cut by size, and how the files are read."""
     key_names = keys.keys if keys else ()
     cut, found = _CUTTERS[type(source)](source, listing, size, key_names)
     table = found.of(source, key_names)
@@ -298,17 +299,19 @@ def _require_match(keys: PathKeys | None, listing: Listing) -> None:
 
 
 def _chosen_values(
-    name: str, keys: PathKeys | None, chosen: Sequence[str], *, given_as: str = "partition_keys"
+    name: str, keys: PathKeys | None, chosen: Sequence[str], *, parameter: str = "partition_keys"
 ) -> Callable[[str], dict[str, str | datetime | None]]:
     """
-    Make what takes the values of the chosen keys from a path.
+    Return a function that reads the values of the chosen keys from a path.
 
-    :param given_as: the parameter that chose them.
+    :param name: name of the input.
+    :param parameter: the parameter that lists the chosen keys, for errors.
+    :raises ConfigError: if the paths do not have these keys.
     """
     if keys is None:
         has = "has no partition_format and no folders named key=value"
-        raise ConfigError([f"{given_as} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {list(chosen)}"])
-    _require_keys(name, keys.keys, chosen, has=f"has the keys {list(keys.keys)}", given_as=given_as)
+        raise ConfigError([f"{parameter} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {list(chosen)}"])
+    _require_keys(name, keys.keys, chosen, has=f"has the keys {list(keys.keys)}", parameter=parameter)
 
     def values(path: str) -> dict[str, str | datetime | None]:
         found = keys.read(path)
@@ -318,29 +321,29 @@ def _chosen_values(
 
 
 def _require_keys(
-    name: str, keys: Sequence[str], chosen: Sequence[str], *, has: str, given_as: str = "partition_keys"
+    name: str, keys: Sequence[str], chosen: Sequence[str], *, has: str, parameter: str = "partition_keys"
 ) -> None:
     if missing := [key for key in chosen if key not in keys]:
-        raise ConfigError([f"{given_as} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
+        raise ConfigError([f"{parameter} is {list(chosen)}; {name!r} {has}, so it cannot be cut by {missing}"])
 
 
 def _with_key_columns(table: Table, keys: PathKeys) -> Table:
     """
-    Let worker processes add the keys' columns.
+    Return a table to which worker processes add a column for each key in the paths.
 
-    Where the files of key folders hold such a column themselves, as some writers leave it, that one is taken.
+    Some writers store the keys of key folders in the files, too; then the column of the files is used.
     """
     source, columns = table.source, table.names or []
     if isinstance(keys, PartitionFormat) and (doubled := [key for key in keys.keys if key in columns]):
         problem = (
-            f"partition_format of {source.name!r} is {keys.text!r}; its files have columns named {doubled}, too: "
-            "give these keys other names"
+            f"partition_format of {source.name!r} is {keys.text!r}, but its files also have columns named {doubled}: "
+            "rename these keys"
         )
         raise ConfigError([problem])
     described = keys.describe()
     described["keys"] = [key for key in described["keys"] if key[0] not in columns]
-    there = [*columns, *(key[0] for key in described["keys"])]
-    wanted = wanted_columns(there, source.columns, source.dropped, keys.keys)
+    every = [*columns, *(key[0] for key in described["keys"])]
+    wanted = wanted_columns(every, source.columns, source.dropped, keys.keys)
     if wanted is not None:
         described["order"] = wanted
     return dataclasses.replace(table, path_keys=described)

@@ -1,4 +1,4 @@
-"""Cutting files into mini-batches, and holding what was cut; nothing here reads a file."""
+"""Cut files into mini-batches, and hold these mini-batches in columns. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 class Cut:
     """
-    Whole files of one input, cut into mini-batches; kept in columns, so that millions of them can be held.
+    Mini-batches of entire files of one input. They are held in columns, since there may be millions.
 
-    :param name: of the input.
-    :param paths: the files, which are referred to by number.
-    :param partition_keys: the keys whose values each mini-batch has; None: they have none.
+    :param name: name of the input.
+    :param paths: the files; everything else refers to them by number.
+    :param partition_keys: the keys whose values each mini-batch has; None: the mini-batches have no keys.
     :ivar items: items of each mini-batch.
     :ivar sizes: bytes of each mini-batch.
     """
@@ -49,12 +49,12 @@ class Cut:
         partition: Sequence[Any] | None = None,
     ) -> None:
         """
-        Add mini-batches of whole files.
+        Add mini-batches of entire files.
 
-        :param files: their numbers.
+        :param files: numbers of the files.
         :param sizes: bytes of each file.
-        :param ends: of each mini-batch, one past its last file, counted in ``files``.
-        :param partition: values of ``partition_keys``, for a mini-batch that is added alone.
+        :param ends: for each mini-batch one past the position of its last file in ``files``.
+        :param partition: values of ``partition_keys``; only if a single mini-batch is added.
         """
         import numpy as np
 
@@ -68,17 +68,17 @@ class Cut:
 
     def note_versions(self, versions_of: Callable[[npt.NDArray[np.integer]], pa.Array]) -> None:
         """
-        Let the mini-batches know which versions of the files they were cut from.
+        Set the versions of the files that the mini-batches were cut from.
 
-        :param versions_of: names the versions of files, from their numbers.
+        :param versions_of: returns the versions of files by their numbers.
         """
         self._versions_of = versions_of
 
     def batches(self, first: int) -> Iterator[pa.RecordBatch]:
         """
-        Give the mini-batches in columns, so many at a time that memory stays bounded; see columns.batch_of.
+        Yield the mini-batches in record batches of bounded size; see ``mini_batches.batch_of``.
 
-        :param first: index of the first one in the whole input.
+        :param first: index in the manifest of the first mini-batch.
         """
         import numpy as np
 
@@ -94,7 +94,7 @@ class Cut:
                 name=self.name,
                 items=self.items[start:stop],
                 sizes=self.sizes[start:stop],
-                partitions=self._encoded(range(start, stop)),
+                partitions=self._encoded_partitions(range(start, stop)),
                 piece_ends=ends[start + 1 : stop + 1] - ends[start],
                 paths=self._paths.take(files),
                 places=self._places(pieces),
@@ -104,9 +104,9 @@ class Cut:
 
     def mini_batches(self, first: int) -> Iterator[MiniBatch]:
         """
-        Give the mini-batches one by one.
+        Yield the mini-batches one by one.
 
-        :param first: index of the first one in the whole input.
+        :param first: index in the manifest of the first mini-batch.
         """
         import pyarrow as pa
 
@@ -114,10 +114,10 @@ class Cut:
             yield from mini_batches_of(pa.Table.from_batches([batch]))
 
     def _places(self, pieces: slice) -> Sequence[array[int]]:
-        """Give begin, end and row group of some pieces."""
+        """Return begin, end and row group of some pieces."""
         return [array("q", [NONE]) * (pieces.stop - pieces.start)] * 3
 
-    def _encoded(self, numbers: Iterable[int]) -> list[str | None] | None:
+    def _encoded_partitions(self, numbers: Iterable[int]) -> list[str | None] | None:
         keys = self._partition_keys
         if keys is None:
             return None
@@ -125,7 +125,7 @@ class Cut:
 
 
 class TableCut(Cut):
-    """Parts of files, cut into mini-batches one after the other."""
+    """Mini-batches of parts of files, added piece by piece."""
 
     def __init__(self, name: str, paths: Iterable[str], partition_keys: Sequence[str] | None = None) -> None:
         super().__init__(name, paths, partition_keys)
@@ -136,7 +136,7 @@ class TableCut(Cut):
         self, file: int, *, items: int, size_bytes: int, begin: int = NONE, end: int = NONE, row_group: int = NONE
     ) -> None:
         """
-        Add a piece to the mini-batch that is being made; without a place it is the whole file.
+        Add a piece to the open mini-batch; without begin and row group it is the entire file.
 
         :param file: number of the file.
         """
@@ -149,9 +149,9 @@ class TableCut(Cut):
 
     def close_mini_batch(self, partition: Sequence[Any] | None = None) -> None:
         """
-        End the mini-batch that is being made; the next piece begins another one.
+        Close the open mini-batch; the next piece opens another one.
 
-        :param partition: values of the keys of ``partition_keys``, which all mini-batches have then.
+        :param partition: values of ``partition_keys``; either all mini-batches have them or none.
         """
         if partition is not None:
             self._partitions.append(tuple(partition))
@@ -167,9 +167,9 @@ class TableCut(Cut):
 
     def gather(self, partition_of: Callable[[int], Mapping[str, Any]]) -> TableCut:
         """
-        Put the mini-batches of equal key values together, in the order in which these first appear.
+        Return one mini-batch for each combination of key values, in the order of their first appearance.
 
-        :param partition_of: gives the values of a file, from its number; no mini-batch here crosses files.
+        :param partition_of: returns the key values of a file by its number. No mini-batch may hold pieces of two files.
         """
         members: dict[tuple[Any, ...], array[int]] = {}
         partition: Mapping[str, Any] = {}
@@ -179,12 +179,12 @@ class TableCut(Cut):
         gathered = TableCut(self.name, self._paths, tuple(partition))
         for values, numbers in members.items():
             for number in numbers:
-                gathered._take(self, number)
+                gathered._add_pieces(self, number)
             gathered.close_mini_batch(values)
         return gathered
 
-    def _take(self, other: TableCut, number: int) -> None:
-        """Add all pieces of another cut's mini-batch to the one that is being made."""
+    def _add_pieces(self, other: TableCut, number: int) -> None:
+        """Add all pieces of a mini-batch of another cut to the open one."""
         pieces = slice(other._piece_ends[number], other._piece_ends[number + 1])
         self._files += other._files[pieces]
         self._begins += other._begins[pieces]
@@ -203,7 +203,7 @@ def _extend(column: array[int], numbers: npt.NDArray[np.integer]) -> None:
 
 def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int) -> Cut:
     """
-    Cut files into mini-batches of ``count`` files.
+    Return mini-batches of ``count`` files each.
 
     :param sizes: bytes of each file.
     """
@@ -219,7 +219,7 @@ def cut_files(name: str, paths: Iterable[str], sizes: npt.ArrayLike, count: int)
 
 
 def cut_nothing(name: str, count: int) -> Cut:
-    """Make mini-batches of one item each, without any data."""
+    """Return mini-batches of one item each, without any data."""
     cut = TableCut(name, ())
     for _ in range(count):
         cut.add_nothing()
@@ -230,12 +230,12 @@ def cut_partitions(
     name: str, paths: Iterable[str], sizes: npt.ArrayLike, partitions: Iterable[Mapping[str, Any]]
 ) -> Cut:
     """
-    Cut files into one mini-batch per combination of key values, in the order in which these first appear.
+    Return one mini-batch for each combination of key values, in the order of their first appearance.
 
-    A combination that only empty files have makes none.
+    A combination with only empty files makes no mini-batch.
 
     :param sizes: bytes of each file.
-    :param partitions: the values of the keys that count, one mapping a file.
+    :param partitions: key values of each file.
     """
     import numpy as np
 

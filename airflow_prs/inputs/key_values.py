@@ -1,4 +1,4 @@
-"""The values of an input's keys, found without a plan."""
+"""The key values of an input, found without a plan."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from airflow_prs.inputs.sources import Source, TableSource
 
 def partition_key_values(source: Source, keys: Sequence[str] | None) -> list[dict[str, Any]]:
     """
-    List the different combinations of key values in the order in which they first appear.
+    Return the different combinations of key values in the order of their first appearance.
 
-    Relative paths begin in the working directory.
+    Relative paths start from the working directory.
 
-    :param source: its name is how errors call it.
+    :param source: the input; errors show its name.
     :param keys: some of the keys; None: all.
     :raises ConfigError: if there is no such key.
     :raises InputError: if the files cannot be listed or read.
@@ -29,23 +29,23 @@ def partition_key_values(source: Source, keys: Sequence[str] | None) -> list[dic
     if not len(listing):
         raise EmptyInputError(f"{source.name}: {'; '.join(listing.unmatched)}.")
     if isinstance(source, TableSource) and source.partitioned_by is not None:
-        found = _in_rows(source, listing, _chosen(keys, source.partitioned_by))
+        found = _key_values_of_rows(source, listing, _chosen(keys, source.partitioned_by))
     else:
         found = partitions_in_paths(source, listing, keys)
     return list({tuple(partition.values()): partition for partition in found}.values())
 
 
-def _in_rows(source: TableSource, listing: Listing, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the key values of the rows that are to be copied."""
+def _key_values_of_rows(source: TableSource, listing: Listing, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the different key values of the rows that plan would copy."""
     _, table = find_table(source, listing)
     numbers = KeyNumbers(keys)
     for rows in read_tables(table, listing.paths):
-        numbers.feed(rows)
+        numbers.assign(rows)
     for values in zip(*numbers.columns(), strict=True):
         yield dict(zip(keys, values, strict=True))
 
 
 def _chosen(keys: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
     if missing := [key for key in keys or () if key not in known]:
-        raise ConfigError([f"keys is {keys}; there are the keys {list(known)}, but no {missing}"])
+        raise ConfigError([f"keys is {keys}; the keys are {list(known)}, so there is no {missing}"])
     return known if keys is None else keys

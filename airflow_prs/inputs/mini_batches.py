@@ -1,4 +1,4 @@
-"""Mini-batches in columns, as the manifest holds them: a record batch has a row for each."""
+"""Mini-batches in columns, as the manifest holds them: a record batch has one row for each mini-batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 8192
-"""Most mini-batches of a record batch, and so of a row group of the manifest."""
+"""The most mini-batches of a record batch, and so of a row group of the manifest."""
 
 PIECES = 65536
-"""Most pieces of a record batch, unless it is of one mini-batch that alone has more."""
+"""The most pieces of a record batch, unless a single mini-batch has more."""
 
 NONE = -1
 """Stands for None in columns of numbers."""
@@ -29,7 +29,7 @@ _ROWS_READ = 512
 
 
 def schema_of(metadata: dict[bytes, bytes] | None = None) -> pa.Schema:
-    """Give the columns of the manifest."""
+    """Return the schema of the manifest."""
     import pyarrow as pa
 
     return pa.schema(
@@ -58,17 +58,18 @@ def batch_of(
     versions: Sequence[str | None] | pa.Array | None = None,
 ) -> pa.RecordBatch:
     """
-    Put consecutive mini-batches of one input into a record batch.
+    Return a record batch of consecutive mini-batches of one input.
 
-    :param first: index of the first one.
-    :param name: of the input.
-    :param items: of each mini-batch.
+    :param first: index of the first mini-batch.
+    :param name: name of the input.
+    :param items: items of each mini-batch.
     :param sizes: bytes of each mini-batch.
-    :param partitions: key values of each as ``encode_partition`` writes them; None: it is not cut by partition.
-    :param piece_ends: of each mini-batch, one past its last piece, counted in the columns that follow.
-    :param paths: of each piece.
-    :param places: begin, end and row group of each piece; NONE where it has none.
-    :param versions: of the file of each piece; None: they are not known.
+    :param partitions: key values of each mini-batch, as ``encode_partition`` returns them; None: the input is not cut
+        by partition.
+    :param piece_ends: for each mini-batch one past the position of its last piece in the following columns.
+    :param paths: path of each piece.
+    :param places: begin, end and row group of each piece; NONE for a missing one.
+    :param versions: version of the file of each piece; None: not known.
     """
     import numpy as np
     import pyarrow as pa
@@ -93,7 +94,7 @@ def batch_of(
 
 
 def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
-    """Put mini-batches that stand in index order into record batches."""
+    """Yield record batches of mini-batches, which must be in the order of their indices."""
     for name, group in itertools.groupby(mini_batches, lambda mini_batch: mini_batch.input):
         while some := list(itertools.islice(group, ROWS)):
             pieces = [piece for mini_batch in some for piece in mini_batch.pieces]
@@ -118,7 +119,7 @@ def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def mini_batches_of(rows: pa.Table) -> Iterator[MiniBatch]:
-    """Read the mini-batches of a table one by one, making objects of a few at a time."""
+    """Yield the mini-batches of a table; only a few are objects at the same time."""
     for batch in rows.to_batches(max_chunksize=_ROWS_READ):
         pieces = iter(_pieces(batch["pieces"].flatten()))
         names = ("index", "input", "items", "size", "partition")
@@ -147,10 +148,10 @@ def _pieces(column: pa.StructArray) -> Iterator[Piece]:
 
 
 def encode_partition(partition: Mapping[str, Any]) -> str:
-    """Return key values as JSON; see worker.values."""
+    """Return key values as JSON; ``worker.values`` encodes those that JSON does not have."""
     return json.dumps(dict(partition), default=encode)
 
 
 def _decode_partition(text: str) -> dict[str, Any]:
-    # Value by value, not by a hook of json: the whole may be one key named "moment".
+    # Each value by itself, without an object_hook: a partition with a single key may look like an encoded value.
     return {key: decode(value) for key, value in json.loads(text).items()}

@@ -1,4 +1,4 @@
-"""The keys that stand in paths: those of a partition_format, and those of folders named ``key=value``."""
+"""The keys in paths: those of a partition_format, and those of folders named ``key=value``."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _TOKEN = re.compile(r"yyyy|MM|dd|HH|mm|ss")
 _ATTRIBUTES = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "minute", "ss": "second"}
 _FOLDER = re.compile(r"([^/=]+)=([^/]*)")
 _UNFIT = re.compile(r"""[\x00-\x1f\x7f/\\%="'#*:?{}\[\]^]""")
-"""What Hive and Spark percent-encode in the name of a folder."""
+"""The characters that Hive and Spark percent-encode in the name of a folder."""
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
-"""What stands for null in the name of a folder."""
+"""The value null in the name of a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """
-    How one key's value is put together from the groups of a match.
+    Makes the value of one key from the groups of a match.
 
-    :param groups: their numbers.
-    :param attributes: of a moment, one a group; empty for text.
+    :param groups: numbers of the groups.
+    :param attributes: attribute of a datetime for each group; empty for text.
     """
 
     groups: tuple[int, ...]
@@ -38,13 +38,13 @@ class _Reader:
         texts = match.group(*self.groups, self.groups[0])[:-1]
         if not self.attributes:
             return texts[0]
-        given = {"month": 1, "day": 1} | {name: int(text) for name, text in zip(self.attributes, texts, strict=True)}
-        return datetime(**given)  # type: ignore[arg-type]  # noqa: DTZ001 - a moment in a path names no time zone
+        fields = {"month": 1, "day": 1} | {name: int(text) for name, text in zip(self.attributes, texts, strict=True)}
+        return datetime(**fields)  # type: ignore[arg-type]  # noqa: DTZ001 - a datetime in a path has no time zone
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionFormat:
-    """A partition_format, ready to be matched."""
+    """A parsed partition_format."""
 
     text: str
     pattern: re.Pattern[str]
@@ -52,17 +52,17 @@ class PartitionFormat:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys in their order."""
+        """Return the keys in their order."""
         return tuple(self.readers)
 
     def describe(self) -> dict[str, Any]:
-        """Say how worker processes take the values from a path."""
+        """Return as plain values how worker processes read the key values of a path."""
         keys = [[key, list(reader.groups), list(reader.attributes)] for key, reader in self.readers.items()]
         return {"pattern": self.pattern.pattern, "keys": keys, "are_folders": False}
 
     def read(self, path: str) -> dict[str, str | datetime]:
         """
-        Take the keys' values from the end of a path.
+        Return the key values at the end of a path.
 
         :raises InputError: if the path does not match.
         """
@@ -84,28 +84,28 @@ class KeyFolders:
     Folders named ``key=value``, as Hive, Spark and pyarrow write them.
 
     :param keys: in the order of the folders.
-    :param pattern: a group for each key's value.
+    :param pattern: has a group for the value of each key.
     """
 
     keys: tuple[str, ...]
     pattern: re.Pattern[str]
 
     def describe(self) -> dict[str, Any]:
-        """Say how worker processes take the values from a path."""
+        """Return as plain values how worker processes read the key values of a path."""
         keys = [[key, [group], []] for group, key in enumerate(self.keys, 1)]
         return {"pattern": self.pattern.pattern, "keys": keys, "are_folders": True}
 
     def read(self, path: str) -> dict[str, str | None]:
         """
-        Take the keys' values from a path; null is None.
+        Return the key values in a path; null is None.
 
-        :raises InputError: if the path has other folders.
+        :raises InputError: if the path does not have these folders.
         """
         match = self.pattern.search(path)
         if match is None:
             raise InputError(
-                f"{path!r} does not lie in the folders {_worded(self.keys)}, as other files of the input do; leave the "
-                "file out of the input or move it."
+                f"{path!r} is not in the folders {_folders_text(self.keys)}, as other files of the input are; leave "
+                "the file out of the input or move it."
             )
         return {key: _value(text) for key, text in zip(self.keys, match.groups(), strict=True)}
 
@@ -115,9 +115,9 @@ PathKeys = PartitionFormat | KeyFolders
 
 def find_key_folders(paths: Sequence[str]) -> KeyFolders | None:
     """
-    Find the keys in the names of the folders, which all files must share; None: there are none.
+    Return the keys in the names of the folders, which must be the same for all files; None: there are none.
 
-    :raises InputError: if a file lies in folders of other keys.
+    :raises InputError: if a file is in folders of other keys.
     """
     last: str | None = None
     first, keys = "", tuple[str, ...]()
@@ -130,21 +130,21 @@ def find_key_folders(paths: Sequence[str]) -> KeyFolders | None:
             first, keys = path, found
         elif found != keys:
             raise InputError(
-                f"{path!r} lies in {_worded(found)}, but {first!r} in {_worded(keys)}; all files of an input must lie "
-                "in folders of the same keys in the same order, or none."
+                f"{path!r} is in {_folders_text(found)}, but {first!r} is in {_folders_text(keys)}; all files of an "
+                "input must be in folders of the same keys in the same order, or none of them."
             )
         last = folder
     return key_folders(keys) if keys else None
 
 
 def copy_folders(keys: Sequence[str]) -> KeyFolders:
-    """Describe the folders that ``key_folder`` names: the last ones of a path, none between."""
+    """Return the folders that ``key_folder`` names: the last folders of a path, without others between them."""
     steps = [f"{re.escape(encode_key(key))}=([^/]*)/" for key in keys]
     return KeyFolders(tuple(keys), re.compile("/" + "".join(steps) + r"[^/]*\Z"))
 
 
 def key_folders(keys: Sequence[str]) -> KeyFolders:
-    """Describe folders of these keys, in their order; other folders may lie between."""
+    """Return the folders of these keys in their order; there may be other folders between them."""
     between = "(?:[^/]*/)*?"
     steps = [f"{re.escape(key)}=([^/]*)/" for key in keys]
     return KeyFolders(tuple(keys), re.compile("/" + between.join(steps) + between + r"[^/]*\Z"))
@@ -152,18 +152,18 @@ def key_folders(keys: Sequence[str]) -> KeyFolders:
 
 def key_folder(key: str, text: str | None) -> str:
     """
-    Name the folder of a key's value, as ``find_key_folders`` and others read it.
+    Return the name of the folder of a key and a value, as ``find_key_folders``, Hive and Spark read it.
 
     :param text: the value; None: null.
     """
     if text is None:
         return f"{encode_key(key)}={NULL}"
-    # A text that looks like null is none.
+    # A text that equals the name of null is encoded, so that it is not read as null.
     return f"{encode_key(key)}={'%5F' + text[1:] if text == NULL else encode_key(text)}"
 
 
 def encode_key(text: str) -> str:
-    """Percent-encode what has no place in the name of a folder; ``unquote`` is the way back."""
+    """Percent-encode the characters that cannot be in the name of a folder; ``unquote`` decodes them."""
     return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
@@ -171,7 +171,7 @@ def _folder_keys(folder: str) -> tuple[str, ...]:
     segments = map(_FOLDER.fullmatch, folder.split("/"))
     keys = tuple(segment[1] for segment in segments if segment)
     if len(set(keys)) < len(keys):
-        raise InputError(f"{folder!r} has two folders of one key; rename one of them.")
+        raise InputError(f"{folder!r} has two folders with the same key; rename one of them.")
     return keys
 
 
@@ -179,28 +179,28 @@ def _value(text: str) -> str | None:
     return None if text == NULL else unquote(text)
 
 
-def _worded(keys: Sequence[str]) -> str:
+def _folders_text(keys: Sequence[str]) -> str:
     return repr("/".join(f"{key}=..." for key in keys)) if keys else "no folder named key=value"
 
 
 def parse_partition_format(text: str) -> PartitionFormat:
     """
-    Read a format such as ``/{user}/{day:yyyy/MM/dd}.wav``.
+    Parse a format such as ``/{user}/{day:yyyy/MM/dd}.wav``.
 
-    Everything outside braces stands for itself. A ``{key}`` takes text within one segment, as little as possible; a
-    moment takes as many segments as its pattern has.
+    Text outside braces matches itself. A ``{key}`` matches text within one segment, as little as possible. A key with a
+    datetime format matches as many segments as its format has.
 
-    :raises ConfigError: if it is no such format.
+    :raises ConfigError: if the text is not such a format.
     """
     pattern, readers = "/", {}
     group, end = 1, 0
     body = text.lstrip("/")
     for field in _FIELD.finditer(body):
         pattern += _literal(text, body[end : field.start()])
-        key, colon, moment = field[1].partition(":")
+        key, colon, datetime_format = field[1].partition(":")
         if not key or key in readers:
-            _refuse(text, f"the key {key!r} stands in it twice" if key else "a key has no name")
-        part, attributes = _moment(text, moment) if colon else ("([^/]+?)", ())
+            _refuse(text, f"the key {key!r} appears twice" if key else "a key has no name")
+        part, attributes = _datetime_pattern(text, datetime_format) if colon else ("([^/]+?)", ())
         size = max(1, len(attributes))
         readers[key] = _Reader(tuple(range(group, group + size)), attributes)
         pattern, group, end = pattern + part, group + size, field.end()
@@ -215,12 +215,13 @@ def _literal(text: str, part: str) -> str:
     return re.escape(part)
 
 
-def _moment(text: str, moment: str) -> tuple[str, tuple[str, ...]]:
-    """Make the pattern of a moment such as ``yyyy/MM/dd``, one group a token."""
-    tokens = _TOKEN.findall(moment)
-    between = _TOKEN.split(moment)
+def _datetime_pattern(text: str, datetime_format: str) -> tuple[str, tuple[str, ...]]:
+    """Return the pattern of a datetime format such as ``yyyy/MM/dd``, and the attribute of each of its groups."""
+    tokens = _TOKEN.findall(datetime_format)
+    between = _TOKEN.split(datetime_format)
     if "yyyy" not in tokens or len(set(tokens)) != len(tokens) or any(c.isalnum() for c in "".join(between)):
-        _refuse(text, f"{moment!r} is not a moment: give yyyy and, where needed, MM, dd, HH, mm, ss, each once")
+        problem = "is not a datetime format: it needs yyyy, and may have MM, dd, HH, mm and ss, each once"
+        _refuse(text, f"{datetime_format!r} {problem}")
     groups = [f"([0-9]{{{len(token)}}})" for token in tokens]
     literals = [re.escape(part) for part in between]
     pattern = literals[0] + "".join(group + literal for group, literal in zip(groups, literals[1:], strict=True))

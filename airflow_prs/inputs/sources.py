@@ -1,4 +1,4 @@
-"""What plan cuts: one plain record for each format, which a dataset makes of itself."""
+"""The records that plan cuts: a plain record for each format, made by ``to_source()`` of a dataset."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from airflow_prs.worker.values import encode
 @dataclass(frozen=True, slots=True)
 class MiniBatchSize:
     """
-    How much a mini-batch holds.
+    The size of a mini-batch.
 
-    :param count: how many of the unit.
-    :param unit: ``items`` where no unit was given: files of a FileDataset, bytes of a TabularDataset.
+    :param count: number of units.
+    :param unit: ``items`` if the author wrote no unit: files of a FileDataset, bytes of a TabularDataset.
     """
 
     count: int
@@ -24,16 +24,16 @@ class MiniBatchSize:
 
     @property
     def is_bytes(self) -> bool:
-        """Whether a mini-batch of a table is measured in bytes."""
+        """Return whether a mini-batch of a table is measured in bytes."""
         return self.unit != "rows"
 
 
 class RecordLimit(NamedTuple):
     """
-    How large a record of a text file may be.
+    The largest size of a record of a text file.
 
     :param size_bytes: the limit.
-    :param written: as the author wrote it, for errors.
+    :param written: the limit as the author wrote it, for errors.
     """
 
     size_bytes: int
@@ -46,11 +46,11 @@ DEFAULT_RECORD_LIMIT = RecordLimit(64 * 1024**2, "64MB")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """
-    Files that are one input.
+    The files of one input.
 
-    :param name: of the input.
+    :param name: name of the input.
     :param paths: files, folders and patterns.
-    :param partition_format: how the end of each path is read; None: keys may be in folders named ``key=value``.
+    :param partition_format: format of the end of each path; None: keys may be in folders named ``key=value``.
     """
 
     kind: ClassVar[InputKind]
@@ -73,10 +73,11 @@ class TableSource(Source):
     Files with rows, each of which is one item.
 
     :param columns: the columns that run() gets, in this order; None: all.
-    :param dropped: columns that are left out where none are chosen.
-    :param dtypes: types of columns, by name; the others are as pandas finds them.
-    :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
-    :param target: folder of that copy; None: one in the run folder.
+    :param dropped: columns to leave out, if ``columns`` is None.
+    :param dtypes: types of columns, by name; pandas finds the types of the others.
+    :param partitioned_by: columns by whose values plan writes a partitioned copy, which is processed instead of the
+        files; None: no copy.
+    :param target: folder of that copy; None: a folder in the run folder.
     """
 
     columns: tuple[Any, ...] | None = None
@@ -86,7 +87,7 @@ class TableSource(Source):
     target: str | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return what a worker process needs to read the files, apart from their columns."""
+        """Return the options with which a worker process reads the files, without those of the columns."""
         return {}
 
 
@@ -96,10 +97,10 @@ class DelimitedSource(TableSource):
     Files of delimited text.
 
     :param separator: one ASCII character.
-    :param header: whether the first record of each file names the columns; "each": they differ.
-    :param encoding: of the files.
+    :param header: whether the first record of each file names the columns; "each": the files have different columns.
+    :param encoding: encoding of the files.
     :param comment: character that begins a comment.
-    :param max_record_size: a larger record is an error.
+    :param max_record_size: limit of a record; a larger one is an error.
     """
 
     kind = InputKind.DELIMITED
@@ -111,7 +112,7 @@ class DelimitedSource(TableSource):
     max_record_size: RecordLimit = DEFAULT_RECORD_LIMIT
 
     def options(self) -> dict[str, Any]:
-        """Return what a worker process needs to read the files, apart from their columns."""
+        """Return the options with which a worker process reads the files, without those of the columns."""
         return {
             "separator": self.separator,
             "header": self.header,
@@ -123,7 +124,7 @@ class DelimitedSource(TableSource):
         """
         Return arguments for pandas.read_csv.
 
-        :param encoding: of the bytes that it reads, which may have been decoded already.
+        :param encoding: encoding of the bytes that pandas reads; not that of the file if they were recoded.
         """
         return {"sep": self.separator, "encoding": encoding, "comment": self.comment}
 
@@ -131,10 +132,10 @@ class DelimitedSource(TableSource):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonLinesSource(TableSource):
     """
-    Files with a JSON object a line.
+    Files with a JSON object on each line.
 
-    :param encoding: of the files.
-    :param max_record_size: a larger line is an error.
+    :param encoding: encoding of the files.
+    :param max_record_size: limit of a line; a larger one is an error.
     """
 
     kind = InputKind.JSON_LINES
@@ -143,7 +144,7 @@ class JsonLinesSource(TableSource):
     max_record_size: RecordLimit = DEFAULT_RECORD_LIMIT
 
     def options(self) -> dict[str, Any]:
-        """Return what a worker process needs to read the files, apart from their columns."""
+        """Return the options with which a worker process reads the files, without those of the columns."""
         return {"encoding": self.encoding}
 
 
@@ -152,7 +153,7 @@ class ParquetSource(TableSource):
     """
     Parquet files.
 
-    :param filter: conditions that the wanted rows fulfil; None: all are wanted.
+    :param filter: conditions that the wanted rows fulfil; None: all rows are wanted.
     """
 
     kind = InputKind.PARQUET
@@ -160,7 +161,7 @@ class ParquetSource(TableSource):
     filter: Sequence[Any] | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return what a worker process needs to read the files, apart from their columns."""
+        """Return the options with which a worker process reads the files, without those of the columns."""
         return {"filter": encode(self.filter)}
 
 

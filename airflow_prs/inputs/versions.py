@@ -1,4 +1,4 @@
-"""The versions of what cuts and reads rows in this process."""
+"""The versions of Python and of the packages that cut and read rows in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def own_versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that cut and read rows; None for one that is not installed."""
+    """Return the versions of Python and of the packages that cut and read rows; None for a missing package."""
     return {"python": sys.version, **{name: _version(name) for name in ("airflow-prs", "pandas", "pyarrow")}}
 
 

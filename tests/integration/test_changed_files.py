@@ -129,7 +129,7 @@ def test_a_file_that_changes_between_listing_and_reading_fails_the_plan(tmp_path
     listing = list_files(str(path), base="/")
     change(path, lambda path: write_table(path, {"n": [1, 5, 7, 4], "k": ["b", "b", "a", "b"]}))
     with pytest.raises(
-        InputChangedError, match=rf"t\.{kind}' has changed while plan read the input: {SAYS_WHAT}.*Run plan again"
+        InputChangedError, match=rf"t\.{kind}' changed while plan was reading the input: {SAYS_WHAT}.*Run plan again"
     ):
         cut(dataset, tmp_path, files=listing)
     assert not (tmp_path / "inputs").exists()
@@ -140,7 +140,7 @@ def test_an_error_of_plan_that_a_change_has_led_to_speaks_of_the_change(tmp_path
     path.write_text("n\n1\n")
     listing = list_files(str(path), base="/")
     change(path, lambda path: path.write_text('n\n"1\n'))
-    with pytest.raises(InputChangedError, match="has changed while plan read the input"):
+    with pytest.raises(InputChangedError, match="changed while plan was reading the input"):
         cut(TabularDataset.from_delimited_files(str(path)), tmp_path, files=listing)
 
 

@@ -335,7 +335,7 @@ def test_an_index_of_whole_numbers_without_a_name_counts_rows(tmp_path):
 def test_files_with_and_without_an_index_name_both(tmp_path):
     pd.DataFrame({"n": [1]}, ["x"]).to_parquet(tmp_path / "1.parquet")
     pd.DataFrame({"n": [1]}).to_parquet(tmp_path / "2.parquet")
-    with pytest.raises(InputError, match=r"an index without a name in .*1\.parquet', but no such one in .*2\.parquet'"):
+    with pytest.raises(InputError, match=r"an index without a name in .*1\.parquet', but not in .*2\.parquet'"):
         mini_batches(parquet(tmp_path / "*.parquet"), tmp_path)
 
 

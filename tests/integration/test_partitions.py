@@ -134,7 +134,7 @@ def test_an_mltable_keeps_and_drops_the_keys_that_it_extracts(step, columns, tmp
 
 def test_a_key_of_a_partition_format_may_not_be_named_like_a_column(write, plan):
     write("7.csv", {"k": [7]})
-    with pytest.raises(ConfigError, match=r"columns named \['k'\], too"):
+    with pytest.raises(ConfigError, match=r"columns named \['k'\]: rename these keys"):
         plan(TabularDataset.from_delimited_files("data", partition_format="/{k}.csv"))
 
 
@@ -186,7 +186,7 @@ def test_an_input_without_any_key_says_what_would_give_it_some(write, plan):
 def test_a_file_outside_of_the_folders_is_named(write, plan):
     write("k=a/1.csv", {"n": [1]})
     write("stray.csv", {"n": [1]})
-    with pytest.raises(InputError, match=r"stray\.csv' lies in no folder named key=value"):
+    with pytest.raises(InputError, match=r"stray\.csv' is in no folder named key=value"):
         plan(TabularDataset.from_delimited_files("data"), partition_keys=["k"])
 
 

@@ -1,1 +1,1 @@
-"""Cutting Parquet and Arrow files by their row groups and record batches, and the types of their columns."""
+"""Cut Parquet and Arrow files by their row groups and record batches, and find the types of their columns."""

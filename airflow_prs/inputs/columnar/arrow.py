@@ -26,7 +26,7 @@ def cut_arrow_files(
     :param size: bytes or rows of a mini-batch.
     :param keys: the keys in the paths.
     :return: the mini-batches, and the columns.
-    :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
+    :raises InputError: if a file cannot be read, or its columns or their types do not fit those of other files.
     """
     import pyarrow as pa
 
@@ -34,7 +34,7 @@ def cut_arrow_files(
     types = FrameTypes(chooser(source, keys))
     for file, (path, size_bytes) in enumerate(zip(listing.paths, listing.sizes.tolist(), strict=True)):
         try:
-            rows, is_stream = _look_at(path, types)
+            rows, is_stream = _inspect(path, types)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path!r} cannot be read as an Arrow or Feather file: {error}") from error
         total = sum(rows)
@@ -48,8 +48,8 @@ def cut_arrow_files(
     return cut, Columns(types.names, *types.schema())
 
 
-def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
-    """Return the rows of a file's record batches, and whether it is a stream; take note of its columns."""
+def _inspect(path: str, types: FrameTypes) -> tuple[list[int], bool]:
+    """Return the rows of each record batch of a file, and whether it is a stream; add its columns to ``types``."""
     with closing(ArrowFile(path)) as file:
         schema = file.schema
         decisive = [number for number, field in enumerate(schema) if is_decisive(field.type)]
@@ -69,7 +69,7 @@ def _look_at(path: str, types: FrameTypes) -> tuple[list[int], bool]:
 
 
 def _read(name: str, place: Place) -> Any:
-    """Read a column of a file."""
+    """Return the values of a column of a file."""
     import pyarrow as pa
 
     with closing(ArrowFile(place[0])) as file:

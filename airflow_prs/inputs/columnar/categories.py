@@ -1,4 +1,4 @@
-"""The categories that a column has in all files of an input together."""
+"""The categories of a column in all files of an input together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_prs.inputs.columnar.column_facts import Place
 from airflow_prs.worker.reading.alike import type_without_view
 
 MOST_BYTES = 1024 * 1024
-"""So much of them goes to every worker process."""
+"""The most bytes of categories, which every worker process gets."""
 
 
 @dataclass(slots=True)
@@ -18,8 +18,8 @@ class Categories:
     """
     Collects the categories of a column.
 
-    :param places: where its rows are.
-    :param values: the categories, in the order in which they first appear.
+    :param places: places of the rows.
+    :param values: the categories, in the order of their first appearance.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -27,11 +27,11 @@ class Categories:
 
     def settle(self, kind: Any, read: Callable[[Place], Any]) -> Any:
         """
-        Read all categories: those of a part depend on where the table was cut.
+        Read all categories, since those of a part depend on where the table was cut.
 
-        :param kind: Arrow's type of the column.
-        :param read: reads the column at a place.
-        :return: the type that it is to have: that of what categories stand for, if they are too many.
+        :param kind: Arrow type of the column.
+        :param read: returns the values of the column at a place.
+        :return: the type that the column gets: ``kind``, or the type of its values if there are too many categories.
         """
         import pyarrow as pa
         import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""What decides how pandas holds a column: whether values are missing, and how large whole numbers are."""
+"""The facts that determine the pandas type of a column: whether values are missing, and how large integers are."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Place = tuple[str, int | None]
 @dataclass(slots=True)
 class ColumnFacts:
     """
-    What is known of a column of all files.
+    The facts about a column in all files.
 
     :param has_nulls: whether a value is missing.
-    :param is_beyond: whether there is a whole number that a float would round.
-    :param unsure_nulls: where only the values can tell whether one is missing.
-    :param unsure_sizes: where only the values can tell how large they are.
-    :param unseen: files of which statistics of sizes were not looked at, as no value was missing until then.
+    :param is_beyond: whether there is an integer that a float would round.
+    :param unsure_nulls: places whose values must be read to know whether one is missing.
+    :param unsure_sizes: places whose values must be read to know how large they are.
+    :param unseen: files whose statistics of sizes were not read, since no value was missing so far.
     """
 
     has_nulls: bool = False
@@ -31,7 +31,7 @@ class ColumnFacts:
     unseen: list[str] = field(default_factory=list)
 
     def note_values(self, column: Any) -> None:
-        """Take note of how large the whole numbers of a part are."""
+        """Update ``is_beyond`` with the integers of a part."""
         import pyarrow.compute as pc
 
         self.is_beyond = self.is_beyond or not are_exact_as_floats(*pc.min_max(column).as_py().values())
@@ -40,12 +40,12 @@ class ColumnFacts:
         self, read: Callable[[Place], Any], look: Callable[[str], None], *, is_wide: bool, meets_floats: bool
     ) -> None:
         """
-        Read values as far as they decide.
+        Read values until all facts are known that matter.
 
-        :param read: reads the column at a place.
-        :param look: looks at a file of which sizes were not looked at.
-        :param is_wide: whether there can be whole numbers that a float would round.
-        :param meets_floats: whether they become floats in any case.
+        :param read: returns the values of the column at a place.
+        :param look: updates the facts with the statistics of a file in ``unseen``.
+        :param is_wide: whether there can be integers that a float would round.
+        :param meets_floats: whether integers become floats in any case.
         """
         done = set()
         for place in self.unsure_nulls:
@@ -68,14 +68,14 @@ class ColumnFacts:
 
 
 def is_decisive(kind: Any) -> bool:
-    """Tell whether pandas holds a column of this type in another way where values are missing."""
+    """Return whether the pandas type of a column of this Arrow type depends on missing values."""
     from pyarrow import types
 
     return bool(types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind))
 
 
 def is_wide(kind: Any) -> bool:
-    """Tell whether a type has whole numbers that a float would round."""
+    """Return whether a type has integers that a float would round."""
     from pyarrow import types
 
     return bool(types.is_int64(kind) or types.is_uint64(kind))

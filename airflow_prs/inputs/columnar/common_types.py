@@ -1,4 +1,4 @@
-"""The type in which pandas can hold the values of two of Arrow's types."""
+"""The type in which pandas can hold the values of two Arrow types."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from airflow_prs.worker.reading.alike import family_of
 
 def common_type(one: Any, other: Any) -> Any | None:
     """
-    Find the type in which pandas can hold the values of both.
+    Return the type in which pandas can hold the values of two types.
 
-    :return: None if there is none, or numbers could be rounded whatever they are.
+    :return: None: there is none, or it would round numbers whatever their size.
     """
     import pyarrow as pa
     from pyarrow import types
@@ -26,7 +26,7 @@ def common_type(one: Any, other: Any) -> Any | None:
     for is_text, widest in ((_is_text, pa.large_string()), (_is_bytes, pa.large_binary())):
         if is_text(one) and is_text(other):
             return widest
-    return _common_number(one, other) or _common_moment(one, other)
+    return _common_number(one, other) or _common_datetime(one, other)
 
 
 def _common_number(one: Any, other: Any) -> Any | None:
@@ -43,7 +43,7 @@ def _common_number(one: Any, other: Any) -> Any | None:
     return pa.float64() if all(types.is_integer(kind) or is_float(kind) for kind in (one, other)) else None
 
 
-def _common_moment(one: Any, other: Any) -> Any | None:
+def _common_datetime(one: Any, other: Any) -> Any | None:
     import pyarrow as pa
     from pyarrow import types
 
@@ -70,7 +70,7 @@ def _is_bytes(kind: Any) -> bool:
 
 
 def is_float(kind: Any) -> bool:
-    """Tell whether a type is one of floats."""
+    """Return whether a type is a type of floats."""
     from pyarrow import types
 
     return bool(types.is_floating(kind))

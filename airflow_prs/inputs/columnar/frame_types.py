@@ -1,4 +1,4 @@
-"""The types that a column has in all files of an input, as Arrow and pandas call them."""
+"""The Arrow and pandas types of the columns of an input, which are the same for all its files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from airflow_prs.worker.reading.alike import PANDAS, family_of, notes_of_pandas,
 @dataclass(slots=True)
 class _Column:
     """
-    A column so far.
+    A column of the files so far.
 
-    :param kind: the type that holds the values of all files.
-    :param path: the first file that has the column, or values in it.
-    :param entry: what pandas has noted of it.
-    :param extension: the type of pandas, where it is not one of numpy's; "": there are several.
+    :param kind: Arrow type that holds the values of all files.
+    :param path: the first file with values in the column, or the first file with the column if there are no values.
+    :param entry: entry of the column in pandas' metadata.
+    :param extension: the pandas type in this metadata, if it is not a type of numpy; "": files have different ones.
     """
 
     kind: Any
@@ -35,10 +35,11 @@ class _Column:
 
 class FrameTypes:
     """
-    Collects the columns of files, and finds one type for each.
+    Collects the columns of files, and finds one type for each column.
 
-    :param choose: returns the wanted ones of the columns; None: all.
-    :ivar names: the columns of each file; None: there was no file.
+    :param choose: takes the columns of a file and returns the wanted ones; None: all.
+    :ivar names: the columns, which are the same in each file; None: no file was added.
+    :ivar facts: facts about columns, by name.
     """
 
     def __init__(self, choose: Callable[[Sequence[str]], Sequence[Any] | None]) -> None:
@@ -54,10 +55,12 @@ class FrameTypes:
 
     def add(self, path: str, schema: Any, rows: int) -> None:
         """
-        Take the columns of a file.
+        Add the columns of a file.
 
-        :param rows: of the file; without any it has columns, but no types.
-        :raises InputError: if a column has a type that does not go together with that in a file before.
+        :param schema: Arrow schema of the file.
+        :param rows: number of rows. The types of a file without rows do not count.
+        :raises InputError: if the columns differ from those of an earlier file, or a type has nothing in common with
+            that in an earlier file.
         """
         if (
             self._same is not None
@@ -82,9 +85,9 @@ class FrameTypes:
 
     def watched(self, schema: Any) -> dict[str, Any]:
         """
-        Find the columns of a file of which more has to be known than their type.
+        Return the columns of a file whose nulls or sizes of numbers must be known.
 
-        :return: name to field.
+        :return: field by name.
         """
         fields = {field.name: field for field in schema if field.name in self._columns and is_decisive(field.type)}
         return {
@@ -96,9 +99,9 @@ class FrameTypes:
 
     def note_places(self, schema: Any, places: Sequence[Place]) -> None:
         """
-        Take note of where the rows of a file are, which is needed where it has categories.
+        Note the places of a file's rows for each column with categories.
 
-        :param schema: of the file.
+        :param schema: Arrow schema of the file.
         """
         import pyarrow as pa
 
@@ -112,10 +115,10 @@ class FrameTypes:
         look: Callable[[str, str], None] = lambda name, path: None,  # noqa: ARG005
     ) -> None:
         """
-        Read values of columns where nothing else tells what decides on their types.
+        Read values of those columns whose types cannot be determined otherwise.
 
-        :param read: reads a column at a place.
-        :param look: looks at the sizes of numbers of a column in a file.
+        :param read: returns the values of a column at a place.
+        :param look: updates the facts about the sizes of numbers of a column with the statistics of a file.
         """
         for name, facts in self.facts.items():
             column = self._columns.get(name)
@@ -134,7 +137,7 @@ class FrameTypes:
 
     def schema(self) -> tuple[dict[str, str], Any]:
         """
-        Return the types that pandas has to be told, and the schema of all parts with notes for it.
+        Return the types that pandas would not find in every mini-batch, and the schema with pandas' metadata.
 
         :raises InputError: if numbers of a column would be rounded.
         """
@@ -180,8 +183,8 @@ class FrameTypes:
         elif self._index != index:
             has, has_none = (path, self._index_path) if index else (self._index_path, path)
             raise InputError(
-                f"pandas has stored an index without a name in {has!r}, but no such one in {has_none!r}; all files of "
-                "an input must have the same: write them with index=False, or give the index a name."
+                f"pandas has stored an index without a name in {has!r}, but not in {has_none!r}; all files of an input "
+                "must have the same kind of index: write them with index=False, or name the index."
             )
 
     def _add(self, path: str, field: Any, entry: Mapping[str, Any], rows: int) -> None:
@@ -190,7 +193,7 @@ class FrameTypes:
         kind = type_without_view(field.type) if rows else pa.null()
         if pa.types.is_union(kind):
             raise InputError(
-                f"the column {field.name!r} of {path!r} is of type {kind}, for which pandas has none; leave it out "
+                f"the column {field.name!r} of {path!r} is of type {kind}, which pandas does not have; leave it out "
                 "with columns."
             )
         extension = _extension_of(entry) if rows else None
@@ -215,9 +218,9 @@ class FrameTypes:
 
 def types_with_nulls(kind: Any, facts: ColumnFacts) -> tuple[str | None, str | None]:
     """
-    Say what pandas makes of a column of which values are missing.
+    Return the pandas type of a column with missing values, if it differs from that of a column without.
 
-    :return: a type that all parts have to be told; and one that stands in the notes for pandas.
+    :return: a type for ``dtypes``, and a type for pandas' metadata; None: no such type is necessary.
     """
     from pyarrow import types
 
@@ -229,7 +232,7 @@ def types_with_nulls(kind: Any, facts: ColumnFacts) -> tuple[str | None, str | N
 
 
 def note_extensions(schema: Any, extensions: Mapping[str, str]) -> Any:
-    """Let pandas make types of its own of columns."""
+    """Return a schema whose metadata says that pandas converts columns to its own types."""
     noted = {"index_columns": [], "column_indexes": [], **notes_of_pandas(schema)}
     others = [entry for entry in noted.get("columns", ()) if entry.get("field_name") not in extensions]
     told = [
@@ -243,9 +246,9 @@ def _fields_of(
     schema: Any, known: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]], rows: int
 ) -> tuple[list[Any], list[str], bool]:
     """
-    List the columns of a file: those of a stored index in front if they have names.
+    Return the columns of a file; those of a stored index come first if they have names.
 
-    :return: the columns; those of them that are an index without a name; whether one is stored as begin and step.
+    :return: the columns; the names of those that are an index without a name; whether an index is stored as a range.
     """
     import pyarrow as pa
 
@@ -254,7 +257,7 @@ def _fields_of(
     named = [name for name in stored if entries.get(name, {}).get("name") is not None]
     unnamed = [name for name in stored if name not in named]
     if all(pa.types.is_integer(schema.field(name).type) for name in unnamed):
-        unnamed_kept: list[str] = []  # whole numbers without a name are positions
+        unnamed_kept: list[str] = []  # integers without a name are positions
     else:
         unnamed_kept = unnamed
     counted = [
@@ -270,7 +273,7 @@ def _fields_of(
 
 
 def _extension_of(entry: Mapping[str, Any]) -> str | None:
-    """Return the type of a column that pandas has noted, where numpy does not know it."""
+    """Return the type of a column in pandas' metadata, if it is not a type of numpy; otherwise None."""
     import numpy as np
 
     noted = entry.get("numpy_type")
@@ -284,8 +287,10 @@ def _extension_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def _common_extension(column: _Column, kind: Any, extension: str | None, common: Any) -> str | None:
-    """Return the one type of pandas that is noted where Arrow's type is the common one; "": there are several."""
-    said = {said for said, own in ((column.extension, column.kind), (extension, kind)) if said and own.equals(common)}
-    if column.extension == "" or len(said) > 1:
+    """Return the pandas type that is noted with the common Arrow type; "": there are several; None: there is none."""
+    noted = {
+        dtype for dtype, own in ((column.extension, column.kind), (extension, kind)) if dtype and own.equals(common)
+    }
+    if column.extension == "" or len(noted) > 1:
         return ""
-    return next(iter(said), None)
+    return next(iter(noted), None)

@@ -1,4 +1,4 @@
-"""Arrow tables put together: the types that hold the values of all, and small batches gathered into larger ones."""
+"""Put Arrow tables together: unify their types, cast them, and gather small batches into larger ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from airflow_prs.worker.reading import alike
 
 Refuse = Callable[[object], Exception]
-"""Returns the error of values that have no type in common, from the reason."""
+"""Takes the reason why values have no type in common, and returns the error to raise."""
 
 
 def unify(schemas: Iterable[Any], refuse: Refuse) -> Any:
-    """Return the types that hold the values of all schemas; nulls alone have none yet."""
+    """Return the schema that holds the values of all schemas; a column with only nulls has no type yet."""
     import pyarrow as pa
 
     try:
@@ -22,7 +22,7 @@ def unify(schemas: Iterable[Any], refuse: Refuse) -> Any:
 
 
 def cast(table: Any, schema: Any, refuse: Refuse) -> Any:
-    """Return a table with other types of columns."""
+    """Return a table with the types of another schema."""
     import pyarrow as pa
 
     if table.schema.equals(schema):
@@ -35,7 +35,7 @@ def cast(table: Any, schema: Any, refuse: Refuse) -> Any:
 
 
 def gathered(parts: Iterable[Any], most_rows: int) -> Iterator[list[Any]]:
-    """Yield lists of tables or batches that follow each other, each of at most so many rows, unless it has one part."""
+    """Yield lists of consecutive tables or batches; a list of several parts has at most ``most_rows`` rows."""
     held: list[Any] = []
     rows = 0
     for part in parts:

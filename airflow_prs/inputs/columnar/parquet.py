@@ -1,4 +1,4 @@
-"""Parquet files: cut by what their footers say; columns are read where footers do not tell what decides."""
+"""Parquet files: cut by their footers. Columns are read only if the footers do not determine their types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_prs.worker.reading.row_filter import columns_of, expression_of, has
 from airflow_prs.worker.values import encode
 
 _THREADS = 4
-"""Enough to hide most of a file server's latency; each costs some memory, and on a local disk more bring nothing."""
+"""Enough to hide most of a file server's latency. Each thread takes memory, and more are no faster on a local disk."""
 
 
 def cut_parquet_files(
@@ -33,7 +33,7 @@ def cut_parquet_files(
     :param size: bytes or rows of a mini-batch.
     :param keys: the keys in the paths.
     :return: the mini-batches, and the columns.
-    :raises InputError: if a file cannot be read, or has other columns than the first one or other types of them.
+    :raises InputError: if a file cannot be read, or its columns or their types do not fit those of other files.
     """
     cut = TableCut(source.name, paths)
     types = FrameTypes(chooser(source, keys))
@@ -43,12 +43,12 @@ def cut_parquet_files(
         schema = footer.schema.to_arrow_schema()
         types.add(path, schema, footer.num_rows)
         matched = None if source.filter is None else wanted.count(path)
-        groups = _look_at(path, footer, types.watched(schema), types.facts, matched)
+        groups = _inspect(path, footer, types.watched(schema), types.facts, matched)
         types.note_places(schema, [(path, group.number) for group in groups])
         add_row_groups(cut, file, groups, size)
     types.settle(
         wanted.read,
-        lambda column, path: _look_at_sizes(path, column, types.facts[column], is_entire=source.filter is None),
+        lambda column, path: _inspect_sizes(path, column, types.facts[column], is_entire=source.filter is None),
     )
     return cut, Columns(types.names, *types.schema())
 
@@ -64,19 +64,19 @@ def _read_footer(path: str) -> Any:
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path!r} cannot be read as Parquet: {error} "
-            "If it is not meant to be input, give a pattern such as 'folder/*.parquet' instead of the folder."
+            "If it is not meant to be input, use a pattern such as 'folder/*.parquet' instead of the folder."
         ) from error
 
 
-def _look_at(
+def _inspect(
     path: str, footer: Any, fields: dict[str, Any], facts: dict[str, ColumnFacts], matched: dict[int, int] | None
 ) -> list[RowGroup]:
     """
-    Look at every column of every row group, once.
+    Read the statistics of each column in each row group of a file, once.
 
-    :param fields: the columns of which nulls and sizes have to be known.
-    :param facts: what is known of them.
-    :param matched: the wanted rows of row groups; None: all are wanted.
+    :param fields: the columns whose nulls and sizes of numbers must be known.
+    :param facts: what is known about these columns; updated here.
+    :param matched: number of wanted rows by row group; None: all rows are wanted.
     :return: the row groups that have wanted rows.
     """
     names = [footer.schema.column(position).path for position in range(footer.num_columns)]
@@ -112,11 +112,12 @@ def _note(
     has_sizes: bool,
 ) -> None:
     """
-    Take note of what statistics tell about a column of a row group.
+    Update the facts about a column with the statistics of a row group.
 
-    :param rows: of the row group; None: some of them are not wanted.
-    :param nulls: how many there are at most; None: only statistics may tell.
-    :param has_sizes: whether it matters how large the numbers are.
+    :param part: metadata of the column in the row group.
+    :param rows: rows of the row group; None: only some of them are wanted.
+    :param nulls: the most nulls that there can be; None: not known without statistics.
+    :param has_sizes: whether the sizes of the numbers matter.
     """
     statistics = part.statistics
     if nulls is None and statistics is not None and statistics.has_null_count:
@@ -135,7 +136,7 @@ def _note(
 
 def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire: bool) -> None:
     """
-    Take note of what statistics tell about the sizes of numbers.
+    Update the facts about the sizes of numbers with the statistics of a row group.
 
     :param is_entire: whether all rows of the row group are wanted.
     """
@@ -148,8 +149,8 @@ def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire:
         facts.unsure_sizes.append(place)
 
 
-def _look_at_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
-    """Look at the sizes of numbers of a column in all row groups of a file."""
+def _inspect_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
+    """Update the facts about the sizes of numbers of a column with the statistics of all row groups of a file."""
     footer = _read_footer(path)
     names = [footer.schema.column(position).path for position in range(footer.num_columns)]
     for number in range(footer.num_row_groups):
@@ -160,9 +161,9 @@ def _look_at_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: boo
 
 class _WantedRows:
     """
-    Counts the rows that a filter wants, and reads columns of them; statistics spare most of the reading.
+    Counts and reads the rows that a filter selects. Statistics save most of the reading.
 
-    :param source: its filter may be None: all rows are wanted.
+    :param source: the files; its filter may be None: all rows are wanted.
     """
 
     def __init__(self, source: ParquetSource) -> None:
@@ -171,8 +172,8 @@ class _WantedRows:
         self._open: tuple[str, Any] | None = None
 
     def count(self, path: str) -> dict[int, int]:
-        """Count the wanted rows of each row group of a file; what is missing has none."""
-        with self._fitting(path) as fragment:
+        """Return the number of wanted rows by row group of a file; a missing row group has none."""
+        with self._fragment_of(path) as fragment:
             schema = fragment.physical_schema
             parts = fragment.split_by_row_group(superset_of(self._conditions, schema))
             if not any(has_unusable_statistics(name, schema) for name in columns_of(self._conditions)):
@@ -181,13 +182,13 @@ class _WantedRows:
             return {part.row_groups[0].id: len(self._rows(part)) for part in parts}
 
     def read(self, name: str, place: Place) -> Any:
-        """Read the wanted values of a column in a row group."""
+        """Return the wanted values of a column in a row group."""
         path, group = place
-        with self._fitting(path) as fragment:
+        with self._fragment_of(path) as fragment:
             return self._rows(fragment.subset(row_group_ids=[group]), name).column(name)
 
     def _rows(self, part: Any, *names: str) -> Any:
-        """Read the wanted rows of a part, and filter them where no statistics interfere."""
+        """Return the wanted rows of a part of a file. The filter is applied after reading, without statistics."""
         import pyarrow.compute as pc
 
         filtered = columns_of(self._conditions) if self._conditions else []
@@ -196,7 +197,7 @@ class _WantedRows:
         return table.filter(expression_of(self._conditions, table.schema)) if self._conditions else table
 
     @contextmanager
-    def _fitting(self, path: str) -> Iterator[Any]:
+    def _fragment_of(self, path: str) -> Iterator[Any]:
         import pyarrow as pa
         import pyarrow.dataset
 

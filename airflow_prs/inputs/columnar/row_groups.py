@@ -1,4 +1,4 @@
-"""Cutting row groups into mini-batches; nothing here reads a file."""
+"""Cut row groups into mini-batches. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from airflow_prs.inputs.sources import MiniBatchSize
 
 class RowGroup(NamedTuple):
     """
-    A row group of a Parquet file; a tuple, as there may be a million.
+    A row group of a Parquet file; a tuple, since there may be millions.
 
-    :param number: inside the file.
-    :param size_bytes: in the file, compressed.
+    :param number: number in the file.
+    :param size_bytes: compressed size in the file.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Rows(NamedTuple):
 
 
 def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: MiniBatchSize) -> None:
-    """Cut one file's row groups, or what is like them, and add the mini-batches."""
+    """Add the mini-batches of one file's row groups, or of its record batches."""
     for mini_batch in cut_row_groups(groups, size.count, is_bytes=size.is_bytes):
         for row_group, begin, end, size_bytes in mini_batch:
             cut.add_piece(file, items=end - begin, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group)
@@ -41,9 +41,9 @@ def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: M
 
 def cut_row_groups(groups: Iterable[RowGroup], size: int, *, is_bytes: bool) -> Iterator[list[Rows]]:
     """
-    Cut one file's row groups into mini-batches.
+    Yield the mini-batches of one file's row groups.
 
-    Whole row groups stand together as long as they fit; one that is too large alone is cut into even parts.
+    Row groups are put together as long as they fit. A row group that is too large by itself is cut into even parts.
 
     :param size: bytes or rows of a mini-batch.
     :param is_bytes: whether size is in bytes.

@@ -1,1 +1,1 @@
-"""Copies of tables that are partitioned by the values of columns."""
+"""Partitioned copies: tables that plan copies into a folder for each combination of the values of key columns."""

@@ -1,4 +1,4 @@
-"""A table copied into a folder ``key=value`` for each partition: whole or not at all."""
+"""Copy a table into a folder ``key=value`` for each partition, atomically."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ _FILE = "rows.parquet"
 _ROWS_PER_GROUP = 128 * 1024
 _LONGEST_NAME = 255
 _BYTES_OF_ONE = 8 * 1024
-"""What a partition takes on a disk at least: a folder and a file."""
+"""The least that a partition takes on a disk: a folder and a file."""
 
 
 def write_copy(
     name: str, tables: Iterable[Any], keys: Sequence[str], target: Path, digest: str | None
 ) -> PartitionedCopy:
     """
-    Write a copy, in bounded memory; it takes the place of an older copy, and of nothing else.
+    Write a partitioned copy, in bounded memory. It replaces an older copy, but no other files.
 
-    :param name: of the input.
+    :param name: name of the input.
     :param tables: the rows in their order.
+    :param keys: the key columns.
     :param target: folder of the copy.
-    :param digest: equal for copies of the same rows; None: it is for one run alone, which would begin anew after a
-        power cut.
-    :raises ConfigError: if other files are in the target.
-    :raises InputError: if the rows cannot be partitioned so.
+    :param digest: equal for copies of the same rows; None: the copy is for one run only. Then it is not synced to disk,
+        since that run would start over after a power failure.
+    :return: the copy; without files if there are no rows.
+    :raises ConfigError: if the target holds other files, or there is no column besides the keys.
+    :raises InputError: if the rows cannot be partitioned by these columns, or there is not enough space.
     """
     require_own(name, target)
     with _workplace(target) as workplace:
-        runs_folder, whole = workplace / "runs", workplace / "copy"
+        runs_folder, new = workplace / "runs", workplace / "copy"
         runs_folder.mkdir()
-        whole.mkdir()
+        new.mkdir()
         numbers = KeyNumbers(keys)
         runs = SortedRuns(runs_folder, name, run_bytes=RUN_BYTES, most_runs=MOST_RUNS)
         facts: dict[str, ColumnFacts] = {}
@@ -53,34 +55,36 @@ def write_copy(
             if len(table):
                 if runs.schema is None or not table.schema.equals(runs.schema):
                     _require_storable(name, table.schema)
-                runs.add(table, numbers.feed(table))
-                _take_note(facts, table)
+                runs.add(table, numbers.assign(table))
+                _note_facts(facts, table)
         copy = _describe(name, runs.schema, facts, numbers, keys)
         if not len(numbers):
             return copy
-        _require_room(name, whole, len(numbers))
-        _write_partitions(name, copy, runs, whole)
-        write_index(whole, copy, digest)
+        _require_room(name, new, len(numbers))
+        _write_partitions(name, copy, runs, new)
+        write_index(new, copy, digest)
         if digest is not None:
             os.sync()  # one call for a million files
-        _put_in_place(name, whole, target)
+        _put_in_place(name, new, target)
     copy.paths[:] = [str(target / path) for path in copy.paths]
     return copy
 
 
 def require_own(name: str, target: Path) -> None:
     """
-    Check that nothing would be lost if a folder were replaced.
+    Check that a folder holds nothing but a partitioned copy, so that it can be replaced.
 
-    :param name: of the input.
-    :raises ConfigError: if there is a file that is not of a copy.
+    :param name: name of the input.
+    :raises ConfigError: if the folder holds another file, or is a link or a file itself.
     """
     if target.is_symlink():
-        problem = f"target of {name!r} is {str(target)!r}, a link, which a copy cannot replace; give the folder itself"
+        problem = f"target of {name!r} is {str(target)!r}, a link, which a copy cannot replace; use the folder itself"
         raise ConfigError([problem])
     if not target.is_dir():
         if target.exists():
-            raise ConfigError([f"target of {name!r} is {str(target)!r}, a file; allowed: a folder, or none yet"])
+            raise ConfigError(
+                [f"target of {name!r} is {str(target)!r}, a file; allowed: a folder, or a path that does not exist yet"]
+            )
         return
     known = listed_files(target)
     for folder, _, names in os.walk(target):
@@ -88,8 +92,8 @@ def require_own(name: str, target: Path) -> None:
             path = os.path.relpath(os.path.join(folder, found), target)  # noqa: PTH118 - a million of them
             if path not in known:
                 problem = (
-                    f"target of {name!r} is {str(target)!r}, where {path!r} is not of a partitioned copy; a copy takes "
-                    "the place of the whole folder: give a folder of its own"
+                    f"target of {name!r} is {str(target)!r}, where {path!r} is not part of a partitioned copy; a copy "
+                    "replaces the entire folder: use a folder of its own"
                 )
                 raise ConfigError([problem])
 
@@ -97,26 +101,31 @@ def require_own(name: str, target: Path) -> None:
 def _describe(
     name: str, schema: Any, facts: Mapping[str, ColumnFacts], numbers: KeyNumbers, keys: Sequence[str]
 ) -> PartitionedCopy:
+    """
+    Return a copy with its columns and key values, but without files.
+
+    :param schema: schema of the rows; None: there are no rows.
+    """
     import pyarrow as pa
 
     if schema is None:
         return PartitionedCopy(schema=pa.schema([]), nullable={}, keys=dict.fromkeys(keys), columns=[[] for _ in keys])
     others = pa.schema([column for column in schema if column.name not in keys], schema.metadata)
     if not len(others):
-        problem = f"partition_keys of partition_by names all columns of {name!r}; at least one other has to be there"
+        problem = f"partition_keys of partition_by names all columns of {name!r}; at least one column must not be a key"
         raise ConfigError([problem])
     types = {key: schema.field(key).type for key in keys}
     for key, kind in types.items():
         kind_of(key, kind)
-    values = [_typed(column, kind) for column, kind in zip(numbers.columns(), types.values(), strict=True)]
+    values = [_in_column_type(column, kind) for column, kind in zip(numbers.columns(), types.values(), strict=True)]
     told = {column.name: types_with_nulls(column.type, facts.get(column.name, ColumnFacts())) for column in others}
     others = note_extensions(others, {key: extension for key, (_, extension) in told.items() if extension})
     nullable = {key: dtype for key, (dtype, _) in told.items() if dtype}
     return PartitionedCopy(schema=others, nullable=nullable, keys=types, columns=values)
 
 
-def _typed(values: list[Any], kind: Any) -> list[Any]:
-    """Let values that came before a type was known have it, too."""
+def _in_column_type(values: list[Any], kind: Any) -> list[Any]:
+    """Return key values in the type of their column: first rows may have been integers where later ones are floats."""
     import pyarrow as pa
 
     if not pa.types.is_floating(kind):
@@ -124,8 +133,8 @@ def _typed(values: list[Any], kind: Any) -> list[Any]:
     return [float(value) if isinstance(value, int) else value for value in values]
 
 
-def _take_note(facts: dict[str, ColumnFacts], table: Any) -> None:
-    """Note what decides how pandas holds columns."""
+def _note_facts(facts: dict[str, ColumnFacts], table: Any) -> None:
+    """Update the facts that determine the pandas types of columns."""
     for column, values in zip(table.schema, table.columns, strict=True):
         if is_decisive(column.type):
             known = facts.setdefault(column.name, ColumnFacts())
@@ -146,9 +155,9 @@ def _require_storable(name: str, schema: Any) -> None:
 
 
 def _require_room(name: str, folder: Path, partitions: int) -> None:
-    """Fail before hours of work, not after them."""
+    """Raise InputError if the disk is too small, before hours of work instead of after them."""
     room = os.statvfs(folder)
-    # Some file systems have no fixed number of files, and say 0.
+    # Some file systems have no fixed number of files, and report 0.
     if room.f_files and room.f_favail < 2 * partitions:
         has, needed = f"{room.f_favail:,} more files", f"{2 * partitions:,} files and folders"
     elif room.f_bavail * room.f_frsize < _BYTES_OF_ONE * partitions:
@@ -157,14 +166,14 @@ def _require_room(name: str, folder: Path, partitions: int) -> None:
         return
     raise InputError(
         f"{name!r} has {partitions:,} partitions, which need {needed}, but the file system of {str(folder)!r} has room "
-        f"for {has}: partition by fewer values, or give another target."
+        f"for {has}: partition by fewer values, or choose another target."
     )
 
 
-def _write_partitions(name: str, copy: PartitionedCopy, runs: SortedRuns, whole: Path) -> None:
+def _write_partitions(name: str, copy: PartitionedCopy, runs: SortedRuns, new: Path) -> None:
     for (_, batches), folder in zip(runs.partitions(copy.schema), _folders(name, copy), strict=True):
-        os.makedirs(f"{whole}/{folder}")  # noqa: PTH103 - a million of them
-        _write_rows(f"{whole}/{folder}/{_FILE}", copy, batches)
+        os.makedirs(f"{new}/{folder}")  # noqa: PTH103 - a million of them
+        _write_rows(f"{new}/{folder}/{_FILE}", copy, batches)
         copy.paths.append(f"{folder}/{_FILE}")
 
 
@@ -174,8 +183,8 @@ def _folders(name: str, copy: PartitionedCopy) -> Iterator[str]:
         for step in steps:
             if len(os.fsencode(step)) > _LONGEST_NAME:
                 raise InputError(
-                    f"{name!r} cannot be partitioned by a value as long as this: it needs a folder named {step!r}, but "
-                    f"names have at most {_LONGEST_NAME} bytes. Add a column with a number or a hash of the value."
+                    f"{name!r} has a key value that is too long: it needs a folder named {step!r}, but names have at "
+                    f"most {_LONGEST_NAME} bytes. Partition by a column with a number or a hash of the value instead."
                 )
         yield "/".join(steps)
 
@@ -201,7 +210,7 @@ def _write_rows(path: str, copy: PartitionedCopy, batches: Iterator[Any]) -> Non
 
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the target, from which a rename puts the copy in its place."""
+    """Yield a new hidden folder beside the target, from which the complete copy is renamed."""
     files.make_folder(target.parent)
     workplace = files.temporary_name(target)
     workplace.mkdir()
@@ -211,15 +220,15 @@ def _workplace(target: Path) -> Iterator[Path]:
         shutil.rmtree(workplace, ignore_errors=True)
 
 
-def _put_in_place(name: str, whole: Path, target: Path) -> None:
+def _put_in_place(name: str, new: Path, target: Path) -> None:
     """
-    Let a copy appear under its name, whole.
+    Rename a complete copy to its target.
 
-    An older one is moved aside first, and what another plan puts there meanwhile, too; the last one stays.
+    An older copy is moved away first, also one that another plan puts there at the same time. The last copy remains.
     """
     while True:
         try:
-            whole.rename(target)
+            new.rename(target)
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
@@ -228,4 +237,4 @@ def _put_in_place(name: str, whole: Path, target: Path) -> None:
             return
         require_own(name, target)
         with suppress(FileNotFoundError):
-            target.rename(files.temporary_name(whole))
+            target.rename(files.temporary_name(new))

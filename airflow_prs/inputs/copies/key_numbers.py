@@ -1,4 +1,4 @@
-"""The key columns of a table: their values numbered in the order in which they first appear, and written as text."""
+"""Number the combinations of key values in the order of their first appearance, and write key values as text."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_ALLOWED = "text, numbers, truth values, dates and moments"
+_ALLOWED = "text, numbers, booleans, dates and datetimes"
 
 
 class KeyNumbers:
     """
     Numbers the combinations of values of key columns.
 
-    A missing value (null or NaN) is a value like others: None.
+    A missing value (null or NaN) counts as a value: None.
 
     :param keys: names of the columns.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
-        # In its order a dictionary is the list of all combinations, too.
+        # The order of the dictionary is that of the numbers.
         self._numbers: dict[tuple[Any, ...], int] = {}
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def feed(self, table: Any) -> npt.NDArray[np.int64]:
+    def assign(self, table: Any) -> npt.NDArray[np.int64]:
         """
-        Number the rows of a table.
+        Return the number of each row's combination, and assign numbers to new ones.
 
-        :raises InputError: if a key column is of a type that can be none.
+        :raises InputError: if a key column has a type that cannot be a key.
         """
         import numpy as np
         import pandas as pd
@@ -57,12 +57,12 @@ class KeyNumbers:
         return np.array(found, np.int64)[codes]
 
     def columns(self) -> list[list[Any]]:
-        """Give the values of each key, in the order of the numbers."""
+        """Return the values of each key, in the order of the numbers."""
         return [[values[position] for values in self._numbers] for position in range(len(self._keys))]
 
 
 def _encode(key: str, column: Any) -> tuple[npt.NDArray[np.int64], list[Any]]:
-    """Give the position of each row's value among those that there are, and these."""
+    """Return the position of each row's value among the different values of a column, and these values."""
     import numpy as np
     import pyarrow as pa
 
@@ -70,8 +70,8 @@ def _encode(key: str, column: Any) -> tuple[npt.NDArray[np.int64], list[Any]]:
     try:
         encoded = column.combine_chunks().dictionary_encode("encode")
     except pa.ArrowNotImplementedError as error:
-        raise _no_key(key, column.type) from error
-    if hasattr(encoded, "chunks"):  # where combine_chunks() leaves one chunk
+        raise _invalid_key(key, column.type) from error
+    if hasattr(encoded, "chunks"):  # combine_chunks() may return a chunked array
         encoded = encoded.combine_chunks() if not encoded.num_chunks else encoded.chunk(0)
     indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     return indices, [plain_value(key, value) for value in encoded.dictionary]
@@ -79,32 +79,34 @@ def _encode(key: str, column: Any) -> tuple[npt.NDArray[np.int64], list[Any]]:
 
 def plain_value(key: str, scalar: Any) -> Any:
     """
-    Give a value of a key as Python has it; None where it is missing.
+    Return a key value as a Python value; None if it is missing.
 
-    :raises InputError: if Python cannot hold it.
+    :raises InputError: if Python cannot represent it.
     """
     try:
         value = scalar.as_py()
     except (ValueError, OverflowError) as error:
         raise InputError(f"the key column {key!r} holds {scalar!s}: {error}") from error
     if isinstance(value, float):
-        return None if value != value else value + 0.0  # noqa: PLR0124 - NaN; and there is but one zero
-    if type(value).__name__ == "Timestamp":  # what pandas makes of nanoseconds
+        return None if value != value else value + 0.0  # noqa: PLR0124 - NaN; -0.0 becomes 0.0
+    if type(value).__name__ == "Timestamp":  # pandas' type for nanoseconds
         if value.nanosecond:
-            problem = "a moment finer than microseconds, which cannot be a key; round it"
+            problem = "a datetime with nanoseconds, which cannot be a key; round it"
             raise InputError(f"the key column {key!r} holds {value.isoformat()}, {problem}.")
         value = value.to_pydatetime()
     if isinstance(value, datetime) and (offset := value.utcoffset()) is not None:
-        # In a zone, the hour that comes twice in autumn would be one.
+        # With a named time zone, the hour that occurs twice in autumn would be a single one.
         return value.astimezone(timezone(offset))
     return value
 
 
 def kind_of(key: str, arrow_type: Any) -> str:
     """
-    Say of what kind the values of a key are.
+    Return the kind of a key's values: text, whole, float, bool, date, moment or decimal.
 
-    :raises InputError: if it is none that can be a key.
+    These names are part of the settings in the run folder.
+
+    :raises InputError: if values of this type cannot be a key.
     """
     from pyarrow import types
 
@@ -121,15 +123,15 @@ def kind_of(key: str, arrow_type: Any) -> str:
     ):
         if is_kind(arrow_type):
             return kind
-    raise _no_key(key, arrow_type)
+    raise _invalid_key(key, arrow_type)
 
 
-def _no_key(key: str, arrow_type: Any) -> InputError:
+def _invalid_key(key: str, arrow_type: Any) -> InputError:
     return InputError(f"the column {key!r} is of type {arrow_type}, so it cannot be a key; allowed: {_ALLOWED}.")
 
 
 def pandas_type_of(kind: str, arrow_type: Any, values: Sequence[Any]) -> str:
-    """Say what pandas makes of a key column."""
+    """Return the pandas type of a key column."""
     import numpy as np
     import pyarrow as pa
 
@@ -146,7 +148,7 @@ def pandas_type_of(kind: str, arrow_type: Any, values: Sequence[Any]) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Write a value as text, from which worker processes make it again."""
+    """Return a key value as text, which worker processes convert back; None: the value is missing."""
     return None if value is None else _WRITE[type(value)](value)
 
 

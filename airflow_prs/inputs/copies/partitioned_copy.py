@@ -1,4 +1,4 @@
-"""What a partitioned copy holds, and its index, from which it is known again."""
+"""The contents of a partitioned copy, and its index, with which a later plan finds and reuses the copy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_prs.inputs.path_keys import copy_folders
 from airflow_prs.inputs.versions import own_versions
 
 INDEX = ".partitions.parquet"
-"""Lists the files of a copy; hidden, so that nobody takes it for rows. It says that all of the folder is a copy."""
+"""Name of the index, which lists the files of a copy. Its presence shows that the copy is complete."""
 
 _DESCRIBED = b"airflow_prs"
 
@@ -28,16 +28,16 @@ _DESCRIBED = b"airflow_prs"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionedCopy:
     """
-    What a copy holds, in columns, so that a million partitions can be held.
+    The contents of a partitioned copy. They are held in columns, since there may be millions of partitions.
 
-    :param schema: the columns of its files: all but the keys.
-    :param nullable: types of columns of which a mini-batch alone could have another type.
-    :param keys: key to the type of its values, in the order of the folders.
-    :param columns: values of each key, one a partition, in the order in which the combinations first appeared.
-    :param paths: the file of each partition.
-    :param ends: one past the last of each file's row groups.
-    :param rows: of each row group.
-    :param sizes: bytes of each row group, compressed.
+    :param schema: schema of the files: all columns but the keys.
+    :param nullable: pandas types of the columns that could have another type in a single mini-batch.
+    :param keys: type of the values of each key, in the order of the folders.
+    :param columns: for each key its value in each partition, in the order of the partitions.
+    :param paths: file of each partition.
+    :param ends: for each file one past the position of its last row group in ``rows``.
+    :param rows: rows of each row group.
+    :param sizes: compressed bytes of each row group.
     """
 
     schema: Any
@@ -50,12 +50,12 @@ class PartitionedCopy:
     sizes: array[int] = field(default_factory=lambda: array("q"))
 
     def partition(self, number: int, keys: Iterable[str]) -> dict[str, Any]:
-        """Give the values that some keys have in a partition."""
+        """Return the values of some keys in a partition."""
         known = list(self.keys)
         return {key: self.columns[known.index(key)][number] for key in keys}
 
     def options(self) -> dict[str, Any]:
-        """Say how worker processes read its files."""
+        """Return the options with which a worker process reads the files."""
         described = copy_folders(list(self.keys)).describe()
         described["types"] = {
             key: [kind := kind_of(key, arrow_type), pandas_type_of(kind, arrow_type, values)]
@@ -71,7 +71,7 @@ class PartitionedCopy:
         }
 
     def row_groups(self, number: int) -> list[RowGroup]:
-        """Give the row groups of a partition's file."""
+        """Return the row groups of a partition's file."""
         begin = self.ends[number - 1] if number else 0
         return [
             RowGroup(position - begin, self.rows[position], self.sizes[position])
@@ -81,10 +81,10 @@ class PartitionedCopy:
 
 def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
     """
-    Name what a copy is made of: equal for copies of the same rows.
+    Return a digest that is equal for copies of the same rows.
 
     :param described: how the source is read, and by which keys the copy is partitioned.
-    :param listing: its files.
+    :param listing: files of the source.
     """
     content = [dict(described, name=None), listing.digest(), own_versions()]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -92,10 +92,11 @@ def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
 
 def write_index(folder: Path, copy: PartitionedCopy, digest: str | None) -> None:
     """
-    Say that a folder holds a copy, whole.
+    Write the index, which marks a copy as complete.
 
-    :param copy: with paths that begin in the folder.
-    :param digest: equal for copies of the same rows; None: it is of no use to others.
+    :param folder: folder of the copy.
+    :param copy: the copy, with paths relative to the folder.
+    :param digest: see ``copy_digest``; None: no other run can reuse the copy.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -121,10 +122,10 @@ def write_index(folder: Path, copy: PartitionedCopy, digest: str | None) -> None
 
 def read_copy(target: Path, digest: str) -> PartitionedCopy | None:
     """
-    Find a copy of the same rows, whose files are all there.
+    Return the copy in a folder; None: it is not complete, or not of the same rows.
 
     :param target: folder of the copy.
-    :param digest: as given to ``write_index``.
+    :param digest: see ``copy_digest``.
     """
     import pyarrow as pa
 
@@ -154,7 +155,7 @@ def read_copy(target: Path, digest: str) -> PartitionedCopy | None:
 
 
 def listed_files(target: Path) -> set[str]:
-    """Name the files that are of the copy in a folder, the index among them."""
+    """Return the relative paths of all files of the copy in a folder, with the index; empty: there is no copy."""
     index = _read_index(target / INDEX)
     return set() if index is None else {INDEX, *index["path"].to_pylist()}
 

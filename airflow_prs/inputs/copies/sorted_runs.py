@@ -1,4 +1,4 @@
-"""Rows sorted by the number of their partition in bounded memory: sorted runs are kept in files, then merged."""
+"""An external sort of rows by the number of their partition: sorted runs are written to files, then merged."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 RUN_BYTES = 128 * 1024 * 1024
-"""Rows that are held at once, in the words of Arrow; sorting them takes about three times as much."""
+"""Size in Arrow of the rows that are sorted in memory; sorting takes about three times as much memory."""
 
 MOST_RUNS = 64
-"""Files that are merged at once; each is open then."""
+"""Files that are merged together, and so are open at the same time."""
 
 _BATCH_BYTES = 1024 * 1024
-"""What is read of a run at once; of each run one batch is in memory."""
+"""Size of a batch of a run. While runs are merged, one batch of each is in memory."""
 
 
 class SortedRuns:
     """
-    Takes rows in any order of partitions, and gives them partition by partition, inside in the order of their coming.
+    Collects rows in any order, and yields them partition by partition. Inside a partition they keep their order.
 
-    :param folder: for files, which need about as much room as all rows in memory; made by whoever gives it.
-    :param name: of the input.
-    :param run_bytes: rows that are held at once.
-    :param most_runs: files that are merged at once.
+    :param folder: an existing folder for the runs, which need about as much space as all rows in memory.
+    :param name: name of the input.
+    :param run_bytes: size of the rows that are sorted in memory.
+    :param most_runs: number of files that are merged together.
     """
 
     def __init__(self, folder: Path, name: str, *, run_bytes: int = RUN_BYTES, most_runs: int = MOST_RUNS) -> None:
@@ -45,21 +45,22 @@ class SortedRuns:
         self._held: list[tuple[Any, npt.NDArray[np.int64]]] = []
         self._held_bytes = 0
         self._schema: Any = None
-        # Runs of one level follow each other; those of a higher level are made of, and come before, those of a lower.
+        # The runs of a level are in the order of the rows. A run of a higher level is merged from runs of the level
+        # below, and its rows come before all rows of lower levels.
         self._levels: list[list[Path]] = [[]]
         self._files = 0
 
     @property
     def schema(self) -> Any:
-        """The types that hold all rows so far; None without any."""
+        """Return the schema that holds all rows so far; None: there are no rows."""
         return self._schema
 
     def add(self, table: Any, numbers: npt.NDArray[np.int64]) -> None:
         """
-        Take rows.
+        Add rows.
 
-        :param numbers: of their partitions.
-        :raises InputError: if values of a column have no type in common with those before.
+        :param numbers: number of the partition of each row.
+        :raises InputError: if values of a column have no type in common with earlier ones.
         """
         if self._schema is None:
             self._schema = table.schema
@@ -72,11 +73,11 @@ class SortedRuns:
 
     def partitions(self, schema: Any) -> Iterator[tuple[int, Iterator[Any]]]:
         """
-        Yield the number and the rows of each partition, as record batches.
+        Yield the number of each partition, and its rows as record batches.
 
-        The rows of one are to be read before the next one is asked for.
+        The caller must read the rows of a partition before it asks for the next one.
 
-        :param schema: the columns that are wanted.
+        :param schema: the columns to return.
         """
         if self._held:
             self._spill()
@@ -92,10 +93,10 @@ class SortedRuns:
         together = np.concatenate(numbers)
         self._held, self._held_bytes = [], 0
         order = np.argsort(together, kind="stable")
-        self._keep(0, iter([table.take(order).append_column("", pa.array(together[order]))]))
+        self._write_run(0, iter([table.take(order).append_column("", pa.array(together[order]))]))
 
-    def _keep(self, level: int, tables: Iterator[Any]) -> None:
-        """Write a run, and merge those of its level once they are many."""
+    def _write_run(self, level: int, tables: Iterator[Any]) -> None:
+        """Write a run, and merge all runs of its level into one of the next level if they are too many."""
         if level == len(self._levels):
             self._levels.append([])
         path = self._folder / f"{self._files}.arrow"
@@ -105,7 +106,7 @@ class SortedRuns:
         runs.append(path)
         if len(runs) >= self._most_runs:
             self._levels[level] = []
-            self._keep(level + 1, self._merged(runs))
+            self._write_run(level + 1, self._merged(runs))
             for merged in runs:
                 merged.unlink()
 
@@ -134,10 +135,10 @@ def _write(path: Path, tables: Iterator[Any]) -> None:
 
 class _Run:
     """
-    A run that is read from its beginning to its end.
+    Reads a run from its beginning to its end.
 
-    :param schema: the columns that are wanted.
-    :ivar number: of the partition that comes next; None at the end.
+    :param schema: the columns to return.
+    :ivar number: number of the next partition; None at the end of the run.
     """
 
     def __init__(self, path: Path, schema: Any, refuse: Refuse, stack: ExitStack) -> None:
@@ -178,20 +179,20 @@ class _Run:
 
 
 def _rows_of(batch: Any, schema: Any, refuse: Refuse) -> Any:
-    """Give the wanted columns of a batch, which has the numbers behind them."""
+    """Return the wanted columns of a batch, whose last column is the number of the partition."""
     import pyarrow as pa
 
-    whole = pa.Table.from_arrays(batch.columns[:-1], names=batch.schema.names[:-1])
-    return cast(whole, schema, refuse).combine_chunks().to_batches()[0]
+    rows = pa.Table.from_arrays(batch.columns[:-1], names=batch.schema.names[:-1])
+    return cast(rows, schema, refuse).combine_chunks().to_batches()[0]
 
 
 def _merge(paths: Sequence[Path], schema: Any, refuse: Refuse) -> Iterator[tuple[int, Iterator[Any]]]:
-    """Yield the partitions of all runs in the order of their numbers, inside in the order of the runs."""
+    """Yield the partitions of all runs in the order of their numbers; the rows of a partition in that of the runs."""
     with ExitStack() as stack:
-        yield from _merged([_Run(path, schema, refuse, stack) for path in paths])
+        yield from _merge_runs([_Run(path, schema, refuse, stack) for path in paths])
 
 
-def _merged(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:
+def _merge_runs(runs: Sequence[_Run]) -> Iterator[tuple[int, Iterator[Any]]]:
     waiting = [(run.number, position) for position, run in enumerate(runs) if run.number is not None]
     heapq.heapify(waiting)
     while waiting:

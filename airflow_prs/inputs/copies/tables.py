@@ -1,4 +1,4 @@
-"""The rows of a table, block by block: Arrow tables that hold what worker processes would read."""
+"""Read the rows of a table block by block, as Arrow tables with the values that worker processes would read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 64 * 1024
 
 def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
     """
-    Yield the rows of files in their order, a part at a time, in bounded memory.
+    Yield the rows of files in their order, some at a time, in bounded memory.
 
     :raises InputError: if a file cannot be read, or values of a column have no type in common.
     """
@@ -43,20 +43,20 @@ def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
         return
     for path in paths:
         for frame in _frames(table, path):
-            whole = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
+            rows = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
-                made = pa.Table.from_pandas(whole, preserve_index=False)
+                made = pa.Table.from_pandas(rows, preserve_index=False)
                 yield cast(made, without_categories(made.schema), partial(without_type, path))
             except (pa.ArrowException, TypeError, OverflowError) as error:
-                more = describe_too_large(whole) if isinstance(error, OverflowError) else ""
+                more = describe_too_large(rows) if isinstance(error, OverflowError) else ""
                 raise without_type(path, f"{error}{more}.") from error
 
 
 def without_type(place: str, error: object) -> InputError:
-    """Return the error of an input in which values have no type in common."""
+    """Return the error that the values of a column have no type in common."""
     return InputError(
         f"{place!r} cannot be partitioned, as one of its columns has values without a type in common: {error} "
-        "Give the column a type with dtypes, or leave it out with columns."
+        "Set the type of the column with dtypes, or leave it out with columns."
     )
 
 
@@ -77,7 +77,7 @@ def _frames(table: Table, path: str) -> Iterator[Any]:
 def _delimited(
     source: DelimitedSource, text: OpenText, options: dict[str, Any]
 ) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
-    """Give the texts of a delimited file without its header, each with its end, and what reads them."""
+    """Return the texts of a delimited file without its header, each with the position of its end; and their reader."""
     reader = DelimitedPieces(options)
     blocks = whole_records(text, source.separator, comment=source.comment, max_record_size=source.max_record_size)
     names = options["columns"]
@@ -101,7 +101,7 @@ def _checked(
     read: Callable[[bytes], Any],
     count: Callable[[bytes, bytes], int],
 ) -> Iterator[Any]:
-    """Read texts that hold records; a record that cannot be read has no key, so nothing can be done without it."""
+    """Yield the frames of texts; raise InputError for an invalid record, since no partition can be found for it."""
     for data, end in texts:
         try:
             frame = read(data) if data.strip(b"\r\n") else None
@@ -117,7 +117,7 @@ def _checked(
 
 
 def _arrow_tables(table: Table, paths: Sequence[str], key_columns: KeyColumns | None) -> Iterator[Any]:
-    """Read Parquet and Arrow files as they are, without a way through pandas that would lose types."""
+    """Yield the rows of Parquet and Arrow files without converting them to pandas, which would lose types."""
     import pyarrow as pa
 
     source = table.source
@@ -172,11 +172,7 @@ def _open_arrow(path: str) -> Iterator[Iterator[Any]]:
 
 
 def without_categories(schema: Any) -> Any:
-    """
-    Return a schema in which categories are what they stand for.
-
-    Each part of a table has categories of its own.
-    """
+    """Return a schema with the type of the values in place of categories, which differ in each part of a table."""
     import pyarrow as pa
 
     known = alike.notes_of_pandas(schema)
@@ -189,7 +185,7 @@ def without_categories(schema: Any) -> Any:
 
 
 def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
-    """Add the columns of keys that stand in the path of a file."""
+    """Return a table with the columns of the keys in the path of its file."""
     import pandas as pd
     import pyarrow as pa
 
@@ -198,7 +194,7 @@ def _with_keys(table: Any, path: str, key_columns: KeyColumns) -> Any:
     for name, column in frame.items():
         table = table.append_column(name, pa.Array.from_pandas(column))
     if known := alike.notes_of_pandas(table.schema):
-        # Beside names of keys, which are text, other names are text, too.
+        # The names of keys are text, so the other names must be text, too.
         table = table.replace_schema_metadata({alike.PANDAS: json.dumps({**known, "column_indexes": []}).encode()})
     if key_columns.order is None:
         return table

@@ -1,1 +1,1 @@
-"""Finding input files: paths, folders and patterns become a sorted listing."""
+"""Find input files: turn paths, folders and patterns into a sorted listing."""

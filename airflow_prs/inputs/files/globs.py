@@ -1,4 +1,4 @@
-"""Globs, followed along the names of a path."""
+"""Globs that are matched name by name, while folders are walked."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ANY = r"(?s:.+)\Z"
 
 
 def has_magic(segment: str) -> bool:
-    """Whether a segment of a path may stand for other names than its own."""
+    """Return whether a segment of a path is a pattern."""
     return _MAGIC.search(segment) is not None
 
 
 class Glob:
     """
-    Follows a glob along the names of a path, all ways at once.
+    Matches a glob against the names of a path, one name after the other, as an automaton.
 
-    A state is the set of segments that may come next. Names that begin with "." match only a segment that begins with
-    it or "_" itself, the names of run folders none.
+    A state is the set of positions of the segments that may match the next name. A name that begins with "." matches
+    only a segment that itself begins with "." or "_". The names of run folders match no segment.
 
-    :param segments: of the glob.
-    :param for_tables: whether names that begin with "_" are treated like those with ".", but for folders ``key=value``:
-        so other engines name what lies beside tables and is none, such as ``_SUCCESS``.
+    :param segments: segments of the glob.
+    :param for_tables: whether names that begin with "_" are treated like those with ".", except folders ``key=value``.
+        Other engines write files beside tables under such names, for example ``_SUCCESS``.
     :ivar start: the state before the first name.
-    :ivar has_met_folder: whether the whole glob matched a folder.
+    :ivar has_met_folder: whether the entire glob matched a folder.
     """
 
     def __init__(self, segments: tuple[str, ...], *, for_tables: bool = False) -> None:
@@ -41,15 +41,15 @@ class Glob:
         self._matches, self._folder_matches = ([_matcher(segment, out) for segment in segments] for out in left_out)
         self._is_any_depth = tuple(segment == "**" for segment in segments)
         self._last = len(segments) - 1
-        self.start = _close(frozenset({0}), self._is_any_depth)
+        self.start = _with_skipped(frozenset({0}), self._is_any_depth)
         self.has_met_folder = False
 
     def takes(self, state: frozenset[int]) -> Callable[[str], object]:
-        """Give what says of a file's name whether the whole glob matches with it."""
+        """Return a function that tells whether the entire glob matches with a file's name as the last one."""
         return self._matches[self._last] if self._last in state else _takes_none
 
     def enters(self, name: str, state: frozenset[int]) -> frozenset[int] | None:
-        """Give the state after a folder's name; None: nothing below it can match."""
+        """Return the state after a folder's name; None: nothing in the folder can match."""
         ahead = set()
         for position in state:
             if position <= self._last and self._folder_matches[position](name):
@@ -58,11 +58,11 @@ class Glob:
         if ahead == {self._last + 1}:
             self.has_met_folder = True
             return None
-        return _close(frozenset(ahead), self._is_any_depth) if ahead else None
+        return _with_skipped(frozenset(ahead), self._is_any_depth) if ahead else None
 
 
 def _matcher(segment: str, left_out: str) -> Callable[[str], object]:
-    """Make what says of a name whether a segment matches; one search each, as there may be a million names."""
+    """Return a function that tells whether a segment matches a name; one regular expression, as names may be many."""
     body = _ANY if segment == "**" else fnmatch.translate(segment)
     return re.compile(_NO_RUNS + ("" if segment.startswith((".", "_")) else left_out) + body).match
 
@@ -72,8 +72,8 @@ def _takes_none(_: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _close(state: frozenset[int], is_any_depth: tuple[bool, ...]) -> frozenset[int]:
-    """Add what may be skipped: ``**`` also stands for no folder at all, unless it comes last."""
+def _with_skipped(state: frozenset[int], is_any_depth: tuple[bool, ...]) -> frozenset[int]:
+    """Add the positions after each ``**``, which also matches no folder at all, unless it is the last segment."""
     closed = set(state)
     for position, is_any in enumerate(is_any_depth[:-1]):
         if is_any and position in closed:

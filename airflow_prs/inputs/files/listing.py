@@ -1,4 +1,4 @@
-"""From paths and patterns to files in sorted order, with what the file system says about them."""
+"""List the files that paths and patterns match, in sorted order, with their sizes and times of the last change."""
 
 # ruff: noqa: PTH100, PTH112, PTH116, PTH118
 # Paths are text here: Path objects for a million files would cost too much.
@@ -37,11 +37,11 @@ _THREADS = 4
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
     """
-    Files in sorted order, in columns, so that a million of them can be held.
+    Files in sorted order. They are held in columns, since there may be millions.
 
     :param paths: absolute paths.
-    :param sizes: in bytes.
-    :param modified_ns: moments of the last change, nanoseconds since the epoch.
+    :param sizes: sizes in bytes.
+    :param modified_ns: times of the last change, in nanoseconds since the epoch.
     :param unmatched: one sentence for each path or pattern that matched nothing.
     """
 
@@ -53,27 +53,27 @@ class Listing:
     @classmethod
     def of(cls, paths: Iterable[str]) -> Listing:
         """
-        Look at files that are known, in their order.
+        Return a listing of known files, in their order.
 
-        :raises InputError: if one of them cannot be looked at.
+        :raises InputError: if a file does not exist or cannot be accessed.
         """
         found = _Found()
         for path in paths:
             _add_named(path, found)
-        return found.as_found()
+        return found.listing()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def versions(self, numbers: npt.NDArray[np.integer] | slice) -> pa.Array:
-        """Name the versions of some files, by which their readers know them again."""
+        """Return the versions of some files, with which worker processes check that the files have not changed."""
         import pyarrow.compute as pc
 
         parts = [of_numbers(column[numbers]).cast("string") for column in (self.sizes, self.modified_ns)]
         return pc.binary_join_element_wise(*parts, text_scalar(SEPARATOR))
 
     def digest(self) -> str:
-        """Return a hash of all paths, sizes and times, made column by column: JSON of a million files has 100 MB."""
+        """Return a hash of all paths, sizes and times, column by column: JSON of a million files would have 100 MB."""
         import numpy as np
 
         text, ends = hashlib.sha256(), hashlib.sha256()
@@ -87,9 +87,9 @@ class Listing:
 
     def require_unchanged(self) -> None:
         """
-        Check that all files are still what they were when they were listed.
+        Check that no file has changed since it was listed.
 
-        :raises InputChangedError: if one of them is not.
+        :raises InputChangedError: if a file has changed.
         """
         chunks = (slice(begin, begin + _CHUNK) for begin in range(0, len(self), _CHUNK))
         for _ in map_ahead(self._require_unchanged, chunks, threads=_THREADS):
@@ -101,9 +101,9 @@ class Listing:
 
     def without(self, is_left_out: Callable[[str], bool]) -> Listing:
         """
-        Leave out files.
+        Return the listing without some files.
 
-        :param is_left_out: asked with each path.
+        :param is_left_out: called with each path.
         """
         import numpy as np
 
@@ -112,7 +112,7 @@ class Listing:
 
 
 class _Found:
-    """Files in the order in which they are found."""
+    """Collects files in the order in which they are found."""
 
     def __init__(self) -> None:
         self._paths = PathColumn()
@@ -127,13 +127,13 @@ class _Found:
         self._sizes.append(status.st_size)
         self._modified_ns.append(status.st_mtime_ns)
 
-    def as_found(self) -> Listing:
+    def listing(self) -> Listing:
         import numpy as np
 
         paths = Paths(self._paths.finish(), np.arange(len(self)))
         return Listing(paths, np.asarray(self._sizes), np.asarray(self._modified_ns))
 
-    def in_order(self, unmatched: tuple[str, ...], *, may_repeat: bool) -> Listing:
+    def sorted_listing(self, unmatched: tuple[str, ...], *, may_repeat: bool) -> Listing:
         import numpy as np
 
         paths, order = self._paths.in_order(may_repeat=may_repeat)
@@ -144,17 +144,17 @@ def list_files(
     path: str | Sequence[str], *, base: str, published: str | None = None, are_tables: bool = False
 ) -> Listing:
     """
-    List what a dataset's path stands for.
+    Return the files that the paths of a dataset match.
 
-    A folder is taken with all that lies below it. Hidden names (beginning with "."), run folders and the file that
-    this operator publishes are left out, under whatever name a link has for them, unless the path names them itself;
-    what two patterns match counts once.
+    A folder matches all files in it and in its subfolders. Hidden names (beginning with "."), run folders and the
+    result file of the operator are left out, also if a link leads to them, unless the path itself names them. A file
+    that two patterns match is listed once.
 
-    :param path: a file, a folder, a glob, or several of them. A path that exists is never taken for a glob.
+    :param path: a file, a folder, a glob, or several of them. A path that exists is never a glob.
     :param base: folder that relative paths start from.
-    :param published: the file that this operator publishes.
+    :param published: the result file of the operator; None: there is none.
     :param are_tables: whether names that begin with "_" are left out, too.
-    :raises InputError: if a file does not exist or cannot be looked at.
+    :raises InputError: if a file does not exist or cannot be accessed.
     """
     found = _Found()
     unmatched = []
@@ -167,12 +167,12 @@ def list_files(
             unmatched.append(f"{single!r} matched no file{hint}")
     if not singles:
         unmatched.append("the list of paths is empty")
-    return found.in_order(tuple(unmatched), may_repeat=len(singles) > 1)
+    return found.sorted_listing(tuple(unmatched), may_repeat=len(singles) > 1)
 
 
 def absolute_path(path: str, base: str) -> str:
     """
-    Make a path absolute without following links, but for what is before a "..": else one file would have two paths.
+    Return a path as an absolute path. Links stay, except those before a "..", or one file would have two paths.
 
     :param base: folder that relative paths start from.
     """
@@ -180,13 +180,13 @@ def absolute_path(path: str, base: str) -> str:
     end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     try:
         head = os.path.realpath(os.path.join(*parts[:end]), strict=True) if end else ""
-    except OSError:  # a pattern, or nothing
+    except OSError:  # a pattern, or a path that does not exist
         return str(PurePosixPath(*parts))
     return str(PurePosixPath(head, *parts[end:]))
 
 
 def _expand(text: str, base: str, found: _Found, result: _Result, *, are_tables: bool) -> str:
-    """Add all files that a path or pattern stands for; returns what helps the reader if there were none."""
+    """Add all files that a path or pattern matches, and return a hint for the error if it matches none."""
     path = absolute_path(text, base)
     root, pattern = _split(path)
     if not any(map(has_magic, pattern)) and not (pattern == () and os.path.isdir(root)):
@@ -216,19 +216,21 @@ def _search(root: str, pattern: tuple[str, ...], found: _Found, result: _Result,
     for entry in _walk(root, glob):
         try:
             status = entry.stat()
-        except FileNotFoundError:  # removed since the folder was listed, so no longer input
+        except FileNotFoundError:  # removed since the folder was listed, so it is no longer input
             continue
         if not result.is_at(entry.path, status):
             found.add(entry.path, status)
     if not has_magic(pattern[0]):
         return f": {os.path.join(root, pattern[0])!r} does not exist"
     if are_tables and len(found) == before and next(_walk(root, Glob(pattern)), None):
-        return ", only files of names or in folders that begin with '_', which a path to tables has to name itself"
-    return ", only folders; a glob that ends with '/**' takes what is in them" if glob.has_met_folder else ""
+        return (
+            ", except files in folders or with names that begin with '_', which a path to tables must name explicitly"
+        )
+    return ", only folders; a glob that ends with '/**' matches the files in them" if glob.has_met_folder else ""
 
 
 def _walk(root: str, glob: Glob) -> Iterator[os.DirEntry[str]]:
-    """Follow no link into a run folder, unless that is where the path itself leads."""
+    """Yield the files that a glob matches below a folder. No link into a run folder is followed from outside of it."""
     is_inside = _is_in_run_folders(os.path.realpath(root))
     return walk(
         root,
@@ -245,24 +247,24 @@ def _is_in_run_folders(path: str) -> bool:
 
 class _Result:
     """
-    The file that is no input, whatever it is called.
+    The result file, which is not input under any path.
 
-    :param path: where it is published; None: nowhere.
+    :param path: path of the result file; None: there is none.
     """
 
     def __init__(self, path: str | None) -> None:
         self._path = os.path.realpath(path) if path else None
         self._place = None
         if self._path:
-            with suppress(OSError):  # there is none yet
+            with suppress(OSError):  # the file does not exist yet
                 status = os.stat(self._path)
                 self._place = status.st_dev, status.st_ino
 
     def is_at(self, path: str, status: os.stat_result) -> bool:
         """
-        Whether it is what a path leads to.
+        Return whether a path leads to the result file.
 
-        :param status: of what is there; real paths take too long for a million files.
+        :param status: status of the file at the path; resolving links takes too long for a million files.
         """
         return (status.st_dev, status.st_ino) == self._place and os.path.realpath(path) == self._path
 
@@ -273,9 +275,9 @@ def _add_named(path: str, found: _Found) -> None:
     except FileNotFoundError:
         raise InputError(f"{path!r} does not exist.") from None
     except OSError as error:
-        raise InputError(f"{path!r} cannot be looked at: {error.strerror}") from error
+        raise InputError(f"{path!r} cannot be accessed: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path!r} is neither a file nor a folder, but a pipe, a socket or a device.")
+        raise InputError(f"{path!r} is a pipe, a socket or a device; allowed: a file or a folder.")
     found.add(path, status)
 
 
@@ -284,11 +286,11 @@ def _require_unchanged(path: str, version: str) -> None:
         change = find_change(path, version)
     except OSError as error:
         raise InputChangedError(
-            f"{path!r} cannot be looked at any more while plan reads the input: {error.strerror}. Run plan again when "
-            "nothing writes to the input."
+            f"{path!r} cannot be accessed any more while plan is reading the input: {error.strerror}. Run plan again "
+            "when nothing writes to the input."
         ) from error
     if change is not None:
         raise InputChangedError(
-            f"{path!r} has changed while plan read the input: {change}. "
+            f"{path!r} changed while plan was reading the input: {change}. "
             "Run plan again when nothing writes to the input."
         )

@@ -1,4 +1,4 @@
-"""Paths by the million: text in columns, not an object for each."""
+"""Millions of paths, held as one column of text instead of an object for each."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _CHUNK = 16384
 
 class Paths(Sequence[str]):
     """
-    Paths that take hardly more memory than their text.
+    A sequence of paths that takes hardly more memory than their text.
 
-    :param text: paths in any order.
-    :param order: position in ``text`` of each path, so that sorting copies nothing.
+    :param text: the paths in any order.
+    :param order: position in ``text`` of each path, so that sorting copies no text.
     """
 
     def __init__(self, text: pa.LargeStringArray, order: npt.NDArray[np.integer]) -> None:
@@ -32,7 +32,7 @@ class Paths(Sequence[str]):
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> Paths:
-        """Hold paths as they are, in their order."""
+        """Return the paths in their order."""
         import numpy as np
 
         if isinstance(paths, Paths):
@@ -59,21 +59,21 @@ class Paths(Sequence[str]):
             yield from chunk.to_pylist()
 
     def where(self, is_kept: npt.NDArray[np.bool_]) -> Paths:
-        """Leave out paths without copying the others."""
+        """Return some of the paths, without copying text."""
         return Paths(self._text, self._order[is_kept])
 
     def take(self, numbers: npt.NDArray[np.integer] | slice) -> pa.LargeStringArray:
-        """Copy some paths into an array."""
+        """Return a copy of some paths as an array."""
         return self._text.take(of_numbers(self._order[numbers]))
 
     def chunks(self) -> Iterator[pa.LargeStringArray]:
-        """Copy the paths into arrays of bounded size, one after the other."""
+        """Yield copies of the paths as arrays of bounded size."""
         for start in range(0, len(self), _CHUNK):
             yield self.take(slice(start, start + _CHUNK))
 
 
 class PathColumn:
-    """Paths while they are found."""
+    """Collects paths while they are found."""
 
     def __init__(self) -> None:
         self._fresh: list[str] = []
@@ -87,7 +87,7 @@ class PathColumn:
         """
         Add a path.
 
-        :raises InputError: if it is not valid UTF-8; said here or by what comes later.
+        :raises InputError: if a path is not valid UTF-8; this call may raise it, or a later one.
         """
         self._fresh.append(path)
         if len(self._fresh) == _CHUNK:
@@ -95,9 +95,9 @@ class PathColumn:
 
     def finish(self) -> pa.LargeStringArray:
         """
-        Give all paths in the order in which they came; nothing can be added any more.
+        Return all paths in the order in which they were added. No path can be added afterwards.
 
-        :raises InputError: if one is not valid UTF-8.
+        :raises InputError: if a path is not valid UTF-8.
         """
         import pyarrow as pa
 
@@ -106,11 +106,11 @@ class PathColumn:
 
     def in_order(self, *, may_repeat: bool) -> tuple[Paths, npt.NDArray[np.integer]]:
         """
-        Sort the paths and leave out repeated ones; nothing can be added any more.
+        Return the sorted paths, without repeated ones. No path can be added afterwards.
 
-        :param may_repeat: whether there may be any.
-        :return: the paths, and the number that each one had when it came.
-        :raises InputError: if one is not valid UTF-8.
+        :param may_repeat: whether paths may have been added twice.
+        :return: the paths, and for each one its position in the order in which they were added.
+        :raises InputError: if a path is not valid UTF-8.
         """
         import pyarrow.compute as pc
 
@@ -125,7 +125,7 @@ class PathColumn:
         try:
             data = joined.encode()
         except UnicodeEncodeError as error:
-            raise InputError(_unstorable(self._fresh, error.start)) from None
+            raise InputError(_not_utf8(self._fresh, error.start)) from None
         lengths = map(len, self._fresh if len(data) == len(joined) else map(str.encode, self._fresh))
         ends = itertools.accumulate(lengths, initial=len(self._text))
         next(ends)
@@ -135,7 +135,7 @@ class PathColumn:
 
 
 def _is_new(ordered: Paths) -> npt.NDArray[np.bool_]:
-    """Say of each path whether it differs from the one before."""
+    """Return for each path whether it differs from the one before it."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -146,8 +146,8 @@ def _is_new(ordered: Paths) -> npt.NDArray[np.bool_]:
     return is_new
 
 
-def _unstorable(paths: Sequence[str], position: int) -> str:
-    """Word the error about the path that holds a character of the joined text."""
+def _not_utf8(paths: Sequence[str], position: int) -> str:
+    """Return the message of the error about the path that has a character at a position of the joined text."""
     ends = itertools.accumulate(map(len, paths))
     path = next(path for path, end in zip(paths, ends, strict=True) if position < end)
-    return f"the name of {path!r} is not valid UTF-8, so no manifest can hold it; rename it."
+    return f"the name of {path!r} is not valid UTF-8, so the manifest cannot hold it; rename it."

@@ -1,4 +1,4 @@
-"""Walking through folders, links included, without ever going in circles."""
+"""Walk through folders and links to folders, without walking in circles."""
 
 # ruff: noqa: PTH110, PTH113, PTH115
 # Paths are text here: Path objects for a million files would cost too much.
@@ -24,12 +24,13 @@ def walk(
     Yield the files below a folder, in no particular order.
 
     :param start: state of the root.
-    :param takes: asked once with each folder's state; gives what says of a file's name whether the file is wanted.
-    :param enters: asked with the name of a folder and the state of the one that it lies in; gives its own state, or
-        None to leave it out.
-    :param follows: asked with the path of a link to a folder, the real folder, and whether the link lies in that; then
-        it is not followed, whatever is said.
-    :raises InputError: if a folder cannot be listed, or a link leads nowhere.
+    :param takes: called once with the state of each folder; returns a function that tells by its name whether a file is
+        wanted.
+    :param enters: called with the name of a folder and the state of its parent; returns the folder's state, or None to
+        leave it out.
+    :param follows: called with the path of a link to a folder, the real folder, and whether the link is inside that
+        folder; returns whether to follow the link. A link that is inside its own target is never followed.
+    :raises InputError: if a folder cannot be listed, or the target of a link does not exist.
     """
     folders: list[tuple[str, State, tuple[str, ...]]] = [(root, start, ())]
     while folders:
@@ -64,12 +65,12 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; _leads_to_file reports it
+    except OSError:  # a link to itself; _leads_to_file raises the error
         return False
 
 
 def _leads_to_file(entry: os.DirEntry[str]) -> bool:
-    """Sockets, pipes and devices are none; a link that leads nowhere is not left out in silence."""
+    """Return whether an entry is a link to a regular file; raise InputError if its target does not exist."""
     if not entry.is_symlink():
         return False
     if os.path.isfile(entry.path):
@@ -77,17 +78,17 @@ def _leads_to_file(entry: os.DirEntry[str]) -> bool:
     if not os.path.exists(entry.path):
         raise InputError(
             f"the link {entry.path!r} leads to {os.readlink(entry.path)!r}, which does not exist; "
-            "remove the link or bring back what it led to."
+            "remove the link or restore its target."
         )
     return False
 
 
 def _leads_back(target: str, way: tuple[str, ...]) -> bool:
     """
-    Whether a link leads to one of the folders that were passed on the way to it.
+    Return whether a link leads to one of the folders on the way to it.
 
-    :param target: the real folder that it leads to.
-    :param way: the real folders that hold the links on the way, the last one holding this link.
+    :param target: the real folder that the link leads to.
+    :param way: the real folders that hold the links on the way; the last one holds this link.
     """
     inside = target.rstrip("/") + "/"
     return any(folder == target or folder.startswith(inside) for folder in way)

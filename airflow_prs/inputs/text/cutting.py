@@ -1,4 +1,4 @@
-"""Cutting records into mini-batches while they are found; nothing here reads a file."""
+"""Cut records into mini-batches while they are found. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 class RecordCutter:
     """
-    Cuts one file's records into mini-batches while they are found, keeping no more than the cuts.
+    Cuts one file's records into mini-batches while they are found. It holds only the cuts.
 
-    :param size: bytes or records of a mini-batch; a record that is larger alone is a mini-batch of its own.
+    :param size: bytes or records of a mini-batch; a record that is larger is a mini-batch of its own.
     :param is_bytes: whether size is in bytes.
     """
 
@@ -29,9 +29,9 @@ class RecordCutter:
 
     def feed(self, starts: Sequence[int] | Positions) -> None:
         """
-        Take the next records.
+        Add the next records.
 
-        :param starts: first byte of each.
+        :param starts: position of the first byte of each record.
         """
         if not len(starts):
             return
@@ -46,10 +46,9 @@ class RecordCutter:
 
     def finish(self, end: int) -> list[tuple[int, int, int]]:
         """
-        Cut the rest.
+        Return begin, end and number of records of each mini-batch.
 
-        :param end: one past the last byte.
-        :return: begin, end and number of records of each mini-batch.
+        :param end: position after the last byte of the file.
         """
         if self._begins and self._is_bytes:
             self._cut_by_bytes([end])
@@ -69,7 +68,7 @@ class RecordCutter:
             self._open(int(starts[number]), number + self._seen)
 
     def _cut_by_bytes(self, starts: Sequence[int] | Positions) -> None:
-        """Begin the next mini-batch at the last record that starts within reach of the one that is open."""
+        """Open each next mini-batch at the last record that starts within ``size`` bytes of the open one."""
         while (beyond := bisect_right(starts, self._begins[-1] + self._size)) < len(starts):
             within = int(starts[beyond - 1]) if beyond else self._last
             if within > self._begins[-1]:

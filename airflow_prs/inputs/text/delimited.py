@@ -24,14 +24,14 @@ def cut_delimited_files(
     """
     Cut delimited files into mini-batches.
 
-    A file that is packed, or in an encoding unlike ASCII, is one mini-batch.
+    A compressed file, or one in an encoding that is not like ASCII, is one mini-batch.
 
     :param size: bytes or records of a mini-batch.
-    :param block_bytes: about how much text the types are inferred of in one step.
+    :param block_bytes: approximate size of the text from which types are inferred in one step.
     :return: the mini-batches, and the columns.
-    :raises InputError: if a file cannot be read or has other columns than the first one, or no file has a column for
-        which a type is given.
-    :raises ConfigError: if the source cannot be cut, or a type is none that pandas knows.
+    :raises InputError: if a file cannot be read, its columns differ from those of the first file, or no file has a
+        column that ``dtypes`` names.
+    :raises ConfigError: if the separator or comment is not ASCII, or pandas cannot read a type of ``dtypes``.
     """
     _require_ascii(source)
     require_types(source.name, source.dtypes, _read_value)
@@ -84,7 +84,7 @@ class _Headers:
     """
     The columns of the files that were read so far.
 
-    :ivar names: those of the first file; where headers differ, all that any file has.
+    :ivar names: the columns of the first file, or of all files if they may differ.
     """
 
     def __init__(self, source: DelimitedSource) -> None:
@@ -97,8 +97,8 @@ class _Headers:
         """
         Return the columns of a file.
 
-        :param first: its first record.
-        :raises InputError: if they are not those of the first file.
+        :param first: first record of the file.
+        :raises InputError: if they differ from those of the first file, but must not.
         """
         if not self.source.header:
             if self.names is None:
@@ -119,12 +119,12 @@ class _Headers:
         elif self.names != names:
             raise InputError(
                 f"{path!r} has the columns {names}, but {self._path!r} has {self.names}; all files of an input must "
-                "have the same columns in the same order. header='each' lets each have its own."
+                "have the same columns in the same order. header='each' allows each file its own columns."
             )
 
 
 def _column_names(path: str, header: bytes, encoding: str, source: DelimitedSource) -> list[str]:
-    """Name the columns as pandas does, which tells doubled and empty names apart."""
+    """Return the columns as pandas names them; it renames repeated and empty names."""
     return [str(name) for name in _read_record(path, header, source, encoding, header=0, nrows=0).columns]
 
 
@@ -137,12 +137,12 @@ def _read_record(path: str, record: bytes, source: DelimitedSource, encoding: st
 
     try:
         return pd.read_csv(io.BytesIO(record), index_col=False, **source.pandas_arguments(encoding), **arguments)
-    except ValueError as error:  # a letter that is not of this encoding, or what pandas cannot parse
+    except ValueError as error:  # invalid in this encoding, or for pandas' parser
         raise InputError(f"the header of {path!r} cannot be read (encoding {encoding!r}): {error}") from error
 
 
 def _require_ascii(source: DelimitedSource) -> None:
-    """Records are found by their bytes, so separators and comments must be those of ASCII."""
+    """Raise ConfigError if the separator or comment is not ASCII: records are found by single bytes."""
     for option, value in (("separator", source.separator), ("comment", source.comment or "#")):
         if not value.isascii():
-            raise ConfigError([f"{option} of {source.name!r} is {value!r}; allowed for now: an ASCII character"])
+            raise ConfigError([f"{option} of {source.name!r} is {value!r}; allowed: an ASCII character"])

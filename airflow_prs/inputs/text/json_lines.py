@@ -18,19 +18,19 @@ from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.json_table import JsonTable, is_blank, read_object
 
 MARKS = "\n"
-"""The characters by which records are found."""
+"""The characters that separate records."""
 
 
 def cut_json_lines_files(
     source: JsonLinesSource, paths: Sequence[str], size: MiniBatchSize
 ) -> tuple[TableCut, Columns]:
     """
-    Cut files with a JSON object a line into mini-batches.
+    Cut files with a JSON object on each line into mini-batches.
 
     :param size: bytes or lines of a mini-batch.
-    :return: the mini-batches, and the columns that any line has.
-    :raises InputError: if a file cannot be read, or no line has a column for which a type is given.
-    :raises ConfigError: if a type is none that pandas knows.
+    :return: the mini-batches, and the columns of all lines.
+    :raises InputError: if a file cannot be read, or no line has a column that ``dtypes`` names.
+    :raises ConfigError: if pandas cannot read a type of ``dtypes``.
     """
     given = dict(source.dtypes)
     require_types(source.name, given, _read_value)
@@ -46,7 +46,7 @@ def cut_json_lines_files(
                 values.feed(objects)
             add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
     require_known(source.name, given, values.names or None)
-    return cut, Columns(values.names or None, values.settle() | given)
+    return cut, Columns(values.names or None, values.dtypes() | given)
 
 
 def _read_value(value: str, dtype: str) -> object:
@@ -56,10 +56,10 @@ def _read_value(value: str, dtype: str) -> object:
 
 def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict[str, Any]]]:
     """
-    Find records, and read them. One that cannot be read is counted, and its mini-batch alone fails.
+    Return the records of some lines. An invalid record counts, so that only its mini-batch fails.
 
-    :param begin: position of the first line.
-    :return: first byte of each record, and the objects.
+    :param begin: position of the first line in the file.
+    :return: position of each record, and the objects of the valid ones.
     """
     starts, objects = [], []
     for line in lines.split(b"\n"):
@@ -71,17 +71,17 @@ def _read(lines: bytes, begin: int, encoding: str) -> tuple[list[int], list[dict
         except UnicodeDecodeError:
             starts.append(begin)
         except ValueError:
-            pass  # counted above; the worker process raises the error, with the line
+            pass  # counted above; the worker process raises the error with the line number
         begin += len(line) + 1
     return starts, objects
 
 
 _ABSENT = object()
-"""Stands where a line has no value of that name."""
+"""The value of a column in a line that does not have it."""
 
 
 class _Values:
-    """A few values of each column, which stand for all that were seen: pandas finds the same type in them."""
+    """Keeps a few values of each column. pandas finds the same type for them as for all values."""
 
     def __init__(self) -> None:
         self._found: dict[str, dict[object, Any]] = {}
@@ -89,11 +89,11 @@ class _Values:
 
     @property
     def names(self) -> list[str]:
-        """The columns in the order in which they first appeared."""
+        """Return the columns in the order of their first appearance."""
         return list(self._found)
 
     def feed(self, records: Sequence[dict[str, Any]]) -> None:
-        """Look at the objects of some lines."""
+        """Add the objects of some lines."""
         absent: dict[object, Any] = {type(_ABSENT): _ABSENT} if self._has_seen_rows else {}
         for record in records:
             if not record.keys() <= self._found.keys():
@@ -103,17 +103,17 @@ class _Values:
             _keep(found, [record.get(name, _ABSENT) for record in records])
         self._has_seen_rows |= bool(records)
 
-    def settle(self) -> dict[str, str]:
-        """Return the type of each column."""
+    def dtypes(self) -> dict[str, str]:
+        """Return the pandas type of each column."""
         return {name: _dtype_of(list(found.values())) for name, found in self._found.items()}
 
 
 def _keep(found: dict[object, Any], values: Sequence[Any]) -> None:
-    """Keep a value of each sort."""
+    """Keep one value of each kind."""
     for kind in set(map(type, values)):
         if kind is int:
-            whole = [value for value in values if type(value) is int]
-            for value in (min(whole), max(whole)):
+            integers = [value for value in values if type(value) is int]
+            for value in (min(integers), max(integers)):
                 found.setdefault(("int", _range_of(value)), value)
         elif kind is float:
             are_nan = set(map(isnan, (value for value in values if type(value) is float)))
@@ -129,18 +129,19 @@ def _range_of(number: int) -> int:
 def _dtype_of(values: Sequence[Any]) -> str:
     import pandas as pd
 
-    whole = [value for value in values if type(value) is int]
-    if whole and len(whole) < len(values) == len(whole) + sum(map(_is_missing, values)):
-        return _type_with_missing(min(whole), max(whole))
+    integers = [value for value in values if type(value) is int]
+    if integers and len(integers) < len(values) == len(integers) + sum(map(_is_missing, values)):
+        return _type_with_missing(min(integers), max(integers))
     records = [{"other": 0} if value is _ABSENT else {"column": value} for value in values]
     return str(pd.DataFrame([*records, records[0]])["column"].dtype)
 
 
 def _type_with_missing(lowest: int, highest: int) -> str:
     """
-    Return the type of a column of whole numbers of which some are missing.
+    Return the type of a column of integers of which some are missing.
 
-    pandas makes floats of them; that is kept where it rounds no number. Old pandas does so beyond 64 bits, too.
+    pandas converts them to floats; that stays so if no number is rounded. Old versions of pandas also convert integers
+    beyond 64 bits, which are objects here.
     """
     if are_exact_as_floats(lowest, highest):
         return "float64"

@@ -1,4 +1,4 @@
-"""Opening text files, packed and foreign ones too, as bytes in which line breaks and quotes are those of ASCII."""
+"""Open text files, also compressed ones, as bytes in which line breaks, quotes and separators are ASCII bytes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _ZIP = b"PK\x03\x04"
 @dataclass(frozen=True, slots=True)
 class OpenText:
     """
-    A file that is open for reading.
+    A text file that is open for reading.
 
-    :param file: what to read from; a byte order mark is gone already.
-    :param encoding: of what is read.
-    :param position: where in the file that is; None: bytes have no place in the file, so it cannot be cut.
-    :param path: of the file.
-    :param again: opens it once more.
+    :param file: the file to read from, without a byte order mark.
+    :param encoding: encoding of the bytes that are read.
+    :param position: position in the file of the first of these bytes; None: they are decompressed or recoded, so they
+        have no position and the file cannot be cut.
+    :param path: path of the file.
+    :param again: opens the file once more.
     """
 
     file: IO[bytes]
@@ -39,17 +40,18 @@ class OpenText:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file can be read only from its beginning to its end."""
+        """Return whether the file cannot be cut, but only be read from its beginning to its end."""
         return self.position is None
 
 
 @contextmanager
 def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
     """
-    Open a text file.
+    Open a text file, and decompress or recode it if necessary.
 
-    :param characters: that are to be found by their bytes; of ASCII.
-    :raises InputError: if it cannot be opened, unpacked or decoded.
+    :param characters: ASCII characters that must each be one byte, which is not a part of another character. In another
+        encoding the file is recoded to UTF-8.
+    :raises InputError: if the file cannot be opened, decompressed or decoded, also later while it is read.
     """
     with ExitStack() as stack:
         try:
@@ -69,29 +71,29 @@ def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
 @cache
 def is_like_ascii(encoding: str, characters: str) -> bool:
     """
-    Whether each of these ASCII characters is one byte in an encoding, and this byte is never a part of another one.
+    Return whether ASCII characters are one byte in an encoding, which is never a part of another character.
 
-    :param characters: a line feed among them.
+    :param characters: these characters, a line feed among them.
     """
     decoder = codecs.getincrementaldecoder(encoding)
     try:
         if not all(decoder().decode(bytes([byte])) for byte in range(128)):
-            return False  # some ASCII characters change what others mean
+            return False  # some ASCII characters change the meaning of others
         if characters.encode("ascii").decode(encoding) != characters:
             return False
-        sample = _all_pairs() + _FEW_FOREIGN.encode(encoding, "ignore")
+        sample = _all_pairs() + _SOME_OTHERS.encode(encoding, "ignore")
         text = sample.decode(encoding, "ignore")
     except ValueError:
         return False
     return all(text.count(character) == sample.count(character.encode()) for character in characters)
 
 
-_FEW_FOREIGN = "".join(map(chr, range(0x80, 0x800)))
-"""Where ASCII characters are parts of four bytes, each of them is a part of some of these."""
+_SOME_OTHERS = "".join(map(chr, range(0x80, 0x800)))
+"""In an encoding with characters of four bytes, these contain each ASCII byte that can be part of a character."""
 
 
 def _all_pairs() -> bytes:
-    """Return each byte followed by each other one, a pair a line, and the sequences of three bytes that EUC has."""
+    """Return lines with every pair of bytes, and with the characters of three bytes that the EUC encodings have."""
     pairs = bytearray(b"\n") * (3 * 256 * 256)
     pairs[0::3] = b"".join(bytes([first]) * 256 for first in range(256))
     pairs[1::3] = bytes(range(256)) * 256
@@ -107,16 +109,18 @@ def _unpack(path: str, file: BinaryIO, stack: ExitStack) -> IO[bytes]:
 
 
 def _decoded(path: str, file: IO[bytes], encoding: str, characters: str) -> tuple[IO[bytes], str, int | None]:
-    """Return what to read from, its encoding, and its position."""
+    """Return the file to read from, its encoding, and the position of its first byte."""
     if not is_like_ascii(encoding, characters):
         text = _Recoded(file, encoding)
         begin = text.read(len(codecs.BOM_UTF8))
-        return _behind(begin, codecs.BOM_UTF8, text), "utf-8", None
+        return _without_mark(begin, codecs.BOM_UTF8, text), "utf-8", None
     mark = _mark_of(encoding)
     begin = file.read(max(len(mark), 2))
     if begin.startswith(_UTF16_MARKS):
-        raise InputError(f"{path!r} begins as UTF-16 does, but encoding is {encoding!r}; give encoding='utf-16'.")
-    return _behind(begin, mark, file), encoding, len(mark) if begin.startswith(mark) else 0
+        raise InputError(
+            f"{path!r} starts with a UTF-16 byte order mark, but encoding is {encoding!r}; set encoding='utf-16'."
+        )
+    return _without_mark(begin, mark, file), encoding, len(mark) if begin.startswith(mark) else 0
 
 
 def _mark_of(encoding: str) -> bytes:
@@ -128,20 +132,20 @@ def _mark_of(encoding: str) -> bytes:
         return b""
 
 
-def _behind(begin: bytes, mark: bytes, file: IO[bytes] | _Recoded) -> IO[bytes]:
+def _without_mark(begin: bytes, mark: bytes, file: IO[bytes] | _Recoded) -> IO[bytes]:
     """
-    Return what follows a byte order mark, if there is one.
+    Return a file without its byte order mark.
 
-    :param begin: what was read already.
+    :param begin: the first bytes of the file, which were read already.
     """
     return cast("IO[bytes]", _Rest(begin.removeprefix(mark), file))
 
 
 class _Rest:
     """
-    A file of which the first bytes were read already.
+    A file whose first bytes were read already.
 
-    :param begin: these bytes.
+    :param begin: these bytes, or the rest of them.
     """
 
     def __init__(self, begin: bytes, file: IO[bytes] | _Recoded) -> None:
@@ -149,13 +153,13 @@ class _Rest:
         self._file = file
 
     def read(self, size: int) -> bytes:
-        """Read what comes next."""
+        """Return the next bytes."""
         begin, self._begin = self._begin[:size], self._begin[size:]
         return begin + self._file.read(size - len(begin)) if len(begin) < size else begin
 
 
 class _Recoded:
-    """A file that is decoded while it is read, and encoded again, in UTF-8."""
+    """A file that is recoded to UTF-8 while it is read."""
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file = file
@@ -163,7 +167,7 @@ class _Recoded:
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        """Read what comes next; about as much as is asked for, and nothing only at the end."""
+        """Return the next bytes, about as many as ``size``; none only at the end of the file."""
         while data := self._file.read(max(size, 1)):
             if text := self._decode(data):
                 return text.encode()

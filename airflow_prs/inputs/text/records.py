@@ -1,4 +1,4 @@
-"""Whole records of a text file, block by block; none is larger than what memory is to hold."""
+"""Read the records of a text file block by block. Records have a limit, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from airflow_prs.inputs.text.scanning import Positions
 
 BLOCK_BYTES = 1024 * 1024
-"""With fewer, the many small steps of finding types take longer."""
+"""Size of a block. In smaller blocks the types of columns take longer to find."""
 
 _READ_BYTES = 512 * 1024
-"""What the scanner makes of more does not fit into the caches of a processor, and takes fresh memory each time."""
+"""Size of a read. With more, the arrays of the scanner do not fit into the processor's caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
     """
-    Whole records that follow each other in a file.
+    Complete records that follow each other in a file.
 
-    :param starts: positions of their first bytes.
-    :param end: one past their last byte.
-    :param parts: their text; there may be empty lines and comments before the first one.
-    :param is_plain: whether the scanner found them plain.
+    :param starts: position of the first byte of each record.
+    :param end: position after the last byte.
+    :param parts: the text of the records; there may be empty lines and comments before the first one.
+    :param is_plain: whether the text is plain, see ``Scanner.scan``.
     """
 
     starts: Positions
@@ -41,7 +41,7 @@ class Records:
 
     @property
     def text(self) -> bytes:
-        """The parts together; joined each time, so that it costs nothing where nobody asks."""
+        """Return the joined parts; they are joined in each call, since many callers do not need the text."""
         return b"".join(self.parts)
 
     def split(self) -> tuple[bytes, Records]:
@@ -54,7 +54,7 @@ class Records:
 
 
 def marks_of(separator: str, comment: str | None) -> str:
-    """Return the characters by which records are found."""
+    """Return the characters that separate records, fields and comments."""
     return f'\n\r" \t{separator}{comment or ""}'
 
 
@@ -67,13 +67,13 @@ def whole_records(
     block_bytes: int = BLOCK_BYTES,
 ) -> Iterator[Records]:
     """
-    Yield the records of a file block by block; one that goes on in the next block comes with that one.
+    Yield the records of a file block by block. A record that continues in the next block belongs to that block.
 
     :param separator: character between two fields.
     :param comment: character that begins a comment.
-    :param max_record_size: of a record, with the empty lines behind it.
-    :param block_bytes: about how much is yielded in one step.
-    :raises InputError: if a record is larger, or the file ends inside a quoted field.
+    :param max_record_size: limit of a record, with the empty lines after it.
+    :param block_bytes: approximate size of a block.
+    :raises InputError: if a record is larger than the limit, or the file ends inside a quoted field.
     """
     import numpy as np
 
@@ -109,14 +109,14 @@ def whole_records(
 
 def whole_lines(text: OpenText, *, max_record_size: RecordLimit) -> Iterator[tuple[bytes, int]]:
     """
-    Yield whole lines of a file, some at a time, each time with the position of their end; only LF ends a line.
+    Yield some complete lines of a file at a time, with the position of their end. Only LF ends a line.
 
     :raises InputError: if a line is larger than max_record_size.
     """
     most = max_record_size.size_bytes
     end = text.position or 0
     for lines in _whole_lines(text.file, min(_READ_BYTES, most), most, (b"\n",)):
-        # A block is never larger than a line may be, so only the line that began in an earlier one can be too large.
+        # No read is larger than the limit. So only the first line, which may begin in an earlier read, can exceed it.
         if (lines.find(b"\n") + 1 or len(lines)) > most:
             place, limit = place_of(text, end), max_record_size.written
             problem = f"the line that begins at {place} is larger than max_record_size, which is {limit!r}."
@@ -127,9 +127,11 @@ def whole_lines(text: OpenText, *, max_record_size: RecordLimit) -> Iterator[tup
 
 def _whole_lines(file: IO[bytes], size: int, most: int, breaks: Sequence[bytes]) -> Iterator[bytes]:
     """
-    Yield whole lines, some at a time; the last one of the file may lack its end, and so may one larger than most.
+    Yield some complete lines at a time. Only the last line of the file and a line larger than ``most`` may lack an end.
 
-    :param size: how much is read in one step.
+    :param size: bytes of a read.
+    :param most: limit of a line.
+    :param breaks: bytes that end a line.
     """
     parts: list[bytes] = []
     while block := file.read(size):
@@ -144,7 +146,7 @@ def _whole_lines(file: IO[bytes], size: int, most: int, breaks: Sequence[bytes])
         yield b"".join(parts)
 
 
-_RAISE = "Give a larger one if your records are that large."
+_RAISE = "Set a larger max_record_size if your records are that large."
 
 
 def _too_large(text: OpenText, position: int, max_record_size: RecordLimit, opened_at: int | None) -> InputError:
@@ -157,7 +159,7 @@ def _too_large(text: OpenText, position: int, max_record_size: RecordLimit, open
 
 
 def place_of(text: OpenText, position: int) -> str:
-    """Return where a byte is, in words."""
+    """Return the line of a byte, and its position if the file can be cut, as text for an error."""
     line = f"line {line_at(text, position)}"
     return line if text.is_whole else f"{line} (byte {position})"
 
@@ -166,14 +168,16 @@ def line_at(text: OpenText, position: int, count: Callable[[bytes, bytes], int] 
     """
     Return the number of the line in which a byte is.
 
-    The file is read once more up to there, as counting lines all the time costs too much.
+    The file is read again up to this byte, since counting lines while reading would take too long.
 
-    :param count: counts the ends of lines in a block.
+    :param count: counts the line breaks in a block, from the block and the last byte before it.
     """
     with text.again() as again:
         left = position - (again.position or 0)
         breaks, last = 0, b""
-        while left and (block := again.file.read(min(left, BLOCK_BYTES))[:left]):  # what is decoded may be more
+        while left and (
+            block := again.file.read(min(left, BLOCK_BYTES))[:left]
+        ):  # a recoded file may return more than asked for
             left -= len(block)
             breaks += count(block, last)
             last = block[-1:]
@@ -184,8 +188,8 @@ def add_pieces(cut: TableCut, file: int, pieces: list[tuple[int, int, int]], *, 
     """
     Add the mini-batches of one file.
 
-    :param pieces: begin, end and number of records of each.
-    :param is_whole: whether they make one mini-batch, as bytes have no place in the file.
+    :param pieces: begin, end and number of records of each mini-batch.
+    :param is_whole: whether they become a single mini-batch, since the file cannot be cut.
     """
     if is_whole and pieces:
         items = sum(records for _, _, records in pieces)

@@ -1,9 +1,9 @@
 """
 Find where the records of delimited text start.
 
-The rules are those of pandas' C parser, which reads the records later: a quote opens a quoted field only at the start
-of a field, a doubled quote stays inside it, line breaks inside belong to the field; a record ends at LF, CR LF or CR;
-a line of nothing but white space, or of nothing but a comment, is no record.
+The rules are those of pandas' C parser, which reads the records later. A quote opens a quoted field only at the start
+of a field. A doubled quote does not close the field, and line breaks inside belong to it. A record ends at LF, CR LF or
+CR. A line with only white space, or with only a comment, is not a record.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Scanner:
 
     :param separator: character between two fields.
     :param comment: character that begins a comment; None: there are no comments.
-    :ivar position: of the next byte in the file.
-    :ivar is_quoted: whether the lines ended inside a quoted field.
+    :ivar position: position of the next byte in the file.
+    :ivar is_quoted: whether the lines so far ended inside a quoted field.
     :ivar opened_at: position of the quote that opened that field.
     """
 
@@ -43,11 +43,11 @@ class Scanner:
 
     def scan(self, lines: bytes) -> tuple[Positions, bool]:
         """
-        Find the records that start in the next lines.
+        Return the records that start in the next lines.
 
-        :param lines: the last one ends with a line break, unless the file ends there.
-        :return: positions of the records' first bytes, and whether the lines are plain: no comment, no white space at
-            the begin of a line, and no quote but those that open and close fields and doubled ones.
+        :param lines: some lines; the last one ends with a line break, unless the file ends there.
+        :return: position of the first byte of each record, and whether the lines are plain: without comments, without
+            white space at the start of a line, and only with quotes that open and close fields or are doubled.
         """
         import numpy as np
 
@@ -72,8 +72,8 @@ class Scanner:
         """
         Return the line breaks outside of quoted fields, and whether all quotes and comments are plain.
 
-        The number of quotes before a byte says whether it is quoted, if each quote that would open a field by this
-        count may do so or doubles the one before it, and no comment has a quote.
+        A byte is quoted if the number of quotes up to it is odd. That is right if each quote that opens a field by this
+        count is at the start of a field or doubles the quote before it, and no comment has a quote.
         """
         import numpy as np
 
@@ -96,7 +96,7 @@ class Scanner:
         return marks.compress(~(is_quote | is_quoted | is_comment)), not is_comment.any()
 
     def _follow(self, text: Bytes, marks: Positions) -> Positions:
-        """Go from mark to mark: slower, but right for any text."""
+        """Return the line breaks outside of quoted fields, going from mark to mark: slower, but right for any text."""
         import numpy as np
 
         ends = []
@@ -120,7 +120,7 @@ class Scanner:
         return np.array(ends, np.int64)
 
     def _may_open(self, text: Bytes, positions: Positions) -> Flags:
-        """Return whether a quote at each position is at the start of a field."""
+        """Return for each position whether it is the start of a field."""
         may_open: Flags = (positions == 0) | _is_one_of(text[positions - 1], self._breaks)
         return may_open
 

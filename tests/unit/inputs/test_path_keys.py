@@ -83,5 +83,5 @@ def test_folders_of_other_keys_are_refused(other):
 
 
 def test_two_folders_of_one_key_are_refused():
-    with pytest.raises(InputError, match="two folders of one key"):
+    with pytest.raises(InputError, match="two folders with the same key"):
         find_key_folders(["/d/a=1/a=2/f"])

@@ -118,8 +118,8 @@ def test_tables_that_the_path_names_itself_are_taken(folder, path, expected):
 def test_a_folder_of_nothing_but_such_names_says_why_it_is_empty(folder):
     root = folder("t/_1.csv", "u/.1.csv")
     listing = list_files(["t", "u"], base=str(root), are_tables=True)
-    assert [one.partition(", only")[2] for one in listing.unmatched] == [
-        " files of names or in folders that begin with '_', which a path to tables has to name itself",
+    assert [one.partition(", except")[2] for one in listing.unmatched] == [
+        " files in folders or with names that begin with '_', which a path to tables must name explicitly",
         "",
     ]
 
@@ -264,7 +264,7 @@ def test_pipes_in_a_folder_are_no_items(folder):
 
 def test_a_pipe_as_a_path_is_an_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="neither a file nor a folder"):
+    with pytest.raises(InputError, match="is a pipe, a socket or a device"):
         list_files("pipe", base=str(tmp_path))
 
 

@@ -118,7 +118,7 @@ def test_a_file_in_an_encoding_unlike_ascii_is_one_mini_batch(cut, encoding):
     [
         (b"PK\x03\x04....", "is compressed with zip, which is not supported: use gzip"),
         (gzip.compress(b"a\n1\n")[:-9], "is damaged"),
-        ("a\n".encode("utf-16"), "give encoding='utf-16'"),
+        ("a\n".encode("utf-16"), "set encoding='utf-16'"),
     ],
 )
 def test_what_cannot_be_read_is_named(cut, content, problem):
