@@ -1,4 +1,4 @@
-"""``check``: a job planned as Airflow would, one mini-batch of it run in a worker process, and what would go wrong."""
+"""``check``: plan a job as Airflow would, run one mini-batch in a worker process, and print the problems."""
 
 from __future__ import annotations
 
@@ -25,29 +25,31 @@ _BYTES_READ = 64 * 1024
 _LONGEST_ROW = 200
 
 _ADVICE = {
-    Status.RUN_EXCEPTION: "Correct run() of the entry script; `run --in-process` stops where it fails, in a debugger.",
+    Status.RUN_EXCEPTION: "Correct run() of the entry script; with `run --in-process` a debugger stops where it fails.",
     Status.RUN_BAD_RESULT: "Let run() return a DataFrame, or a list with an element for each item that succeeded.",
     Status.RUN_TIMEOUT: "Make mini_batch_size smaller or run_invocation_timeout longer.",
-    Status.LOAD_EXCEPTION: "Look at the input, and at --table or --files: is it what the path names?",
-    Status.LOAD_TIMEOUT: "Make mini_batch_size smaller, or give --task_overhead_timeout more seconds.",
-    Status.PROCESS_DIED: "Look at the script's libraries and at memory: mini_batch_size may be too large.",
-    Status.NODE_DIED: "Look at this machine's memory.",
+    Status.LOAD_EXCEPTION: "Check the input, and whether --table or --files fits it.",
+    Status.LOAD_TIMEOUT: "Make mini_batch_size smaller, or --task_overhead_timeout longer.",
+    Status.PROCESS_DIED: "Check the script's libraries and the memory: mini_batch_size may be too large.",
+    Status.NODE_DIED: "Check the memory of this machine.",
 }
 
 
 def check(job: Job) -> int:
-    """Check a job without leaving a trace; what is found is printed."""
+    """Check a job, print the findings, leave no files behind, and return the exit code."""
     with tempfile.TemporaryDirectory(prefix="airflow_prs-check-") as scratch, shown_log(is_output=True):
-        _say(f"The configuration {job.name} has no wrong values.")
+        _print(f"The configuration {job.name} has no wrong values.")
         planned = plan_job(job, str(Path(scratch, "plan")), nodes=None)
         mini_batch = next(planned.folder.read_mini_batches(0, 1))
-        _say(f"Mini-batch 0 runs in a worker process: {mini_batch.items:,} items, the first is {_first(mini_batch)}")
+        _print(
+            f"Mini-batch 0 runs in a worker process: {mini_batch.items:,} items, the first is {_first_item(mini_batch)}"
+        )
         folder = _plan_one(planned.folder, mini_batch, Path(scratch, "one"))
         return _run_one(job, folder, mini_batch)
 
 
 def _plan_one(planned: RunFolder, mini_batch: MiniBatch, path: Path) -> RunFolder:
-    """Plan a run of a single mini-batch that is tried once, and that no threshold ends."""
+    """Return the plan of a run with a single mini-batch, which is tried once; no threshold applies."""
     folder, settings = RunFolder(path), planned.read_settings()
     config = settings.config.model_copy(
         update={
@@ -83,7 +85,7 @@ def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
     manifest = folder.read_manifest()
     failed = next(folder.read_failed_tries(manifest.shards[0]), None)
     if failed is not None:
-        _say("\n".join(_describe_failure(failed)))
+        _print("\n".join(_describe_failure(failed)))
         return 1
     return _describe_success(job, folder, manifest, mini_batch)
 
@@ -98,16 +100,16 @@ def _describe_failure(failed: FailedTry) -> Iterator[str]:
 def _describe_success(job: Job, folder: RunFolder, manifest: Manifest, mini_batch: MiniBatch) -> int:
     outcome = folder.read_outcomes(manifest.shards[0])[0]
     returned, items = int(outcome["returned"]), mini_batch.items
-    _say(f"run() took {float(outcome['run_s']):.3g} s and returned {returned:,} elements for {items:,} items.")
+    _print(f"run() took {float(outcome['run_s']):.3g} s and returned {returned:,} elements for {items:,} items.")
     if job.config.output_action == "append_row":
         path = folder.attempts(manifest.shards[0])[0].rows(int(outcome["process"]))
-        _say("\n".join(_first_rows(path, int(outcome["length"]))))
+        _print("\n".join(_first_rows(path, int(outcome["length"]))))
     if returned < items:
-        _say(f"Warning: {items - returned:,} items without an element count as failed against error_threshold.")
+        _print(f"Warning: {items - returned:,} items without an element count as failed against error_threshold.")
     elif returned > items:
-        _say("Warning: there are more elements than items; each mini-batch counts as many successes as it has items.")
+        _print("Warning: there are more elements than items; each mini-batch counts as many successes as it has items.")
     else:
-        _say("Nothing is wrong with it.")
+        _print("No problems found.")
     return 0
 
 
@@ -119,9 +121,9 @@ def _first_rows(path: Path, length: int) -> Iterator[str]:
         yield f"  {row}" if len(row) <= _LONGEST_ROW else f"  {row[:_LONGEST_ROW]}..."
 
 
-def _first(mini_batch: MiniBatch) -> str:
-    return str(mini_batch.pieces[0]) if mini_batch.pieces else "none: it is known by its number alone"
+def _first_item(mini_batch: MiniBatch) -> str:
+    return str(mini_batch.pieces[0]) if mini_batch.pieces else "none: a mini-batch without data"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - the command's output

@@ -1,4 +1,4 @@
-"""What a command shows while it works: log lines and a progress bar, which share the terminal."""
+"""The log lines and the progress bar that a command shows while it works."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class _Handler(logging.Handler):
 @contextlib.contextmanager
 def shown_log(*, is_output: bool = False) -> Iterator[Console]:
     """
-    Show what this package logs. The root logger is left to an entry script that runs in this process.
+    Show the log lines of this package. The root logger is not used, since an entry script in this process may use it.
 
-    :param is_output: whether the log is the output of the command and goes to stdout; else it goes to stderr.
+    :param is_output: whether the lines are the output of the command and go to stdout; otherwise they go to stderr.
     """
     from rich.console import Console
 
@@ -61,7 +61,7 @@ def shown_log(*, is_output: bool = False) -> Iterator[Console]:
 
 @contextlib.contextmanager
 def progress_bar(console: Console, folder: RunFolder, shards: Sequence[Shard]) -> Iterator[None]:
-    """Show how far a run is, as its shards commit."""
+    """Show a progress bar of a run, from the commits of its shards."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
@@ -93,7 +93,7 @@ def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], 
         is_last = over.wait(_LOOK_S)
         for shard in shards:
             if not _is_done(states.get(shard.number)):
-                # A failed look does not end the run: the next one tries again.
+                # A failed read must not end the run; the next one may succeed.
                 with contextlib.suppress(OSError, ValueError):
                     states[shard.number] = folder.read_shard(shard)
         progress = sum((state.progress for state in states.values()), Progress())

@@ -1,4 +1,4 @@
-"""Finding the run folder that a user means."""
+"""Find the run folder that a user means."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from airflow_prs.run_folder.folder import RunFolder, all_plans
 
 def find_run_folder(path: str) -> RunFolder:
     """
-    Find a run folder.
+    Return a run folder.
 
-    :param path: the run folder, or an output folder: its newest run is meant.
+    :param path: the run folder itself, or an output folder, which means its newest run.
     :raises RunFolderError: if there is none.
     """
     folder = RunFolder(Path(path).absolute())
@@ -21,7 +21,7 @@ def find_run_folder(path: str) -> RunFolder:
     plans = all_plans(path)
     if not plans:
         raise RunFolderError(
-            f"{path} is no run folder, and there is none in it; give the output folder of a job, or a run folder, "
+            f"{path} is not a run folder and contains none; allowed: the output folder of a job, or a run folder, "
             "which holds config.json"
         )
     return RunFolder(plans[-1].path.absolute())

@@ -1,8 +1,8 @@
 """
-``run --in-process``: the entry script in this very process, for a debugger and breakpoint().
+``run --in-process``: run the entry script in this process, for a debugger and breakpoint().
 
-The script is loaded from where it is written, so that breakpoints set there are met. stdin and stdout stay as they are;
-what the script raises is raised, unless failures are to be counted.
+The script is loaded from its own path, so that breakpoints in it work. stdin and stdout are those of the terminal. An
+exception of the script ends the run, unless failures are only counted.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
-def run_in_process(job: Job, output: str, *, nodes: int, goes_on: bool) -> int:
+def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> int:
     """
-    Run a job here, one mini-batch after the other; the location of its result is printed.
+    Run a job in this process, one mini-batch after the other, and print the path of its result.
 
     :param output: folder of the result.
     :param nodes: number of shards.
-    :param goes_on: whether failures are counted; else the first one is raised.
+    :param keeps_going: whether failures are only counted; otherwise the first one is raised.
+    :return: the exit code.
     """
     with shown_log():
         folder = plan_job(job, output, nodes=nodes).folder
@@ -65,25 +66,25 @@ def run_in_process(job: Job, output: str, *, nodes: int, goes_on: bool) -> int:
         logger.info("The run folder is %s", folder.path)
         environment = settings.config.environment
         if environment.is_installed or environment.interpreter != sys.executable:
-            logger.warning("--in-process runs in this Python, %s, not in the configuration's", sys.executable)
-        sys.excepthook = _print_without_us
+            logger.warning("--in-process uses this Python, %s, not that of the configuration", sys.executable)
+        sys.excepthook = _print_user_frames
         try:
             with _working_directory(folder):
-                _run_script(job, folder, settings, goes_on=goes_on)
+                _run_script(job, folder, settings, keeps_going=keeps_going)
         except SystemExit as error:
-            # Its code is the script's business; ours would be 0 for a run that came to nothing.
+            # With the script's exit code, a run without result could end with 0.
             error.__traceback__ = _users_frames(error.__traceback__)
             raise EntryScriptError(failures.describe(error)["traceback"].rstrip()) from None
         return conclude(folder)
 
 
-def _run_script(job: Job, folder: RunFolder, settings: RunSettings, *, goes_on: bool) -> None:
+def _run_script(job: Job, folder: RunFolder, settings: RunSettings, *, keeps_going: bool) -> None:
     redact = Masker(job.variables.values())
-    _set_the_scene(job, folder, settings, redact)
+    _prepare(job, folder, settings, redact)
     user_script = _load(job, settings)
     user_script.init()
     for shard in folder.read_manifest().shards:
-        _ShardRun(folder, settings, shard, user_script, goes_on=goes_on, redact=redact).run()
+        _ShardRun(folder, settings, shard, user_script, keeps_going=keeps_going, redact=redact).run()
     user_script.shutdown()
 
 
@@ -91,8 +92,8 @@ class _ShardRun:
     """
     Runs the mini-batches of a shard.
 
-    :param goes_on: whether failures are counted; else the first one is raised.
-    :param redact: masks secrets in what is kept of failures.
+    :param keeps_going: whether failures are only counted; otherwise the first one is raised.
+    :param redact: masks secrets in errors and tracebacks.
     """
 
     def __init__(
@@ -102,19 +103,19 @@ class _ShardRun:
         shard: Shard,
         user_script: script.Script,
         *,
-        goes_on: bool,
+        keeps_going: bool,
         redact: Callable[[str], str],
     ) -> None:
         self._folder = folder
         self._settings = settings
         self._shard = shard
         self._script = user_script
-        self._goes_on = goes_on
+        self._keeps_going = keeps_going
         self._redact = redact
         self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
 
     def run(self) -> None:
-        """Run them all; each is committed before the next one begins."""
+        """Run all mini-batches; each one is committed before the next one starts."""
         shard = self._shard
         attempt = self._folder.open_attempt(
             shard,
@@ -157,8 +158,8 @@ class _ShardRun:
             place = rows_file.append(elements) if has_rows else (0, 0, 0)
             answer = Done(*this.done(len(elements), place)["done"])
         except (Exception, SystemExit) as error:
-            # Who leaves the debugger wants to leave.
-            if not self._goes_on or isinstance(error, bdb.BdbQuit):
+            # To quit the debugger is to end the run.
+            if not self._keeps_going or isinstance(error, bdb.BdbQuit):
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
             return self._failure(assignment, this.failed(error)["try_failed"])
@@ -190,7 +191,7 @@ def _node(shard: Shard) -> str:
 
 @contextlib.contextmanager
 def _working_directory(folder: RunFolder) -> Iterator[None]:
-    """Work in a copy of the code, as worker processes do."""
+    """Use a copy of the code as working directory, as worker processes do."""
     stage, before = Stage(folder.names.source_zip), Path.cwd()
     try:
         os.chdir(stage.working_directory(_PROCESS))
@@ -200,8 +201,8 @@ def _working_directory(folder: RunFolder) -> Iterator[None]:
         stage.remove()
 
 
-def _set_the_scene(job: Job, folder: RunFolder, settings: RunSettings, redact: Callable[[str], str]) -> None:
-    """Provide what the entry script finds in a worker process."""
+def _prepare(job: Job, folder: RunFolder, settings: RunSettings, redact: Callable[[str], str]) -> None:
+    """Set up what an entry script finds in a worker process: variables, logging, and the modules that it may import."""
     output = settings.output or str(folder.names.script_output)
     Path(output).mkdir(parents=True, exist_ok=True)
     os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **job.variables})
@@ -227,7 +228,7 @@ def _append(path: Path, lines: str) -> None:
 
 
 def _place(job: Job) -> tuple[str, str]:
-    """Find the folder of the code, and the script in it, where the user wrote them."""
+    """Return the user's folder of the code, and the path of the script in it."""
     config = job.config
     if config.source_directory is not None:
         return str(Path(job.base, config.source_directory)), config.entry_script
@@ -243,16 +244,16 @@ def _load(job: Job, settings: RunSettings) -> script.Script:
         raise EntryScriptError(str(error)) from None
 
 
-def _print_without_us(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
-    """Print an exception that ends this process from the script's own frame on."""
+def _print_user_frames(kind: type[BaseException], error: BaseException, frames: TracebackType | None) -> None:
+    """Print an uncaught exception, beginning with the first frame of the script; an excepthook."""
     if issubclass(kind, bdb.BdbQuit):
-        logger.error("Left from the debugger.")
+        logger.error("Ended from the debugger.")
         return
     traceback.print_exception(kind, error, _users_frames(frames))
 
 
 def _users_frames(frames: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of whatever has started us, and ours."""
+    """Return a traceback without the frames of this package, and without those before them."""
     found = frames
     while found is not None and not _is_ours(found):
         found = found.tb_next

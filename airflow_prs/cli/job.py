@@ -1,4 +1,4 @@
-"""A job as a command line describes it, and its plan."""
+"""The job that a command line describes, and its plan."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_prs.records import RunIdentity
 logger = logging.getLogger(__name__)
 
 _DAG_ID = "shell"
-"""Stands for the DAG in the run folder's path."""
+"""Takes the place of the DAG's id in the path of the run folder."""
 
 _TABLES = {".csv": "csv", ".parquet": "parquet"}
 
@@ -29,14 +29,14 @@ _TABLES = {".csv": "csv", ".parquet": "parquet"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """
-    What is to be done.
+    A job, as the command line describes it.
 
     :param config: the configuration.
-    :param name: of the configuration's file, without suffix.
-    :param base: folder of the configuration's file, where relative paths in it begin.
-    :param inputs: what is cut into mini-batches.
+    :param name: name of the configuration's file, without suffix.
+    :param base: folder of the configuration's file, from which relative paths in it start.
+    :param inputs: the inputs, which are cut into mini-batches.
     :param side_inputs: reference data.
-    :param arguments: for the entry script.
+    :param arguments: arguments of the entry script.
     """
 
     config: ParallelRunConfig
@@ -48,15 +48,15 @@ class Job:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment variables of the worker processes."""
+        """Return the environment variables of the worker processes."""
         return {name: str(value) for name, value in (self.config.environment_variables or {}).items()}
 
 
 def read_job(options: argparse.Namespace) -> Job:
     """
-    Read the configuration, and check it together with the command line.
+    Return the job that a command line describes, after checking it together with the configuration.
 
-    :raises ConfigError: with all problems.
+    :raises ConfigError: if values are wrong; lists all problems.
     """
     file = Path(options.config).absolute()
     config = load_config(file)
@@ -79,9 +79,9 @@ def read_job(options: argparse.Namespace) -> Job:
 
 def load_config(file: Path) -> ParallelRunConfig:
     """
-    Read a configuration whose relative paths begin in its own folder.
+    Return a configuration whose relative paths start from its own folder.
 
-    :param file: absolute.
+    :param file: absolute path of the YAML file.
     """
     return ParallelRunConfig.load_yaml(file.parent, file)
 
@@ -91,7 +91,7 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
     Plan a run of a job.
 
     :param output: folder of the result.
-    :param nodes: shards, in place of what the configuration says; None: as it says.
+    :param nodes: number of shards, instead of that of the configuration; None: that of the configuration.
     """
     config = job.config
     if nodes is not None:
@@ -105,9 +105,9 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
         output=str(Path(output).absolute()),
         run_root=output,
         dag_folder=job.base,
-        # As Airflow's, names of plans are in order of time.
+        # The names of plans sort by time, as those from Airflow do.
         identity=RunIdentity(dag_id=_DAG_ID, run_id=now, task_id=job.name, plan=now),
-        # Whoever runs a script by hand wants to see it run.
+        # A user who runs a script by hand expects it to run.
         allow_reuse=False,
         variables_hash=None,
         published_name=config.result_file_name,
@@ -115,22 +115,22 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
     try:
         return make_plan(request)
     except EmptyInputError as error:
-        # The rest is about tasks, which a shell has not.
+        # The rest of the message is about tasks, which a shell does not have.
         raise EmptyInputError(str(error).partition(" on_empty=")[0]) from None
 
 
 def _inputs(options: argparse.Namespace, problems: list[str]) -> tuple[FileDataset | TabularDataset, ...]:
     kinds = [_kind(path, options) for path in options.input]
     if len(set(kinds)) > 1:
-        problems.append("--input mixes files and tables; allowed: one sort, or one of --table and --files for all")
-    given = enumerate(zip(options.input, kinds, strict=True))
-    found = (_input(f"input_{position}", path, kind, problems) for position, (path, kind) in given)
-    return tuple(dataset for dataset in found if dataset is not None)
+        problems.append("--input mixes files and tables; allowed: one kind, or one of --table and --files for all")
+    pairs = enumerate(zip(options.input, kinds, strict=True))
+    datasets = (_input(f"input_{position}", path, kind, problems) for position, (path, kind) in pairs)
+    return tuple(dataset for dataset in datasets if dataset is not None)
 
 
 def _input(name: str, path: str, kind: str, problems: list[str]) -> FileDataset | TabularDataset | None:
     try:
-        return _dataset(_from_here(path), kind).as_named_input(name)
+        return _dataset(_from_working_directory(path), kind).as_named_input(name)
     except ConfigError as error:
         problems += [f"--input: {problem}" for problem in error.problems]
         return None
@@ -148,19 +148,19 @@ def _dataset(path: str, kind: str) -> FileDataset | TabularDataset:
     return TabularDataset.from_parquet_files(path) if kind == "parquet" else FileDataset(path)
 
 
-def _side_inputs(given: Sequence[str], problems: list[str]) -> Iterator[FileDataset]:
-    names = [pair.partition("=")[0] for pair in given]
+def _side_inputs(pairs: Sequence[str], problems: list[str]) -> Iterator[FileDataset]:
+    names = [pair.partition("=")[0] for pair in pairs]
     problems += [f"--side-input {name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    for pair in given:
+    for pair in pairs:
         name, _, path = pair.partition("=")
         try:
-            yield FileDataset(_from_here(path)).as_named_input(name)
+            yield FileDataset(_from_working_directory(path)).as_named_input(name)
         except ConfigError as error:
             problems += [f"--side-input {pair}: {problem}" for problem in error.problems]
 
 
-def _from_here(path: str) -> str:
-    """Let a path begin in the working directory, as everything in a shell does; a slash at its end stays."""
+def _from_working_directory(path: str) -> str:
+    """Return a path as an absolute one, relative to the working directory; a slash at its end stays."""
     if not path or remote_scheme(path):
         return path
     return os.path.join(os.getcwd(), os.path.expanduser(without_file_scheme(path)))  # noqa: PTH109, PTH111, PTH118

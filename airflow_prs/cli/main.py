@@ -1,4 +1,4 @@
-"""The command line, and how a command ends."""
+"""The command line, and the exit codes of the commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.errors import PrsError
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
-_ARGUMENTS = "What follows -- are the arguments of the entry script, as `arguments` of ParallelRunOperator."
+_ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    Do what a command line asks for.
+    Run the command of a command line, and return the exit code.
 
-    :param argv: what follows the program's name; None: that of this process.
-    :return: the exit code: 0 where all is well, 1 where the job failed; for wrong usage argparse exits with 2.
+    :param argv: the arguments after the program's name; None: those of this process.
+    :return: 0: success, 1: the job failed. For wrong usage argparse exits with 2.
     """
-    given, arguments = _split(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(given)
+    own, arguments = _split(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_args(own)
     if options.command == "show":
         if arguments:
             options.parser.error("show takes no arguments of an entry script")
@@ -30,20 +30,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.arguments = arguments
         _check_usage(options)
     try:
-        return _do(options)
+        return _run_command(options)
     except PrsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's output
     except OSError as error:
         if getattr(options, "is_in_process", False):
-            raise  # it may be the entry script's, and a debugger wants it
+            raise  # it may come from the entry script, and a debugger needs it
         print(error, file=sys.stderr)  # noqa: T201 - as above
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201 - as above
     return 1
 
 
-def _do(options: argparse.Namespace) -> int:
-    # Each command imports a lot, and none needs what the others do.
+def _run_command(options: argparse.Namespace) -> int:
+    # Each command imports many modules, which the others do not need.
     if options.command == "show":
         from airflow_prs.cli.show import show
 
@@ -57,7 +57,7 @@ def _do(options: argparse.Namespace) -> int:
     if options.is_in_process:
         from airflow_prs.cli.in_process import run_in_process
 
-        return run_in_process(read_job(options), options.output, nodes=options.nodes, goes_on=options.goes_on)
+        return run_in_process(read_job(options), options.output, nodes=options.nodes, keeps_going=options.keeps_going)
     from airflow_prs.cli import run
 
     if options.resume is not None:
@@ -66,26 +66,26 @@ def _do(options: argparse.Namespace) -> int:
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split at the first ``--``; argparse does so in another way in each version of Python."""
-    given = list(argv)
-    if "--" not in given:
-        return given, []
-    place = given.index("--")
-    return given[:place], given[place + 1 :]
+    """Return the arguments before and after the first ``--``; argparse splits differently in each version of Python."""
+    arguments = list(argv)
+    if "--" not in arguments:
+        return arguments, []
+    position = arguments.index("--")
+    return arguments[:position], arguments[position + 1 :]
 
 
 def _check_usage(options: argparse.Namespace) -> None:
     is_resuming = getattr(options, "resume", None) is not None
     if is_resuming and (options.input or options.output or options.is_in_process or options.arguments):
-        options.parser.error("--resume goes on with a run as it was planned: leave out all but the configuration")
+        options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
     if not is_resuming and options.config is None:
         options.parser.error("the configuration is missing: the path of a YAML file")
     if not is_resuming and options.command == "run" and options.output is None:
         options.parser.error("--output is missing: the folder of the result")
     if not is_resuming and not options.input and not may_need_no_inputs(options.arguments):
         options.parser.error("--input is missing: a file, a folder, or a pattern")
-    if getattr(options, "goes_on", False) and not options.is_in_process:
-        options.parser.error("--keep-going goes with --in-process; other runs keep going anyway")
+    if getattr(options, "keeps_going", False) and not options.is_in_process:
+        options.parser.error("--keep-going requires --in-process; other runs always keep going")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,11 +99,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
-    run.add_argument("config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
-    _add_inputs(run)
     run.add_argument(
-        "--output", type=_local, metavar="FOLDER", help="folder of the result; the run folder lies in it, too"
+        "config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder"
     )
+    _add_inputs(run)
+    run.add_argument("--output", type=_local, metavar="FOLDER", help="folder of the result, and of the run folder")
     run.add_argument(
         "--nodes",
         type=_count,
@@ -111,32 +111,34 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="N",
         help="shards, which run one after the other, each with all worker processes (default: 1)",
     )
-    run.add_argument("--resume", metavar="RUN_FOLDER", help="go on with a run that was interrupted")
+    run.add_argument("--resume", metavar="RUN_FOLDER", help="continue a run that was interrupted")
     run.add_argument(
         "--in-process",
         dest="is_in_process",
         action="store_true",
-        help="run the entry script in this very process, so that breakpoint() and a debugger work in it; "
-        "no timeouts and no retries, a failure ends the run with the script's own exception",
+        help="run the entry script in the process of this command, so that breakpoint() and a debugger work in it; "
+        "there are no timeouts and no retries, and a failure ends the run with the script's own exception",
     )
     run.add_argument(
         "--keep-going",
-        dest="goes_on",
+        dest="keeps_going",
         action="store_true",
-        help="with --in-process: count failures instead, and hold them against the thresholds at the end",
+        help="with --in-process: count failures instead of stopping, and compare them with the thresholds at the end",
     )
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    check = _add_command(commands, "check", "run one mini-batch, and say what would go wrong", epilog=_ARGUMENTS)
-    check.add_argument("config", help="YAML file of the ParallelRunConfig; relative paths in it begin there")
+    check = _add_command(commands, "check", "run one mini-batch, and print the problems", epilog=_ARGUMENTS)
+    check.add_argument("config", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder")
     _add_inputs(check)
 
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    show = _add_command(commands, "show", "show how far a run is, what came of it, what failed and where the logs are")
+    show = _add_command(commands, "show", "show the progress of a run, its result, its failures and where the logs are")
     show.add_argument("folder", help="a run folder, or the output folder of a job: its newest run is shown")
-    show.add_argument("--follow", dest="is_following", action="store_true", help="show it each second until it is over")
+    show.add_argument(
+        "--follow", dest="is_following", action="store_true", help="refresh every second until the run has ended"
+    )
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -145,20 +147,18 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="a file, a folder, or a pattern such as 'data/**/*.png', in quotes; may be given several times",
+        help="a file, a folder, or a pattern such as 'data/**/*.png', in quotes; can be repeated",
     )
     parser.add_argument(
         "--side-input",
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="reference data, a file or a folder, by the name that the script knows it by; may be given several times",
+        help="reference data, a file or a folder, with the name that the script uses for it; can be repeated",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--table", choices=("csv", "parquet"), help="inputs are tables (default: by .csv or .parquet)")
-    kind.add_argument(
-        "--files", dest="is_files", action="store_true", help="inputs are files, whatever they are called"
-    )
+    kind.add_argument("--files", dest="is_files", action="store_true", help="inputs are files, whatever their names")
 
 
 def _add_command(
@@ -174,7 +174,7 @@ def _add_command(
 def _local(text: str) -> str:
     if scheme := remote_scheme(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: {scheme}:// is not supported yet; allowed: a local folder, or one on a mounted share"
+            f"{text!r}: {scheme}:// is not supported yet; allowed: a local folder, or a folder on a mounted share"
         )
     return without_file_scheme(text)
 

@@ -1,4 +1,4 @@
-"""``run``: work on all shards of a job one after the other, then publish the result."""
+"""``run``: run all shards of a job one after the other, each with all its worker processes, then merge the result."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
 
 MAX_TRIES = 0
-"""Takes the place of Airflow's number in claims, which shows a clear; in a shell nothing is cleared."""
+"""Airflow's ``max_tries`` in claims, which changes when a task is cleared; a shell clears nothing."""
 
 
 def run(job: Job, output: str, *, nodes: int) -> int:
     """
-    Run a job; the location of its result is printed.
+    Run a job, and print the path of its result.
 
     :param output: folder of the result.
     :param nodes: number of shards.
+    :return: the exit code.
     """
     with shown_log():
         folder = plan_job(job, output, nodes=nodes).folder
@@ -46,15 +47,19 @@ def run(job: Job, output: str, *, nodes: int) -> int:
 
 def resume(path: str, config: str | None) -> int:
     """
-    Continue a run that was interrupted.
+    Continue a run that was interrupted, and print the path of its result.
 
-    :param path: its run folder, or the output folder whose newest run it is.
-    :param config: YAML file, the only place with the values of environment variables; None: it is not given.
+    :param path: its run folder, or the output folder, which means its newest run.
+    :param config: YAML file of the configuration, which is needed if it has environment variables; None: not given.
+    :return: the exit code.
+    :raises ConfigError: if the configuration is needed, but not given.
     """
     folder = find_run_folder(path)
     names = folder.read_settings().variable_names
     if names and config is None:
-        problem = f"config is missing: the run sets {', '.join(names)}, whose values only the configuration's file has"
+        problem = (
+            f"config is missing: the run sets {', '.join(names)}, and only the configuration's file has the values"
+        )
         raise ConfigError([problem])
     values = load_config(Path(config).absolute()).environment_variables if config is not None else None
     return _run(folder, {name: str(value) for name, value in (values or {}).items()})
@@ -62,14 +67,14 @@ def resume(path: str, config: str | None) -> int:
 
 def conclude(folder: RunFolder) -> int:
     """
-    Publish the result of a run, and print where it is.
+    Publish the result of a run, print its path, and return the exit code.
 
     :raises PrsError: if a threshold is exceeded, mini-batches have no outcome, or the result cannot be written.
     """
     try:
         location = merge_run(folder).location
     except (RunAbortedError, IncompleteRunError, PublicationError, RunFolderError) as error:
-        raise _in_shell_words(error, folder) from None
+        raise _for_shell(error, folder) from None
     print(location)  # noqa: T201 - the command's output
     return 0
 
@@ -89,9 +94,9 @@ def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, s
             run_node(_request(folder, shard, variables))
     except PrsError as error:
         conclude_failed(folder, error)
-        raise _in_shell_words(error, folder) from None
+        raise _for_shell(error, folder) from None
     except KeyboardInterrupt:
-        logging.getLogger(__name__).warning("%s", _go_on(folder))
+        logging.getLogger(__name__).warning("%s", _how_to_continue(folder))
         raise
 
 
@@ -110,16 +115,16 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
     )
 
 
-def _in_shell_words(error: PrsError, folder: RunFolder) -> PrsError:
-    """Return an error that says what to do next in a shell instead of Airflow."""
+def _for_shell(error: PrsError, folder: RunFolder) -> PrsError:
+    """Return an error with the next steps in a shell instead of those in Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
     start_over = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
-    what_next = start_over if isinstance(error, RunAbortedError) else _go_on(folder)
+    what_next = start_over if isinstance(error, RunAbortedError) else _how_to_continue(folder)
     return PrsError(f"{text}\n\n{what_next}")
 
 
-def _go_on(folder: RunFolder) -> str:
+def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
-        f"Else this command continues where the run stopped:\npython -m airflow_prs run --resume {folder.path}"
+        f"Otherwise this command continues where the run stopped:\npython -m airflow_prs run --resume {folder.path}"
     )

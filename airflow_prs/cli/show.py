@@ -1,4 +1,4 @@
-"""``show``: how far a run is, what came of it, what failed and where the logs are; also of a run that goes on."""
+"""``show``: print the progress of a run, its result, its failures and where the logs are."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from airflow_prs.settings import RunSettings
 _REFRESH_S = 1.0
 _SHARDS_SHOWN = 40
 _QUIET_S = 60
-"""A node that has committed nothing for so long may have died; it may as well be in a long run()."""
+"""A node without a commit for longer may have died, or run() takes long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sight:
+class _Run:
     """
-    A run as it was seen once.
+    The state of a run at one time.
 
-    :param committed: what its shards have committed; None: plan is not through.
-    :param report: what report.json holds, unless a shard has begun anew since; None: the run goes on.
-    :param verdict: the one that stands.
+    :param committed: what its shards have committed; None: plan has not finished.
+    :param report: content of report.json; None: there is none, or an attempt has started since it was written.
+    :param verdict: the standing verdict; None: there is none.
     """
 
     folder: RunFolder
@@ -41,39 +41,39 @@ class _Sight:
 
 def show(path: str, *, is_following: bool) -> int:
     """
-    Print a run's page.
+    Print the state of a run, and return the exit code.
 
-    :param path: a run folder, or an output folder whose newest run is meant.
-    :param is_following: whether it is printed anew each second until the run is over.
+    :param path: a run folder, or an output folder, which means its newest run.
+    :param is_following: whether to refresh the output every second until the run has ended.
     """
     folder = find_run_folder(path)
-    sight = _look(folder)
+    run = _read(folder)
     if is_following:
-        sight = _follow(folder, sight)
-    print(_page(sight))  # noqa: T201 - the command's output
+        run = _follow(folder, run)
+    print(_page(run))  # noqa: T201 - the command's output
     return 0
 
 
-def _follow(folder: RunFolder, sight: _Sight) -> _Sight:
+def _follow(folder: RunFolder, run: _Run) -> _Run:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(Text(_page(sight)), auto_refresh=False, transient=True) as live:
-        while sight.report is None:
+    with Live(Text(_page(run)), auto_refresh=False, transient=True) as live:
+        while run.report is None:
             time.sleep(_REFRESH_S)
-            sight = _look(folder)
-            live.update(Text(_page(sight)), refresh=True)
-    return sight
+            run = _read(folder)
+            live.update(Text(_page(run)), refresh=True)
+    return run
 
 
-def _look(folder: RunFolder) -> _Sight:
+def _read(folder: RunFolder) -> _Run:
     settings = folder.read_settings()
     if not folder.names.manifest.is_file():
-        return _Sight(folder=folder, settings=settings, committed=None, report=None, verdict=None)
+        return _Run(folder=folder, settings=settings, committed=None, report=None, verdict=None)
     manifest = folder.read_manifest()
     committed = read_result(folder, settings, manifest)
     set_aside = {name for state in committed.states if state.claim is not None for name in state.claim.set_aside}
-    return _Sight(
+    return _Run(
         folder=folder,
         settings=settings,
         committed=committed,
@@ -83,55 +83,55 @@ def _look(folder: RunFolder) -> _Sight:
 
 
 def _read_report(folder: RunFolder, committed: Committed) -> dict[str, Any] | None:
-    """Read the report; one that is older than an attempt is that of an earlier end."""
+    """Return the report; None: there is none, or it is older than an attempt, so the run has continued since."""
     try:
         written = folder.names.report.stat().st_mtime
         report: dict[str, Any] = json.loads(folder.names.report.read_bytes())
     except FileNotFoundError:
         return None
-    begun = max((state.claim.started for state in committed.states if state.claim is not None), default=0.0)
-    return report if written >= begun else None
+    started = max((state.claim.started for state in committed.states if state.claim is not None), default=0.0)
+    return report if written >= started else None
 
 
-def _page(sight: _Sight) -> str:
-    return "\n\n".join(_paragraphs(sight))
+def _page(run: _Run) -> str:
+    return "\n\n".join(_paragraphs(run))
 
 
-def _paragraphs(sight: _Sight) -> Iterator[str]:
-    identity = sight.settings.identity
+def _paragraphs(run: _Run) -> Iterator[str]:
+    identity = run.settings.identity
     title = f"{identity.dag_id} · {identity.task_id} · {identity.run_id}"
-    yield f"{title}\nRun folder: {sight.folder.path}"
-    if sight.committed is None:
-        yield "Not planned yet: plan is at work, or has failed."
+    yield f"{title}\nRun folder: {run.folder.path}"
+    if run.committed is None:
+        yield "Not planned yet: plan is still running, or has failed."
         return
-    yield _state(sight)
-    yield "\n".join(_shard_lines(sight.committed.states))
-    if (stored := sight.verdict) is not None:
+    yield _progress(run)
+    yield "\n".join(_shard_lines(run.committed.states))
+    if (stored := run.verdict) is not None:
         yield f"Verdict: {stored.verdict.ruling.value}, by {stored.author}: {stored.verdict.reason}."
-    failures = first_failures_of(sight.committed)
+    failures = first_failures_of(run.committed)
     if failures:
         yield "First failures:"
-        yield from describe_failures(failures, sight.committed.folder)
-    yield f"Logs: {sight.committed.folder.names.logs}"
+        yield from describe_failures(failures, run.committed.folder)
+    yield f"Logs: {run.committed.folder.names.logs}"
 
 
-def _state(sight: _Sight) -> str:
-    if sight.report is not None and "mini_batches" in sight.report:
-        names = sight.folder.names
+def _progress(run: _Run) -> str:
+    if run.report is not None and "mini_batches" in run.report:
+        names = run.folder.names
         reports = (names.report, names.processed, names.process_summary, names.node_summary, names.failed_items)
-        return "\n".join([describe_report(sight.report), f"Reports: {', '.join(path.name for path in reports)}"])
-    if sight.committed is None:
+        return "\n".join([describe_report(run.report), f"Reports: {', '.join(path.name for path in reports)}"])
+    if run.committed is None:
         return ""
-    progress = sight.committed.progress
+    progress = run.committed.progress
     return (
-        f"Not over: {progress.done:,} of {progress.total:,} mini-batches done, {progress.failed:,} of them failed; "
+        f"Not finished: {progress.done:,} of {progress.total:,} mini-batches done, {progress.failed:,} of them failed; "
         f"{progress.failing:,} will be tried again; {progress.items_succeeded:,} of {progress.items_total:,} items "
-        f"succeeded, {progress.items_failed:,} failed.{_pace(sight.folder, progress.total - progress.done)}"
+        f"succeeded, {progress.items_failed:,} failed.{_pace(run.folder, progress.total - progress.done)}"
     )
 
 
 def _pace(folder: RunFolder, left: int) -> str:
-    """Say how fast the running nodes are, as they told last."""
+    """Return the speed of the running nodes and the time left, from their last status; '' if it is not known."""
     try:
         status = json.loads(folder.names.status.read_bytes())
     except FileNotFoundError:
@@ -139,11 +139,11 @@ def _pace(folder: RunFolder, left: int) -> str:
     rate = status["mini_batches_per_s"]
     if not rate or time.time() - status["at"] > _QUIET_S:
         return ""
-    return f"\n{rate:.3g} mini-batches a second, about {left / rate:,.0f} seconds to go."
+    return f"\n{rate:.3g} mini-batches a second, about {left / rate:,.0f} seconds left."
 
 
 def _shard_lines(states: tuple[ShardState, ...]) -> Iterator[str]:
-    """Those that are done come to a number where there are many."""
+    """Yield a line for each shard; if there are many, only for the first ones that are not done, after their number."""
     shown = states
     if len(states) > _SHARDS_SHOWN:
         shown = tuple(state for state in states if not _is_done(state))[:_SHARDS_SHOWN]
@@ -161,8 +161,8 @@ def _describe(state: ShardState) -> str:
     if state.closing is not None:
         return f"{state.closing.value} on {node}"
     since_s = time.time() - (state.commit.at if state.commit is not None else state.claim.started)
-    last = f"last sign {since_s:,.0f} s ago"
-    return f"at work on {node}, {last}" + (", if it has not died" if since_s > _QUIET_S else "")
+    last = f"last update {since_s:,.0f} s ago"
+    return f"running on {node}, {last}" + (", may have died" if since_s > _QUIET_S else "")
 
 
 def _is_done(state: ShardState) -> bool:

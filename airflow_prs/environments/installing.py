@@ -1,9 +1,11 @@
 """
-Makes a virtual environment and installs packages in it, with uv or with venv and pip.
+Make a virtual environment and install packages in it, with uv or with venv and pip.
 
-Airflow's prepare_virtualenv (in its standard provider) does not fit. It needs Airflow's configuration. pip's output
-goes to the log alone, and the error has only an exit code. pip gets variables such as PYTHONPATH and PIP_USER, which
-many images set. And when Airflow kills the task, the programs live on and write where another shard makes it.
+Airflow's own function (prepare_virtualenv of the standard provider) is not used, for four reasons. It needs Airflow's
+configuration. It writes the output of pip only to the log, and its error has no more than an exit code. It passes
+variables such as PYTHONPATH and PIP_USER, which many images set, to pip, which then installs elsewhere. And when
+Airflow kills the task, the programs that it started continue to write to the folder, which another shard may be making
+again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import IO, Literal
 from airflow_prs.errors import PrsError
 
 Method = Literal["auto", "uv", "pip"]
-"""As Airflow's ``[standard] venv_install_method``: auto takes uv where it is on the PATH."""
+"""As Airflow's ``[standard] venv_install_method``: auto means uv if it is on the PATH, otherwise pip."""
 
 _MISLEADING = frozenset(
     {
@@ -38,7 +40,7 @@ _MISLEADING = frozenset(
         "__PYVENV_LAUNCHER__",
     }
 )
-"""Variables that point at another Python's packages, or away from the new environment."""
+"""Variables with which pip or uv would use the packages of another Python or install elsewhere."""
 
 _ASK = """
 import json, sys, sysconfig
@@ -58,23 +60,23 @@ import pyarrow.parquet
 print(json.dumps({each.metadata["Name"].lower(): each.version for each in distributions()}))
 """
 _ASK_TIMEOUT_S = 300
-"""Long, because it imports pandas for the first time, on a disk that may be slow."""
+"""Long, since this is the first import of pandas, maybe from a slow disk."""
 _LONGEST_OUTPUT = 6_000
-"""In characters; the end is kept, where the error is."""
+"""In characters; the end is kept, where the problem is."""
 
 
 class InstallError(PrsError):
-    """A step of making an environment failed; names the step and has the output of the program."""
+    """A step of making an environment failed; the message names it and has the output of the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Python:
     """
-    What is known of an interpreter.
+    What an interpreter reports about itself.
 
     :param numbers: major and minor version.
     :param build: platform and binary interface.
-    :param home: folder of the installation that a virtual environment would link to.
+    :param home: folder of the installation to which a virtual environment would link.
     """
 
     executable: str
@@ -86,7 +88,7 @@ class Python:
 
 def ask_python(interpreter: str, environ: Mapping[str, str]) -> Python:
     """
-    Return the version and build of an interpreter, by running it.
+    Run an interpreter, and return what it reports about itself.
 
     :raises InstallError: if it does not start.
     """
@@ -96,9 +98,9 @@ def ask_python(interpreter: str, environ: Mapping[str, str]) -> Python:
 
 def ask_packages(interpreter: str, environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Import what worker processes need, and return all installed distributions with their versions.
+    Return the version of each installed package, after importing those that worker processes need.
 
-    :raises InstallError: if something cannot be imported.
+    :raises InstallError: if one of them cannot be imported.
     """
     packages: dict[str, str] = json.loads(_ask([interpreter, "-I", "-c", _ASK_PACKAGES], environ))
     return packages
@@ -106,9 +108,9 @@ def ask_packages(interpreter: str, environ: Mapping[str, str]) -> dict[str, str]
 
 def choose_tool(method: Method, environ: Mapping[str, str]) -> str | None:
     """
-    Return the path of uv; None: it is not to be used.
+    Return the path of uv; None: use venv and pip.
 
-    :raises InstallError: if it must be used and is not installed.
+    :raises InstallError: if the method is uv, which is not on the PATH.
     """
     uv = None if method == "pip" else shutil.which("uv", path=environ.get("PATH", os.defpath))
     if uv is None and method == "uv":
@@ -122,16 +124,16 @@ def install(
     """
     Make a virtual environment and install packages in it.
 
-    :param folder: where; a virtual environment cannot be moved afterwards.
-    :param uv: path of uv; None: venv and pip are used.
-    :param lock: descriptor that the programs inherit, so that it stays locked until they have ended.
-    :raises InstallError: if it fails.
+    :param folder: folder of the environment, which cannot be moved afterwards.
+    :param uv: path of uv; None: use venv and pip.
+    :param lock: descriptor of a lock. The programs inherit it, so the lock is held until they have ended, too.
+    :raises InstallError: if a program fails.
     """
     new = str(folder / "bin" / "python")
     make = [uv, "venv", "--python", python.executable] if uv else [python.executable, "-I", "-m", "venv"]
     fill = [uv, "pip", "install", "--python", new] if uv else [new, "-I", "-m", "pip", "install", "--no-input"]
-    # A file, because pip and uv accept options and ${VARIABLES} in it, and it may be longer than a command line. It has
-    # no name, so that it is gone if this process is killed.
+    # In a file, since pip and uv accept options and ${VARIABLES} there, and it may be longer than a command line. The
+    # file has no name, so nothing remains of it if this process is killed.
     with tempfile.TemporaryFile() as wanted:
         wanted.write("".join(f"{line}\n" for line in requirements).encode())
         wanted.flush()
@@ -146,7 +148,7 @@ def _run(command: Sequence[str], *, environ: Mapping[str, str], inherited: Seque
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # not where a project may have settings for uv
+            # a project's folder may hold settings for uv
             cwd="/",
             env=dict(environ),
             pass_fds=inherited,
@@ -159,7 +161,7 @@ def _run(command: Sequence[str], *, environ: Mapping[str, str], inherited: Seque
             process.wait()
             raise
         if code:
-            raise InstallError(f"{_shown(command)} ended with code {code}:\n{_written(output)}")
+            raise InstallError(f"{_command_text(command)} ended with code {code}:\n{_output_text(output)}")
 
 
 def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
@@ -175,7 +177,7 @@ def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
     except OSError as error:
         raise InstallError(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
-        raise InstallError(f"{command[0]} does not answer within {_ASK_TIMEOUT_S} seconds") from error
+        raise InstallError(f"{command[0]} did not answer within {_ASK_TIMEOUT_S} seconds") from error
     if answer.returncode:
         raise InstallError(f"{command[0]} ended with code {answer.returncode}:\n{_tail(answer.stderr)}")
     return answer.stdout
@@ -183,21 +185,21 @@ def _ask(command: Sequence[str], environ: Mapping[str, str]) -> bytes:
 
 def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name not in _MISLEADING}
-    # the Python is chosen already; news of a newer pip are not wanted
+    # uv must use the chosen Python; pip must not announce its newer version
     return {**kept, "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
-def _shown(command: Sequence[str]) -> str:
-    """Return a command without the name of a file that is gone when this is read."""
+def _command_text(command: Sequence[str]) -> str:
+    """Return a command for an error, without the file of requirements, which no longer exists."""
     return " ".join(command).partition(" --requirement ")[0]
 
 
-def _written(output: IO[bytes]) -> str:
+def _output_text(output: IO[bytes]) -> str:
     output.seek(0)
     return _tail(output.read())
 
 
 def _tail(output: bytes) -> str:
-    """Return the end of an output, in complete lines, because half a secret would not be masked."""
+    """Return the end of an output in entire lines, since a part of a secret would not be masked."""
     text = output.decode(errors="replace").strip()
     return text if len(text) <= _LONGEST_OUTPUT else text[-_LONGEST_OUTPUT:].partition("\n")[2]

@@ -1,12 +1,12 @@
 """
-The environments of this machine: each is made once, completely or not at all, and kept for the next run.
+Make the virtual environments of this machine: each one once, kept for later runs.
 
     <root>/<fingerprint>/                   the virtual environment
-    <root>/<fingerprint>/environment.json   written last, so that it marks a complete one; lists what is in it
-    <root>/<fingerprint>.lock               held by the process that makes it, and by the programs that do the work
+    <root>/<fingerprint>/environment.json   written last, so it marks a complete environment; lists the packages
+    <root>/<fingerprint>.lock               locked by the process that makes the environment, and by uv or pip
 
-A folder may be deleted while no run uses it; it is made again when it is needed. An incomplete one, left by a dead
-process, is made again from the start.
+A folder may be deleted while no run uses it; it is made again when a run needs it. An incomplete environment that a
+dead process has left is removed and made again.
 """
 
 from __future__ import annotations
@@ -49,44 +49,45 @@ _MISSING = re.compile(r"^ModuleNotFoundError: No module named '([^']+)'")
 def ensure_environment(
     environment: Environment,
     cache_root: str | os.PathLike[str],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     environ: Mapping[str, str],
     method: Method = "auto",
 ) -> str:
     """
-    Make an environment unless this machine has it, and return the path of its interpreter.
+    Return the interpreter of an environment, which is made if this machine does not have it yet.
 
-    To be called in the main thread, so that signals interrupt it. It may take minutes; other processes that need the
-    same environment wait.
+    Call it in the main thread, so that signals interrupt it. It may take minutes. Other processes that need the same
+    environment wait for it.
 
-    :param environment: with requirements in place of files.
-    :param cache_root: folder of all environments, on this machine or shared by equal ones.
-    :param say: called with what takes time.
-    :param environ: variables for pip and uv; what ``${NAME}`` in a requirement stands for.
-    :param method: which of the two installs.
-    :raises EnvironmentBrokenError: if it cannot be made; says what pip or uv said.
+    :param environment: the environment, with requirements in place of files.
+    :param cache_root: folder of all environments; machines may share it if they are alike.
+    :param report: called with a line about each step that takes time.
+    :param environ: variables for pip and uv, and for ``${NAME}`` in requirements.
+    :param method: whether to use uv or pip.
+    :raises EnvironmentBrokenError: if the environment cannot be made; the message has the output of pip or uv.
     """
     if environment.requirements is None:
         return environment.interpreter
     try:
         python = ask_python(environment.interpreter, environ)
-        order = _Order(Path(cache_root).expanduser().absolute(), python, complete(environment.requirements))
-        _refuse_old(python)
-        if not order.is_done:
-            _make(order, say, environ, method)
+        target = _Target(Path(cache_root).expanduser().absolute(), python, complete(environment.requirements))
+        _require_new_python(python)
+        if not target.is_done:
+            _make(target, report, environ, method)
     except (InstallError, OSError) as error:
         raise EnvironmentBrokenError(_explain(environment, cache_root, error)) from error
-    return order.interpreter
+    return target.interpreter
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _Target:
     """
-    An environment that is wanted.
+    The environment to make.
 
-    :param python: the Python that it is made with.
-    :param requirements: complete.
+    :param root: folder of all environments.
+    :param python: the interpreter from which it is made.
+    :param requirements: all requirements, also those of worker processes.
     """
 
     root: Path
@@ -112,70 +113,71 @@ class _Order:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is complete, and the Python that it links to is still there."""
+        """Return whether the environment is complete, and the Python that it links to still exists."""
         return self.marker.is_file() and os.access(self.interpreter, os.X_OK)
 
 
-def _make(order: _Order, say: Callable[[str], None], environ: Mapping[str, str], method: Method) -> None:
-    order.root.mkdir(parents=True, exist_ok=True)
-    with _locked(order.root / f"{order.fingerprint}.lock", say) as lock:
-        if order.is_done:
+def _make(target: _Target, report: Callable[[str], None], environ: Mapping[str, str], method: Method) -> None:
+    target.root.mkdir(parents=True, exist_ok=True)
+    with _locked(target.root / f"{target.fingerprint}.lock", report) as lock:
+        if target.is_done:
             return
         uv = choose_tool(method, environ)
         tool = "uv" if uv else "pip"
-        say(f"Making the environment {order.folder} with {tool}: {', '.join(order.requirements)}")
+        report(f"Making the environment {target.folder} with {tool}: {', '.join(target.requirements)}")
         began = time.monotonic()
-        _remove(order)
+        _remove(target)
         try:
-            install(order.folder, order.python, order.requirements, uv=uv, environ=environ, lock=lock)
-            packages = ask_packages(order.interpreter, environ)
-            _check(packages)
+            install(target.folder, target.python, target.requirements, uv=uv, environ=environ, lock=lock)
+            packages = ask_packages(target.interpreter, environ)
+            _require_new_packages(packages)
         except BaseException:
-            _remove(order)
+            _remove(target)
             raise
-        _mark(order, packages)
+        _write_marker(target, packages)
         found = ", ".join(f"{name} {packages.get(name)}" for name in NEEDED)
         seconds = time.monotonic() - began
-        say(f"The environment is made: Python {order.python.version}, {found} ({seconds:.0f} s)")
+        report(f"The environment is complete: Python {target.python.version}, {found} ({seconds:.0f} s)")
 
 
 @contextmanager
-def _locked(path: Path, say: Callable[[str], None]) -> Iterator[int]:
+def _locked(path: Path, report: Callable[[str], None]) -> Iterator[int]:
     """
-    Hold a lock until the last process that has the file open closes it.
+    Hold a lock until the last process that has inherited the file ends.
 
-    So filelock does not do: after a process was killed, the pip that it started may still be running.
+    A lock of the package filelock ends with its own process, but the pip that a killed process has started may still be
+    running.
     """
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"Waiting for another process that makes the environment {path.with_suffix('')}")
+            report(f"Waiting for another process that is making the environment {path.with_suffix('')}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 
 
-def _remove(order: _Order) -> None:
-    order.marker.unlink(missing_ok=True)  # first: what is left of a folder must not look complete
-    shutil.rmtree(order.folder, ignore_errors=True)
+def _remove(target: _Target) -> None:
+    target.marker.unlink(missing_ok=True)  # first, so that the rest of a folder never looks complete
+    shutil.rmtree(target.folder, ignore_errors=True)
 
 
-def _mark(order: _Order, packages: Mapping[str, str]) -> None:
+def _write_marker(target: _Target, packages: Mapping[str, str]) -> None:
     content = {
         "schema": _SCHEMA,
-        "python": order.python.version,
-        "requirements": list(order.requirements),
+        "python": target.python.version,
+        "requirements": list(target.requirements),
         "packages": dict(sorted(packages.items())),
     }
-    write_whole(order.marker, json.dumps(content, indent=2).encode())
+    write_whole(target.marker, json.dumps(content, indent=2).encode())
 
 
-def _refuse_old(python: Python) -> None:
+def _require_new_python(python: Python) -> None:
     if python.numbers < OLDEST_PYTHON:
         raise InstallError(f"{python.executable} is Python {python.version}; worker processes need 3.9 or newer")
 
 
-def _check(packages: Mapping[str, str]) -> None:
+def _require_new_packages(packages: Mapping[str, str]) -> None:
     for name, oldest in OLDEST.items():
         if _numbers(packages[name]) < oldest:
             needed = ".".join(map(str, oldest))
@@ -194,17 +196,18 @@ def _explain(environment: Environment, cache_root: str | os.PathLike[str], error
         )
     return (
         f"{shown(environment)} cannot be made on {socket.gethostname()}. Correct its requirements or its Python, or "
-        "give the Python of an environment that has the packages: Environment.from_python('/path/to/bin/python'). "
+        "use the Python of an environment that has the packages: Environment.from_python('/path/to/bin/python'). "
         f"{error}"
     )
 
 
 def missing_module_hint(error: str, environment: Environment, interpreter: str) -> str:
     """
-    Return in which environment a module is missing, and how to install it; '' for other errors.
+    Return a hint if an error says that a module is missing: where it was not found, and how to add it; otherwise ''.
 
-    :param error: of a worker process, in one line.
-    :param interpreter: of that process.
+    :param error: the error of a worker process, in one line.
+    :param environment: the environment of the worker process.
+    :param interpreter: the interpreter that ran.
     """
     missing = _MISSING.search(error)
     if missing is None:

@@ -34,7 +34,7 @@ def refusal(capsys, *argv):
         ([*RUN, "--output=ABFS://c@a/x", "--in-process"], "ABFS:// is not supported yet"),
         ([*RUN, "--output", "out", "--table", "csv", "--files"], "not allowed with argument"),
         ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
-        ([*RUN, "--output", "out", "--keep-going"], "--keep-going goes with --in-process"),
+        ([*RUN, "--output", "out", "--keep-going"], "--keep-going requires --in-process"),
         ([*RUN, "--resume", "out"], "leave out all but the configuration"),
         (["run", "--resume", "out", "--in-process"], "leave out all but the configuration"),
         (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the configuration"),

@@ -51,14 +51,14 @@ def test_a_completed_run_shows_its_report(tmp_path, capsys):
 def test_a_run_that_goes_on_shows_its_counts(tmp_path, capsys):
     folder = make_folder(tmp_path, 3, 2)
     begin(folder)
-    assert "Not over: 1 of 5 mini-batches done, 0 of them failed" in page(capsys, folder.path)
+    assert "Not finished: 1 of 5 mini-batches done, 0 of them failed" in page(capsys, folder.path)
 
 
 def test_a_run_that_goes_on_shows_its_pace(tmp_path, capsys):
     folder = make_folder(tmp_path, 3, 2)
     begin(folder)
     folder.names.status.write_text(json.dumps({"at": time.time(), "mini_batches_per_s": 0.5}))
-    assert "0.5 mini-batches a second, about 8 seconds to go." in page(capsys, folder.path)
+    assert "0.5 mini-batches a second, about 8 seconds left." in page(capsys, folder.path)
 
 
 def test_a_pace_of_long_ago_is_not_shown(tmp_path, capsys):
@@ -74,7 +74,7 @@ def test_each_shard_has_a_line(tmp_path, capsys):
     do_shard(folder, 1)
     labels = [shard.label for shard in folder.read_manifest().shards]
     lines = [line for line in page(capsys, folder.path).splitlines() if line.startswith(tuple(labels))]
-    assert re.sub(r"\d+ s ago", "now", lines[0]) == f"{labels[0]}: 1 of 3 done; at work on host-0-1, last sign now"
+    assert re.sub(r"\d+ s ago", "now", lines[0]) == f"{labels[0]}: 1 of 3 done; running on host-0-1, last update now"
     assert lines[1:] == [f"{labels[1]}: 2 of 2 done; done on host-1-1", f"{labels[2]}: 0 of 2 done; not begun"]
 
 
@@ -130,7 +130,7 @@ def test_a_report_of_before_a_new_attempt_is_not_shown(tmp_path, capsys):
     report_on(folder, status="failed", result=None)
     os.utime(folder.names.report, (1, 1))
     begin(folder, try_number=2)
-    assert "Not over: " in page(capsys, folder.path)
+    assert "Not finished: " in page(capsys, folder.path)
 
 
 def test_a_run_whose_result_is_another_runs_shows_that_ones_shards(tmp_path, capsys):
@@ -143,7 +143,7 @@ def test_a_run_whose_result_is_another_runs_shows_that_ones_shards(tmp_path, cap
 
 def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
     assert main(["show", str(tmp_path)]) == 1
-    assert f"{tmp_path} is no run folder, and there is none in it" in capsys.readouterr().err
+    assert f"{tmp_path} is not a run folder and contains none" in capsys.readouterr().err
 
 
 def test_following_a_run_that_is_over_shows_it_once(tmp_path, capsys):
