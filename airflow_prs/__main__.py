@@ -1,4 +1,4 @@
-"""``python -m airflow_prs``."""
+"""Run the command line: ``python -m airflow_prs``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several things at a time: what comes next is made while what came before is in use."""
+"""Threads that produce the next elements while the consumer still uses the current one."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 _T = TypeVar("_T")
-_Made = TypeVar("_Made")
+_R = TypeVar("_R")
 
 
 @contextmanager
 def one_ahead(source: Iterator[_T]) -> Iterator[Iterator[_T]]:
     """
-    Take from an iterator in a thread, one element ahead.
+    Yield an iterator that takes from another one in a thread, one element ahead.
 
-    It pays where both sides spend their time in code that lets other threads run: files, checksums, numpy, Arrow. Once
-    the block is left, whatever it raises, the thread takes nothing more.
+    This is faster if both sides spend their time in code that releases the GIL: files, checksums, numpy, Arrow. After
+    the block, also after an error in it, the thread takes no more elements.
 
-    :param source: is not used elsewhere meanwhile; what it raises is raised where its element was to come.
+    :param source: the other iterator, which the block must not use directly. Its errors are raised in place of an
+        element.
     """
     with ThreadPoolExecutor(1) as thread:
 
         def take() -> Iterator[_T]:
-            made = thread.submit(list, itertools.islice(source, 1))
-            while taken := made.result():
-                made = thread.submit(list, itertools.islice(source, 1))
+            following = thread.submit(list, itertools.islice(source, 1))
+            while taken := following.result():
+                following = thread.submit(list, itertools.islice(source, 1))
                 yield taken[0]
 
         yield take()
 
 
-def map_ahead(make: Callable[[_T], _Made], source: Iterable[_T], *, threads: int) -> Iterator[_Made]:
+def map_ahead(call: Callable[[_T], _R], source: Iterable[_T], *, threads: int) -> Iterator[_R]:
     """
-    Make something of each element in threads, and give it in their order; only as many as there are threads lie ready.
+    Yield the results of a function for each element, in order. The function runs in threads.
 
-    :param make: may raise, which ends it all.
-    :param source: is taken from by whoever takes what is made.
+    At most as many results as there are threads wait for the consumer.
+
+    :param call: the function; an error of it is raised in place of its result and ends the iteration.
+    :param source: the elements; they are taken in the consumer's thread.
     """
     left = iter(source)
     with ThreadPoolExecutor(threads) as pool:
-        making: deque[Future[_Made]] = deque(pool.submit(make, one) for one in itertools.islice(left, threads))
+        futures: deque[Future[_R]] = deque(pool.submit(call, one) for one in itertools.islice(left, threads))
         try:
-            while making:
-                made = making.popleft().result()
-                making.extend(pool.submit(make, one) for one in itertools.islice(left, 1))
-                yield made
+            while futures:
+                result = futures.popleft().result()
+                futures.extend(pool.submit(call, one) for one in itertools.islice(left, 1))
+                yield result
         finally:
-            for future in making:
+            for future in futures:
                 future.cancel()

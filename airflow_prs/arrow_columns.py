@@ -1,8 +1,8 @@
 """
-Arrow arrays from numbers and texts, and back, without pandas.
+Convert numbers and texts to Arrow arrays and back, without importing pandas.
 
-Arrow's own conversions (``pa.array``, ``pa.scalar``, ``to_numpy``) import pandas to see whether they were given
-something of it. That can take a second, longer than all that plan and merge do in most runs.
+Arrow's own conversions (``pa.array``, ``pa.scalar``, ``to_numpy``) import pandas, to check whether a value belongs to
+it. The import can take a second, which is longer than the work of plan and merge in most runs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def of_numbers(numbers: npt.NDArray[Any], is_null: npt.NDArray[Any] | None = None) -> pa.Array:
     """
-    Make an array of numbers or moments, which stays valid after them.
+    Return an array of numbers or datetimes, which keeps their memory alive.
 
-    :param numbers: one-dimensional; not to be changed afterwards, as they are not copied unless they have gaps.
-    :param is_null: True where the array is to have none; None: nowhere.
+    :param numbers: one-dimensional; must not be changed afterwards, since they are only copied if not contiguous.
+    :param is_null: True where the array has null; None: nowhere.
     """
     import numpy as np
     import pyarrow as pa
@@ -35,9 +35,9 @@ def of_numbers(numbers: npt.NDArray[Any], is_null: npt.NDArray[Any] | None = Non
 
 def of_texts(texts: Sequence[str | None]) -> pa.StringArray:
     """
-    Make an array of texts, null where there is none.
+    Return an array of texts.
 
-    :param texts: at most 2 GiB in all.
+    :param texts: at most 2 GiB in UTF-8; None becomes null.
     """
     import numpy as np
     import pyarrow as pa
@@ -52,13 +52,13 @@ def of_texts(texts: Sequence[str | None]) -> pa.StringArray:
 
 
 def text_scalar(text: str) -> pa.StringScalar:
-    """Make what functions of Arrow take for the same text in every row."""
+    """Return a scalar, which Arrow functions take as the same text in every row."""
     return of_texts([text])[0]
 
 
 def to_numbers(array: pa.Array) -> npt.NDArray[Any]:
     """
-    See numbers as numpy does, without a copy; not to be changed.
+    Return the numbers of an array for numpy, without a copy; they must not be changed.
 
     :param array: integers or floats without nulls.
     """

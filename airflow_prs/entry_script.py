@@ -1,4 +1,4 @@
-"""What entry scripts import: ``from airflow_prs.entry_script import EntryScript, NotRetryable, RetryAfter``."""
+"""The names for entry scripts: ``from airflow_prs.entry_script import EntryScript, NotRetryable, RetryAfter``."""
 
 from __future__ import annotations
 

@@ -2,21 +2,21 @@
 Every error that airflow_prs raises on purpose.
 
     PrsError
-    ├── ConfigError               a parameter has a wrong value; lists all problems at once (also a ValueError)
+    ├── ConfigError               parameters have wrong values; lists all problems (also a ValueError)
     ├── InputError                the input cannot be listed, read or cut
     │   └── EmptyInputError       a path or pattern matched nothing
-    ├── InputChangedError         the input changed while plan read it
+    ├── InputChangedError         the input changed while plan was reading it
     ├── EntryScriptError          the entry script cannot be used: no run(), init() keeps failing, ...
     ├── EnvironmentBrokenError    the chosen Python environment cannot run the worker processes
-    ├── RunFolderError            the run folder is not visible, damaged, or written by a newer version
-    ├── SupersededError           this attempt is no longer the newest one of its shard
-    ├── RunAbortedError           a threshold was exceeded; carries the verdict
+    ├── RunFolderError            the run folder is not visible, is damaged, or was written by a newer version
+    ├── SupersededError           a newer attempt of the same shard has taken over
+    ├── RunAbortedError           a threshold was exceeded, so the run was aborted
     ├── NodeError                 a shard could not do its work
     ├── IncompleteRunError        mini-batches were never tried, so nothing is published
-    └── PublicationError          the result could not be put in its place
+    └── PublicationError          the result could not be written to its path
 
-An error is for the reader of a red box in the Airflow UI: it says which parameter or item, its value, what was
-expected, and what to do next.
+The reader of an error sees a red box in the Airflow UI. So the message names the parameter or item and its value, and
+says what was expected and what to do next.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ConfigError(PrsError, ValueError):
     """
     One or more parameters have a wrong value.
 
-    :param problems: one sentence each, beginning with the parameter's name.
+    :param problems: one sentence for each, which begins with the parameter's name.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -54,7 +54,7 @@ class EmptyInputError(InputError):
 
 
 class InputChangedError(PrsError):
-    """The input changed while plan read it; unlike an InputError, another try may find it at rest."""
+    """The input changed while plan was reading it. Unlike after an InputError, another try may succeed."""
 
 
 class EntryScriptError(PrsError):
@@ -66,7 +66,7 @@ class EnvironmentBrokenError(PrsError):
 
 
 class RunFolderError(PrsError):
-    """The run folder is not visible, damaged, or written by a newer version of airflow_prs."""
+    """The run folder is not visible, is damaged, or was written by a newer version of airflow_prs."""
 
 
 class SupersededError(PrsError):
@@ -78,12 +78,12 @@ class RunAbortedError(PrsError):
 
 
 class NodeError(PrsError):
-    """A shard could not do its work: its worker processes keep failing to start, or storage is gone."""
+    """A shard could not do its work: its worker processes keep failing to start, or storage is not available."""
 
 
 class IncompleteRunError(PrsError):
-    """Mini-batches were never tried, or a shard failed for good; nothing is published."""
+    """Mini-batches were never tried, or a shard failed after all its retries; nothing is published."""
 
 
 class PublicationError(PrsError):
-    """The result could not be put in its place; what stood there before is untouched."""
+    """The result could not be written to its path; an earlier file there is unchanged."""

@@ -1,4 +1,4 @@
-"""What Airflow asks every provider; imports nothing of ours, since Airflow calls it in each of its processes."""
+"""The provider's description for Airflow. Nothing of the package is imported, since every Airflow process calls it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Describe the package to Airflow's providers manager."""
+    """Return the description of the package for Airflow's providers manager."""
     return {
         "package-name": "airflow-prs",
         "name": "Parallel Run",
@@ -35,13 +35,13 @@ def get_provider_info() -> dict[str, Any]:
                         example="/opt/airflow/compute_targets.yaml",
                     ),
                     "run_root": _option(
-                        "Folder of the run folders of steps without output; storage that all nodes share. "
+                        "Folder of the run folders of steps without output, on storage that all nodes share. "
                         "Empty: $AIRFLOW_HOME/parallel_run.",
                         example="/mnt/shared/parallel_run",
                     ),
                     "environments_root": _option(
-                        "Folder of the Python environments that this machine makes for Environment.from_pip and its "
-                        "like. Empty: $AIRFLOW_HOME/parallel_run/environments.",
+                        "Folder of the Python environments that this machine makes, e.g. for Environment.from_pip. "
+                        "Empty: $AIRFLOW_HOME/parallel_run/environments.",
                         example="/var/cache/parallel_run/environments",
                     ),
                 },

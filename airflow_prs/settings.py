@@ -1,4 +1,4 @@
-"""RunSettings: what plan resolved, as every other task reads it from the run folder."""
+"""RunSettings: what plan has resolved. Every other task reads it from the run folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """
-    Everything about a run that no longer changes once plan is through.
+    Everything about a run that no longer changes after plan.
 
-    :param config: the configuration with the run's values in place of parameters.
+    :param config: the configuration, with the values of the run in place of parameters.
     :param arguments: the arguments of the entry script, rendered.
     :param inputs: how the inputs are read.
-    :param side_inputs: name to local path: a folder, or the file where it is a single one.
+    :param side_inputs: local path by name: a folder, or a single file.
     :param output: folder of the result; None: summary_only without output.
-    :param identity: which run this is.
-    :param fingerprint: equal for runs whose results are the same; '' where reuse is off.
+    :param identity: identity of the run.
+    :param fingerprint: equal for runs whose results are the same; '' if reuse is off.
     :param variable_names: names of the environment variables; their values are never written.
-    :param reused_from: run folder whose rows are the result of this run; None: it does its own work.
-    :param to_csv: arguments of to_csv that source_directory holds for the result; None: there are none.
+    :param reused_from: run folder whose rows are the result of this run; None: the run does its own work.
+    :param to_csv: arguments of to_csv for the result, from source_directory; None: there are none.
     :param load_timeout_s: seconds allowed for loading a mini-batch; None: run_invocation_timeout.
-    :param progress_update_timeout_s: seconds that a node may go on without any mini-batch done; None: for ever.
-    :param resource_monitor_interval_s: seconds between samples of what nodes use; 0: none.
+    :param progress_update_timeout_s: seconds that a node may run without finishing a mini-batch; None: no limit.
+    :param resource_monitor_interval_s: seconds between samples of the nodes' resources; 0: no samples.
     :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
-    :param withheld_arguments: reserved names that the entry script does not get; see plan.script_options.
+    :param withheld_arguments: reserved arguments that the entry script does not get; see plan.script_options.
     """
 
     config: ParallelRunConfig
@@ -52,11 +52,11 @@ class RunSettings:
 
     @property
     def has_tables(self) -> bool:
-        """Whether run() gets DataFrames; inputs are all of one sort."""
+        """Return whether run() gets DataFrames; inputs are either all tables or all files."""
         return any(spec.kind is not InputKind.FILES for spec in self.inputs)
 
     def to_json(self) -> bytes:
-        """Write as JSON, readable for people."""
+        """Return the settings as JSON, indented for readers."""
         plain = {name: getattr(self, name) for name in self.__slots__}
         plain |= {
             "schema": SCHEMA,
@@ -69,7 +69,7 @@ class RunSettings:
     @classmethod
     def from_json(cls, data: bytes) -> RunSettings:
         """
-        Read what to_json wrote.
+        Return settings from the JSON that ``to_json`` returned.
 
         :raises RunFolderError: if a newer version of airflow_prs wrote it.
         """

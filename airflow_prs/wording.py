@@ -1,4 +1,4 @@
-"""How a wrong value is put in words, the same way for every parameter."""
+"""Messages about wrong values, with the same words for every parameter."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Iterable
 from typing import Any
 
 HOW_TO_GO_ON = "What to do next:"
-"""Begins the last paragraph of the words for a red box; a shell has its own."""
+"""Begins the last paragraph of an error, which is different in Airflow and in a shell."""
 
 LONGEST_SHOWN = 100
-"""Characters of a value that an error shows."""
+"""The most characters of a value that an error shows."""
 
 
 def shown(value: Any) -> str:
-    """Show a value as an error does: its repr, cut where it would bury the message."""
+    """Return the repr of a value for an error, cut if it is too long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def wrong(name: str, value: Any, allowed: str) -> str:
-    """Say that a value is wrong, and what would be right."""
+    """Return the message that a value is wrong, with the allowed values."""
     return f"{name} is {shown(value)}; allowed: {allowed}"
 
 
 def unknown(name: Any, known: Iterable[str], *, what: str) -> str:
     """
-    Say that a name is unknown, with the nearest known one or all of them.
+    Return the message that a name is unknown, with the most similar known name, or with all of them.
 
-    :param what: what the name should have been, such as ``parameter of ParallelRunConfig``.
+    :param what: what the name should be, such as ``parameter of ParallelRunConfig``.
     """
     names = sorted(known)
     near = nearest(str(name), names)
@@ -38,9 +38,9 @@ def unknown(name: Any, known: Iterable[str], *, what: str) -> str:
 
 def nearest(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
     """
-    Find the known name that a misspelt one stands for.
+    Return the known name that is most similar to a misspelled one; None: none is similar enough.
 
-    :param likeness: between 0 (anything) and 1 (the same).
+    :param likeness: the least similarity, from 0 (anything) to 1 (the same name).
     """
     found = difflib.get_close_matches(name.lower().replace("-", "_"), list(known), n=1, cutoff=likeness)
     return found[0] if found else None
