@@ -145,7 +145,7 @@ def _require_unchanged(paths: Iterable[str], versions: Iterable[str | None]) -> 
             change = find_change(path, version)
         except OSError as error:
             raise LoadError(
-                f"{path}: the file that plan listed cannot be accessed: {error.strerror}; it must lie on storage that "
+                f"{path}: the file that plan listed cannot be accessed: {error.strerror}; it must be on storage that "
                 "all nodes see, and stay there until the run is over"
             ) from error
         if change is not None:
