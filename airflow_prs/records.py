@@ -140,7 +140,7 @@ class RunIdentity:
     plan: str
 
 
-class Status(IntEnum):
+class TryStatus(IntEnum):
     """How the last try of a mini-batch ended; processed_mini-batches.csv has these names."""
 
     RUN_DONE = 0
@@ -175,7 +175,7 @@ class Outcome:
     """
 
     index: int
-    status: Status
+    status: TryStatus
     tries: int
     items: int
     succeeded: int = 0
@@ -192,7 +192,7 @@ class Outcome:
     @property
     def has_failed(self) -> bool:
         """Whether no try succeeded."""
-        return self.status is not Status.RUN_DONE
+        return self.status is not TryStatus.RUN_DONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +217,7 @@ class FailedTry:
     index: int
     try_number: int
     final: bool
-    status: Status
+    status: TryStatus
     error: str
     traceback: str = ""
     items: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ import numpy as np  # noqa: TID253
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
-from airflow_prs.records import Manifest, Progress, RunIdentity, Shard, Status
+from airflow_prs.records import Manifest, Progress, RunIdentity, Shard, TryStatus
 from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
 from airflow_prs.result.publication import publish_rows
@@ -119,7 +119,7 @@ def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
     outcomes["index"] = np.argsort(np.arange(mini_batches) + random.exponential(2 * PROCESSES, mini_batches))
     for name in ("items", "succeeded", "returned", "tries"):
         outcomes[name] = 1
-    outcomes["status"] = Status.RUN_DONE
+    outcomes["status"] = TryStatus.RUN_DONE
     outcomes["length"] = size_bytes
     outcomes["process"] = random.integers(0, PROCESSES, mini_batches)
     outcomes["started"] = 1_700_000_000 + outcomes["index"] / 5000

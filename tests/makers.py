@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
-from airflow_prs.records import FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, Status
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, TryStatus
 from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
@@ -80,7 +80,7 @@ def make_failed_try(index: int = 0, **values: Any) -> FailedTry:
         "index": index,
         "try_number": 3,
         "final": True,
-        "status": Status.RUN_EXCEPTION,
+        "status": TryStatus.RUN_EXCEPTION,
         "error": "ValueError: bad pixel",
         "traceback": 'Traceback (most recent call last):\n  File "score.py", line 7, in run\nValueError: bad pixel\n',
         "items": (f"/data/{index}-0.png", f"/data/{index}-1.png"),
@@ -96,7 +96,7 @@ def make_failed_try(index: int = 0, **values: Any) -> FailedTry:
 def make_outcome(index: int = 0, **values: Any) -> Outcome:
     defaults = {
         "index": index,
-        "status": Status.RUN_DONE,
+        "status": TryStatus.RUN_DONE,
         "tries": 1,
         "items": ITEMS,
         "succeeded": ITEMS,
@@ -110,7 +110,9 @@ def make_outcome(index: int = 0, **values: Any) -> Outcome:
 
 
 def make_failure(index: int = 0, **values: Any) -> Outcome:
-    return make_outcome(index, **({"status": Status.RUN_EXCEPTION, "tries": 3, "succeeded": 0, "returned": 0} | values))
+    return make_outcome(
+        index, **({"status": TryStatus.RUN_EXCEPTION, "tries": 3, "succeeded": 0, "returned": 0} | values)
+    )
 
 
 def open_attempt(

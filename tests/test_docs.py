@@ -28,7 +28,7 @@ from airflow_prs.config import arguments
 from airflow_prs.config.compute import load_compute_targets
 from airflow_prs.config.config import OURS, RULES
 from airflow_prs.provider_info import get_provider_info
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.report.processed import NOT_FINISHED, NOT_TRIED
 from tests.dag_runs import DagFile
 from tests.lacking import lacking
@@ -243,7 +243,7 @@ def test_every_option_of_airflows_configuration_is_described():
 
 def test_every_status_is_described():
     told = re.split(r", |\n", "\n".join(names(section(PAGES["failures.md"], "A try"))))
-    assert told == [*Status.__members__, NOT_TRIED, NOT_FINISHED]
+    assert told == [*TryStatus.__members__, NOT_TRIED, NOT_FINISHED]
 
 
 def test_the_move_is_described_parameter_by_parameter():

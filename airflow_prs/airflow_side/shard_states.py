@@ -15,7 +15,7 @@ _BROKEN = frozenset({"failed", "upstream_failed"})
 
 
 @dataclass(frozen=True, slots=True)
-class ShardStates:
+class ShardTaskStates:
     """
     The states of a run's shards; a shard that was removed from the plan does not count.
 
@@ -42,7 +42,7 @@ class ShardStates:
         return sorted(int(number) for number in numbers if number.isdigit())
 
 
-def read_shard_states(dag_id: str, run_id: str, task_id: str) -> ShardStates:
+def read_shard_states(dag_id: str, run_id: str, task_id: str) -> ShardTaskStates:
     """
     Return the states of a run's shards.
 
@@ -50,4 +50,4 @@ def read_shard_states(dag_id: str, run_id: str, task_id: str) -> ShardStates:
     """
     found = RuntimeTaskInstance.get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id])
     states = {key: None if state is None else str(state) for key, state in found.get(run_id, {}).items()}
-    return ShardStates(states)
+    return ShardTaskStates(states)

@@ -17,7 +17,7 @@ from airflow_prs.cli.run import MAX_TRIES
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, Status
+from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 
 _ROWS_SHOWN = 5
@@ -25,13 +25,13 @@ _BYTES_READ = 64 * 1024
 _LONGEST_ROW = 200
 
 _ADVICE = {
-    Status.RUN_EXCEPTION: "Correct run() of the entry script; with `run --in-process` a debugger stops where it fails.",
-    Status.RUN_BAD_RESULT: "Let run() return a DataFrame, or a list with an element for each item that succeeded.",
-    Status.RUN_TIMEOUT: "Make mini_batch_size smaller or run_invocation_timeout longer.",
-    Status.LOAD_EXCEPTION: "Check the input, and whether --table or --files fits it.",
-    Status.LOAD_TIMEOUT: "Make mini_batch_size smaller, or --task_overhead_timeout longer.",
-    Status.PROCESS_DIED: "Check the script's libraries and the memory: mini_batch_size may be too large.",
-    Status.NODE_DIED: "Check the memory of this machine.",
+    TryStatus.RUN_EXCEPTION: "Correct run() of the script; with `run --in-process` a debugger stops where it fails.",
+    TryStatus.RUN_BAD_RESULT: "Let run() return a DataFrame, or a list with an element for each item that succeeded.",
+    TryStatus.RUN_TIMEOUT: "Make mini_batch_size smaller or run_invocation_timeout longer.",
+    TryStatus.LOAD_EXCEPTION: "Check the input, and whether --table or --files fits it.",
+    TryStatus.LOAD_TIMEOUT: "Make mini_batch_size smaller, or --task_overhead_timeout longer.",
+    TryStatus.PROCESS_DIED: "Check the script's libraries and the memory: mini_batch_size may be too large.",
+    TryStatus.NODE_DIED: "Check the memory of this machine.",
 }
 
 

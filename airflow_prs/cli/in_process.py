@@ -31,7 +31,7 @@ from airflow_prs.node.processes.wire import order_of, outcome_of
 from airflow_prs.node.work.failed_tries import Failure, failed_outcome, failed_try
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, Status
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, TryStatus
 from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -168,7 +168,7 @@ class _ShardRun:
     def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
         failure = Failure(
             assignment=assignment,
-            status=Status[answer["status"]],
+            status=TryStatus[answer["status"]],
             error=self._redact(answer["error"]),
             traceback=self._redact(answer["traceback"]),
             process=_PROCESS,

@@ -44,7 +44,7 @@ def normalize_size(value: Any) -> int | str:
     :raises TypeError: if it is neither an int nor text.
     """
     size = _parse(value)
-    return size.count if size.unit == "items" else str(value).strip()
+    return size.count if size.unit is None else str(value).strip()
 
 
 def normalize_memory(value: Any) -> int | str:
@@ -72,11 +72,11 @@ def _parse(value: Any) -> MiniBatchSize:
         count = operator.index(value)
         if isinstance(value, bool) or count < 1:
             raise ValueError
-        return MiniBatchSize(int(count), "items")
+        return MiniBatchSize(int(count))
     found = re.fullmatch(SIZE_PATTERN, value.strip())
     if not found:
         raise ValueError
     count, unit = int(found[1]), (found[2] or "").strip().lower()
     if unit in _UNIT_BYTES:
         return MiniBatchSize(count * _UNIT_BYTES[unit], "bytes")
-    return MiniBatchSize(count, "rows" if unit else "items")
+    return MiniBatchSize(count, "rows" if unit else None)

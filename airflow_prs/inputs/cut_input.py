@@ -36,7 +36,7 @@ from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
 from airflow_prs.records import InputSpec
 
-_DEFAULT_FILES = MiniBatchSize(10, "items")
+_DEFAULT_FILES = MiniBatchSize(10)
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
 _ENTIRE_FILES = MiniBatchSize(sys.maxsize, "rows")
 

@@ -16,11 +16,11 @@ class MiniBatchSize:
     The size of a mini-batch.
 
     :param count: number of units.
-    :param unit: ``items`` if the author wrote no unit: files of a FileDataset, bytes of a TabularDataset.
+    :param unit: None if the author wrote no unit: files of a FileDataset, bytes of a TabularDataset.
     """
 
     count: int
-    unit: Literal["items", "bytes", "rows"]
+    unit: Literal["bytes", "rows"] | None = None
 
     @property
     def is_bytes(self) -> bool:

@@ -302,7 +302,7 @@ def _cut_inputs(
     specs: list[InputSpec] = []
     size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
     for dataset, listing in zip(request.datasets, listings, strict=True):
-        if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit != "items":
+        if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit:
             allowed = f"allowed for the files of {dataset.name!r}: a number of files"
             raise ConfigError([f"mini_batch_size is {config.mini_batch_size!r}; {allowed}"])
         cut, spec = cut_input(

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.records import FailedTry, MiniBatch, Piece, Status
+from airflow_prs.records import FailedTry, MiniBatch, Piece, TryStatus
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.store import files
@@ -59,7 +59,7 @@ def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
     if not state.progress.failed:
         return
     outcomes = committed.outcomes(state)
-    failed = outcomes["index"][outcomes["status"] != Status.RUN_DONE].tolist()
+    failed = outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist()
     tries = committed.index_failed_tries(state)
     for start in range(0, len(failed), _FAILED_STRETCH):
         indices = failed[start : start + _FAILED_STRETCH]

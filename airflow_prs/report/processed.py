@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar
-from airflow_prs.records import FailedTry, Status
+from airflow_prs.records import FailedTry, TryStatus
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.store import files
 
@@ -41,16 +41,16 @@ _COLUMNS = (
     "error",
     "detail",
 )
-_STATUSES = (*(status.name for status in Status), NOT_TRIED, NOT_FINISHED)
+_STATUSES = (*(status.name for status in TryStatus), NOT_TRIED, NOT_FINISHED)
 _CATEGORIES = {
-    Status.RUN_DONE: None,
-    Status.RUN_EXCEPTION: "entry script",
-    Status.RUN_TIMEOUT: "entry script",
-    Status.RUN_BAD_RESULT: "entry script",
-    Status.LOAD_EXCEPTION: "input",
-    Status.LOAD_TIMEOUT: "input",
-    Status.PROCESS_DIED: "worker process",
-    Status.NODE_DIED: "node",
+    TryStatus.RUN_DONE: None,
+    TryStatus.RUN_EXCEPTION: "entry script",
+    TryStatus.RUN_TIMEOUT: "entry script",
+    TryStatus.RUN_BAD_RESULT: "entry script",
+    TryStatus.LOAD_EXCEPTION: "input",
+    TryStatus.LOAD_TIMEOUT: "input",
+    TryStatus.PROCESS_DIED: "worker process",
+    TryStatus.NODE_DIED: "node",
 }
 
 
@@ -95,7 +95,7 @@ def _stretches(committed: Committed, state: ShardState) -> Iterator[dict[str, pa
         if is_missing.any():
             items = np.array(committed.folder.read_item_counts(start, stop))
             records["items"][is_missing] = items[is_missing]
-        failed = np.flatnonzero(is_missing | (records["status"] != Status.RUN_DONE)) + start
+        failed = np.flatnonzero(is_missing | (records["status"] != TryStatus.RUN_DONE)) + start
         found = tries.find(failed.tolist()) if tries is not None else {}
         yield _columns(start, records, is_missing, nodes, dict(sorted(found.items())))
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.store import files
 
@@ -153,7 +153,7 @@ def _added(outcomes: npt.NDArray[Any], group: npt.NDArray[Any]) -> dict[str, npt
     np.maximum.at(ended, group[has_moment], starts + outcomes["duration_s"][has_moment])
     return {
         "mini_batches": mini_batches,
-        "failed": total(outcomes["status"] != Status.RUN_DONE).astype(np.int64),
+        "failed": total(outcomes["status"] != TryStatus.RUN_DONE).astype(np.int64),
         "items": total(outcomes["items"]).astype(np.int64),
         "elements": total(outcomes["returned"]).astype(np.int64),
         "run_s": total(outcomes["run_s"]),
@@ -168,7 +168,7 @@ def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[An
     import numpy as np
 
     processes: npt.NDArray[Any] = outcomes["process"].astype(np.int64)
-    places = np.flatnonzero(outcomes["status"] != Status.RUN_DONE)
+    places = np.flatnonzero(outcomes["status"] != TryStatus.RUN_DONE)
     if not len(places):
         return processes
     processes[places] = _NO_PROCESS

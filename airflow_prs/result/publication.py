@@ -54,7 +54,7 @@ def publish_rows(
     try:
         files.make_folder(target.parent)
         temporaries.remove_leftovers(target, identity)
-        temporary = temporaries.temporary_name(target, identity)
+        temporary = temporaries.owned_temporary_name(target, identity)
         with temporaries.held(temporary):
             files.publish(target, write, temporary)
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_prs.ahead import one_ahead
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -80,7 +80,7 @@ def _divide(outcomes: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
     for first in range(0, len(outcomes), _STRETCH_PIECES):
         pieces = outcomes[first : first + _STRETCH_PIECES]
-        has_rows = (pieces["status"] == Status.RUN_DONE) & (pieces["length"] > 0)
+        has_rows = (pieces["status"] == TryStatus.RUN_DONE) & (pieces["length"] > 0)
         if not has_rows.all():
             pieces = pieces.take(np.flatnonzero(has_rows))
         ends = np.cumsum(pieces["length"])

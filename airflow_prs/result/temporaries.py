@@ -16,7 +16,7 @@ _ABANDONED_S = 24 * 3600
 """A file of another run that nobody has written to for so long is one that its merge will not come back to."""
 
 
-def temporary_name(path: Path, identity: RunIdentity) -> Path:
+def owned_temporary_name(path: Path, identity: RunIdentity) -> Path:
     """Name beside a file that no other writer uses, and that tells whose it is; it is at most 244 bytes long."""
     return path.with_name(f".{path.name[:45]}.{_operator(identity)}.{_run(identity)}.{uuid4().hex}.tmp")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import FailedTry, Outcome, Progress, Shard, Status
+from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder import ledger
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit, Loan, StoredVerdict
 from airflow_prs.run_folder.names import AttemptNames, attempt_name, is_loan
@@ -263,7 +263,7 @@ def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inhe
     outcomes = ledger.read_outcomes(inherited, shard_folder)
     done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
     places = outcomes["index"] - shard.first
-    done[places], failed[places] = True, outcomes["status"] != Status.RUN_DONE
+    done[places], failed[places] = True, outcomes["status"] != TryStatus.RUN_DONE
     failed_tries = Counter(failed_try.index for failed_try in ledger.read_failed_tries(inherited, shard_folder))
     tries = {index: count for index, count in failed_tries.items() if not done[index - shard.first]}
     is_dead = state.is_running
@@ -283,7 +283,7 @@ def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inhe
 
 
 def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -> Progress:
-    succeeded = outcomes[outcomes["status"] == Status.RUN_DONE]
+    succeeded = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
     return Progress(
         total=shard.count,
         handed_out=len(outcomes) + len(tries),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import FailedTry, Progress, Shard, Status
+from airflow_prs.records import FailedTry, Progress, Shard, TryStatus
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit, Link, Loan
 from airflow_prs.run_folder.names import AttemptNames, is_loan, linked_names
 from airflow_prs.store import files
@@ -249,7 +249,7 @@ def read_outcomes(state: ShardState, shard_folder: Path) -> npt.NDArray[Any]:
     for position, part in enumerate(parts):
         part["attempt"] = position
         if state.claim is not None and position < state.claim.reopened:
-            parts[position] = part[part["status"] == Status.RUN_DONE]
+            parts[position] = part[part["status"] == TryStatus.RUN_DONE]
     if not parts:
         return np.empty(0, _numbered_type())
     outcomes = parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -11,7 +11,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import left_errors, planned_folder
-from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
+from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class GatekeeperSensor(BaseSensorOperator):
         return folder, claim
 
     def _conclude(
-        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardStates, sight: Sight
+        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates, sight: Sight
     ) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""
         from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete

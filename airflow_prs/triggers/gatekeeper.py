@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_prs.airflow_side.shard_states import ShardStates, read_shard_states
+from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
@@ -118,7 +118,7 @@ class GatekeeperTrigger(BaseTrigger):
     def _open(self) -> Watch:
         return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=self.set_aside)
 
-    async def _read_states(self) -> ShardStates:
+    async def _read_states(self) -> ShardTaskStates:
         # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async respects that,
         # asyncio.to_thread does not.
         return await sync_to_async(read_shard_states)(self.dag_id, self.run_id, self.shards_task_id)

@@ -11,7 +11,7 @@ import pytest
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import InputChangedError
 from airflow_prs.inputs.files.listing import Listing, list_files
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.reading.readers import TableReader, make_reader
 from airflow_prs.worker.reading.versions import find_change
@@ -169,8 +169,8 @@ def test_a_mini_batch_of_a_changed_file_fails_alone_and_as_a_failed_try(tmp_path
     assert read_rows(planned.folder) == ["1", "3"]
     failed = list(planned.folder.read_failed_tries(shard))
     assert [(each.index, each.try_number, each.status) for each in failed] == [
-        (1, 1, Status.LOAD_EXCEPTION),
-        (1, 2, Status.LOAD_EXCEPTION),
+        (1, 1, TryStatus.LOAD_EXCEPTION),
+        (1, 2, TryStatus.LOAD_EXCEPTION),
     ]
     assert "in/b.csv: the file has changed since it was planned" in failed[0].error
 

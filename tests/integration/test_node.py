@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, RunAbortedError, SupersededError
-from airflow_prs.records import InputKind, Status
+from airflow_prs.records import InputKind, TryStatus
 from tests.shards import Tries, make_plan, read_rows
 
 RUNS = """
@@ -36,27 +36,27 @@ class OddError(Exception):
 
 
 FAILURES = {
-    "exception": ("raise ValueError('bad pixel')", Status.RUN_EXCEPTION, "ValueError: bad pixel"),
-    "sys_exit": ("sys.exit(42)", Status.RUN_EXCEPTION, "SystemExit: 42"),
-    "keyboard_interrupt": ("raise KeyboardInterrupt", Status.RUN_EXCEPTION, "KeyboardInterrupt"),
-    "recursion": ("misbehave(context)", Status.RUN_EXCEPTION, "RecursionError"),
-    "os_exit": ("os._exit(3)", Status.PROCESS_DIED, "exited with code 3"),
-    "segfault": ("ctypes.string_at(0)", Status.PROCESS_DIED, "SIGSEGV"),
-    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", Status.PROCESS_DIED, "SIGKILL"),
-    "sleeps": ("time.sleep(60)", Status.RUN_TIMEOUT, "run_invocation_timeout"),
-    "spins_in_c": ("b'a'.join([b''] * 0); sum(range(10**12))", Status.RUN_TIMEOUT, "run_invocation_timeout"),
+    "exception": ("raise ValueError('bad pixel')", TryStatus.RUN_EXCEPTION, "ValueError: bad pixel"),
+    "sys_exit": ("sys.exit(42)", TryStatus.RUN_EXCEPTION, "SystemExit: 42"),
+    "keyboard_interrupt": ("raise KeyboardInterrupt", TryStatus.RUN_EXCEPTION, "KeyboardInterrupt"),
+    "recursion": ("misbehave(context)", TryStatus.RUN_EXCEPTION, "RecursionError"),
+    "os_exit": ("os._exit(3)", TryStatus.PROCESS_DIED, "exited with code 3"),
+    "segfault": ("ctypes.string_at(0)", TryStatus.PROCESS_DIED, "SIGSEGV"),
+    "killed": ("os.kill(os.getpid(), signal.SIGKILL)", TryStatus.PROCESS_DIED, "SIGKILL"),
+    "sleeps": ("time.sleep(60)", TryStatus.RUN_TIMEOUT, "run_invocation_timeout"),
+    "spins_in_c": ("b'a'.join([b''] * 0); sum(range(10**12))", TryStatus.RUN_TIMEOUT, "run_invocation_timeout"),
     "ignores_sigterm": (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
-        Status.RUN_TIMEOUT,
+        TryStatus.RUN_TIMEOUT,
         "run_invocation_timeout",
     ),
-    "blocks_in_io": ("os.mkfifo('pipe'); open('pipe')", Status.RUN_TIMEOUT, "run_invocation_timeout"),
+    "blocks_in_io": ("os.mkfifo('pipe'); open('pipe')", TryStatus.RUN_TIMEOUT, "run_invocation_timeout"),
     "stops_its_parent": (
         "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(60)",
-        Status.RUN_TIMEOUT,
+        TryStatus.RUN_TIMEOUT,
         "run_invocation_timeout",
     ),
-    "kills_its_parent": ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", Status.PROCESS_DIED, "guard"),
+    "kills_its_parent": ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)", TryStatus.PROCESS_DIED, "guard"),
 }
 
 HARMLESS = {
@@ -160,7 +160,7 @@ def test_a_result_that_is_no_list_of_elements_is_a_failed_try(tmp_path, returned
     Tries(folder).run()
 
     (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
-    assert failed.status is Status.RUN_BAD_RESULT
+    assert failed.status is TryStatus.RUN_BAD_RESULT
     assert "run() returned" in failed.error
 
 
@@ -212,7 +212,7 @@ def run(mini_batch):
     Tries(folder).run()
 
     outcomes = folder.read_outcomes(folder.read_manifest().shards[0])
-    charged = {f"item-{outcome['index']}" for outcome in outcomes if outcome["status"] == Status.PROCESS_DIED}
+    charged = {f"item-{outcome['index']}" for outcome in outcomes if outcome["status"] == TryStatus.PROCESS_DIED}
     assert charged == killers
     assert set(outcomes["tries"]) == {1}
     assert read_rows(folder) == [name for name in map("item-{}".format, range(600)) if name not in killers]

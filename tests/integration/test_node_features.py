@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from airflow_prs.errors import NodeError
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from tests.shards import Tries, make_plan, read_rows
@@ -118,7 +118,7 @@ def test_a_timeout_of_one_asynchronous_mini_batch_leaves_the_others_alone(tmp_pa
     Tries(folder).run()
 
     (failed,) = failed_tries(folder)
-    assert (failed.index, failed.status) == (2, Status.RUN_TIMEOUT)
+    assert (failed.index, failed.status) == (2, TryStatus.RUN_TIMEOUT)
     assert set(outcomes(folder)["tries"].tolist()) == {1}
 
 
@@ -143,8 +143,8 @@ def test_of_several_mini_batches_in_a_process_that_dies_only_the_guilty_one_is_c
     Tries(folder).run()
 
     assert [(t.index, t.try_number, t.status) for t in failed_tries(folder)] == [
-        (2, 1, Status.PROCESS_DIED),
-        (2, 2, Status.PROCESS_DIED),
+        (2, 1, TryStatus.PROCESS_DIED),
+        (2, 2, TryStatus.PROCESS_DIED),
     ]
     assert read_rows(folder) == [f"item-{n}" for n in range(24) if n not in {4, 5}]
 

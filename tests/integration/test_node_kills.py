@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 from tests.node_process import start_node
 from tests.shards import make_plan, read_rows
@@ -117,7 +117,7 @@ def test_a_killed_worker_process_is_replaced(tmp_path):
     assert node.returncode == 0, errors
     check_exactly_once(folder, 200)
     (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
-    assert failed.status is Status.PROCESS_DIED
+    assert failed.status is TryStatus.PROCESS_DIED
 
 
 def test_a_zombie_that_lives_on_beside_the_next_attempt_doubles_nothing(tmp_path):
@@ -163,9 +163,9 @@ def run(mini_batch):
     assert tries == 5
     shard = folder.read_manifest().shards[0]
     outcomes = folder.read_outcomes(shard)
-    assert outcomes["index"][outcomes["status"] != Status.RUN_DONE].tolist() == [30]
+    assert outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist() == [30]
     failed = list(folder.read_failed_tries(shard))
-    assert [(t.index, t.try_number, t.status) for t in failed] == [(30, n, Status.NODE_DIED) for n in (1, 2, 3)]
+    assert [(t.index, t.try_number, t.status) for t in failed] == [(30, n, TryStatus.NODE_DIED) for n in (1, 2, 3)]
     assert read_rows(folder) == [f"item-{n}" for n in range(200) if n not in {60, 61}]
     progress = folder.read_shard(shard).progress
     assert (progress.handed_out, progress.failed, progress.failing) == (100, 1, 0)

@@ -23,7 +23,7 @@ from airflow_prs.node.processes.wire import StartFailure, order_of, outcome_of
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 
 _AHEAD_S = 0.04
 _MOST_AHEAD = 512
@@ -70,7 +70,7 @@ class _Life:
     failed_tries: int = 0
     checked: float = 0.0
     memory_checked: float = 0.0
-    killed_for: tuple[int, Status] | None = None
+    killed_for: tuple[int, TryStatus] | None = None
     held: dict[int, _Held] = field(default_factory=dict)
     start_failure: StartFailure | None = None
 
@@ -267,7 +267,7 @@ class Slot:
         self._dispatcher.take_failure(
             Failure(
                 assignment=self._pop(life, failed["index"], failed["duration_s"]),
-                status=Status[failed["status"]],
+                status=TryStatus[failed["status"]],
                 error=failed["error"],
                 traceback=failed["traceback"],
                 process=life.name,
@@ -329,7 +329,7 @@ class Slot:
                 limit_s += _CANCEL_S
             if not held.since or now - held.since <= limit_s:
                 continue
-            status = Status.RUN_TIMEOUT if held.is_running else Status.LOAD_TIMEOUT
+            status = TryStatus.RUN_TIMEOUT if held.is_running else TryStatus.LOAD_TIMEOUT
             if life.concurrency > 1 and not held.is_cancelled:
                 held.is_cancelled = True
                 life.process.send({"cancel": index, "error": self._overdue(status)})
@@ -370,7 +370,7 @@ class Slot:
     def _report_end(self, life: _Life) -> None:
         # No mini-batch is the reason why the node stops a process.
         begun = [held for held in life.held.values() if held.since and not self._is_over]
-        overdue, status = life.killed_for or (None, Status.PROCESS_DIED)
+        overdue, status = life.killed_for or (None, TryStatus.PROCESS_DIED)
         death = f"the worker process died during this mini-batch: {life.process.death}"
         error = death if overdue is None else self._overdue(status)
         self._dispatcher.take_end(
@@ -379,13 +379,13 @@ class Slot:
             overdue=overdue,
         )
 
-    def _overdue(self, status: Status) -> str:
-        if status is Status.RUN_TIMEOUT:
+    def _overdue(self, status: TryStatus) -> str:
+        if status is TryStatus.RUN_TIMEOUT:
             return f"run() did not return within {self._policy.run_s:g} seconds (run_invocation_timeout)"
         return f"the mini-batch was not loaded within {self._policy.load_s:g} seconds (task_overhead_timeout)"
 
 
-def _end_of(held: _Held, process: str, status: Status, error: str) -> Failure:
+def _end_of(held: _Held, process: str, status: TryStatus, error: str) -> Failure:
     seconds = time.monotonic() - held.since
     started = time.time() - seconds
     return Failure(

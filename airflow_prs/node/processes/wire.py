@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import Outcome, Status
+from airflow_prs.records import Outcome, TryStatus
 from airflow_prs.worker.channel import Done
 
 
@@ -78,7 +78,7 @@ def outcome_of(assignment: Assignment, answer: Done, *, process: int) -> Outcome
     items = assignment.mini_batch.items
     return Outcome(
         index=index,
-        status=Status.RUN_DONE,
+        status=TryStatus.RUN_DONE,
         tries=assignment.try_number,
         items=items,
         succeeded=min(items, returned),

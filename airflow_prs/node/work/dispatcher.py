@@ -12,7 +12,7 @@ from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outc
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
+from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.ledger import LoanState
@@ -252,7 +252,7 @@ class Dispatcher:
         self.take_failure(
             Failure(
                 assignment=assignment,
-                status=Status.NODE_DIED,
+                status=TryStatus.NODE_DIED,
                 error=error,
                 process="",
                 started=time.time(),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import FailedTry, Outcome, Status
+from airflow_prs.records import FailedTry, Outcome, TryStatus
 
 _ITEMS_SHOWN = 10
 _LONGEST_DELAY_S = 3600.0
@@ -27,7 +27,7 @@ class Failure:
     """
 
     assignment: Assignment
-    status: Status
+    status: TryStatus
     error: str
     traceback: str = ""
     process: str

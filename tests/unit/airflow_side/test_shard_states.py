@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_prs.airflow_side.shard_states import ShardStates
+from airflow_prs.airflow_side.shard_states import ShardTaskStates
 
 
 def states(*values):
-    return ShardStates({f"step.mini_batches_{number}": state for number, state in enumerate(values)})
+    return ShardTaskStates({f"step.mini_batches_{number}": state for number, state in enumerate(values)})
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_a_removed_shard_does_not_count():
 
 
 def test_shards_that_are_not_mapped_yet_may_run():
-    assert ShardStates({"step.mini_batches": None}).can_any_run
-    assert ShardStates({}).can_any_run
+    assert ShardTaskStates({"step.mini_batches": None}).can_any_run
+    assert ShardTaskStates({}).can_any_run
 
 
 def test_only_a_running_shard_runs():
@@ -42,4 +42,4 @@ def test_failed_shards_are_named_by_number():
 
 
 def test_a_task_that_was_never_mapped_names_no_shard():
-    assert ShardStates({"step.mini_batches": "upstream_failed"}).failed == []
+    assert ShardTaskStates({"step.mini_batches": "upstream_failed"}).failed == []

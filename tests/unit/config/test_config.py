@@ -333,9 +333,9 @@ def test_the_repr_is_stable_and_tells_no_secret():
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        (10, MiniBatchSize(10, "items")),
-        ("10", MiniBatchSize(10, "items")),
-        ("007", MiniBatchSize(7, "items")),
+        (10, MiniBatchSize(10)),
+        ("10", MiniBatchSize(10)),
+        ("007", MiniBatchSize(7)),
         ("10KB", MiniBatchSize(10 * 1024, "bytes")),
         ("1mB", MiniBatchSize(1024**2, "bytes")),
         ("2GB", MiniBatchSize(2 * 1024**3, "bytes")),

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Piece, Ruling, Status, Verdict
+from airflow_prs.records import Piece, Ruling, TryStatus, Verdict
 from airflow_prs.report.reports import abort_message, describe_report, first_failures, incomplete_message, write_reports
 from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.committed import read_committed
@@ -238,8 +238,8 @@ def test_any_error_text_survives_the_csv(tmp_path, error):
 def test_a_mini_batch_that_died_with_its_node_has_a_line(tmp_path):
     folder = make_folder(tmp_path, 1)
     attempt = open_attempt(folder)
-    lost = make_failed_try(0, status=Status.NODE_DIED, traceback="", process="", log="", started=0.0)
-    commit(attempt, [make_failure(0, status=Status.NODE_DIED, started=0.0, duration_s=0.0)], [lost])
+    lost = make_failed_try(0, status=TryStatus.NODE_DIED, traceback="", process="", log="", started=0.0)
+    commit(attempt, [make_failure(0, status=TryStatus.NODE_DIED, started=0.0, duration_s=0.0)], [lost])
     attempt.close()
     assert report_on(folder)["seconds"] == 0
     row = csv_rows(folder)[0]

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from airflow_prs.records import Status
+from airflow_prs.records import TryStatus
 from airflow_prs.report.reports import write_reports
 from tests.makers import commit, do_shard, make_failed_try, make_failure, make_folder, make_outcome, open_attempt
 
@@ -31,10 +31,10 @@ def folder(tmp_path):
     progress = commit(attempt, [make_outcome(0), make_outcome(2, returned=7)], rows=rows)
     commit(
         attempt,
-        [make_outcome(1), make_failure(4), make_failure(3, status=Status.NODE_DIED, started=0.0, run_s=0, cpu_s=0)],
+        [make_outcome(1), make_failure(4), make_failure(3, status=TryStatus.NODE_DIED, started=0.0, run_s=0, cpu_s=0)],
         [
             make_failed_try(4, process="process003"),
-            make_failed_try(3, status=Status.NODE_DIED, process="", started=0.0),
+            make_failed_try(3, status=TryStatus.NODE_DIED, process="", started=0.0),
         ],
         rows={1: b"c\n"},
         process=3,
@@ -114,8 +114,8 @@ def test_more_failures_than_are_read_at_a_time_find_their_processes(tmp_path):
 def test_a_process_whose_only_mini_batch_has_no_moment_has_empty_moments(tmp_path):
     folder = make_folder(tmp_path, 1)
     attempt = open_attempt(folder)
-    lost = make_failed_try(0, status=Status.NODE_DIED, process="", started=0.0)
-    commit(attempt, [make_failure(0, status=Status.NODE_DIED, started=0.0, run_s=0, cpu_s=0)], [lost])
+    lost = make_failed_try(0, status=TryStatus.NODE_DIED, process="", started=0.0)
+    commit(attempt, [make_failure(0, status=TryStatus.NODE_DIED, started=0.0, run_s=0, cpu_s=0)], [lost])
     attempt.close()
     processes, nodes = summaries(folder)
     assert processes == []

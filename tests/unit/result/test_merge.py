@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedError, RunFolderError, SupersededError
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.result.merge import merge_run
-from airflow_prs.result.temporaries import held, temporary_name
+from airflow_prs.result.temporaries import held, owned_temporary_name
 from airflow_prs.run_folder.folder import RunFolder
 from tests.makers import (
     commit,
@@ -391,7 +391,7 @@ def test_the_longest_file_name_that_a_file_system_takes_can_be_published(tmp_pat
 
 def leave(output, *, run_id="run 1", dag_id="digits", hours=0):
     """Leave what a merge that was killed so many hours ago leaves."""
-    path = temporary_name(output / RESULT, make_identity(run_id=run_id, dag_id=dag_id))
+    path = owned_temporary_name(output / RESULT, make_identity(run_id=run_id, dag_id=dag_id))
     path.write_bytes(b"half")
     then = time.time() - hours * 3600
     os.utime(path, (then, then))
@@ -409,7 +409,7 @@ def test_what_a_killed_merge_has_left_is_removed_by_the_next_of_its_run(tmp_path
 def test_a_file_that_another_merge_is_writing_stays(tmp_path):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
-    path = temporary_name(tmp_path / RESULT, make_identity())
+    path = owned_temporary_name(tmp_path / RESULT, make_identity())
     with held(path):
         merge_run(folder)
         assert path.exists()

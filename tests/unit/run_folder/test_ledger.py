@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import Progress, Status
+from airflow_prs.records import Progress, TryStatus
 from airflow_prs.run_folder import ledger
 from airflow_prs.run_folder.attempt_records import Commit
 from tests.makers import (
@@ -60,7 +60,7 @@ def test_outcomes_are_sorted_by_index_whenever_they_were_committed(folder, shard
 
 def test_an_outcome_is_read_back_as_it_was_committed(folder, shard):
     outcome = make_outcome(
-        3, status=Status.RUN_DONE, tries=2, returned=9, process=4, offset=2**40, length=7, crc=2**32 - 1
+        3, status=TryStatus.RUN_DONE, tries=2, returned=9, process=4, offset=2**40, length=7, crc=2**32 - 1
     )
     attempt = open_attempt(folder)
     attempt.commit([outcome], [], progress=Progress(), granted=0)
@@ -88,14 +88,14 @@ def test_a_mini_batch_that_succeeds_after_a_clear_has_one_outcome(folder, shard)
     do_shard(folder, try_number=2, max_tries=7)
     outcomes = folder.read_outcomes(shard)
     assert outcomes["index"].tolist() == [0, 1, 2, 3, 4]
-    assert (outcomes["status"] == Status.RUN_DONE).all()
+    assert (outcomes["status"] == TryStatus.RUN_DONE).all()
 
 
 def test_a_progress_tells_the_same_as_the_outcomes(folder, shard):
     do_shard(folder, failed=[2])
     outcomes, progress = folder.read_outcomes(shard), folder.read_shard(shard).progress
     assert progress.done == len(outcomes)
-    assert progress.failed == (outcomes["status"] != Status.RUN_DONE).sum()
+    assert progress.failed == (outcomes["status"] != TryStatus.RUN_DONE).sum()
     assert progress.items_succeeded == outcomes["succeeded"].sum()
 
 

@@ -18,7 +18,7 @@ from airflow_prs.node.work.dispatcher import Dispatcher, Signals
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
-from airflow_prs.records import MiniBatch, Outcome, Shard, Status
+from airflow_prs.records import MiniBatch, Outcome, Shard, TryStatus
 from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -175,7 +175,7 @@ class Model:
         if fails:
             failure = Failure(
                 assignment=assignment,
-                status=Status.RUN_EXCEPTION,
+                status=TryStatus.RUN_EXCEPTION,
                 error="no",
                 process="process000",
                 started=0.0,
@@ -190,7 +190,7 @@ class Model:
         actor.dispatcher.take_outcome(
             Outcome(
                 index=index,
-                status=Status.RUN_DONE,
+                status=TryStatus.RUN_DONE,
                 tries=assignment.try_number,
                 items=ITEMS,
                 succeeded=ITEMS,
@@ -333,7 +333,7 @@ class Model:
         progress, attempts = state.progress, self.folder.attempts(shard)
         assert progress.total == COUNT
         assert len(outcomes) == progress.done <= COUNT
-        assert (outcomes["status"] == Status.RUN_DONE).sum() == progress.succeeded
+        assert (outcomes["status"] == TryStatus.RUN_DONE).sum() == progress.succeeded
         now = {}
         for outcome in outcomes:
             rows = b""

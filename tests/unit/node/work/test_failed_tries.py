@@ -6,7 +6,7 @@ import pytest
 
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, judge_end
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import MiniBatch, Status
+from airflow_prs.records import MiniBatch, TryStatus
 
 
 def assignment(index, try_number=1):
@@ -16,7 +16,7 @@ def assignment(index, try_number=1):
 def failure(index=0, try_number=1, **values):
     return Failure(
         assignment=assignment(index, try_number),
-        status=Status.PROCESS_DIED,
+        status=TryStatus.PROCESS_DIED,
         error="killed by SIGKILL",
         process="process000",
         started=0.0,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.status import StatusBoard
-from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, Status
+from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
 
 
 def make_board(path, count, done=()):
@@ -29,7 +29,7 @@ def read(path):
 def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
     board = make_board(tmp_path, 1_000_000, done=range(10_000))
     for index in range(1000, 3000):
-        board.count(Outcome(index=index + 500_000, status=Status.RUN_DONE, tries=1, items=1))
+        board.count(Outcome(index=index + 500_000, status=TryStatus.RUN_DONE, tries=1, items=1))
     board.write(Progress(total=1_000_000))
     bins = read(tmp_path)["bins"]
     assert (len(bins["done"]), bins["done"][:3], bins["done"][50]) == (100, [9010, 990, 0], 2000)
@@ -46,7 +46,7 @@ def test_a_small_run_has_a_bin_for_each_mini_batch(tmp_path):
         done=np.array([True, True, False]),
         failed=np.array([True, False, False]),
     )
-    board.count(Outcome(index=6, status=Status.RUN_EXCEPTION, tries=3, items=1))
+    board.count(Outcome(index=6, status=TryStatus.RUN_EXCEPTION, tries=3, items=1))
     board.write(Progress())
     assert read(tmp_path)["bins"] == {"first": 4, "done": [1, 1, 1], "failed": [1, 0, 1]}
 
@@ -74,7 +74,7 @@ def test_the_last_failures_are_shown(tmp_path):
         board.note(
             Failure(
                 assignment=Assignment(mini_batch, 1),
-                status=Status.RUN_EXCEPTION,
+                status=TryStatus.RUN_EXCEPTION,
                 error=f"error {index}",
                 process="process000",
                 started=0,
