@@ -9,6 +9,7 @@ from typing import Any
 
 MAKERS: dict[str, Callable[[str], Any]] = {
     "moment": datetime.fromisoformat,
+    "datetime": datetime.fromisoformat,  # in filters of run folders that were planned before there was one name
     "date": date.fromisoformat,
     "decimal": Decimal,
 }

@@ -1,7 +1,7 @@
 """Values that JSON has no word for."""
 
 import json
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -31,3 +31,7 @@ def test_a_value_is_read_as_it_was_written(value):
 def test_what_has_no_text_is_refused():
     with pytest.raises(TypeError, match="set is not text, a number, a date, a datetime or a Decimal"):
         encode([1, {2}])
+
+
+def test_a_datetime_in_the_filter_of_an_older_run_folder_is_read():
+    assert decode([["day", ">", {"datetime": "2026-01-31T00:00:00"}]]) == [["day", ">", datetime(2026, 1, 31)]]  # noqa: DTZ001
