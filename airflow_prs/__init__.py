@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
+_MODULES = {
     "ComputeTarget": "airflow_prs.config.compute",
     "Environment": "airflow_prs.config.environment",
     "FileDataset": "airflow_prs.config.datasets",
@@ -52,9 +52,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return version("airflow-prs")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -119,9 +119,8 @@ class InputSpec:
 
     :param name: the input's name.
     :param kind: format of the files; never query, because plan writes the result of a query as Parquet.
-    :param options: for text: encoding, columns (names in the file's order), chosen (those that run() gets), dtypes; for
-        delimited text also separator, header, comment.
-    :param partition_keys: the keys of partition_format, whose columns follow the others.
+    :param options: what the reader of this kind needs: see inputs.columns.Table.options, and worker.reading.
+    :param partition_keys: the keys in the paths, or those of a partitioned copy.
     """
 
     name: str

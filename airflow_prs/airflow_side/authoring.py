@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-# Airflow 3.1.0 to 3.3.2: nothing public returns the open DAG and group, of which a function's call needs the ids.
+# Airflow 3.1.0 to 3.3.2: no public name returns the current DAG and task group, whose ids @parallel_run needs.
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
 # Airflow 3.1.0 to 3.3.2: only this subclass of XComArg, which XComArg() returns, has the fields operator and key.

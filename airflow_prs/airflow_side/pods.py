@@ -35,9 +35,9 @@ def _read_pod(given: Mapping[str, Any]) -> Any:
         pod = PodGenerator.deserialize_model_dict(dict(given))
         read = PodGenerator.serialize_pod(pod)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError([f"{_KEY} of compute_target is no pod: {error}"]) from None
+        raise ConfigError([f"{_KEY} of compute_target is not a pod: {error}"]) from None
     # Kubernetes' client ignores keys that it does not know.
-    lost = [f"{_KEY} of compute_target: {path} is nothing that a pod has" for path in _lost(given, read)]
+    lost = [f"{_KEY} of compute_target: {path} is not a field of a pod" for path in _lost(given, read)]
     if lost:
         raise ConfigError(lost)
     return pod

@@ -18,7 +18,7 @@ def progress_teller(context: Context) -> Callable[[Mapping[str, Any]], None]:
     """
     Return a function that stores the progress of a task.
 
-    The function returns immediately: if Airflow's supervisor never answers, the node must go on.
+    The function returns immediately: if Airflow's supervisor never answers, the node must continue.
     """
     # Airflow 3.3.0 to 3.3.2. Earlier versions have no task state store; the function then does nothing.
     store: Any = context.get("task_state_store")

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_prs.records import Progress, Shard
-from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -92,13 +91,9 @@ def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], 
     while not is_last:
         is_last = over.wait(_LOOK_S)
         for shard in shards:
-            if not _is_done(states.get(shard.number)):
+            if shard.number not in states or not states[shard.number].is_done:
                 # A failed read must not end the run; the next one may succeed.
                 with contextlib.suppress(OSError, ValueError):
                     states[shard.number] = folder.read_shard(shard)
         progress = sum((state.progress for state in states.values()), Progress())
         bar.update(task, completed=progress.done, failed=progress.failed)
-
-
-def _is_done(state: ShardState | None) -> bool:
-    return state is not None and state.closing is Closing.DONE

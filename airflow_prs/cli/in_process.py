@@ -27,11 +27,11 @@ from airflow_prs.errors import EntryScriptError
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
-from airflow_prs.node.processes.wire import order_of, outcome_of
-from airflow_prs.node.work.failed_tries import Failure, failed_outcome, failed_try
+from airflow_prs.node.processes.wire import failure_of, order_of, outcome_of
+from airflow_prs.node.work.failed_tries import failed_outcome, failed_try
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard, TryStatus
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard
 from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
@@ -166,17 +166,8 @@ class _ShardRun:
         return outcome_of(assignment, answer, process=0), None
 
     def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
-        failure = Failure(
-            assignment=assignment,
-            status=TryStatus[answer["status"]],
-            error=self._redact(answer["error"]),
-            traceback=self._redact(answer["traceback"]),
-            process=_PROCESS,
-            started=answer["started"],
-            duration_s=answer["duration_s"],
-            run_s=answer["run_s"],
-            cpu_s=answer["cpu_s"],
-        )
+        masked = {name: self._redact(answer[name]) for name in ("error", "traceback")}
+        failure = failure_of(assignment, {**answer, **masked}, process=_PROCESS)
         return failed_outcome(failure), failed_try(failure, is_final=True, node=_node(self._shard), log="")
 
     def _call(self, loaded: Any, order: Order) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_prs.cli.find import find_run_folder
 from airflow_prs.report.reports import describe_failures, describe_report, first_failures_of
-from airflow_prs.run_folder.attempt_records import Closing, StoredVerdict
+from airflow_prs.run_folder.attempt_records import StoredVerdict
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.ledger import ShardState
@@ -146,8 +146,8 @@ def _shard_lines(states: tuple[ShardState, ...]) -> Iterator[str]:
     """Yield a line for each shard; if there are many, only for the first ones that are not done, after their number."""
     shown = states
     if len(states) > _SHARDS_SHOWN:
-        shown = tuple(state for state in states if not _is_done(state))[:_SHARDS_SHOWN]
-        yield f"{sum(map(_is_done, states)):,} of {len(states):,} shards are done; the first of the others:"
+        shown = tuple(state for state in states if not state.is_done)[:_SHARDS_SHOWN]
+        yield f"{sum(state.is_done for state in states):,} of {len(states):,} shards are done; the first of the others:"
     for state in shown:
         progress = state.progress
         failed = f", {progress.failed:,} failed" if progress.failed else ""
@@ -163,7 +163,3 @@ def _describe(state: ShardState) -> str:
     since_s = time.time() - (state.commit.at if state.commit is not None else state.claim.started)
     last = f"last update {since_s:,.0f} s ago"
     return f"running on {node}, {last}" + (", may have died" if since_s > _QUIET_S else "")
-
-
-def _is_done(state: ShardState) -> bool:
-    return state.closing is Closing.DONE

@@ -12,7 +12,7 @@ from airflow_prs.errors import ConfigError
 from airflow_prs.wording import nearest, shown, unknown, wrong
 
 LOCAL = "local"
-"""Name of the target that always exists: whatever Airflow does by itself."""
+"""Name of the target that always exists. It leaves all choices to Airflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -85,7 +85,7 @@ def load_compute_targets(path: str | os.PathLike[str]) -> dict[str, ComputeTarge
 
 def read_compute_target(options: Any) -> ComputeTarget:
     """
-    Make a target of a mapping, as YAML files hold it.
+    Return the target that a mapping of a YAML file describes.
 
     :raises ConfigError: with all problems of the mapping.
     """
@@ -104,7 +104,7 @@ def read_compute_target(options: Any) -> ComputeTarget:
 
 def find_compute_target(value: str | ComputeTarget, declared: Mapping[str, ComputeTarget]) -> ComputeTarget:
     """
-    Find the target that a configuration names.
+    Return the target that a configuration names.
 
     :raises ConfigError: if no target of this name is declared.
     """

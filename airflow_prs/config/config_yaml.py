@@ -25,7 +25,7 @@ ENVIRONMENT_KEYS = ("environment", "environment_dir_path", "environment_name")
 
 def write_config(path: str | os.PathLike[str], values: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """
-    Write a configuration, without what is None and without our own parameters that have their defaults.
+    Write a configuration; parameters that are None, and our own parameters with their defaults, are left out.
 
     :param values: the parameters of the constructor, all resolved.
     :param ours: the parameters that the original does not know, with their defaults.

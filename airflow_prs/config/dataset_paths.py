@@ -34,8 +34,8 @@ def normalize_path(path: Any) -> tuple[Any, list[str]]:
 
     :return: text, a PipelineParameter, the output of another task, or a tuple of these; and what is wrong with it.
     """
-    settled = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
-    return settled, _path_problems(settled)
+    normalized = tuple(_each_path(path)) if _is_list(path) else next(_each_path(path))
+    return normalized, _path_problems(normalized)
 
 
 def normalize_target(target: Any) -> tuple[Any, list[str]]:
@@ -46,9 +46,9 @@ def normalize_target(target: Any) -> tuple[Any, list[str]]:
     """
     if target is None or hasattr(target, "iter_references"):
         return target, []
-    settled = _as_text(target)
-    value = settled.default_value if isinstance(settled, PipelineParameter) else settled
-    return settled, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED, "a local path or a mounted share")]
+    normalized = _as_text(target)
+    value = normalized.default_value if isinstance(normalized, PipelineParameter) else normalized
+    return normalized, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED, "a local path or a mounted share")]
 
 
 def promote_path(path: Any, name: str) -> list[Promotion]:
@@ -93,8 +93,8 @@ def _as_text(value: Any) -> Any:
     return without_file_scheme(value) if isinstance(value, str) else value
 
 
-def _path_problems(settled: Any) -> list[str]:
-    paths = settled if isinstance(settled, tuple) else (settled,)
+def _path_problems(normalized: Any) -> list[str]:
+    paths = normalized if isinstance(normalized, tuple) else (normalized,)
     if not paths:
         return [f"path is an empty list; allowed: {PATH_ALLOWED}"]
     return [problem for path in paths for problem in _problems_of_one(path)]

@@ -65,17 +65,17 @@ class FileDataset:
         object.__setattr__(self, "path", path)
 
     def as_named_input(self, name: str) -> FileDataset:
-        """Make the same dataset, known by a name."""
+        """Return the same dataset with a name."""
         return replace(self, name=_require_name(name))
 
     def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """
-        List the different combinations of key values, in the order in which mini-batches have them.
+        Return the different combinations of key values, in the order of the mini-batches.
 
-        The files are listed; none is read. Relative paths begin in the working directory.
+        The files are listed, but not read. Relative paths start from the working directory.
 
         :param keys: some of the keys; None: all.
-        :return: one dict of key to value each: text, a moment, or None.
+        :return: a dict of key to value for each combination; a value is text, a datetime, or None.
         :raises ConfigError: if there is no such key, or the path is known only in a run.
         :raises InputError: if the files cannot be listed.
         """
@@ -83,9 +83,9 @@ class FileDataset:
 
     def to_spec(self) -> dict[str, Any]:
         """
-        Write as plain values; what another task returns and PipelineParameters stay as they are.
+        Return the dataset as plain values. Outputs of other tasks and PipelineParameters stay as they are.
 
-        Airflow finds them there, and renders templates.
+        Airflow finds the outputs there, and renders templates.
         """
         return {"kind": InputKind.FILES.value, **_plain(self)}
 
@@ -104,9 +104,9 @@ class FileDataset:
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TabularDataset:
     """
-    Tables, each of whose rows is one item; made by ``from_delimited_files`` and ``from_parquet_files``.
+    Tables; each row is one item. Create one with a ``from_`` method, such as ``from_delimited_files``.
 
-    :param kind: how the files hold the rows.
+    :param kind: format of the files, or a query.
     :param path: as for FileDataset.
     :param separator: character between two values; None: not delimited.
     :param header: whether the first record of each file names the columns; "each": they differ; None: not delimited.
@@ -115,11 +115,11 @@ class TabularDataset:
     :param name: given by ``as_named_input``.
     :param columns: the columns that run() gets, in this order; None: all.
     :param dtypes: types of columns, by name; None: all as pandas finds them.
-    :param comment: character after which the rest of a line of a delimited file says nothing.
+    :param comment: character that begins a comment in a delimited file, up to the end of the line.
     :param filter: which rows of Parquet files are wanted; None: all.
-    :param dropped: columns that are left out where none are chosen.
+    :param dropped: columns to leave out, if ``columns`` is None.
     :param sql: a query, whose rows are the table; there is no path then.
-    :param conn_id: Airflow connection that it is run through.
+    :param conn_id: id of the Airflow connection for the query.
     :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
     :param target: folder of that copy; None: one in the run folder.
     :param max_record_size: how large a record of a text file may be.
@@ -329,24 +329,24 @@ class TabularDataset:
 
     def get_partition_key_values(self, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """
-        List the different combinations of key values, in the order in which mini-batches have them.
+        Return the different combinations of key values, in the order of the mini-batches.
 
-        Of a partitioned copy, the key columns of the source are read; else the files are listed, and none is read.
-        Relative paths begin in the working directory.
+        If a partitioned copy is planned, the key columns of the files are read. Otherwise the files are only listed.
+        Relative paths start from the working directory.
 
         :param keys: some of the keys; None: all.
-        :return: one dict of key to value each; a missing value is None.
+        :return: a dict of key to value for each combination; a missing value is None.
         :raises ConfigError: if there is no such key, or the path is known only in a run, as are the rows of a query.
         :raises InputError: if the files cannot be listed or read.
         """
         return _partition_key_values(self, keys)
 
     def as_named_input(self, name: str) -> TabularDataset:
-        """Make the same dataset, known by a name."""
+        """Return the same dataset with a name."""
         return replace(self, name=_require_name(name))
 
     def to_spec(self) -> dict[str, Any]:
-        """Write as plain values, as FileDataset does."""
+        """Return the dataset as plain values, as FileDataset does."""
         plain = {"kind": self.kind.value, **_plain(self)}
         return plain if self.filter is None else {**plain, "filter": encode(self.filter)}
 
@@ -391,11 +391,14 @@ class TabularDataset:
         return made + _partitioned(self) + _named(self)
 
 
-def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
-    """
-    Make a dataset of what ``to_spec`` wrote, once Airflow has rendered it.
+Dataset = FileDataset | TabularDataset
 
-    :raises ConfigError: if a path was rendered to something that is none.
+
+def dataset_from_spec(spec: Mapping[str, Any]) -> Dataset:
+    """
+    Return the dataset that ``to_spec`` described, after Airflow has rendered the templates in it.
+
+    :raises ConfigError: if a template was rendered to something that is not a path.
     """
     options = {name: value for name, value in spec.items() if name != "kind"}
     kind = InputKind(spec["kind"])
@@ -405,7 +408,7 @@ def dataset_from_spec(spec: Mapping[str, Any]) -> FileDataset | TabularDataset:
 
 
 def _as_lists(value: Any) -> Any:
-    """Make lists of tuples and sets, as they come back from JSON."""
+    """Return a value with lists in place of tuples and sets, as JSON returns them."""
     if isinstance(value, set | frozenset):
         value = sorted(value, key=repr)  # the same on every host
     return [_as_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
@@ -445,7 +448,7 @@ def _called(dataset: FileDataset | TabularDataset) -> str:
 
 def _partition_key_values(dataset: FileDataset | TabularDataset, keys: Sequence[str] | None) -> list[dict[str, Any]]:
     _require_known(dataset)
-    # What lists and reads files would make every parse of a DAG file slower.
+    # Imported here, because these modules would slow down every parse of a DAG file.
     from airflow_prs.inputs.key_values import partition_key_values
 
     return partition_key_values(dataset.to_source(), keys)
@@ -481,8 +484,8 @@ def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
 def _represent(maker: str, dataset: FileDataset | TabularDataset) -> str:
     plain = _plain(dataset)
     path = plain.pop("path")
-    for told_elsewhere in ("name", "partitioned_by", "target"):
-        plain.pop(told_elsewhere, None)
+    for shown_elsewhere in ("name", "partitioned_by", "target"):
+        plain.pop(shown_elsewhere, None)
     defaults = {"separator": ",", "header": True, "encoding": "utf-8"}
     listed = [f"{key}={value!r}" for key, value in plain.items() if value is not None and value != defaults.get(key)]
     return f"{maker}({', '.join([repr(path), *listed])})"

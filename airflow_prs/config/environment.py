@@ -30,10 +30,10 @@ class Environment:
 
     Nothing is read, looked up or installed when it is made: plan reads files, and each node makes environments.
 
-    :param python: path of an interpreter or a virtual environment; None: the one that runs Airflow on each node. Where
-        packages are installed it may be a version, too, and is what the new environment is made of.
-    :param requirements: what is installed in a new environment, as lines of a requirements file; None: nothing is.
-    :param conda_file: file that says what is installed instead.
+    :param python: path of an interpreter or a virtual environment; None: the one that runs Airflow on each node. If
+        packages are installed, the new environment is created from this Python, which may also be a version.
+    :param requirements: packages for a new environment, as lines of a requirements file; None: none are installed.
+    :param conda_file: file of a conda environment that lists the packages instead.
     """
 
     python: str | None = None
@@ -107,16 +107,16 @@ class Environment:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files that say what is installed, and which plan has to read."""
+        """Files that list packages; plan has to read them."""
         nested = (nested_file(line) for line in self.requirements or ())
         return tuple(path for path in (self.conda_file, *nested) if path is not None)
 
     @property
     def interpreter(self) -> str:
         """
-        The program to start on this machine; where packages are installed, the one that the environment is made of.
+        The interpreter to start on this machine. If packages are installed, the environment is created from it.
 
-        Links are kept: a virtual environment's python is one, and what it points to knows nothing of the environment.
+        Links are not resolved: the python of a virtual environment is a link, and its target ignores the environment.
         """
         if self.python is None:
             return sys.executable
@@ -127,7 +127,7 @@ class Environment:
         return (shutil.which(path.name) if _is_command(name) and not path.exists() else None) or str(path)
 
     def relative_to(self, folder: str | os.PathLike[str]) -> Environment:
-        """Read relative paths from a folder; a command's name stays, unless the folder holds something so called."""
+        """Resolve relative paths against a folder; a command's name stays, unless the folder has such an entry."""
         python = self.python
         if python is not None and not python.startswith(("/", "~")) and not self._names_version:
             inside = Path(folder, python)
@@ -141,9 +141,9 @@ class Environment:
 
     def to_json(self) -> dict[str, Any]:
         """
-        Write as plain values.
+        Return the environment as plain values.
 
-        :raises ConfigError: if files say what is installed, which elsewhere could be other ones.
+        :raises ConfigError: if files list the packages: on other machines they could have other contents.
         """
         if self.files:
             raise ConfigError([f"environment: {', '.join(self.files)} must be read first, by read_packages"])
@@ -166,7 +166,7 @@ class Environment:
 
     @property
     def _names_version(self) -> bool:
-        """Only where an environment is made of it: elsewhere it is a path, and so in from_python."""
+        """Whether ``python`` is a version. Only a new environment is created from a version; otherwise it is a path."""
         return self.is_installed and self.python is not None and _VERSION.fullmatch(self.python) is not None
 
     def _find_problems(self) -> Iterator[str]:

@@ -38,7 +38,7 @@ class CondaPackages:
 
 def read_packages(environment: Environment) -> Environment:
     """
-    Put in place of files what they list, so that the environment means the same wherever it is made.
+    Replace files by the packages that they list, so that the environment is the same on every machine.
 
     :param environment: with paths that can be read from here.
     :raises ConfigError: if a file cannot be read, or lists what pip cannot install.
@@ -52,10 +52,10 @@ def read_packages(environment: Environment) -> Environment:
 
 def read_conda(layout: Any, *, place: str) -> CondaPackages:
     """
-    Read the content of a conda environment's file.
+    Return the packages in the content of a conda environment's file.
 
-    :param place: where it stands, for errors.
-    :raises ConfigError: if it is no such content.
+    :param place: the file or key of the content, for errors.
+    :raises ConfigError: if it is not such a content.
     """
     dependencies = layout.get("dependencies") if isinstance(layout, Mapping) else None
     if not isinstance(layout, Mapping) or not isinstance(dependencies or [], list):
@@ -74,19 +74,19 @@ def read_conda(layout: Any, *, place: str) -> CondaPackages:
 
 
 def usable_python(packages: CondaPackages) -> str | None:
-    """Take the version of Python that a file asks for, unless worker processes could not run under it."""
+    """Return the version of Python that a file asks for; None: there is none, or it is too old for worker processes."""
     if packages.python is None or not is_too_old(packages.python):
         return packages.python
     log.warning(
-        "The environment asks for Python %s, and worker processes need 3.9 or newer: taken is the Python of Airflow, "
-        "or the one that the environment names by python or interpreterPath.",
+        "The environment asks for Python %s, but worker processes need 3.9 or newer. Airflow's Python is used instead, "
+        "or the one that the environment names with python or interpreterPath.",
         packages.python,
     )
     return None
 
 
 def conda_problem(conda: Sequence[str]) -> str:
-    """Say what to do about packages that only conda could install."""
+    """Return the message about packages that only conda could install."""
     return (
         f"environment asks for conda packages ({', '.join(conda)}), which pip cannot install; list them under pip, or "
         "make the environment with conda and give its Python: Environment.from_python('/path/to/bin/python'), in YAML "
@@ -95,7 +95,7 @@ def conda_problem(conda: Sequence[str]) -> str:
 
 
 def _name(package: Any) -> str:
-    """Leave away the channel."""
+    """Return a package without its channel."""
     return str(package).rpartition("::")[2].strip()
 
 
@@ -128,7 +128,7 @@ def _read_requirements(path: Path) -> list[str]:
         problem = f"environment: cannot read {path}: {error.strerror}; give the path of a requirements file"
         raise ConfigError([problem]) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"environment: {path} is not written in UTF-8; save it so"]) from error
+        raise ConfigError([f"environment: {path} is not valid UTF-8; save it as UTF-8"]) from error
     if problems := [problem for problem in map(find_problem, lines) if problem]:
         raise ConfigError([f"environment: {problem} (in {path})" for problem in problems])
     return lines

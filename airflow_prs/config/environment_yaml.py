@@ -113,13 +113,13 @@ def _choose(python: Mapping[str, Any], packages: CondaPackages) -> Environment:
 
 
 def _is_users_own(python: Mapping[str, Any]) -> bool:
-    """Whether nothing is to be installed: said so, or not said and an interpreter was chosen."""
+    """Whether nothing is installed: userManagedDependencies is true, or it is missing and an interpreter was chosen."""
     chosen = python.get("interpreter_path", DEFAULT_INTERPRETER) != DEFAULT_INTERPRETER
     return bool(python.get("user_managed_dependencies", chosen))
 
 
 def _read_keys(layout: Mapping[Any, Any], known: tuple[str, ...], place: str, problems: list[str]) -> dict[str, Any]:
-    """Give the settings that are not empty by their names in snake_case."""
+    """Return the settings that are not empty, by their names in snake_case."""
     settings: dict[str, Any] = {}
     for key, value in layout.items():
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(key)).lower()
@@ -151,7 +151,7 @@ def _find_missing(settings: Mapping[str, Any], python: Mapping[str, Any], packag
     if not isinstance(file, str):
         yield f"environment.python.condaDependenciesFile is {shown(file)}; allowed: the path of a file"
     if not isinstance(settings.get("environment_variables", {}), Mapping):
-        yield "environment.environmentVariables is no mapping; allowed: names and their values"
+        yield "environment.environmentVariables is not a mapping; allowed: names and their values"
     if not python:
         name = settings.get("name")
         called = f" {shown(name)}" if name else ""

@@ -18,8 +18,8 @@ CONTEXT = "mini_batch_context"
 
 _ALLOWED = "None, True, False, a finite number, text, and lists and dicts of them, with text as keys"
 
-# The functions get their own file and lines, so that tracebacks, debuggers and warnings show the DAG file. Its lines
-# are handed to linecache, since the file may stand elsewhere on the machine that runs them, or have been changed.
+# The functions are compiled with their own file and lines, so that tracebacks, debuggers and warnings show the DAG
+# file. linecache gets the lines, since the file may be missing or different on the machine that runs them.
 _LOADER = '''\
 """Made by airflow_prs of functions in a DAG file; tracebacks show the lines of that file."""
 
@@ -71,9 +71,9 @@ class FunctionScript:
 
     def call(self, given: Mapping[str, Any]) -> FunctionScript:
         """
-        Take values for the parameters, as they stand in the DAG file.
+        Return the script with the values of its parameters that the DAG file passes.
 
-        :raises ConfigError: if one is unknown, missing, or no plain value and nothing that becomes one in a run.
+        :raises ConfigError: if one is unknown or missing, or is neither a plain value nor becomes one in a run.
         """
         name = self.functions["run"].name
         known = {each for role in self.functions for each in self._bound(role)}
@@ -86,9 +86,9 @@ class FunctionScript:
             raise ConfigError(problems)
         return replace(self, parameters=dict(given))
 
-    def settle(self, parameters: Mapping[str, Any]) -> FunctionScript:
+    def resolve(self, parameters: Mapping[str, Any]) -> FunctionScript:
         """
-        Take the values that the parameters have in a run.
+        Return the script with the values that its parameters have in a run.
 
         :raises ConfigError: if one is not a plain value.
         """
@@ -102,7 +102,7 @@ class FunctionScript:
         return self._write({role: (function.file, function.line) for role, function in self.functions.items()})
 
     def work(self) -> str:
-        """What the work depends on: the script without the places of the functions, which any edit above may move."""
+        """The script without files and line numbers, for the digest: edits elsewhere in the DAG file change them."""
         return self._write(dict.fromkeys(self.functions, ("", 0)))
 
     def _write(self, places: Mapping[str, tuple[str, int]]) -> str:
@@ -176,9 +176,9 @@ def _name_problems(sources: Mapping[str, FunctionSource]) -> Iterator[str]:
 
 def _find_not_plain(name: str, value: Any, *, is_known: bool = True) -> Iterator[str]:
     """
-    Find what JSON would not hold, or would change.
+    Yield a problem for each value that JSON cannot hold, or would change.
 
-    :param is_known: whether it is the value of a run; else what becomes one may stand there.
+    :param is_known: whether it is the value of a run; otherwise placeholders for such a value are allowed, too.
     """
     if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
         return

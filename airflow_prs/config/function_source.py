@@ -127,7 +127,7 @@ def _ended(lines: list[str]) -> Iterator[str]:
 
 
 def _compile(lines: tuple[str, ...], file: str) -> CodeType:
-    """Compile as the script does; annotations are never looked at, since their names stand outside."""
+    """Compile lines as the script does. Annotations are not evaluated, since their names are defined outside."""
     before = "if True:\n" if lines[0][:1].isspace() else ""
     flags = __future__.annotations.compiler_flag
     code: CodeType = compile(before + "".join(lines), file, "exec", flags, dont_inherit=True)

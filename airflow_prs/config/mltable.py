@@ -31,7 +31,7 @@ def read_mltable(folder: str | os.PathLike[str]) -> Options:
         raise ConfigError([problem])
     content = read_yaml(path, what="from_mltable")
     if not isinstance(content, Mapping):
-        raise ConfigError([f"from_mltable: {path} holds no keys and values"])
+        raise ConfigError([f"from_mltable: {path} is not a mapping"])
     problems = [f"from_mltable: {path}: {key!r} is not supported" for key in content if key not in _TOP]
     options: Options = {"path": [_path(one, Path(folder), problems) for one in content.get("paths") or ()]}
     for step in content.get("transformations") or ():
@@ -55,7 +55,7 @@ def _path(entry: Any, folder: Path, problems: list[str]) -> str:
 
 
 def _apply(step: Any, options: Options, problems: list[str]) -> None:
-    """Take over one transformation, written as its name alone or with what belongs to it."""
+    """Add the options of one transformation, which is a name, or a mapping of a name to its settings."""
     name, value = next(iter(step.items())) if isinstance(step, Mapping) and len(step) == 1 else (step, None)
     known = _STEPS.get(name) if isinstance(name, str) else None
     if known is None:
@@ -131,7 +131,7 @@ def _names(step: str, value: Any, problems: list[str]) -> Sequence[str]:
 
 
 def _with_columns(options: Options) -> Options:
-    """Drop columns from those that are kept; where all are kept, plan does it, which knows them."""
+    """Remove dropped columns from the chosen ones. If all are chosen, plan removes them, since it knows all columns."""
     if options.get("columns") is not None:
         dropped = options.pop("dropped", ())
         options["columns"] = [name for name in options["columns"] if name not in dropped]

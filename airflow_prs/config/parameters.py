@@ -43,7 +43,7 @@ class PipelineParameter:
         if value is None or not self.has_bounds:
             return None
         if not _is_number(value):
-            return f"{shown(value)} is no number, but a minimum or maximum is given"
+            return f"{shown(value)} is not a number, but a minimum or maximum is given"
         if self.minimum is not None and value < self.minimum:
             return f"{value} is less than the minimum {self.minimum}"
         if self.maximum is not None and value > self.maximum:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
 NEEDED = ("pandas", "pyarrow")
-"""What worker processes cannot do without, so that it is installed even if nobody asks for it."""
+"""Packages that worker processes need, and that are therefore always installed."""
 
 ALLOWED = "a requirement as pip takes it, such as 'scikit-learn==1.5.2'"
 
 _NUMPY_2 = Version("2.0.0")
 _FIRST_FOR_NUMPY_2 = {"pandas": Version("2.2.2"), "pyarrow": Version("16.1.0")}
-"""Older ones break on import with numpy 2, which they do not say in their own requirements."""
+"""Older versions fail on import with numpy 2, although their own requirements allow it."""
 
 _PYARROW_FOR_NUMPY_1 = "pyarrow<20"
-"""Newer ones refuse numpy 1 on import, which they do not say in their own requirements either."""
+"""Newer versions refuse numpy 1 on import, although their own requirements allow it."""
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _FILE_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)(?:\s*=?\s*)(.+)", re.DOTALL)
@@ -39,16 +39,16 @@ def split_lines(text: str) -> list[str]:
 
 
 def strip_comment(line: str) -> str:
-    """Leave away what pip does not read either."""
+    """Return a line without its comment."""
     return _COMMENT.sub("", line).strip()
 
 
 def find_problem(line: str) -> str | None:
     """
-    Say what is wrong with a requirement, as far as it can be known without installing it.
+    Return the problem of a requirement, as far as it is known before the installation; None: there is none.
 
-    What is allowed means the same on every node: names, URLs, absolute paths, options of pip, and files of requirements
-    that plan will read.
+    A requirement must be the same on every node. Allowed are names, URLs, absolute paths, options of pip, and
+    requirements files, which plan reads.
     """
     if _holds_secret(line):
         # The line itself is not shown: errors are stored, and read by many.
@@ -64,12 +64,12 @@ def find_problem(line: str) -> str | None:
     if line.startswith("-"):
         return None
     if _is_relative(line):
-        return f"{line!r} is relative to nothing that nodes know; allowed: {ALLOWED}, a URL, or an absolute path"
+        return f"{line!r} is a relative path, unknown to nodes; allowed: {ALLOWED}, a URL, or an absolute path"
     return None if _is_url(line) or line.startswith("/") else _find_syntax_problem(line)
 
 
 def nested_file(line: str) -> str | None:
-    """Path of the file of requirements that a line refers to; None: it is no such line, or a URL, which pip reads."""
+    """Return the path of the requirements file that a line names; None: it names none, or a URL, which pip reads."""
     option = _FILE_OPTION.fullmatch(line)
     return option[2] if option and option[1] in {"-r", "--requirement"} and not _is_url(option[2]) else None
 
@@ -93,7 +93,7 @@ def complete(requirements: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read(line: str) -> tuple[str, SpecifierSet]:
-    """Give the name, as far as a line tells it, and the versions."""
+    """Return the name in a line ('' if there is none) and the allowed versions."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.specifiers import SpecifierSet
 
@@ -107,7 +107,7 @@ def _read(line: str) -> tuple[str, SpecifierSet]:
 
 
 def _ends_before(first: Version, specifier: SpecifierSet) -> bool:
-    """Whether no version from the first on is allowed; a set of versions ends or begins only at those that it names."""
+    """Whether no version from ``first`` on is allowed; it is enough to try the versions at which the set may end."""
     return not any(
         specifier.contains(version, prereleases=True) for version in _candidates(specifier, first) if version >= first
     )
@@ -131,7 +131,7 @@ def _find_syntax_problem(line: str) -> str | None:
     try:
         Requirement(_OWN_OPTIONS.split(line)[0])
     except InvalidRequirement as error:
-        return f"{line!r} is no requirement ({str(error).splitlines()[0]}); allowed: {ALLOWED}"
+        return f"{line!r} is not a valid requirement ({str(error).splitlines()[0]}); allowed: {ALLOWED}"
     return None
 
 

@@ -82,7 +82,7 @@ class Rule:
         if self.schema is None:
             raise ValueError(f"{name} is the {given}; allowed: only {self.allowed}")
         if parameter.has_bounds and not {"integer", "number"} & set(_types(self.schema)):
-            raise ValueError(f"{name} is no number, but its {given} has a minimum or maximum")
+            raise ValueError(f"{name} is not a number, but its {given} has a minimum or maximum")
 
 
 def at_least(minimum: int, note: str = "") -> Rule:
@@ -157,7 +157,7 @@ def find_promotions(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Ite
 
 
 class _ExplainedError(ValueError):
-    """Says what is wrong with a value, where its repr would not help, or would tell a secret."""
+    """The problem of a value in words, if its repr would not explain it or would reveal a secret."""
 
 
 def _types(schema: Mapping[str, Any]) -> list[str]:
@@ -220,7 +220,7 @@ def _variables(value: Any) -> dict[str, Any]:
 
 
 def _is_filled_in_later(value: Any) -> bool:
-    """What another task returns, or a side input."""
+    """Whether a value is the output of another task, or a side input."""
     return hasattr(value, "iter_references") or isinstance(value, FileDataset)
 
 

@@ -13,7 +13,7 @@ from airflow_prs.wording import wrong
 
 SIZE_ALLOWED = "an int of at least 1, or a str such as '10', '10KB', '1MB', '1GB', '5000 rows'"
 SIZE_PATTERN = r"^(0*[1-9][0-9]*)([kKmMgG][bB]| *[rR][oO][wW][sS]?)?$"
-"""Also for the JSON schema of a run's form, which knows no flags."""
+"""Without flags, since the JSON schema of the trigger form uses it, too."""
 
 MEMORY_PATTERN = r"^0*[1-9][0-9]*([kKmMgG][bB])?$"
 """The same for an amount of memory."""
@@ -63,7 +63,7 @@ def record_size_problems(value: Any) -> Iterator[str]:
 
 
 def record_limit(value: int | str) -> RecordLimit:
-    """Return a max_record_size that is valid with what it is in bytes."""
+    """Return the limit for a valid max_record_size."""
     return RecordLimit(_parse(value).count, value)
 
 

@@ -11,10 +11,10 @@ from airflow_prs.errors import ConfigError
 
 def read_yaml(path: str | os.PathLike[str], *, what: str) -> Any:
     """
-    Read a YAML (or JSON) file; only plain values are made of it.
+    Return the plain values in a YAML (or JSON) file.
 
     :param what: what the file holds, for errors.
-    :raises ConfigError: if it cannot be read or is no YAML.
+    :raises ConfigError: if it cannot be read or is not valid YAML.
     """
     import yaml
 
@@ -23,11 +23,11 @@ def read_yaml(path: str | os.PathLike[str], *, what: str) -> Any:
     except OSError as error:
         raise ConfigError([f"{what}: cannot read {path}: {error.strerror}; give the path of a YAML file"]) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError([f"{what}: {path} is no YAML: {' '.join(str(error).split())}"]) from error
+        raise ConfigError([f"{what}: {path} is not valid YAML: {' '.join(str(error).split())}"]) from error
 
 
 def write_yaml(path: str | os.PathLike[str], content: Any) -> None:
-    """Write plain values, in the order that they have."""
+    """Write plain values to a YAML file; keys keep their order."""
     import yaml
 
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

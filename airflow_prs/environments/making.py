@@ -36,7 +36,7 @@ from airflow_prs.environments.installing import (
     install,
 )
 from airflow_prs.errors import EnvironmentBrokenError
-from airflow_prs.store.files import write_whole
+from airflow_prs.store.files import write_atomically
 from airflow_prs.wording import shown
 from airflow_prs.worker.environment import OLDEST, OLDEST_PYTHON
 
@@ -169,7 +169,7 @@ def _write_marker(target: _Target, packages: Mapping[str, str]) -> None:
         "requirements": list(target.requirements),
         "packages": dict(sorted(packages.items())),
     }
-    write_whole(target.marker, json.dumps(content, indent=2).encode())
+    write_atomically(target.marker, json.dumps(content, indent=2).encode())
 
 
 def _require_new_python(python: Python) -> None:

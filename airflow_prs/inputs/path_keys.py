@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from urllib.parse import unquote
 
 from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.worker.reading.key_columns import NULL
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"yyyy|MM|dd|HH|mm|ss")
@@ -17,9 +18,6 @@ _ATTRIBUTES = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "
 _FOLDER = re.compile(r"([^/=]+)=([^/]*)")
 _UNFIT = re.compile(r"""[\x00-\x1f\x7f/\\%="'#*:?{}\[\]^]""")
 """The characters that Hive and Spark percent-encode in the name of a folder."""
-
-NULL = "__HIVE_DEFAULT_PARTITION__"
-"""The value null in the name of a folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,8 +64,8 @@ class Reporter:
         return [self._show(), self._show_run(), self._sample(processes), self._tell()]
 
     def show_end(self) -> None:
-        """Write status.json of the run if all other nodes have ended; the last one to end finds that."""
-        # The lock: a writing that began with older states must not come last.
+        """Write status.json of the run if all other nodes have ended, so that the last node writes the final state."""
+        # Hold the lock: a write that began with older states must not come last.
         with self._writing, contextlib.suppress(OSError, PrsError):
             states = []
             for state in self._watcher.states:
@@ -83,7 +83,7 @@ class Reporter:
     async def _show_run(self) -> None:
         while True:
             await asyncio.sleep(_SHOW_S)
-            # Commits find what is wrong with the storage.
+            # If the storage has a problem, a commit will raise it.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._show_run_if_old)
 

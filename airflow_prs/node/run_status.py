@@ -46,7 +46,7 @@ def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardSt
         "nodes": [_describe_node(status) for status in (running or shown)[:_MOST_NODES]],
         "last_failures": sorted(failures, key=lambda failure: failure["at"])[-LAST_FAILURES:],
     }
-    files.write_whole(folder.names.status, json.dumps(status, ensure_ascii=False).encode())
+    files.write_atomically(folder.names.status, json.dumps(status, ensure_ascii=False).encode())
 
 
 def has_ended(state: ShardState) -> bool:

@@ -45,7 +45,7 @@ class Supervisor:
     :param signals: what the dispatchers of ``work`` set.
     :param lender: lends mini-batches to other nodes; None: nothing is lent.
     :param borrower: borrows from them; None: nothing is borrowed.
-    :param suspects: mini-batches that a predecessor may have died of, in index order.
+    :param suspects: mini-batches that may have killed the attempt before this one, in index order.
     :param stuck_s: seconds without any mini-batch done after which the node gives up; None: no limit.
     """
 

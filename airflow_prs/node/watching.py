@@ -102,8 +102,8 @@ class Watcher:
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
         if not self._attempt.is_newest():
             raise SupersededError(
-                f"a later try of shard {self._shard.number} has begun; this one stops and what it had not committed "
-                "is left to it."
+                f"a later try of shard {self._shard.number} has begun. This one stops; the later one does what is not "
+                "committed yet."
             )
 
     def _read(self, most: int) -> None:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_prs.config.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
-from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, wrong
 
-Dataset = FileDataset | TabularDataset
 OnEmpty = Literal["fail", "skip"]
 
 if TYPE_CHECKING:
@@ -251,7 +250,7 @@ def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: li
     for dataset in side_inputs:
         if value == dataset or (value.name is None and value.as_named_input(str(dataset.name)) == dataset):
             return SideInputPath(str(dataset.name))
-    problems.append(f"{place} holds {shown(value)}; allowed: a dataset that stands in side_inputs")
+    problems.append(f"{place} holds {shown(value)}; allowed: a dataset that is in side_inputs")
     return value
 
 

@@ -116,7 +116,7 @@ class ParallelRunOperator(TaskGroup):
         check_id_length(str(self.group_id))
         for group in self.iter_mapped_task_groups():
             problem = (
-                f"{self.group_id} stands inside the mapped task group {group.group_id!r}, where Airflow cannot map "
+                f"{self.group_id} is inside the mapped task group {group.group_id!r}, where Airflow cannot map "
                 "tasks again; put it outside, with the inputs of all instances"
             )
             raise ConfigError([problem])

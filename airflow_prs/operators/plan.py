@@ -115,7 +115,7 @@ class PlanOperator(BaseOperator):
         side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))
         paths = {str(dataset.name): local_path(dataset.to_source(), self.dag_folder)[0] for dataset in side_inputs}
         if isinstance(config.entry_script, FunctionScript):
-            script = config.entry_script.settle(with_paths(fill_in(self.parameters, params), paths))
+            script = config.entry_script.resolve(with_paths(fill_in(self.parameters, params), paths))
             config = config.model_copy(update={"entry_script": script})
         return PlanRequest(
             config=config,

@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook
 
 from airflow_prs.errors import ConfigError
 
-ROWS_AT_ONCE = 10_000
+BATCH_ROWS = 10_000
 
 
 def run_query(sql: str, conn_id: str) -> Iterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
@@ -25,11 +25,11 @@ def run_query(sql: str, conn_id: str) -> Iterator[tuple[Sequence[str], Sequence[
     try:
         with engine.connect() as connection:
             # The server sends rows on demand; a % in the query is not a placeholder.
-            options = {"stream_results": True, "max_row_buffer": ROWS_AT_ONCE, "no_parameters": True}
+            options = {"stream_results": True, "max_row_buffer": BATCH_ROWS, "no_parameters": True}
             result = connection.execution_options(**options).exec_driver_sql(sql)
             names = list(result.keys())
             yield names, []
-            for rows in result.partitions(ROWS_AT_ONCE):
+            for rows in result.partitions(BATCH_ROWS):
                 yield names, rows
     finally:
         engine.dispose()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
 from airflow_prs.config.environment_files import read_packages
 from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError, EmptyInputError
@@ -35,8 +35,6 @@ from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-Dataset = FileDataset | TabularDataset
 
 _Queries = dict[str, tuple[dict[str, Any], Listing]]
 """What the fingerprint needs of each query, by its name."""

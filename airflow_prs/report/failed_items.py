@@ -16,7 +16,8 @@ from airflow_prs.store import files
 if TYPE_CHECKING:
     from airflow_prs.run_folder.ledger import ShardState
 
-_FAILED_STRETCH = 512
+FAILED_STRETCH = 512
+"""Number of failed mini-batches whose tries are in memory at the same time."""
 
 
 def write_failed_items(path: Path, committed: Committed) -> None:
@@ -61,8 +62,8 @@ def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
     outcomes = committed.outcomes(state)
     failed = outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist()
     tries = committed.index_failed_tries(state)
-    for start in range(0, len(failed), _FAILED_STRETCH):
-        indices = failed[start : start + _FAILED_STRETCH]
+    for start in range(0, len(failed), FAILED_STRETCH):
+        indices = failed[start : start + FAILED_STRETCH]
         found = tries.find(indices)
         for mini_batch in committed.folder.select_mini_batches(indices):
             yield _failed_line(mini_batch, found.get(mini_batch.index, []), committed.folder)

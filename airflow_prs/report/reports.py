@@ -56,12 +56,12 @@ def write_reports(
         write_processed(folder.names.processed, committed)
         write_summaries(folder.names.process_summary, folder.names.node_summary, committed)
         write_failed_items(folder.names.failed_items, committed)
-        files.write_whole(folder.names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
+        files.write_atomically(folder.names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
     except (OSError, RunFolderError) as error:
         problem = f"the reports in {folder.path} cannot be written: {error}"
         if status == "completed":
             what_next = f"{HOW_TO_GO_ON} clear merge to try again."
-            raise RunFolderError(f"{problem}. The result stands at {result}.\n\n{what_next}") from error
+            raise RunFolderError(f"{problem}. The result is at {result}.\n\n{what_next}") from error
         logger.warning("%s", problem)
         return {"schema": SCHEMA, "status": status, "warnings": [problem], "result": None}
     return report

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.records import TryStatus
+from airflow_prs.report.failed_items import FAILED_STRETCH
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.store import files
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from airflow_prs.run_folder.ledger import ShardState
 
-_FAILED_STRETCH = 512
 _NO_PROCESS = -1
 """Number of the process of a mini-batch whose node died: the process is not known."""
 
@@ -174,8 +174,8 @@ def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[An
     processes[places] = _NO_PROCESS
     indices = outcomes["index"].copy()
     tries = committed.index_failed_tries(state)
-    for start in range(0, len(places), _FAILED_STRETCH):
-        found = tries.find(indices[places[start : start + _FAILED_STRETCH]].tolist())
+    for start in range(0, len(places), FAILED_STRETCH):
+        found = tries.find(indices[places[start : start + FAILED_STRETCH]].tolist())
         for index, failed in found.items():
             if name := failed[-1].process:
                 processes[np.searchsorted(indices, index)] = int(name.removeprefix("process"))

@@ -58,9 +58,9 @@ def publish_rows(
         with temporaries.held(temporary):
             files.publish(target, write, temporary)
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "See to it")
+        advice = _ADVICE.get(error.errno or 0, "Remove the cause")
         raise PublicationError(
-            f"the result cannot be put at {target}: {error.strerror or error}. What stood there before is untouched. "
+            f"the result cannot be put at {target}: {error.strerror or error}. An earlier file there is unchanged. "
             f"{advice}.\n\n{HOW_TO_GO_ON} clear the merge task: no mini-batch runs again."
         ) from error
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STRETCH_BYTES = 4 << 20
 _STRETCH_PIECES = 16_384
-# Void bytes between two pieces are read along: up to a page that costs less than a read of its own.
+# Unused bytes between two pieces are read, too: up to a page, that costs less than a second read.
 _GAP_BYTES = 4096
 _SMALL_BYTES = 1024
 _OPEN_FILES = 64

@@ -1,4 +1,4 @@
-"""Temporary files in an output, which many runs may share: what a killed merge has left is told from what is in use."""
+"""Temporary files in an output, which many runs may share. Their names and locks show which of them were abandoned."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from uuid import uuid4
 from airflow_prs.records import RunIdentity
 
 _ABANDONED_S = 24 * 3600
-"""A file of another run that nobody has written to for so long is one that its merge will not come back to."""
+"""A temporary file of another run counts as abandoned if nobody has written to it for this long."""
 
 
 def owned_temporary_name(path: Path, identity: RunIdentity) -> Path:
-    """Name beside a file that no other writer uses, and that tells whose it is; it is at most 244 bytes long."""
+    """Return a unique path beside a file; the name shows the task and the run, and has at most 244 bytes."""
     return path.with_name(f".{path.name[:45]}.{_operator(identity)}.{_run(identity)}.{uuid4().hex}.tmp")
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """
-    Make a file, and let nobody take it for a leftover meanwhile.
+    Create a file and lock it, so that no other merge removes it.
 
     :raises OSError: if it cannot be made.
     """
     with path.open("xb") as file:
-        # Where storage knows no locks, no leftover is ever removed.
+        # On storage without locks, abandoned files are never removed.
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -37,12 +37,12 @@ def held(path: Path) -> Iterator[None]:
 
 def remove_leftovers(path: Path, identity: RunIdentity) -> None:
     """
-    Remove what killed merges of the same task have left beside a file.
+    Remove temporary files that killed merges of the same task have left beside a file.
 
-    Those of the same run are removed at once, those of other runs after a day; none that a living process holds.
+    Those of the same run are removed immediately, those of other runs after a day. Locked files are kept.
     """
     for found in path.parent.glob(f".*.{_operator(identity)}.*.tmp"):
-        # What cannot be removed now may be removed another time; it is in nobody's way.
+        # A file that cannot be removed now does no harm; a later merge removes it.
         with suppress(OSError):
             is_own = found.name.split(".")[-3] == _run(identity)
             if is_own or found.stat().st_mtime < time.time() - _ABANDONED_S:

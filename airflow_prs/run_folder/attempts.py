@@ -326,4 +326,4 @@ def write_claim(names: AttemptNames, claim: Claim) -> None:
             f"another process already runs this attempt ({names.path.name}) of the shard; this one stops."
         ) from None
     files.sync_folder(names.path.parent)
-    files.write_whole(names.claim, ledger.CLAIM.dump_json(claim))
+    files.write_atomically(names.claim, ledger.CLAIM.dump_json(claim))

@@ -41,7 +41,7 @@ class RunFolder:
     def write_settings(self, settings: RunSettings) -> None:
         """Write the settings that plan has resolved."""
         files.make_folder(self.path)
-        files.write_whole(self.names.settings, settings.to_json())
+        files.write_atomically(self.names.settings, settings.to_json())
 
     def read_settings(self) -> RunSettings:
         """

@@ -121,12 +121,17 @@ class ShardState:
 
     @property
     def closing(self) -> Closing | None:
-        """How its newest attempt ended; None while it goes on, or has died."""
+        """How its newest attempt ended; None: it continues, or has died."""
         return self.commit.closing if self.commit is not None else None
 
     @property
+    def is_done(self) -> bool:
+        """Whether every mini-batch of the shard has an outcome, and its newest attempt has ended."""
+        return self.closing is Closing.DONE
+
+    @property
     def is_running(self) -> bool:
-        """Whether its newest attempt goes on, or has died."""
+        """Whether its newest attempt continues, or has died."""
         return self.claim is not None and self.closing is None
 
     @property

@@ -1,4 +1,4 @@
-"""The paths of all files of a run; no other module contains a file name."""
+"""The paths of the files in a run folder."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_prs.run_folder.folder import RunFolder
     from airflow_prs.run_folder.verdicts import GatekeeperClaim
-    from airflow_prs.thresholds.watch import Sight, Watch
+    from airflow_prs.thresholds.watch import Look, Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
 _LONGEST_WAIT = timedelta(seconds=30)
@@ -59,9 +59,9 @@ class GatekeeperSensor(BaseSensorOperator):
         # First the states, then the counts: these include what a shard committed before it ended.
         states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
         is_final = not (watch.manifest.shards and states.can_any_run)
-        sight = watch.look(is_final=is_final)
-        if sight.verdict is not None or is_final:
-            return self._conclude(ti, watch, states, sight)
+        look = watch.look(is_final=is_final)
+        if look.verdict is not None or is_final:
+            return self._conclude(ti, watch, states, look)
         if self.deferrable and is_supervised() and not folder.is_without_trigger(claim.attempt):
             self._defer(ti, watch)
         raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
@@ -93,19 +93,19 @@ class GatekeeperSensor(BaseSensorOperator):
         return folder, claim
 
     def _conclude(
-        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates, sight: Sight
+        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates, look: Look
     ) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""
         from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
         from airflow_prs.run_folder.committed import read_committed
 
-        progress = sight.progress
-        if sight.verdict is None and progress.done == progress.total and not states.failed:
+        progress = look.progress
+        if look.verdict is None and progress.done == progress.total and not states.failed:
             self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
             return asdict(progress)
         settings, committed = watch.folder.read_settings(), read_committed(watch.folder, watch.manifest)
-        if sight.verdict is not None:
-            raise conclude_aborted(settings, committed, sight.verdict.verdict)
+        if look.verdict is not None:
+            raise conclude_aborted(settings, committed, look.verdict.verdict)
         errors = left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN])
         raise conclude_incomplete(settings, committed, errors)
 

@@ -70,7 +70,7 @@ def publish(path: Path, write: Callable[[Path], object], temporary: Path | None 
     sync_folder(path.parent)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file atomically and durably."""
     publish(path, lambda temporary: temporary.write_bytes(data))
 

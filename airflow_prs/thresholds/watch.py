@@ -13,7 +13,7 @@ from airflow_prs.thresholds.judging import Judgement, judge_states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Look:
     """
     What one look at a run shows.
 
@@ -46,7 +46,7 @@ class Watch:
         """Return the oldest verdict that binds this attempt."""
         return self.folder.standing_verdict(self.manifest, self.set_aside)
 
-    def look(self, *, is_final: bool = False) -> Sight:
+    def look(self, *, is_final: bool = False) -> Look:
         """
         Judge the run by what is stored now, and write the verdict if this is the first to see a threshold exceeded.
 
@@ -63,7 +63,7 @@ class Watch:
                 counted_loans=judgement.counted_loans,
                 set_aside=self.set_aside,
             )
-        return Sight(verdict=standing, progress=judgement.progress)
+        return Look(verdict=standing, progress=judgement.progress)
 
     def judge(self, states: Iterable[ShardState], *, is_final: bool = False) -> Judgement:
         """Judge a run as far as it concerns this attempt; see judge_states."""

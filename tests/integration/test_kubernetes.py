@@ -163,13 +163,13 @@ def test_the_executor_and_a_pod_template_are_kept(make_dag):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("spek: {}", "pod_override of compute_target: spek is nothing that a pod has"),
+        ("spek: {}", "pod_override of compute_target: spek is not a field of a pod"),
         (
             "spec: {containers: [{name: base, resources: {limitz: {cpu: 2}}}]}",
-            "pod_override of compute_target: spec.containers[0].resources.limitz is nothing that a pod has",
+            "pod_override of compute_target: spec.containers[0].resources.limitz is not a field of a pod",
         ),
-        ("spec: {containers: [{image: x}]}", "pod_override of compute_target is no pod: "),
-        ("spec: 3", "pod_override of compute_target is no pod: "),
+        ("spec: {containers: [{image: x}]}", "pod_override of compute_target is not a pod: "),
+        ("spec: 3", "pod_override of compute_target is not a pod: "),
     ],
 )
 def test_what_is_no_pod_is_an_error_when_the_dag_is_parsed(make_dag, tmp_path, text, problem):

@@ -23,7 +23,7 @@ from airflow_prs.errors import ConfigError, EmptyInputError, InputError
 from airflow_prs.inputs.copies import copying
 from airflow_prs.inputs.copies.copying import write_copy
 from airflow_prs.inputs.copies.partitioned_copy import read_copy
-from airflow_prs.inputs.text.records import whole_records
+from airflow_prs.inputs.text.records import complete_records
 from airflow_prs.worker.reading.readers import make_reader
 from tests.dag_runs import result_of
 from tests.shards import Tries, read_rows
@@ -176,8 +176,8 @@ def test_delimited_files_with_headers_of_their_own_and_foreign_encodings_can_be_
 
 
 def test_a_packed_file_of_many_blocks_is_read_as_one(plan, tmp_path, monkeypatch):
-    in_small_blocks = partial(whole_records, block_bytes=100)
-    monkeypatch.setattr("airflow_prs.inputs.copies.tables.whole_records", in_small_blocks)
+    in_small_blocks = partial(complete_records, block_bytes=100)
+    monkeypatch.setattr("airflow_prs.inputs.copies.tables.complete_records", in_small_blocks)
     rows = "".join(f'{n % 3},"line\n{n}"\n' for n in range(100))
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(f"k,n\n{rows}".encode()))
     planned = plan(TabularDataset.from_delimited_files("t.csv.gz").partition_by(["k"]), partition_keys=["k"])

@@ -44,7 +44,7 @@ def cut_arrow_files(
         elif total:
             groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
             add_row_groups(cut, file, groups, size)
-    types.settle(_read)
+    types.complete(_read)
     return cut, Columns(types.names, *types.schema())
 
 

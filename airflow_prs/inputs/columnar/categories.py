@@ -25,7 +25,7 @@ class Categories:
     places: list[Place] = field(default_factory=list)
     values: Any = None
 
-    def settle(self, kind: Any, read: Callable[[Place], Any]) -> Any:
+    def common_type(self, kind: Any, read: Callable[[Place], Any]) -> Any:
         """
         Read all categories, since those of a part depend on where the table was cut.
 

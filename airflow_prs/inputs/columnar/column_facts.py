@@ -36,7 +36,7 @@ class ColumnFacts:
 
         self.is_beyond = self.is_beyond or not are_exact_as_floats(*pc.min_max(column).as_py().values())
 
-    def settle(
+    def complete(
         self, read: Callable[[Place], Any], look: Callable[[str], None], *, is_wide: bool, meets_floats: bool
     ) -> None:
         """

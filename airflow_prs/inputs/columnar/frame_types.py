@@ -109,7 +109,7 @@ class FrameTypes:
             if pa.types.is_dictionary(field.type) and field.name in self._columns:
                 self._categories.setdefault(field.name, Categories()).places.extend(places)
 
-    def settle(
+    def complete(
         self,
         read: Callable[[str, Place], Any],
         look: Callable[[str, str], None] = lambda name, path: None,  # noqa: ARG005
@@ -124,7 +124,7 @@ class FrameTypes:
             column = self._columns.get(name)
             if column is not None and not column.extension:
                 meets_floats = is_float(column.kind)
-                facts.settle(
+                facts.complete(
                     partial(read, name),
                     partial(look, name),
                     is_wide=is_wide(column.kind) or meets_floats,
@@ -133,7 +133,7 @@ class FrameTypes:
         for name, categories in self._categories.items():
             column = self._columns[name]
             if family_of(column.kind) == "is_dictionary":
-                column.kind = categories.settle(column.kind, partial(read, name))
+                column.kind = categories.common_type(column.kind, partial(read, name))
 
     def schema(self) -> tuple[dict[str, str], Any]:
         """

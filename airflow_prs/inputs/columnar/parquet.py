@@ -46,7 +46,7 @@ def cut_parquet_files(
         groups = _inspect(path, footer, types.watched(schema), types.facts, matched)
         types.note_places(schema, [(path, group.number) for group in groups])
         add_row_groups(cut, file, groups, size)
-    types.settle(
+    types.complete(
         wanted.read,
         lambda column, path: _inspect_sizes(path, column, types.facts[column], is_entire=source.filter is None),
     )

@@ -16,7 +16,7 @@ from airflow_prs.inputs.columns import Table
 from airflow_prs.inputs.sources import DelimitedSource, JsonLinesSource, ParquetSource
 from airflow_prs.inputs.text import json_lines
 from airflow_prs.inputs.text.opening import OpenText, open_text
-from airflow_prs.inputs.text.records import line_at, marks_of, whole_lines, whole_records
+from airflow_prs.inputs.text.records import complete_lines, complete_records, line_at, marks_of
 from airflow_prs.worker.reading import alike
 from airflow_prs.worker.reading.arrow_files import ArrowFile
 from airflow_prs.worker.reading.key_columns import KeyColumns
@@ -26,7 +26,7 @@ from airflow_prs.worker.reading.text_pieces import DelimitedPieces, JsonLinesPie
 from airflow_prs.worker.values import encode
 from airflow_prs.worker.writing.columns import describe_too_large
 
-ROWS_AT_ONCE = 64 * 1024
+BLOCK_ROWS = 64 * 1024
 
 
 def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
@@ -66,7 +66,7 @@ def _frames(table: Table, path: str) -> Iterator[Any]:
     if isinstance(source, JsonLinesSource):
         with open_text(path, source.encoding, json_lines.MARKS) as text:
             reader = JsonLinesPieces({**table.options(), "encoding": text.encoding})
-            texts = whole_lines(text, max_record_size=source.max_record_size)
+            texts = complete_lines(text, max_record_size=source.max_record_size)
             yield from _checked(text, texts, reader.frame_of, line_feeds_in)
     elif isinstance(source, DelimitedSource):
         with open_text(path, source.encoding, marks_of(source.separator, source.comment)) as text:
@@ -79,7 +79,7 @@ def _delimited(
 ) -> tuple[Iterator[tuple[bytes, int]], Callable[[bytes], Any]]:
     """Return the texts of a delimited file without its header, each with the position of its end; and their reader."""
     reader = DelimitedPieces(options)
-    blocks = whole_records(text, source.separator, comment=source.comment, max_record_size=source.max_record_size)
+    blocks = complete_records(text, source.separator, comment=source.comment, max_record_size=source.max_record_size)
     names = options["columns"]
 
     def without_header() -> Iterator[tuple[bytes, int]]:
@@ -131,8 +131,8 @@ def _arrow_tables(table: Table, paths: Sequence[str], key_columns: KeyColumns | 
                 rows = alike.without_views(pa.Table.from_batches([batch]))
                 rows = _wanted(rows, table.schema, offset, conditions)
                 offset += len(batch)
-                for begin in range(0, len(rows), ROWS_AT_ONCE):
-                    part = rows.slice(begin, ROWS_AT_ONCE)
+                for begin in range(0, len(rows), BLOCK_ROWS):
+                    part = rows.slice(begin, BLOCK_ROWS)
                     yield part if key_columns is None else _with_keys(part, path, key_columns)
 
 
@@ -162,7 +162,7 @@ def _open_parquet(path: str) -> Iterator[Iterator[Any]]:
 
     # An open file and not a path, which pyarrow could take for a URI.
     with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
-        yield file.iter_batches(ROWS_AT_ONCE)
+        yield file.iter_batches(BLOCK_ROWS)
 
 
 @contextmanager

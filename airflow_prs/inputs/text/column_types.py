@@ -1,8 +1,8 @@
 """
-Which types the columns of a delimited input have: those that pandas would find if it read all files in one piece.
+Infer the types of the columns of a delimited input: those that pandas would find if it read all files together.
 
-Arrow reads the words of each block in threads, or pandas, where they are not as simple as Arrow has them. What a column
-was seen to hold in all blocks decides on its type.
+Arrow parses each block in a thread. pandas parses it if the text is not plain, or Arrow cannot read it. The type of a
+column follows from its values in all blocks.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from airflow_prs.inputs.text.seen import MISSING_WORDS, Seen, look_at
 _MOST_THREADS = 4
 
 _FILTERING_WARNINGS = Lock()
-"""Filters of warnings are those of all threads."""
+"""The filters of warnings belong to the process, not to a thread."""
 
 
 class ColumnTypes:
     """
-    Gathers what the columns of an input hold; a context manager, as long as records come.
+    Infers the types of columns from blocks of records. A context manager, which ends its threads.
 
     :param arguments: returns what pandas needs to read text in an encoding.
-    :param given: columns whose types are not to be found out.
+    :param given: columns whose types the author wrote.
     """
 
     def __init__(self, arguments: Callable[[str], Mapping[str, Any]], given: Iterable[str] = ()) -> None:
@@ -51,17 +51,17 @@ class ColumnTypes:
 
     def feed(self, read_text: Callable[[], bytes], names: Names, encoding: str, *, is_plain: bool) -> None:
         """
-        Take complete records.
+        Add complete records.
 
-        Records that cannot be read are left out: their mini-batch alone fails.
+        Records that cannot be read are ignored: only their mini-batches fail.
 
-        :param read_text: returns them.
+        :param read_text: returns the text of the records.
         :param names: the columns of the text, in its order; columns known from other files are missing here.
         :param is_plain: whether all fields are simple, or quoted from their beginning to their end.
         """
         wanted = [place for place, name in enumerate(names) if self._is_open(name)]
         if not wanted and not (self._has_rows and self._seen.keys() <= set(names)):
-            wanted = [0]  # whether there are rows has to be known
+            wanted = [0]  # to know whether there are rows
         future = None
         if wanted:
             known = [self._seen.get(names[place], Seen()) for place in wanted]
@@ -72,7 +72,7 @@ class ColumnTypes:
         elif len(self._looking) > 2 * self._threads:
             self._take(*self._looking.popleft())
 
-    def settle(self) -> dict[str, str]:
+    def types(self) -> dict[str, str]:
         """Return the type of each column that was seen."""
         self._take_all()
         found = {str(name): seen.dtype for name, seen in self._seen.items() if str(name) not in self._given}
@@ -143,7 +143,7 @@ def _read_with_arrow(text: bytes, separator: str, width: int, wanted: list[int])
 
 
 def _read_with_pandas(text: bytes, names: Names, wanted: list[int], arguments: Mapping[str, Any]) -> list[Any]:
-    """Return the words of some columns; without any if pandas cannot read the text either."""
+    """Return the words of some columns; no words if pandas cannot read the text either."""
     import pandas as pd
     import pyarrow as pa
 

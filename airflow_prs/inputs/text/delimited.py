@@ -14,7 +14,7 @@ from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.column_types import ColumnTypes
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import OpenText, open_text
-from airflow_prs.inputs.text.records import BLOCK_BYTES, Records, add_pieces, marks_of, whole_records
+from airflow_prs.inputs.text.records import BLOCK_BYTES, Records, add_pieces, complete_records, marks_of
 from airflow_prs.worker.reading.text_pieces import DelimitedPieces, from_within
 
 
@@ -43,7 +43,7 @@ def cut_delimited_files(
                 cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
                 end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
                 add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
-        found = types.settle()
+        found = types.types()
     require_known(source.name, source.dtypes, columns.names)
     return cut, Columns(columns.names, found | dict(source.dtypes))
 
@@ -54,7 +54,7 @@ def _read(
     """Read a file once, and return the position of its end."""
     names: Names | None = None
     end = 0
-    for records in whole_records(
+    for records in complete_records(
         text,
         headers.source.separator,
         comment=headers.source.comment,

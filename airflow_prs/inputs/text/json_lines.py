@@ -13,7 +13,7 @@ from airflow_prs.inputs.cutting import TableCut
 from airflow_prs.inputs.sources import JsonLinesSource, MiniBatchSize
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import open_text
-from airflow_prs.inputs.text.records import add_pieces, whole_lines
+from airflow_prs.inputs.text.records import add_pieces, complete_lines
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.json_table import JsonTable, is_blank, read_object
 
@@ -40,7 +40,7 @@ def cut_json_lines_files(
         with open_text(path, source.encoding, MARKS) as text:
             cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
             end = 0
-            for lines, end in whole_lines(text, max_record_size=source.max_record_size):
+            for lines, end in complete_lines(text, max_record_size=source.max_record_size):
                 starts, objects = _read(lines, end - len(lines), text.encoding)
                 cutter.feed(starts)
                 values.feed(objects)

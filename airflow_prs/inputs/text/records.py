@@ -58,7 +58,7 @@ def marks_of(separator: str, comment: str | None) -> str:
     return f'\n\r" \t{separator}{comment or ""}'
 
 
-def whole_records(
+def complete_records(
     text: OpenText,
     separator: str,
     *,
@@ -107,7 +107,7 @@ def whole_records(
         yield Records(starts, scanner.position, parts, is_plain)
 
 
-def whole_lines(text: OpenText, *, max_record_size: RecordLimit) -> Iterator[tuple[bytes, int]]:
+def complete_lines(text: OpenText, *, max_record_size: RecordLimit) -> Iterator[tuple[bytes, int]]:
     """
     Yield some complete lines of a file at a time, with the position of their end. Only LF ends a line.
 

@@ -1,9 +1,9 @@
 """
-What a column was seen to hold, and the type that follows; the rules are those of pandas.
+The values of a column so far, and the type that follows from them by the rules of pandas.
 
-An integer beside a missing value is a float, a word among numbers makes text of them all. In two places the rules of
-pandas are left. Beside missing values, whole numbers that a float would round are Int64. And whole numbers that only
-uint64 holds are text there, in which missing values are missing; pandas makes them empty text.
+Integers with missing values become floats. One word among numbers makes the entire column text. There are two
+differences to pandas, both in columns with missing values. Integers that a float would round are Int64. Integers that
+only uint64 can hold are text in which missing values stay missing; pandas makes them empty text.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MISSING_WORDS = (
     *("", "NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-NaN", "-nan", "<NA>"),
     *("#N/A", "#N/A N/A", "#NA", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
-"""What pandas takes for a missing value."""
+"""The words that pandas reads as missing values."""
 
-# The grammar of pandas: Arrow takes what is text there (a whole number in hexadecimal, NAN), and leaves "+7" and " 7".
+# The grammar of pandas. Arrow alone would accept text (hexadecimal integers, NAN), and refuse "+7" and " 7".
 _BLANK = "\t\n\v\f\r "
 _WHOLE = rf"^[{_BLANK}]*[+-]?[0-9]+[{_BLANK}]*$"
 _NUMBER = rf"(?i)^[{_BLANK}]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)[{_BLANK}]*$"
@@ -29,10 +29,10 @@ _NUMBER = rf"(?i)^[{_BLANK}]*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf
 @dataclass(frozen=True, slots=True)
 class Seen:
     """
-    What a column was seen to hold.
+    The values of a column so far.
 
-    :param extent: the lowest and the highest of the whole numbers before the first float; None: there are none;
-        infinite: there are some of more digits than Python reads.
+    :param extent: the lowest and the highest integer before the first float; None: there are none; infinite: one has
+        more digits than Python reads.
     """
 
     has_missing: bool = False
@@ -42,7 +42,7 @@ class Seen:
     extent: tuple[float, float] | None = None
 
     def followed_by(self, more: Seen) -> Seen:
-        """Return what was seen once more rows were."""
+        """Return the values of both, ``more`` being those of later rows."""
         extents = [seen.extent for seen in ((self,) if self.has_floats else (self, more)) if seen.extent is not None]
         return Seen(
             self.has_missing or more.has_missing,
@@ -54,7 +54,7 @@ class Seen:
 
     @property
     def is_text(self) -> bool:
-        """Whether the column is text, whatever comes."""
+        """Whether the column is text, which later rows cannot change."""
         if self.has_text or (self.has_truth and (self.has_floats or self.extent is not None)):
             return True
         # A number that is too large keeps pandas from trying floats, unless a float stands before it.
@@ -87,7 +87,7 @@ def look_at(words: Any, known: Seen) -> Seen:
     Return what some rows of a column hold.
 
     :param words: as Arrow's text, with nulls where values are missing.
-    :param known: what rows before them hold: whether it goes on like that costs much less to find out.
+    :param known: the values of earlier rows: to check whether these are of the same kinds is much cheaper.
     """
     missing = Seen(has_missing=words.null_count > 0)
     if words.null_count == len(words):
@@ -96,7 +96,7 @@ def look_at(words: Any, known: Seen) -> Seen:
 
 
 def _more_of(words: Any, known: Seen) -> Seen | None:
-    """Return what rows hold that are like those before them; None: that is not certain."""
+    """Return the values of rows of the same kinds as ``known``; None: they may be of other kinds."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -114,7 +114,7 @@ def _may_be_hexadecimal(words: Any) -> bool:
 
 
 def _by_grammar(words: Any) -> Seen:
-    """Return what rows hold, whatever that is."""
+    """Return the values of rows of any kinds."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import socket
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_prs.node.machine.memory import used_bytes
 from airflow_prs.node.processes.process import Message, WorkerProcess
-from airflow_prs.node.processes.starting import Starter
-from airflow_prs.node.processes.wire import StartFailure, order_of, outcome_of
+from airflow_prs.node.processes.starting import Starter, why_not_ready
+from airflow_prs.node.processes.wire import StartFailure, failure_of, order_of, outcome_of
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
@@ -140,7 +139,7 @@ class Slot:
         life, self._life = self._life, None
         if life.held:
             self._report_end(life)
-        return None if life.is_ready else life.start_failure or _why_not_ready(life.process)
+        return None if life.is_ready else life.start_failure or why_not_ready(life.process)
 
     def feed(self) -> None:
         """Hand out as much as the process should hold."""
@@ -262,23 +261,9 @@ class Slot:
             life.process.log_for_script(lines)
 
     def _take_failed_try(self, life: _Life, failed: dict[str, Any]) -> None:
-        retry = failed.get("retry") or {}
         life.failed_tries += 1
-        self._dispatcher.take_failure(
-            Failure(
-                assignment=self._pop(life, failed["index"], failed["duration_s"]),
-                status=TryStatus[failed["status"]],
-                error=failed["error"],
-                traceback=failed["traceback"],
-                process=life.name,
-                started=failed["started"],
-                duration_s=failed["duration_s"],
-                run_s=failed["run_s"],
-                cpu_s=failed["cpu_s"],
-                is_hopeless=retry.get("never", False),
-                wait_s=retry.get("after_s", 0.0),
-            )
-        )
+        assignment = self._pop(life, failed["index"], failed["duration_s"])
+        self._dispatcher.take_failure(failure_of(assignment, failed, process=life.name))
 
     def _pop(self, life: _Life, index: int, duration_s: float) -> Assignment:
         life.answers += 1
@@ -368,7 +353,7 @@ class Slot:
             life.process.send({"close": True})
 
     def _report_end(self, life: _Life) -> None:
-        # No mini-batch is the reason why the node stops a process.
+        # If the node stops the process, no mini-batch is charged.
         begun = [held for held in life.held.values() if held.since and not self._is_over]
         overdue, status = life.killed_for or (None, TryStatus.PROCESS_DIED)
         death = f"the worker process died during this mini-batch: {life.process.death}"
@@ -396,12 +381,3 @@ def _end_of(held: _Held, process: str, status: TryStatus, error: str) -> Failure
         started=started,
         duration_s=seconds,
     )
-
-
-def _why_not_ready(process: WorkerProcess) -> StartFailure:
-    if process.has_no_interpreter:
-        allowed = "a Python that is at this path on every node"
-        error = f"environment: on {socket.gethostname()}, {process.death}; allowed: {allowed}"
-        return StartFailure(stage="environment", error=error)
-    error = f"the worker process ended before init() was through: {process.death}"
-    return StartFailure(stage="init", error=error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,16 @@ def _process_policy(settings: RunSettings) -> ProcessPolicy:
     )
 
 
+def why_not_ready(process: WorkerProcess) -> StartFailure:
+    """Return the failure of a worker process that ended without a report."""
+    if process.has_no_interpreter:
+        allowed = "a Python that is at this path on every node"
+        error = f"environment: on {socket.gethostname()}, {process.death}; allowed: {allowed}"
+        return StartFailure(stage="environment", error=error)
+    error = f"the worker process ended before init() was through: {process.death}"
+    return StartFailure(stage="init", error=error)
+
+
 def process_count(request: NodeRequest, settings: RunSettings) -> int:
     """Return how many worker processes a node has."""
     devices = visible_devices({**request.environ, **request.variables})
@@ -188,15 +199,7 @@ def process_count(request: NodeRequest, settings: RunSettings) -> int:
 
 def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
     """Return what the worker runtime needs to read the inputs; see worker.reading.readers.make_reader."""
-    return [
-        {
-            "name": spec.name,
-            "kind": spec.kind.value,
-            "options": dict(spec.options),
-            "partition_keys": list(spec.partition_keys),
-        }
-        for spec in settings.inputs
-    ]
+    return [{"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)} for spec in settings.inputs]
 
 
 def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.records import Outcome, TryStatus
 from airflow_prs.worker.channel import Done
@@ -54,7 +56,7 @@ class ProcessPolicy:
 
 def order_of(assignment: Assignment, *, has_tables: bool) -> list[Any]:
     """
-    Return what a worker process is told: index, try, input, items, partition, paths or pieces, and their versions.
+    Return the order for a worker process: index, try, input, items, partition, paths or pieces, and their versions.
 
     :param has_tables: whether mini-batches are read from pieces, not passed as paths.
     """
@@ -91,4 +93,26 @@ def outcome_of(assignment: Assignment, answer: Done, *, process: int) -> Outcome
         duration_s=duration_s,
         run_s=run_s,
         cpu_s=cpu_s,
+    )
+
+
+def failure_of(assignment: Assignment, answer: Mapping[str, Any], *, process: str) -> Failure:
+    """
+    Return the failed try that a worker process has answered with.
+
+    :param process: name of the worker process.
+    """
+    retry = answer.get("retry") or {}
+    return Failure(
+        assignment=assignment,
+        status=TryStatus[answer["status"]],
+        error=answer["error"],
+        traceback=answer["traceback"],
+        process=process,
+        started=answer["started"],
+        duration_s=answer["duration_s"],
+        run_s=answer["run_s"],
+        cpu_s=answer["cpu_s"],
+        is_hopeless=retry.get("never", False),
+        wait_s=retry.get("after_s", 0.0),
     )

@@ -26,7 +26,7 @@ class Committer:
     :param attempt: writes the commits.
     :param tally: the shard's counts.
     :param queue: gets a new grant with each commit.
-    :param at_once: how many mini-batches the node works on at the same time.
+    :param concurrency: how many mini-batches the node works on at the same time.
     :param is_granting: whether commits extend the grant; if not, from start_granting() on.
     :param on_commit: called after each commit, in the event loop.
     """
@@ -37,13 +37,13 @@ class Committer:
         tally: Tally,
         queue: WorkQueue,
         *,
-        at_once: int,
+        concurrency: int,
         is_granting: bool = True,
         on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attempt = attempt
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._clock = clock
         self._tally = tally
         self._queue = queue
@@ -53,7 +53,7 @@ class Committer:
         self._tries: list[FailedTry] = []
         self._bytes = 0
         self._busy_s = 0.0
-        self._window = WINDOW * at_once
+        self._window = WINDOW * concurrency
         self._since = clock()
         self._commit_s = 0.0
         self._urgent = asyncio.Event()
@@ -166,8 +166,8 @@ class Committer:
         """
         now = self._clock()
         # Several long mini-batches may end in the same moment, which says nothing about the rate.
-        elapsed_s = max(now - self._since, busy_s / self._at_once, 1e-3)
+        elapsed_s = max(now - self._since, busy_s / self._concurrency, 1e-3)
         self._since = now
         enough = int(2 * max(GROUP_S, self._commit_s) * outcomes / elapsed_s)
-        self._window = max(WINDOW * self._at_once, min(_FASTEST_GROWTH * self._window, enough))
+        self._window = max(WINDOW * self._concurrency, min(_FASTEST_GROWTH * self._window, enough))
         return self._window

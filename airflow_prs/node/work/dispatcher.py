@@ -70,7 +70,7 @@ class Dispatcher:
             attempt,
             self.tally,
             queue,
-            at_once=slots * concurrency,
+            concurrency=slots * concurrency,
             is_granting=not self._is_alone,
             on_commit=self._after_commit,
         )
@@ -155,7 +155,7 @@ class Dispatcher:
         """
         Take the end of a worker process: record at most one failed try, and hand out the other mini-batches again.
 
-        :param running: see judge_end; so are the others.
+        :param running: see judge_end, also for the other parameters.
         """
         failure, others = judge_end(running, waiting, overdue=overdue)
         self._take_back(others)
@@ -213,7 +213,7 @@ class Dispatcher:
                 self._lent += state.progress
         self._note_done()
 
-    # What a predecessor may have died of
+    # Suspects: what an earlier attempt may have died of
 
     async def try_alone(self, suspects: list[MiniBatch]) -> None:
         """

@@ -96,7 +96,7 @@ class StatusBoard:
             "bins": {"first": self._first, "done": self._done, "failed": self._failed},
             "last_failures": list(self._failures),
         }
-        files.write_whole(self._path, json.dumps(status, ensure_ascii=False).encode())
+        files.write_atomically(self._path, json.dumps(status, ensure_ascii=False).encode())
 
     def _count_in_bins(self, mask: npt.NDArray[Any]) -> list[int]:
         import numpy as np

@@ -118,8 +118,8 @@ class DelimitedPieces:
                 if self._header and (has_header or self._may_be_long(data, len(arguments["names"]))):
                     self._read(data, nrows=1, **(arguments | {"dtype": object}))
                 with suppress(pd.errors.ParserError):
-                    return self._settled(self._read(data, usecols=wanted, **arguments))
-            return self._settled(self._read(data, **arguments))
+                    return self._completed(self._read(data, usecols=wanted, **arguments))
+            return self._completed(self._read(data, **arguments))
 
     def _read(self, data: bytes, **arguments: Any) -> Any:
         import pandas as pd
@@ -160,7 +160,7 @@ class DelimitedPieces:
             return None
         return [position for position, name in enumerate(names) if name in self._chosen]
 
-    def _settled(self, frame: Any) -> Any:
+    def _completed(self, frame: Any) -> Any:
         """Return a frame with all columns of the input, in order; types that pandas cannot read are made here."""
         columns = self._columns if self._chosen is None else self._chosen
         if columns is None:

@@ -30,7 +30,7 @@ def test_the_targets_of_a_file_are_read(declare):
         ("gpu: {pool_slots: 0}", "compute target gpu: pool_slots is 0; allowed: an int of at least 1, or None"),
         ("gpu: [a]", "compute target gpu: it is ['a']; allowed: a mapping of queue, pool"),
         ("- gpu", "allowed: a mapping from names to queue, pool and so on"),
-        ("gpu: {", "is no YAML"),
+        ("gpu: {", "is not valid YAML"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(declare, text, problem):

@@ -426,7 +426,7 @@ def test_a_parameter_of_a_config_must_have_a_default_that_is_allowed():
 
 def test_bounds_for_a_text_are_an_error():
     (problem,) = problems_of(logging_level=PipelineParameter("n", None, maximum=3))
-    assert problem == "logging_level is no number, but its PipelineParameter 'n' has a minimum or maximum"
+    assert problem == "logging_level is not a number, but its PipelineParameter 'n' has a minimum or maximum"
 
 
 def test_one_name_for_different_fields_is_an_error():

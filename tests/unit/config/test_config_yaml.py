@@ -154,7 +154,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_text_that_is_no_yaml_is_an_error(tmp_path):
     (tmp_path / "config.yml").write_text("a: [")
-    with pytest.raises(ConfigError, match=r"config\.yml is no YAML"):
+    with pytest.raises(ConfigError, match=r"config\.yml is not valid YAML"):
         ParallelRunConfig.load_yaml(None, tmp_path / "config.yml")
 
 
@@ -253,13 +253,13 @@ def test_an_environment_that_azure_would_build_says_what_to_give_instead(load, e
         ({"python": {"condaDependencies": ["numpy"]}}, "environment.python.condaDependencies is ['numpy']; allowed: a"),
         (
             {"python": {"condaDependencies": {"dependencies": [{"pip": ["a b"]}]}}},
-            "environment: 'a b' is no requirement",
+            "environment: 'a b' is not a valid requirement",
         ),
         ({"python": {"interpreterPath": 3}}, "environment.python.interpreterPath is 3; allowed: the path"),
         ({"python": {"userManagedDependencies": "yes"}}, "environment.python.userManagedDependencies is 'yes'"),
         ({"python": {"interpreterPath": "a", "interpreter_path": "b"}}, "interpreter_path is given twice"),
         ({"python": [1]}, "environment.python is [1]; allowed: a mapping"),
-        ({"environmentVariables": ["A"]}, "environment.environmentVariables is no mapping"),
+        ({"environmentVariables": ["A"]}, "environment.environmentVariables is not a mapping"),
         (3, "environment is 3; allowed: a mapping"),
     ],
 )

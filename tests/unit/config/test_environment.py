@@ -120,7 +120,7 @@ def test_what_files_say_must_be_read_before_it_is_stored():
         (["numpy", 3], None, "a requirement of environment is 3"),
         ([""], None, "a requirement of environment is ''"),
         (["a\nb"], None, "a requirement of environment is 'a"),
-        (["pandas=1.5"], None, "environment: 'pandas=1.5' is no requirement"),
+        (["pandas=1.5"], None, "environment: 'pandas=1.5' is not a valid requirement"),
         ([], 3.12, r"environment\.python is 3\.12; allowed: a version such as '3\.12'"),
         ([], " ", "environment is ' '; allowed: a version such as"),
         ([], "3.8", r"environment\.python is '3\.8'; worker processes need 3\.9 or newer"),

@@ -353,7 +353,7 @@ def test_a_function_without_further_parameters_says_that_it_has_none():
 def test_what_a_run_makes_of_a_value_is_looked_at_again():
     made = make(uses_state, init=makes_state)
     with pytest.raises(ConfigError, match=r"scale\[1\] is b'x'; allowed"):
-        made.settle({"scale": [1, b"x"]})
+        made.resolve({"scale": [1, b"x"]})
 
 
 # The work

@@ -60,7 +60,7 @@ def test_json_lines(read, tmp_path):
         ("transformations: []", "transformations: allowed: one of read_delimited"),
         ("transformations: [read_parquet]\npaths: [{url: x}]", "paths has {'url': 'x'}; allowed: one of file, folder"),
         ("transformations: [read_parquet]\npaths: [{file: 'azureml://x'}]", "azureml:// is not supported yet"),
-        ("- a", "holds no keys and values"),
+        ("- a", "is not a mapping"),
     ],
 )
 def test_what_is_not_known_is_named(read, text, problem):

@@ -27,7 +27,7 @@ def test_a_parameter_cannot_be_changed():
         ({"minimum": 5, "maximum": 1}, "PipelineParameter 'n': the minimum 5 is more than the maximum 1"),
         ({"minimum": 3}, "PipelineParameter 'n': the default 2 is less than the minimum 3"),
         ({"maximum": 1}, "PipelineParameter 'n': the default 2 is more than the maximum 1"),
-        ({"default_value": "x", "maximum": 1}, "the default 'x' is no number, but a minimum or maximum is given"),
+        ({"default_value": "x", "maximum": 1}, "the default 'x' is not a number, but a minimum or maximum is given"),
         ({"default_value": {1}}, "PipelineParameter 'n': the default is {1}; allowed: plain JSON values"),
     ],
 )

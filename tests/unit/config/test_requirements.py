@@ -67,13 +67,13 @@ def test_what_means_the_same_on_every_node_is_allowed(line):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("scikit learn", "'scikit learn' is no requirement"),
-        ("pandas=1.5.3", "'pandas=1.5.3' is no requirement"),
+        ("scikit learn", "'scikit learn' is not a valid requirement"),
+        ("pandas=1.5.3", "'pandas=1.5.3' is not a valid requirement"),
         ("-e .", "may change"),
         ("--editable=/src/model", "may change"),
         ("-c constraints.txt", "names a file that nodes may not have"),
-        ("./model", "is relative to nothing"),
-        ("wheels/model-1.0-py3-none-any.whl", "is relative to nothing"),
+        ("./model", "is a relative path"),
+        ("wheels/model-1.0-py3-none-any.whl", "is a relative path"),
     ],
 )
 def test_what_cannot_be_installed_on_every_node_says_so(line, problem):

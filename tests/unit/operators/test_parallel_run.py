@@ -160,7 +160,7 @@ def test_inside_a_mapped_task_group_the_error_says_so(dag, make_step):
     def group(path):
         make_step(inputs=[FileDataset(path)])
 
-    with pytest.raises(ConfigError, match="stands inside the mapped task group 'group'"):
+    with pytest.raises(ConfigError, match="is inside the mapped task group 'group'"):
         group.expand(path=["/a", "/b"])
 
 
@@ -189,7 +189,7 @@ WRONG = {
     ),
     "a side input that is not declared": (
         {"arguments": ["--side", FileDataset("/side")]},
-        "arguments holds .*allowed: a dataset that stands in side_inputs",
+        "arguments holds .*allowed: a dataset that is in side_inputs",
     ),
     "no output": ({"output": None}, "output is missing"),
     "a relative output": ({"output": "out"}, "output is 'out'; allowed: an absolute path"),

@@ -151,7 +151,7 @@ def test_a_later_report_replaces_the_earlier_one(folder):
 
 def test_a_completed_run_whose_report_cannot_be_written_says_where_the_result_is(folder):
     folder.names.processed.mkdir()
-    with pytest.raises(RunFolderError, match=r"The result stands at /out/rows\.txt"):
+    with pytest.raises(RunFolderError, match=r"The result is at /out/rows\.txt"):
         report_on(folder)
 
 

@@ -19,7 +19,7 @@ def names_in(folder):
 def test_a_published_file_replaces_what_stood_there(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("earlier")
-    files.write_whole(path, b"later")
+    files.write_atomically(path, b"later")
     assert path.read_bytes() == b"later"
     assert names_in(tmp_path) == ["result.txt"]
 
@@ -54,7 +54,7 @@ def test_a_failed_publication_leaves_what_stood_there_and_nothing_else(tmp_path,
 
 @pytest.mark.parametrize("name", ["a" * 255, "数" * 85, "😀" * 63])
 def test_the_longest_name_that_a_file_system_takes_can_be_published(tmp_path, name):
-    files.write_whole(tmp_path / name, b"whole")
+    files.write_atomically(tmp_path / name, b"whole")
     assert names_in(tmp_path) == [name]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.sources import DEFAULT_RECORD_LIMIT
 from airflow_prs.inputs.text.opening import OpenText
-from airflow_prs.inputs.text.records import whole_records
+from airflow_prs.inputs.text.records import complete_records
 
 
 def texts_of(*letters):
@@ -36,7 +36,7 @@ def opened(data):
 
 def records_of(data, block_bytes=7, separator=",", comment=None):
     with opened(data) as text:
-        yield from whole_records(
+        yield from complete_records(
             text, separator, comment=comment, max_record_size=DEFAULT_RECORD_LIMIT, block_bytes=block_bytes
         )
 

@@ -57,7 +57,7 @@ def window_after(groups, *, commit_s=0.01) -> int:
 
     async def run() -> int:
         attempt = FakeAttempt(clock, commit_s)
-        committer = Committer(attempt, Tally(Progress(), set()), queue, at_once=AT_ONCE, clock=clock)
+        committer = Committer(attempt, Tally(Progress(), set()), queue, concurrency=AT_ONCE, clock=clock)
         for waited_s, outcomes in groups:
             clock.now += waited_s
             for duration_s, passed_s in outcomes:
