@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.cli.find import find_run_folder
-from airflow_prs.report.reports import describe_failures, describe_report, first_failures_of
+from airflow_prs.report.reports import describe_failures, describe_report, first_failures
 from airflow_prs.run_folder.attempt_records import StoredVerdict
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
@@ -108,7 +108,7 @@ def _paragraphs(run: _Run) -> Iterator[str]:
     yield "\n".join(_shard_lines(run.committed.states))
     if (stored := run.verdict) is not None:
         yield f"Verdict: {stored.verdict.ruling.value}, by {stored.author}: {stored.verdict.reason}."
-    failures = first_failures_of(run.committed)
+    failures = first_failures(run.committed)
     if failures:
         yield "First failures:"
         yield from describe_failures(failures, run.committed.folder)

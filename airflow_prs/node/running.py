@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
-from airflow_prs.errors import EnvironmentBrokenError, RunAbortedError
+from airflow_prs.errors import EnvironmentBrokenError
 from airflow_prs.node.lending.borrower import Borrower
 from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
@@ -27,8 +27,9 @@ from airflow_prs.node.work.failed_tries import RetryPolicy
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Shard
-from airflow_prs.report.reports import abort_message, first_failures
+from airflow_prs.report.reports import aborted_error
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.settings import RunSettings
@@ -70,8 +71,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
         except LoanLostError as error:
             request.logger.info("%s", error)
         except VerdictError as error:
-            failures = first_failures(request.folder, manifest)
-            raise RunAbortedError(abort_message(error.stored.verdict, failures, request.folder)) from None
+            raise aborted_error(error.stored.verdict, read_committed(request.folder, manifest)) from None
         finally:
             attempt.close()
     return _summary(attempt, shard)

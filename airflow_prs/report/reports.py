@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from airflow_prs.errors import RunFolderError
-from airflow_prs.records import SCHEMA, FailedTry, Limits, Manifest, Progress, Verdict
+from airflow_prs.errors import RunAbortedError, RunFolderError
+from airflow_prs.records import SCHEMA, FailedTry, Limits, Progress, Verdict
 from airflow_prs.report.failed_items import log_path, plain_try, write_failed_items
 from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
-from airflow_prs.run_folder.committed import Committed, read_committed, read_result
+from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
@@ -67,17 +67,12 @@ def write_reports(
     return report
 
 
-def first_failures(folder: RunFolder, manifest: Manifest, count: int = 10) -> list[FailedTry]:
+def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
     """
     Return the first failures: of mini-batches that failed for good, or of any tries if no mini-batch has.
 
     :param count: how many at most.
     """
-    return first_failures_of(read_committed(folder, manifest), count)
-
-
-def first_failures_of(committed: Committed, count: int = 10) -> list[FailedTry]:
-    """Return the first failures; see first_failures."""
     has_final = committed.progress.failed > 0
     # Each shard's tries are in order of time, so its first ones are enough.
     firsts = (
@@ -106,6 +101,11 @@ def describe_report(report: dict[str, Any]) -> str:
         parts.append(f"Result: `{report['result']}`.")
     parts += [f"Warning: {warning}" for warning in report["warnings"]]
     return " ".join(parts)
+
+
+def aborted_error(verdict: Verdict, committed: Committed) -> RunAbortedError:
+    """Return the error that every task of an aborted run raises."""
+    return RunAbortedError(abort_message(verdict, first_failures(committed), committed.folder))
 
 
 def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> str:
@@ -225,7 +225,7 @@ def _describe(
     folder: RunFolder, settings: RunSettings, committed: Committed, status: ReportStatus, result: str | None
 ) -> dict[str, Any]:
     progress, span = committed.progress, _span(committed)
-    failures = first_failures_of(committed)
+    failures = first_failures(committed)
     return {
         "schema": SCHEMA,
         "status": status,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from airflow_prs.errors import IncompleteRunError, PrsError, RunAbortedError
 from airflow_prs.records import Verdict
-from airflow_prs.report.reports import ReportStatus, abort_message, first_failures_of, incomplete_message, write_reports
+from airflow_prs.report.reports import ReportStatus, aborted_error, first_failures, incomplete_message, write_reports
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
@@ -19,9 +19,8 @@ _NOTHING_MISSING = (
 
 def conclude_aborted(settings: RunSettings, committed: Committed, verdict: Verdict) -> RunAbortedError:
     """Write the reports of an aborted run, and return the error to raise."""
-    folder = committed.folder
-    write_reports(folder, settings, status="aborted", committed=committed)
-    return RunAbortedError(abort_message(verdict, first_failures_of(committed), folder))
+    write_reports(committed.folder, settings, status="aborted", committed=committed)
+    return aborted_error(verdict, committed)
 
 
 def conclude_incomplete(settings: RunSettings, committed: Committed, reasons: Iterable[str] = ()) -> IncompleteRunError:
@@ -33,7 +32,7 @@ def conclude_incomplete(settings: RunSettings, committed: Committed, reasons: It
     write_reports(committed.folder, settings, status="failed", committed=committed)
     news = _NOTHING_MISSING
     if committed.progress.done < committed.progress.total:
-        news = incomplete_message(committed, first_failures_of(committed))
+        news = incomplete_message(committed, first_failures(committed))
     return IncompleteRunError("\n\n".join([*reasons, news]))
 
 

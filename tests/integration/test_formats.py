@@ -13,6 +13,7 @@ import pytest
 from airflow_prs.errors import RunFolderError
 from airflow_prs.report.reports import first_failures
 from airflow_prs.result.merge import merge_run
+from airflow_prs.run_folder.committed import read_committed
 from tests.shards import Tries, make_plan
 
 FRAMES = """
@@ -46,7 +47,7 @@ def test_csv_has_one_header_and_all_rows_in_input_order(tmp_path):
 def test_a_mini_batch_with_other_columns_fails_with_the_column_named(tmp_path):
     folder = make_plan(tmp_path, OTHER_COLUMNS, append_row_format="csv", run_max_try=1, process_count_per_node=1)
     assert Tries(folder).run()["failed"] == 1
-    (failed,) = first_failures(folder, folder.read_manifest())
+    (failed,) = first_failures(read_committed(folder, folder.read_manifest()))
     assert (failed.index, "with the column 'points'" in failed.error) == (2, True)
     assert len(result_of(folder).splitlines()) == 11
 
@@ -108,7 +109,7 @@ def run(mini_batch):
 def test_types_are_cast_where_that_loses_nothing_and_else_the_mini_batch_fails(tmp_path):
     folder = make_plan(tmp_path, MIXED_TYPES, append_row_format="parquet", run_max_try=1, process_count_per_node=1)
     assert Tries(folder).run()["failed"] == 1
-    (failed,) = first_failures(folder, folder.read_manifest())
+    (failed,) = first_failures(read_committed(folder, folder.read_manifest()))
     assert (failed.index, "column 'score'" in failed.error) == (2, True)
     assert pq.read_table(merge_run(folder).location).column("score").to_pylist() == [1, 2, 1, 2, 1, None, 1, 2, 1, 2]
 

@@ -105,7 +105,7 @@ class Place:
         """Let run() raise at these items."""
         self._mark("fails", names)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let run() raise no more."""
         self._unmark("fails", self.items)
 

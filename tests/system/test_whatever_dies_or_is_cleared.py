@@ -197,11 +197,11 @@ def after_the_end(act: Callable[[StepRun], None], *, is_idle: bool = False) -> C
 
 
 def after_the_abort(act: Callable[[StepRun], None]) -> Callable[[StepRun], None]:
-    """Let 0004 fail while the other shard is in run(); mend the script, and do something."""
+    """Let 0004 fail while the other shard is in run(); repair the script, and do something."""
 
     def act_after_the_abort(run: StepRun) -> None:
         abort(run)
-        run.place.mend()
+        run.place.repair()
         act(run)
         run.finish()
 

@@ -312,11 +312,11 @@ def test_the_first_failures_of_all_shards_are_those_that_began_first(tmp_path):
     folder = make_folder(tmp_path, 3, 3)
     do_shard(folder, 1, failed=[3, 4])
     do_shard(folder, 0, failed=[0, 2])
-    assert [failed.index for failed in first_failures(folder, folder.read_manifest(), 3)] == [0, 2, 3]
+    assert [failed.index for failed in first_failures(read_committed(folder, folder.read_manifest()), 3)] == [0, 2, 3]
 
 
 def test_mended_tries_are_no_failures_where_a_mini_batch_failed_for_good(folder):
-    assert [failed.index for failed in first_failures(folder, folder.read_manifest())] == [1]
+    assert [failed.index for failed in first_failures(read_committed(folder, folder.read_manifest()))] == [1]
 
 
 def test_failed_tries_are_shown_where_nothing_failed_for_good(tmp_path):
@@ -324,7 +324,7 @@ def test_failed_tries_are_shown_where_nothing_failed_for_good(tmp_path):
     attempt = open_attempt(folder)
     commit(attempt, [], [make_failed_try(1, final=False)])
     attempt.close()
-    assert [failed.index for failed in first_failures(folder, folder.read_manifest())] == [1]
+    assert [failed.index for failed in first_failures(read_committed(folder, folder.read_manifest()))] == [1]
 
 
 # Words
