@@ -29,7 +29,7 @@ def read_mltable(folder: str | os.PathLike[str]) -> Options:
     if not path.is_absolute():
         problem = f"folder is {str(folder)!r}; allowed: an absolute path, such as Path(__file__).parent / 'table'"
         raise ConfigError([problem])
-    content = read_yaml(path, what="from_mltable")
+    content = read_yaml(path, what="from_mltable", expected="the folder that holds a file MLTable")
     if not isinstance(content, Mapping):
         raise ConfigError([f"from_mltable: {path} is not a mapping"])
     problems = [f"from_mltable: {path}: {key!r} is not supported" for key in content if key not in _TOP]

@@ -9,11 +9,12 @@ from typing import Any
 from airflow_prs.errors import ConfigError
 
 
-def read_yaml(path: str | os.PathLike[str], *, what: str) -> Any:
+def read_yaml(path: str | os.PathLike[str], *, what: str, expected: str = "the path of a YAML file") -> Any:
     """
     Return the plain values in a YAML (or JSON) file.
 
     :param what: what the file holds, for errors.
+    :param expected: what the author has to pass, for errors.
     :raises ConfigError: if it cannot be read or is not valid YAML.
     """
     import yaml
@@ -21,7 +22,7 @@ def read_yaml(path: str | os.PathLike[str], *, what: str) -> Any:
     try:
         return yaml.safe_load(Path(path).read_bytes())
     except OSError as error:
-        raise ConfigError([f"{what}: cannot read {path}: {error.strerror}; give the path of a YAML file"]) from error
+        raise ConfigError([f"{what}: cannot read {path}: {error.strerror}; pass {expected}"]) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([f"{what}: {path} is not valid YAML: {' '.join(str(error).split())}"]) from error
 

@@ -83,6 +83,7 @@ def declare(
     side_inputs: Any,
     output: Any,
     arguments: Any,
+    allow_reuse: Any,
     on_empty: Any,
     dag_folder: str,
 ) -> Declaration:
@@ -95,14 +96,17 @@ def declare(
     if not isinstance(config, ParallelRunConfig):
         raise ConfigError([wrong("parallel_run_config", config, "a ParallelRunConfig")])
     problems: list[str] = []
-    named_inputs = _named(_as_dataset(inputs), "inputs", "input", problems)
-    named_side_inputs = _named(side_inputs, "side_inputs", "side_input", problems)
+    named_inputs = _named(_as_dataset(inputs), "inputs", "input", problems, allowed="a FileDataset or TabularDataset")
+    named_side_inputs = _named(side_inputs, "side_inputs", "side_input", problems, allowed="a FileDataset")
     listed_arguments = _listed(arguments, "arguments", problems)
-    problems += _input_problems(named_inputs, may_be_none=may_need_no_inputs(listed_arguments))
+    may_be_none = bool(inputs) or may_need_no_inputs(listed_arguments)
+    problems += _input_problems(named_inputs, may_be_none=may_be_none)
     problems += _side_input_problems(named_inputs, named_side_inputs)
     problems += _output_problems(config, output)
     problems += check_arguments(listed_arguments)
     problems += config.find_missing_paths(dag_folder)
+    if not isinstance(allow_reuse, bool):
+        problems.append(wrong("allow_reuse", allow_reuse, "True or False"))
     if on_empty not in {"fail", "skip"}:
         problems.append(wrong("on_empty", on_empty, "'fail' or 'skip'"))
     marked_arguments = [_marked(value, named_side_inputs, "arguments", problems) for value in listed_arguments]
@@ -185,12 +189,12 @@ def _as_dataset(inputs: Any) -> Any:
     return inputs
 
 
-def _named(value: Any, parameter: str, default: str, problems: list[str]) -> list[Dataset]:
+def _named(value: Any, parameter: str, default: str, problems: list[str], *, allowed: str) -> list[Dataset]:
     """Return the datasets; those without a name get one by their position."""
     named: list[Dataset] = []
     for position, dataset in enumerate(_listed(value, parameter, problems)):
         if not isinstance(dataset, Dataset):
-            problems.append(wrong(f"{parameter}[{position}]", dataset, "a FileDataset or TabularDataset"))
+            problems.append(wrong(f"{parameter}[{position}]", dataset, allowed))
         else:
             named.append(dataset if dataset.name else dataset.as_named_input(f"{default}_{position}"))
     return named

@@ -53,9 +53,10 @@ class ParallelRunFunction:
     def __init__(self, function: Callable[..., Any], script: FunctionScript, settings: Mapping[str, Any]) -> None:
         known = _CONFIG | _STEP | _TASKS
         name = function.__name__
-        if problems := [
-            unknown(each, known, what="parameter of @parallel_run") for each in settings if each not in known
-        ]:
+        problems = [unknown(each, known, what="parameter of @parallel_run") for each in settings if each not in known]
+        if "entry_script" in settings:
+            problems = ["entry_script is the function itself; use ParallelRunOperator to run a file"]
+        if problems:
             raise ConfigError([f"{name}: {problem}" for problem in problems])
         functools.update_wrapper(self, function)
         self.function = function

@@ -95,6 +95,7 @@ class ParallelRunOperator(TaskGroup):
             side_inputs=side_inputs,
             output=output,
             arguments=arguments,
+            allow_reuse=allow_reuse,
             on_empty=on_empty,
             dag_folder=str(Path(self.dag.fileloc).absolute().parent),
         )

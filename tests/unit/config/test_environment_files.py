@@ -70,7 +70,7 @@ def test_a_given_python_wins_over_that_of_a_conda_file(write):
 def test_a_python_that_is_too_old_is_replaced_with_a_warning(write, caplog):
     path = write("conda.yml", "dependencies: [python=3.6.2, {pip: [numpy]}]")
     assert read_packages(Environment.from_conda_file(path)) == Environment.from_pip(["numpy"])
-    assert "asks for Python 3.6, and worker processes need 3.9 or newer" in caplog.text
+    assert "asks for Python 3.6, but worker processes need 3.9 or newer" in caplog.text
 
 
 def test_requirements_files_of_a_conda_file_are_read_from_its_folder(write):

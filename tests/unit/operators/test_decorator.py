@@ -90,7 +90,7 @@ def test_airflows_own_decorators_know_it():
 
 WRONG = {
     "a misspelt parameter": ({"mini_batchsize": 3}, "score: mini_batchsize is no parameter of @parallel_run; did you"),
-    "a script": ({"entry_script": "score.py"}, "entry_script is no parameter of @parallel_run"),
+    "a script": ({"entry_script": "score.py"}, "score: entry_script is the function itself; use ParallelRunOperator"),
 }
 
 
@@ -117,7 +117,7 @@ def test_an_output_that_is_missing_is_an_error_as_with_any_step(dag):
 def test_a_dataset_that_is_no_side_input_is_no_value(dag):
     from airflow_prs import FileDataset
 
-    with pytest.raises(ConfigError, match=r"the parameter model holds FileDataset.*allowed: a dataset that stands in"):
+    with pytest.raises(ConfigError, match=r"the parameter model holds FileDataset.*allowed: a dataset that is in"):
         score(model=[FileDataset("/model")])
 
 

@@ -174,11 +174,16 @@ WRONG = {
     "a missing script": ({"config": {"entry_script": "none.py"}}, "entry_script is 'none.py'"),
     "a missing folder": ({"config": {"source_directory": "/nowhere"}}, "source_directory is '/nowhere'"),
     "no inputs": ({"inputs": []}, "inputs is empty"),
+    "reuse that is no bool": ({"allow_reuse": "no"}, "allow_reuse is 'no'; allowed: True or False"),
+    "a path as a side input": ({"side_inputs": ["/m"]}, r"side_inputs\[0\] is '/m'; allowed: a FileDataset(?! or)"),
     "inputs of two kinds": (
         {"inputs": [FileDataset("/a"), TabularDataset.from_parquet_files("/b")]},
         "inputs mixes FileDataset and TabularDataset",
     ),
-    "inputs that are none": ({"inputs": [3]}, r"inputs\[0\] is 3; allowed: a FileDataset"),
+    "inputs that are none": (
+        {"inputs": [3]},
+        r"inputs\[0\] is 3; allowed: a FileDataset or TabularDataset(?!.*is empty)",
+    ),
     "one name for two inputs": (
         {"inputs": [FileDataset("/a").as_named_input("a"), FileDataset("/b").as_named_input("a")]},
         "'a' is the name of two inputs",
