@@ -464,7 +464,7 @@ def _require_known(dataset: FileDataset | TabularDataset) -> None:
         raise ConfigError([f"get_partition_key_values: {dataset!r} is a query, which only plan runs"])
     for path in _paths(dataset):
         if not isinstance(path, str) or "{{" in path or list(find_parameters(path)):
-            problem = f"get_partition_key_values: path is {path!r}, which only a run knows; give the path itself"
+            problem = f"get_partition_key_values: path is {path!r}, which only a run knows; pass the path itself"
             raise ConfigError([problem])
 
 

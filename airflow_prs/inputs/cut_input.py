@@ -130,7 +130,7 @@ def partitions_in_paths(
     Yield the values of keys from the path of each file that is not empty.
 
     :param chosen: some of the keys; None: all.
-    :raises ConfigError: if there is no such key.
+    :raises ConfigError: if a key does not exist.
     :raises InputError: if a path does not have the keys.
     """
     keys = _path_keys(source, listing)

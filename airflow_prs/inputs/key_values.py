@@ -22,7 +22,7 @@ def partition_key_values(source: Source, keys: Sequence[str] | None) -> list[dic
 
     :param source: the input; errors show its name.
     :param keys: some of the keys; None: all.
-    :raises ConfigError: if there is no such key.
+    :raises ConfigError: if a key does not exist.
     :raises InputError: if the files cannot be listed or read.
     """
     listing = list_input(source, base=os.getcwd())  # noqa: PTH109 - as text

@@ -128,7 +128,7 @@ def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memory
     """
     Read pieces that are neighbours in a rows file together: processes finish in any order, but near each other.
 
-    :return: what was read, with void bytes between the pieces, and where in it each piece starts.
+    :return: what was read, with unused bytes between the pieces, and the start of each piece in it.
     """
     import numpy as np
 

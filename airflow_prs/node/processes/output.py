@@ -76,7 +76,7 @@ class LogWriter:
         """
         Whether so much data is queued that no more should be read.
 
-        :param on_room: called in the event loop when that is no longer so.
+        :param on_room: called in the event loop when there is room again.
         """
         with self._lock:
             is_full = self._waiting_bytes > MOST_WAITING_BYTES
