@@ -109,18 +109,16 @@ def declare(
         problems.append(wrong("allow_reuse", allow_reuse, "True or False"))
     if on_empty not in {"fail", "skip"}:
         problems.append(wrong("on_empty", on_empty, "'fail' or 'skip'"))
-    marked_arguments = [_marked(value, named_side_inputs, "arguments", problems) for value in listed_arguments]
     variables = config.environment_variables or {}
-    marked_variables = {
-        name: _marked(value, named_side_inputs, f"environment_variables[{name!r}]", problems)
-        for name, value in variables.items()
-    }
-    parameters: Mapping[str, Any] = (
-        config.entry_script.parameters if isinstance(config.entry_script, FunctionScript) else {}
-    )
-    marked_parameters = {
-        name: _marked(value, named_side_inputs, f"the parameter {name}", problems) for name, value in parameters.items()
-    }
+    script = config.entry_script
+    parameters: Mapping[str, Any] = script.parameters if isinstance(script, FunctionScript) else {}
+
+    def marked(value: Any, place: str) -> Any:
+        return _marked(value, named_side_inputs, place, problems)
+
+    marked_arguments = [marked(value, "arguments") for value in listed_arguments]
+    marked_variables = {name: marked(value, f"environment_variables[{name!r}]") for name, value in variables.items()}
+    marked_parameters = {name: marked(value, f"the parameter {name}") for name, value in parameters.items()}
     free = {"output": output, "arguments": listed_arguments, "environment_variables": variables}
     free.update((f"the parameter {name}", value) for name, value in parameters.items())
     promotions = _promotions(config, [*named_inputs, *named_side_inputs], free, problems)
