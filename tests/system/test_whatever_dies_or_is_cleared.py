@@ -237,7 +237,8 @@ def clear_what_failed_while_the_other_shard_runs(run: StepRun) -> None:
     run.mark("failed", *SHARD_0)
     run.wait_for_task("step.mini_batches[0]", "failed")
     # A scheduler that is about to say so would say it after the clear, too.
-    run.wait_for_task("step.merge", "upstream_failed", try_number=0)
+    for task in ("step.merge", "after"):
+        run.wait_for_task(task, "upstream_failed", try_number=0)
     run.clear(only_failed=True)
     run.wait_for_shard(0, try_number=2, done=2)
     run.finish()
