@@ -1,0 +1,98 @@
+"""
+Logs: folders of numbered records, of which each is created once and never changes.
+
+Record n + 1 is created by somebody who has read record n. If two try, the store lets one of them succeed; the other
+reads what is there, and decides again. Readers ask for the next number, and usually there is none.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.store.port import Store
+
+_CRC_BYTES: Final = 9
+"""Eight hexadecimal digits and a space."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    A record of a log.
+
+    :param number: its position, from 0.
+    :param header: a line of JSON, without the line break.
+    :param payload: what follows that line.
+    """
+
+    number: int
+    header: bytes
+    payload: bytes = b""
+
+
+class Log:
+    """
+    A log in a store.
+
+    :param prefix: prefix of the keys of its records; it ends with `/`.
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+
+    def append(self, number: int, header: bytes, payload: bytes = b"") -> bool:
+        """
+        Create a record, durable on return.
+
+        :param number: one more than that of the record which the caller read last.
+        :param header: JSON without a line break.
+        :return: False if there is another record of this number. To repeat a call with the same bytes is safe.
+        """
+        content = header + b"\n" + payload
+        return self._store.create(self._key(number), b"%08x " % zlib.crc32(content) + content)
+
+    def read(self, number: int) -> Record | None:
+        """
+        Return a record; None: it does not exist yet.
+
+        :raises RunFolderError: if it is damaged.
+        """
+        data = self._store.get(self._key(number))
+        if data is None:
+            return None
+        content = memoryview(data)[_CRC_BYTES:]
+        if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
+            raise RunFolderError(f"{self._key(number)} is damaged. Clear the plan task to start over.")
+        header_end = data.index(b"\n")
+        return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
+
+    def read_last(self, after: int = -1) -> Record | None:
+        """
+        Return the last record; None: there is none after ``after``.
+
+        It costs one request if there is none, and a few more, logarithmic in their number, if there are any.
+
+        :param after: number of a record that exists; -1: none is known.
+        """
+        record = self.read(after + 1)
+        if record is None:
+            return None
+        last, step = after + 1, 1
+        while self._exists(last + step):
+            last, step = last + step, 2 * step
+        # `last` exists, `last + step` does not.
+        while step > 1:
+            step //= 2
+            if self._exists(last + step):
+                last += step
+        return record if last == record.number else self.read(last)
+
+    def _exists(self, number: int) -> bool:
+        return self._store.stat(self._key(number)) is not None
+
+    def _key(self, number: int) -> str:
+        return f"{self._prefix}{number:010d}"

@@ -1,0 +1,92 @@
+"""
+The store: where a run keeps its files, as keys and bytes.
+
+A key is a relative path with `/` between its parts, such as ``shards/00000/log/0000000000``. An adapter implements
+this protocol for one kind of storage; the conformance suite in the tests runs against all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import IO, NamedTuple, Protocol
+
+
+class Stat(NamedTuple):
+    """
+    What a store knows of a key without reading it.
+
+    :param size: bytes.
+    :param version: changes whenever the content is replaced.
+    """
+
+    size: int
+    version: str
+
+
+class Store(Protocol):
+    """
+    Keys and bytes. Every method may raise OSError if the storage has a problem.
+
+    Only ``create`` and ``writer`` decide anything: correctness never depends on the other methods being fresh.
+    """
+
+    def create(self, key: str, data: bytes) -> bool:
+        """
+        Write a key that does not exist yet: all of it or nothing, durable on return.
+
+        :return: True if the key is new, or already holds exactly these bytes, because a request was repeated whose
+            first answer was lost. False if it holds other bytes.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a key, and replace what it holds, all of it or nothing."""
+        ...
+
+    def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes | None:
+        """
+        Return what a key holds; None: there is no such key.
+
+        :param start: first byte; None: 0.
+        :param end: one past the last byte; None: the end. Bytes beyond the end are left out.
+        """
+        ...
+
+    def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
+        """
+        Return the keys that begin with a prefix, sorted. It is slow on some storage: never call it in a poll.
+
+        :param prefix: ends with `/`, or is empty.
+        :param after: only keys that sort after this one.
+        """
+        ...
+
+    def stat(self, key: str) -> Stat | None:
+        """Return the size and the version of a key; None: there is no such key."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete keys; those that do not exist are ignored."""
+        ...
+
+    def new_upload(self, key: str) -> str:
+        """Return a unique name for an upload to a key; nothing is written yet. It is to be noted before ``writer``."""
+        ...
+
+    def writer(self, key: str, upload: str | None = None) -> AbstractContextManager[IO[bytes]]:
+        """
+        Write a key as a stream; it appears, and replaces what was there, on a clean exit alone.
+
+        :param upload: its name from ``new_upload``, with which others can revoke it; None: nobody will.
+        :raises SupersededError: on exit, if the upload was revoked.
+        """
+        ...
+
+    def revoke(self, key: str, upload: str) -> None:
+        """
+        Make sure that an upload does not appear from now on.
+
+        It may have appeared before, have been revoked before, or never have been begun.
+        """
+        ...
