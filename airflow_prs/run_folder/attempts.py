@@ -1,45 +1,66 @@
 """
-Writing one attempt at a shard.
+Writing a shard's log: one attempt at a shard.
 
-An attempt begins with a claim that takes over what its predecessors have committed. A commit is three appends, each
-durable before the next one: the workers' rows, the outcomes and failed tries, and last a line of the commit log that
-names their sizes. Only one attempt writes to each file, so nobody reads what an attempt writes after it was superseded.
+An attempt begins with a claim, which takes over what counts of the attempts before it. Whoever finds its next number
+taken by another claim stops, so an attempt that was superseded commits nothing more. Rows are durable before the record
+that names them.
 """
 
 from __future__ import annotations
 
-import operator
 import time
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
-from airflow_prs.run_folder import ledger
-from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit, Loan, StoredVerdict
-from airflow_prs.run_folder.names import AttemptNames, attempt_name, is_loan
-from airflow_prs.run_folder.verdicts import set_aside_by_clear
-from airflow_prs.store import files
+from airflow_prs.run_folder import loans as loan_logs
+from airflow_prs.run_folder.log import Record
+from airflow_prs.run_folder.names import checkpoint_key
+from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
+from airflow_prs.run_folder.shard_log import (
+    OWN_LOG,
+    SHARD_RECORD,
+    LoanState,
+    ShardState,
+    read_content,
+    read_loan_content,
+    read_shard,
+    shard_log,
+    unpack_record,
+)
+from airflow_prs.run_folder.shard_records import Checkpoint, Claim, Closing, Epoch, Loan, LoanRequest, ShardRecord, Writer
+from airflow_prs.run_folder.tries import read_lines
+from airflow_prs.store.files import sync_file, sync_folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from airflow_prs.store.port import Store
+
+_FEW_RECORDS = 8
+"""With at most this many records since the last checkpoint, the end of an attempt needs no other one."""
+_RECORDS = 64
+"""After this many records a checkpoint is written, if it at most doubles what all checkpoints have cost so far."""
+_MANY_RECORDS = 1024
+"""After this many records a checkpoint is written in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inheritance:
     """
-    What an attempt takes over from its predecessors.
+    What an attempt takes over from those before it.
 
     :param done: for each of the shard's mini-batches, by position, whether it has an outcome.
     :param failed: for each of them, whether it has failed.
     :param progress: the shard's counts.
     :param tries: index to the number of failed tries, for mini-batches that will be tried again.
-    :param suspects: indices that a predecessor may have been working on when it died; they are tried first, alone.
-    :param charged: the mini-batch that was being tried alone when the predecessor died, and the number of that try.
+    :param suspects: indices that an attempt before may have been working on when it died; they are tried first, alone.
+    :param charged: the mini-batch that was being tried alone when the attempt before died, and the number of that try.
     """
 
     done: npt.NDArray[Any]
@@ -50,30 +71,67 @@ class Inheritance:
     charged: tuple[int, int] | None = None
 
 
+class RowsFiles:
+    """
+    The rows files of one writer, to which its worker processes append.
+
+    :param path: returns the path of the rows file of a worker process.
+    """
+
+    def __init__(self, path: Callable[[int], Path]) -> None:
+        self.path = path
+        self._durable: set[Path] = set()
+
+    def sync(self, processes: Iterable[int]) -> None:
+        """Make everything durable that some worker processes have written."""
+        for process in processes:
+            path = self.path(process)
+            sync_file(path)
+            if path not in self._durable:
+                sync_folder(path.parent)
+                self._durable.add(path)
+
+
 class Attempt:
     """
-    One attempt at a shard, the only writer of its files.
+    One attempt at a shard, the only one that appends to its log until another one claims the shard.
 
-    :param shard: the shard; for a loan, the mini-batches that were lent.
-    :param names: the paths in its folder.
-    :param claim: its claim.
+    :param state: state of the shard after its claim.
     :param inheritance: what it took over.
+    :param rows: its rows files.
+    :ivar writer: this process.
     """
 
-    def __init__(self, shard: Shard, names: AttemptNames, claim: Claim, inheritance: Inheritance) -> None:
-        self.names = names
-        self.claim = claim
+    def __init__(self, store: Store, state: ShardState, inheritance: Inheritance, rows: RowsFiles) -> None:
+        if state.record is None:
+            raise ValueError("an attempt begins with a claim")
+        self.shard = state.shard
+        self.claim = state.record.claim
+        self.writer = state.record.claim.writer
         self.inheritance = inheritance
-        self.shard = shard
-        self._last_commit: Commit | None = None
+        self.rows = rows
+        self._store = store
+        self._log = shard_log(store, state.shard)
+        self._state = state
+        checkpoint, done = state.record.checkpoint, int(inheritance.done.sum())
+        self._since = _SinceCheckpoint(
+            in_checkpoint=0 if checkpoint is None else done,
+            records=state.number - (-1 if checkpoint is None else checkpoint.number),
+            outcomes=done if checkpoint is None else 0,
+        )
         self._has_failed = False
-        self._asked: list[str] = []
-        self._seen: set[str] = set()
-        self._outcome_type = ledger.outcome_type()
-        self._outcomes = files.Appender(names.outcomes)
-        self._tries = files.Appender(names.tries)
-        self._commits = files.Appender(names.commits)
-        files.sync_folder(names.path)
+        self._requests = loan_logs.RequestReader(store, state.shard)
+
+    @property
+    def state(self) -> ShardState:
+        """The state of the shard at this attempt's last record, with the current state of its loans."""
+        state = self._state
+        return replace(state, loans=tuple(self.read_loans(state)))
+
+    @property
+    def number(self) -> int:
+        """Number of this attempt's last record."""
+        return self._state.number
 
     def commit(
         self,
@@ -86,192 +144,306 @@ class Attempt:
         trying: tuple[int, int] | None = None,
         closing: Closing | None = None,
         loans: Iterable[Loan] = (),
+        taken_over: Iterable[LoanState] = (),
     ) -> None:
         """
         Make outcomes and their rows durable, and count them.
 
-        :param progress: the shard's counts, including these outcomes.
+        :param progress: the shard's counts, including these outcomes and what is taken over.
         :param granted: index below which mini-batches may be handed out from now on.
         :param processes: worker processes whose rows files have rows of these outcomes.
         :param trying: the mini-batch that will be tried alone next, and the number of that try.
         :param closing: how the attempt ends; no commit follows.
-        :param loans: all loans of the attempt so far; ``progress`` includes the counts of those that are not open.
-        :raises RunFolderError: if an earlier commit failed; data that it wrote in part would make the next one invalid.
+        :param loans: the loans that are open from now on.
+        :param taken_over: loans that were closed, and whose outcomes this commit counts.
+        :raises SupersededError: if another attempt has claimed the shard.
+        :raises RunFolderError: if an earlier commit failed: it may still appear.
         """
         if self._has_failed:
-            raise RunFolderError(f"an earlier commit to {self.names.path} failed; this attempt commits no more.")
+            raise RunFolderError(f"an earlier commit to shard {self.shard.number} failed; this attempt commits no more.")
         self._has_failed = True
-        for process in processes:
-            files.sync_file(self.names.rows(process))
-        records = self._records(outcomes)
-        if records:
-            self._outcomes.append(records)
-        tries = b"".join(ledger.FAILED_TRY.dump_json(failed) + b"\n" for failed in failed_tries)
-        if tries:
-            self._tries.append(tries)
-        commit = Commit(
-            outcomes=self._outcomes.size // self._outcome_type.itemsize,
-            tries_bytes=self._tries.size,
-            crc=zlib.crc32(records),
+        before = self._record
+        self.rows.sync(processes)
+        writers = list(before.writers)
+        packed = pack_outcomes(outcomes, _position(writers, self.writer))
+        added = _Added(packed, pack_tries(failed_tries))
+        for loan in taken_over:
+            added += _read_loan(self._store, self.shard, loan, _position(writers, loan.loan.borrower))
+        number = self._state.number + 1
+        since = self._since.with_record(len(added.outcomes))
+        needs_checkpoint = since.needs_checkpoint(is_last=closing is not None)
+        record = replace(
+            before,
+            is_claim=False,
             progress=progress,
             granted=granted,
             trying=trying,
             closing=closing,
             loans=tuple(loans),
+            writers=tuple(writers),
+            checkpoint=Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number)
+            if needs_checkpoint
+            else before.checkpoint,
+            outcomes=0 if needs_checkpoint else len(added.outcomes),
             at=time.time(),
         )
-        self._commits.append(ledger.COMMIT.dump_json(commit) + b"\n")
-        self._last_commit = commit
+        header = SHARD_RECORD.dump_json(record)
+        if needs_checkpoint and record.checkpoint is not None:
+            content = join([read_content(self._store, replace(self._state, loans=())), added.content(number, header)])
+            _write_checkpoint(self._store, record.checkpoint, content)
+            since = _SinceCheckpoint(in_checkpoint=len(content.outcomes))
+        payload = added.payload(with_outcomes=not needs_checkpoint)
+        if not self._log.append(number, header, payload):
+            raise superseded(self.shard)
+        self._since = since
+        self._state = ShardState(shard=self.shard, number=number, record=record, loans=self._known_loans(record))
         self._has_failed = False
 
     def is_newest(self) -> bool:
-        """Whether no later attempt has begun; for a loan: no attempt later than the lender."""
-        names = ledger.entry_names(self.names.path.parent)
-        self._asked = [name for name in names if is_loan(name) and name not in self._seen]
-        return max(name for name in names if not is_loan(name)) == (self.claim.lender or self.names.path.name)
+        """Whether no other attempt has claimed the shard since."""
+        found = read_shard(self._store, self.shard, replace(self._state, loans=()))
+        return found.claim is None or found.claim.writer.id == self.writer.id
+
+    def read_requests(self) -> list[tuple[int, LoanRequest]]:
+        """Return the requests for mini-batches that ask this attempt, and their numbers; each is returned once."""
+        return [found for found in self._requests.read_new() if found[1].claimant == self.writer.id]
+
+    def read_loans(self, state: ShardState) -> list[LoanState]:
+        """Return the current state of the open loans of a state of the shard."""
+        return [loan_logs.read_loan(self._store, self.shard, loan.loan, loan) for loan in state.loans]
+
+    def open_loan(self, loan: Loan) -> bool:
+        """
+        Let a borrower begin with a loan that a commit has named.
+
+        :return: False if the borrower has withdrawn its request, or another attempt has ended it.
+        """
+        return loan_logs.open_loan(self._store, self.shard, loan)
+
+    def refuse_loan(self, number: int) -> None:
+        """Answer a request: nothing is lent."""
+        loan_logs.refuse_loan(self._store, self.shard, number)
 
     @property
-    def has_requests(self) -> bool:
-        """Whether another node may have asked for a loan, as of the last is_newest()."""
-        return bool(self._asked)
+    def _record(self) -> ShardRecord:
+        if self._state.record is None:
+            raise AssertionError("an attempt begins with a claim")
+        return self._state.record
 
-    def read_requests(self) -> list[Claim]:
-        """Return the claims that ask this attempt for a loan, as of the last is_newest(); each is returned once."""
-        requests = []
-        for name in self._asked:
-            names = AttemptNames(self.names.path.parent / name)
-            claim = ledger.read_claim(names)
-            if claim is None:
-                continue
-            self._seen.add(name)
-            if claim.lender == self.names.path.name and ledger.last_commit(names.commits, None)[0] is None:
-                requests.append(claim)
-        self._asked = []
-        return requests
+    def _known_loans(self, record: ShardRecord) -> tuple[LoanState, ...]:
+        known = {state.loan.number: state for state in self._state.loans}
+        return tuple(known.get(loan.number, LoanState(loan=loan)) for loan in record.loans)
 
-    def read_loans(self, loans: Iterable[Loan]) -> list[ledger.LoanState]:
-        """Return the state of some of its loans."""
-        return [ledger.read_loan(self.names.path.parent, loan) for loan in loans]
 
-    def loan_names(self, loan: Loan) -> AttemptNames:
-        """Return the paths of one of its loans."""
-        return AttemptNames(self.names.path.parent / loan.name)
-
-    @property
-    def state(self) -> ledger.ShardState:
-        """The state of the shard at this attempt's last commit, with the current state of its loans."""
-        commit = self._last_commit
-        return ledger.ShardState(
-            shard=self.shard,
-            claim=self.claim,
-            commit=commit,
-            committed_bytes=self._commits.size,
-            loans=tuple(self.read_loans(commit.loans)) if commit is not None else (),
-        )
-
-    def close(self) -> None:
-        """Close the files; without a closing commit the attempt will count as died."""
-        for appender in (self._outcomes, self._tries, self._commits):
-            appender.close()
-
-    def _records(self, outcomes: Iterable[Outcome]) -> bytes:
-        import numpy as np
-
-        # The first field is the index, so sorting the records puts them in the order of the index.
-        record = operator.attrgetter(*(self._outcome_type.names or ()))
-        return np.array(sorted(map(record, outcomes)), self._outcome_type).tobytes()
+def superseded(shard: Shard) -> SupersededError:
+    """Return the error of an attempt that finds a later claim."""
+    return SupersededError(
+        f"a later try of shard {shard.number} has begun. This one stops; the later one does what is not committed yet."
+    )
 
 
 def open_attempt(
+    store: Store,
     shard: Shard,
-    shard_folder: Path,
     *,
+    execution: int,
+    clear_number: int,
     try_number: int,
-    task_instance_id: str,
-    max_tries: int,
+    max_tries: int | None,
     node: str,
     window: int,
-    verdicts: Sequence[StoredVerdict],
-    again: int = 0,
+    rows: Callable[[Writer], RowsFiles],
 ) -> Attempt:
     """
     Claim a shard and return the attempt.
 
+    :param execution: the execution of plan.
+    :param clear_number: the run's ``clear_number`` when the attempt started.
     :param try_number: try number of the Airflow task.
-    :param max_tries: max_tries of the Airflow task; if it differs from the previous claim, the shard was cleared.
+    :param max_tries: max_tries of the Airflow task. If it differs from that of the claim before, the shard was cleared.
+        None where clear_number counts every clear.
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
-    :param verdicts: all verdicts so far; a clear sets them aside.
-    :param again: how many attempts this try has made before, each to take back its loans.
-    :raises SupersededError: if a later attempt has begun, or another process runs this attempt.
+    :param rows: returns the rows files of this attempt.
+    :raises SupersededError: if a later attempt has begun.
     """
-    name = attempt_name(try_number, task_instance_id, again)
-    state = ledger.read_shard(shard, shard_folder)
-    before = state.claim
-    is_cleared = before is not None and before.max_tries != max_tries
-    claim = Claim(
-        attempt=name,
-        try_number=try_number,
-        max_tries=max_tries,
-        node=node,
-        predecessors=state.chain,
-        reopened=_reopened(state, is_cleared=is_cleared),
-        suspected=_suspected(state),
-        set_aside=_set_aside(before, verdicts, is_cleared=is_cleared),
-        started=time.time(),
+    writer = Writer(uuid4().hex, node, shard.number)
+    log = shard_log(store, shard)
+    state: ShardState | None = None
+    while True:
+        state = read_shard(store, shard, state)
+        if state.claim is not None and state.claim.order > (execution, try_number):
+            raise superseded(shard)
+        ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
+        claim = Claim(
+            writer=writer,
+            epoch=_epoch(state.claim, execution, clear_number, max_tries),
+            try_number=try_number,
+            max_tries=max_tries or 0,
+            suspected=_suspected(state, ended),
+            started=time.time(),
+        )
+        made = _make_claim(store, replace(state, loans=ended), claim, window)
+        if log.append(state.number + 1, made.header, made.payload):
+            break
+    claimed = ShardState(shard=shard, number=state.number + 1, record=made.record)
+    return Attempt(store, claimed, made.inheritance, rows(writer))
+
+
+@dataclass(frozen=True, slots=True)
+class _SinceCheckpoint:
+    """
+    What was written since the newest checkpoint.
+
+    :param in_checkpoint: number of outcomes in it.
+    :param records: number of records since.
+    :param outcomes: number of outcomes since.
+    """
+
+    in_checkpoint: int
+    records: int = 0
+    outcomes: int = 0
+
+    def with_record(self, outcomes: int) -> _SinceCheckpoint:
+        """Return this with one more record."""
+        return replace(self, records=self.records + 1, outcomes=self.outcomes + outcomes)
+
+    def needs_checkpoint(self, *, is_last: bool) -> bool:
+        """Whether it is time for another checkpoint."""
+        if is_last and self.records > _FEW_RECORDS:
+            return True
+        return self.records >= _MANY_RECORDS or (self.records >= _RECORDS and self.outcomes >= self.in_checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """Outcomes and lines of failed tries that a record adds."""
+
+    outcomes: npt.NDArray[Any]
+    lines: list[bytes]
+
+    def __add__(self, other: _Added) -> _Added:
+        import numpy as np
+
+        return _Added(np.concatenate([self.outcomes, other.outcomes]), self.lines + other.lines)
+
+    def payload(self, *, with_outcomes: bool = True) -> bytes:
+        """Return the payload of the record."""
+        return b"".join([self.outcomes.tobytes() if with_outcomes else b"", *self.lines])
+
+    def content(self, number: int, header: bytes) -> Content:
+        """Return the outcomes, and the places of the tries in a record whose payload has no outcomes."""
+        record = Record(number, header, self.payload(with_outcomes=False))
+        return Content(outcomes=self.outcomes, tries=unpack_record(record, 0, OWN_LOG).tries)
+
+
+@dataclass(frozen=True, slots=True)
+class _MadeClaim:
+    """A claim that is to be appended."""
+
+    record: ShardRecord
+    header: bytes
+    payload: bytes
+    inheritance: Inheritance
+
+
+def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> _MadeClaim:
+    """
+    Return the record of a claim.
+
+    The outcomes of loans that it ends are its payload. If it reopens failed mini-batches, it has a checkpoint without
+    them instead.
+
+    :param state: the state before, with the loans that were ended.
+    """
+    content = read_content(store, state)
+    is_reopening = state.epoch is not None and claim.epoch > state.epoch
+    inheritance = _inherit(state, content, claim, is_reopening=is_reopening)
+    number = state.number + 1
+    checkpoint = state.record.checkpoint if state.record is not None else None
+    added = _Added(content.outcomes[:0], [])
+    writers = list(state.writers)
+    if is_reopening and len(content.outcomes) + len(content.tries):
+        succeeded = content.outcomes[content.outcomes["status"] == TryStatus.RUN_DONE]
+        checkpoint = Checkpoint(checkpoint_key(state.shard, number, claim.writer.id), number)
+        _write_checkpoint(store, checkpoint, Content(outcomes=succeeded, tries=content.tries[:0]))
+    elif state.record is not None:
+        writers = list(state.record.writers)
+        for loan in state.loans:
+            added += _read_loan(store, state.shard, loan, _position(writers, loan.loan.borrower))
+    record = ShardRecord(
+        is_claim=True,
+        claim=claim,
+        progress=inheritance.progress,
+        granted=_first_grant(state, inheritance, window),
+        trying=inheritance.charged,
+        writers=tuple(writers),
+        checkpoint=checkpoint,
+        outcomes=len(added.outcomes),
+        at=time.time(),
     )
-    inheritance = _inherit(state, replace(claim, granted=state.granted), shard_folder)
-    claim = replace(claim, granted=_first_grant(state, inheritance, window), progress=inheritance.progress)
-    names = AttemptNames(shard_folder / name)
-    write_claim(names, claim)
-    attempt = Attempt(shard, names, claim, inheritance)
-    if not attempt.is_newest():
-        attempt.close()
-        raise SupersededError(f"a later attempt at shard {shard.number} has begun; this one ({name}) stops.")
-    return attempt
+    return _MadeClaim(record, SHARD_RECORD.dump_json(record), added.payload(), inheritance)
 
 
-def _reopened(state: ledger.ShardState, *, is_cleared: bool) -> int:
-    if is_cleared:
-        return len(state.chain)
-    return state.claim.reopened if state.claim is not None else 0
+def _read_loan(store: Store, shard: Shard, loan: LoanState, writer: int) -> _Added:
+    content = read_loan_content(store, shard, loan, writer=writer)
+    return _Added(content.outcomes, list(read_lines(store, shard, content.tries)))
 
 
-def _set_aside(before: Claim | None, verdicts: Sequence[StoredVerdict], *, is_cleared: bool) -> tuple[str, ...]:
-    inherited = before.set_aside if before is not None else ()
-    return tuple(sorted(set_aside_by_clear(verdicts, inherited))) if is_cleared else inherited
+def _write_checkpoint(store: Store, checkpoint: Checkpoint, content: Content) -> None:
+    if not store.create(checkpoint.key, pack_checkpoint(content)):
+        raise RunFolderError(f"{checkpoint.key} exists with another content: two processes have the same random id.")
 
 
-def _suspected(state: ledger.ShardState) -> tuple[tuple[int, int], ...]:
+def _position(writers: list[Writer], writer: Writer) -> int:
+    """Return the position of a writer, which is added if it is new."""
+    if writer not in writers:
+        writers.append(writer)
+    return writers.index(writer)
+
+
+def _epoch(before: Claim | None, execution: int, clear_number: int, max_tries: int | None) -> Epoch:
+    if before is None or before.epoch.execution != execution:
+        return Epoch(execution, clear_number)
+    is_cleared = max_tries is not None and before.max_tries != max_tries
+    return Epoch(execution, max(clear_number, before.epoch.clear + is_cleared))
+
+
+def _suspected(state: ShardState, ended: Sequence[LoanState]) -> tuple[tuple[int, int], ...]:
     """
-    Return the ranges of indices that loans may have been working on when the new attempt took them back.
+    Return the ranges of indices that borrowers may have been working on when they were stopped.
 
     Ranges of the previous claim stay if its attempt died, perhaps because of them. If it ended, it has finished them.
     """
     before = state.claim.suspected if state.claim is not None and state.is_running else ()
-    loans = [(x.loan.first, x.granted) for x in state.loans if x.loan.is_open and x.closing is None]
+    loans = [(loan.loan.first, loan.granted) for loan in ended if loan.is_suspect]
     return (*before, *(stretch for stretch in loans if stretch[0] < stretch[1]))
 
 
-def _inherit(state: ledger.ShardState, claim: Claim, shard_folder: Path) -> Inheritance:
-    """Return what the claim's attempt takes over."""
+def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening: bool) -> Inheritance:
+    """
+    Return what a claim's attempt takes over.
+
+    :param state: the state before, with the loans that were ended.
+    :param is_reopening: whether failed mini-batches get fresh tries; those that killed their node are tried alone.
+    """
     import numpy as np
 
-    shard = state.shard
-    # The attempt has no commits yet, so its state is what counts of its predecessors.
-    inherited = ledger.ShardState(shard=shard, claim=claim)
-    outcomes = ledger.read_outcomes(inherited, shard_folder)
+    shard, outcomes = state.shard, content.outcomes
+    killed = outcomes["index"][outcomes["status"] == TryStatus.NODE_DIED]
+    if is_reopening:
+        outcomes = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
     done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
     places = outcomes["index"] - shard.first
     done[places], failed[places] = True, outcomes["status"] != TryStatus.RUN_DONE
-    failed_tries = Counter(failed_try.index for failed_try in ledger.read_failed_tries(inherited, shard_folder))
-    tries = {index: count for index, count in failed_tries.items() if not done[index - shard.first]}
-    is_dead = state.is_running
+    counted = Counter([] if is_reopening else content.tries["index"].tolist())
+    tries = {index: count for index, count in counted.items() if not done[index - shard.first]}
     in_hand = np.zeros(shard.count, bool)
-    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if is_dead else [])):
+    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if state.is_running else [])):
         in_hand[first - shard.first : end - shard.first] = True
+    in_hand[killed - shard.first] = True
     suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
-    charged = state.commit.trying if is_dead and state.commit is not None else None
+    charged = state.record.trying if state.is_running and state.record is not None else None
     return Inheritance(
         done=done,
         failed=failed,
@@ -298,11 +470,11 @@ def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -
     )
 
 
-def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int) -> int:
+def _first_grant(state: ShardState, inheritance: Inheritance, window: int) -> int:
     """
     Return the index below which mini-batches may be handed out before the first commit.
 
-    No others are handed out while suspects are left, so the previous limit stays if the predecessor has died.
+    No others are handed out while suspects are left, so the previous limit stays if the attempt before has died.
     """
     if inheritance.suspects:
         return state.granted if state.is_running else state.shard.first
@@ -310,20 +482,3 @@ def _first_grant(state: ledger.ShardState, inheritance: Inheritance, window: int
 
     pending = np.flatnonzero(~inheritance.done)
     return state.shard.end if len(pending) <= window else int(pending[window]) + state.shard.first
-
-
-def write_claim(names: AttemptNames, claim: Claim) -> None:
-    """
-    Make the folder of an attempt or a loan, and write its claim.
-
-    :raises SupersededError: if another process has made the folder.
-    """
-    files.make_folder(names.path.parent)
-    try:
-        names.path.mkdir()
-    except FileExistsError:
-        raise SupersededError(
-            f"another process already runs this attempt ({names.path.name}) of the shard; this one stops."
-        ) from None
-    files.sync_folder(names.path.parent)
-    files.write_atomically(names.claim, ledger.CLAIM.dump_json(claim))

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import PrsError, RunFolderError
-from airflow_prs.records import FailedTry, Manifest, Progress
-from airflow_prs.run_folder import ledger
+from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import AttemptNames, linked_names
+from airflow_prs.run_folder.shard_log import read_content
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.outcomes import Content
+    from airflow_prs.run_folder.shard_log import ShardState
 
 
 _KEPT_OUTCOMES = 1_000_000
@@ -36,61 +36,52 @@ class Committed:
 
     folder: RunFolder
     states: tuple[ShardState, ...]
-    _kept: dict[int, npt.NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[int, Content] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def progress(self) -> Progress:
         """The run's counts."""
         return sum((state.progress for state in self.states), Progress())
 
+    @property
+    def positions(self) -> dict[int, int]:
+        """Shard number to the number of the last record of its log."""
+        return {state.shard.number: state.number for state in self.states}
+
     def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
         """
-        Return a shard's outcomes; see ledger.read_outcomes.
+        Return a shard's outcomes, one for each mini-batch at most, sorted by index; see outcomes.outcome_type().
 
         :raises RunFolderError: if they are damaged or missing, or their number differs from the shard's counts.
         """
-        number = state.shard.number
-        if number not in self._kept:
-            outcomes = self._read_outcomes(state)
-            if self.progress.total > _KEPT_OUTCOMES:
-                return outcomes
-            self._kept[number] = outcomes
-        return self._kept[number]
+        return self._content(state).outcomes
 
-    def attempts(self, state: ShardState) -> list[AttemptNames]:
-        """Return the paths of a shard's attempts and loans; ``attempt`` of an outcome is a position in this list."""
-        return [linked_names(self._shard_folder(state), link) for link in state.chain]
+    def rows_path(self, state: ShardState) -> Callable[[int, int], Path]:
+        """Return a function that returns the path of a rows file, by writer and process of an outcome."""
+        writers, names = state.writers, self.folder.names
+        return lambda writer, process: names.rows(writers[writer], process)
 
     def nodes(self, state: ShardState) -> list[str]:
-        """Return the name of the node of each attempt and loan of a shard."""
-        claims = map(ledger.read_claim, self.attempts(state))
-        return ["" if claim is None else claim.node for claim in claims]
+        """Return the name of the node of each writer of a shard's outcomes."""
+        return [writer.node for writer in state.writers]
 
-    def failed_tries(self, state: ShardState) -> Iterator[FailedTry]:
-        """Yield a shard's failed tries in the order in which they were committed."""
-        return ledger.read_failed_tries(state, self._shard_folder(state))
+    def tries(self, state: ShardState) -> TriesIndex:
+        """Return the failed tries of a shard."""
+        return TriesIndex(self.folder.store, state.shard, self._content(state).tries)
 
-    def index_failed_tries(self, state: ShardState) -> TriesIndex:
-        """Return an index of a shard's failed tries by mini-batch."""
-        return TriesIndex(state, self._shard_folder(state))
-
-    def _read_outcomes(self, state: ShardState) -> npt.NDArray[Any]:
-        try:
-            outcomes = ledger.read_outcomes(state, self._shard_folder(state))
-        except OSError as error:
+    def _content(self, state: ShardState) -> Content:
+        number = state.shard.number
+        if number in self._kept:
+            return self._kept[number]
+        content = read_content(self.folder.store, state)
+        if len(content.outcomes) != state.progress.done:
             raise RunFolderError(
-                f"the outcomes of shard {state.shard.number} cannot be read: {error}. "
-                "Clear the plan task to start over."
-            ) from None
-        if len(outcomes) != state.progress.done:
-            raise RunFolderError(
-                f"{self._shard_folder(state)} is damaged: it holds {len(outcomes)} outcomes, "
+                f"shard {number} of {self.folder.path} is damaged: it has {len(content.outcomes)} outcomes, "
                 f"{state.progress.done} were counted. Clear the plan task to start over."
             )
-        return outcomes
-
-    def _shard_folder(self, state: ShardState) -> Path:
-        return self.folder.names.shard(state.shard)
+        if self.progress.total <= _KEPT_OUTCOMES:
+            self._kept[number] = content
+        return content
 
 
 def read_committed(folder: RunFolder, manifest: Manifest) -> Committed:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
-from airflow_prs.records import FailedTry, Manifest, MiniBatch, RunIdentity, Shard, Verdict
-from airflow_prs.run_folder import attempts, ledger, loans, verdicts
+from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
-from airflow_prs.run_folder.attempt_records import Claim, Link, StoredVerdict
-from airflow_prs.run_folder.names import AttemptNames, Names, all_pattern, linked_names, run_path, task_pattern
+from airflow_prs.run_folder.attempts import Attempt, RowsFiles, open_attempt
+from airflow_prs.run_folder.loans import Request
+from airflow_prs.run_folder.names import Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.run_log import RunLog
+from airflow_prs.run_folder.shard_log import ShardState, read_shard
+from airflow_prs.run_folder.shard_records import Writer
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
+from airflow_prs.store.port import Store
+from airflow_prs.store.posix import PosixStore
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
 
@@ -32,6 +37,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.names = Names(self.path)
+        self.store: Store = PosixStore(self.path)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -88,50 +94,37 @@ class RunFolder:
         self,
         shard: Shard,
         *,
+        execution: int,
+        clear_number: int,
         try_number: int,
-        task_instance_id: str,
-        max_tries: int,
+        max_tries: int | None,
         node: str,
         window: int,
-        again: int = 0,
-    ) -> attempts.Attempt:
+    ) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
-        return attempts.open_attempt(
+        return open_attempt(
+            self.store,
             shard,
-            self.names.shard(shard),
+            execution=execution,
+            clear_number=clear_number,
             try_number=try_number,
-            task_instance_id=task_instance_id,
             max_tries=max_tries,
             node=node,
             window=window,
-            again=again,
-            verdicts=verdicts.read_verdicts(self.names.verdicts, ()),
+            rows=self._rows_files,
         )
 
-    def ask_for_loan(self, state: ledger.ShardState, borrower: attempts.Attempt) -> loans.Request:
-        """Ask the newest attempt at a shard for mini-batches; see loans.Request."""
-        return loans.Request(self.names.shard(state.shard), state, borrower)
+    def ask_for_loan(self, state: ShardState, borrower: Attempt) -> Request:
+        """Ask the claimant of a shard for mini-batches; see loans.Request."""
+        return Request(self.store, state, borrower.writer)
 
-    def read_shard(self, shard: Shard) -> ledger.ShardState:
-        """Return a shard's state: two small reads for a shard of any size, and one more for each open loan."""
-        return ledger.read_shard(shard, self.names.shard(shard))
+    def read_shard(self, shard: Shard, known: ShardState | None = None) -> ShardState:
+        """
+        Return a shard's state; see shard_log.read_shard.
 
-    def read_outcomes(self, shard: Shard) -> npt.NDArray[Any]:
-        """Return the outcomes that count, at most one per mini-batch, sorted by index; see ledger.read_outcomes."""
-        return ledger.read_outcomes(self.read_shard(shard), self.names.shard(shard))
-
-    def read_failed_tries(self, shard: Shard) -> Iterator[FailedTry]:
-        """Yield the failed tries that count."""
-        return ledger.read_failed_tries(self.read_shard(shard), self.names.shard(shard))
-
-    def attempts(self, shard: Shard) -> list[AttemptNames]:
-        """Return the attempts and loans that count, oldest first; ``attempt`` of an outcome is a position in it."""
-        return [linked_names(self.names.shard(shard), link) for link in self.read_shard(shard).chain]
-
-    def claims(self, shard: Shard) -> list[Claim]:
-        """Return the claims of the attempts and loans that count, oldest first."""
-        found = [ledger.read_claim(names) for names in self.attempts(shard)]
-        return [claim for claim in found if claim is not None]
+        :param known: an earlier state of the shard, from which to read on.
+        """
+        return read_shard(self.store, shard, known)
 
     def read_layout(self) -> bytes | None:
         """Return the newest revision of the layout that all rows share; None: there is none."""
@@ -139,60 +132,16 @@ class RunFolder:
         newest = max(revisions, default=None, key=lambda path: int(path.name))
         return None if newest is None else newest.read_bytes()
 
-    # What the gatekeeper and nodes decide
+    # What gatekeeper and nodes decide
 
-    def open_gatekeeper(self, *, try_number: int, task_instance_id: str, max_tries: int) -> verdicts.GatekeeperClaim:
-        """Return the claim of a try of the gatekeeper; see verdicts.open_gatekeeper."""
-        return verdicts.open_gatekeeper(
-            self.names.gatekeeper,
-            self.names.verdicts,
-            try_number=try_number,
-            task_instance_id=task_instance_id,
-            max_tries=max_tries,
-        )
+    def run_log(self) -> RunLog:
+        """Return a reader and writer of the run log."""
+        return RunLog(self.store)
 
-    def note_without_trigger(self, attempt: str) -> None:
-        """Note that an attempt of the gatekeeper waits without a trigger from now on."""
-        files.write_once(self.names.without_trigger(attempt), b"")
-
-    def is_without_trigger(self, attempt: str) -> bool:
-        """Whether an attempt of the gatekeeper waits without a trigger."""
-        return self.names.without_trigger(attempt).exists()
-
-    def write_verdict(
-        self,
-        verdict: Verdict,
-        *,
-        author: str,
-        attempt: str,
-        counted: Mapping[int, Link],
-        counted_loans: Mapping[int, tuple[Link, ...]] | None = None,
-        set_aside: Collection[str] = (),
-    ) -> StoredVerdict:
-        """Write a verdict and return the one that stands: the first of this author and attempt."""
-        return verdicts.write_verdict(
-            self.names.verdicts,
-            verdict,
-            author=author,
-            attempt=attempt,
-            counted=counted,
-            counted_loans=counted_loans or {},
-            set_aside=set_aside,
-        )
-
-    def standing_verdict(self, manifest: Manifest, set_aside: Collection[str]) -> StoredVerdict | None:
-        """
-        Return the oldest verdict that applies to an attempt; None: there is none.
-
-        A verdict that counted a commit which no longer counts does not apply.
-
-        :param set_aside: verdicts that the attempt has set aside.
-        """
-        for stored in verdicts.read_verdicts(self.names.verdicts, set_aside):
-            states = {s.number: self.read_shard(s) for s in manifest.shards if s.number in stored.counted}
-            if not verdicts.has_counted_void(stored, states):
-                return stored
-        return None
+    def _rows_files(self, writer: Writer) -> RowsFiles:
+        path = partial(self.names.rows, writer)
+        files.make_folder(path(0).parent)
+        return RowsFiles(path)
 
 
 def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:

@@ -1,87 +1,201 @@
 """
-Requests for mini-batches to the node of another shard; docs/lending.md describes the protocol.
+Loans: mini-batches of a shard that the node of another shard works on; docs/lending.md describes the protocol.
 
-A loan's folder is next to the shard's attempts, and only the borrower writes to it. Its commits count only if the
-lender's commit log names the loan, and only up to the size that the shard's newest claim names.
+A node asks in the log of the shard's requests. The lender first commits the loan in the shard's log. Then record 0 of
+the loan's own log decides by its creation: open (the lender), withdrawn (the borrower) or ended. After open, the
+borrower commits there until it closes the loan, or finds that it was ended.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_prs.records import Progress, Shard
-from airflow_prs.run_folder import ledger
-from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
-from airflow_prs.run_folder.attempts import Attempt, Inheritance, write_claim
-from airflow_prs.run_folder.names import AttemptNames, loan_name
+from pydantic import TypeAdapter
+
+from airflow_prs.errors import RunFolderError, SupersededError
+from airflow_prs.records import FailedTry, Outcome, Progress, Shard
+from airflow_prs.run_folder.outcomes import pack_outcomes, pack_tries
+from airflow_prs.run_folder.shard_log import LOAN_RECORD, LoanState, loan_log, read_loan, request_log
+from airflow_prs.run_folder.shard_records import Loan, LoanRecord, LoanRequest, LoanStatus, Writer
 
 if TYPE_CHECKING:
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.attempts import RowsFiles
+    from airflow_prs.run_folder.shard_log import ShardState
+    from airflow_prs.store.port import Store
+
+__all__ = ["BorrowedWork", "Request", "RequestReader", "end_loan", "open_loan", "read_loan", "refuse_loan"]
+
+_REQUEST: TypeAdapter[LoanRequest] = TypeAdapter(LoanRequest)
+
+
+class RequestReader:
+    """Reads the requests for mini-batches of a shard, each once."""
+
+    def __init__(self, store: Store, shard: Shard) -> None:
+        self._log = request_log(store, shard)
+        self._next = 0
+
+    def read_new(self) -> list[tuple[int, LoanRequest]]:
+        """Return the requests since the last call, with their numbers; usually one request to the store."""
+        found = []
+        while (record := self._log.read(self._next)) is not None:
+            found.append((record.number, _REQUEST.validate_json(record.header)))
+            self._next += 1
+        return found
+
+
+# What the lender does
+
+
+def open_loan(store: Store, shard: Shard, loan: Loan) -> bool:
+    """
+    Let a borrower begin with a loan that the shard's log names.
+
+    :return: False if the borrower has withdrawn its request, or a later attempt has ended the loan.
+    """
+    return _append(store, shard, loan.number, 0, LoanRecord(
+        status=LoanStatus.OPEN, first=loan.first, end=loan.end, granted=loan.first
+    ))
+
+
+def refuse_loan(store: Store, shard: Shard, number: int) -> None:
+    """Answer a request: nothing is lent."""
+    _append(store, shard, number, 0, LoanRecord(status=LoanStatus.ENDED))
+
+
+def end_loan(store: Store, shard: Shard, loan: LoanState) -> LoanState:
+    """End a loan, whatever its state, and return how far it got: from now on its log does not grow."""
+    while loan.is_open:
+        before = loan.record or LoanRecord(status=LoanStatus.OPEN, first=loan.loan.first, end=loan.loan.end)
+        ended = replace(before, status=LoanStatus.ENDED, outcomes=0)
+        if loan.record is None:
+            ended = LoanRecord(status=LoanStatus.ENDED)
+        if _append(store, shard, loan.loan.number, loan.number + 1, ended):
+            return LoanState(loan=loan.loan, number=loan.number + 1, record=ended)
+        loan = read_loan(store, shard, loan.loan, loan)
+    return loan
+
+
+# What the borrower does
 
 
 class Request:
     """
-    A request to the newest attempt at a shard, stored in the shard's folder.
+    A request to the claimant of a shard.
 
-    :param shard_folder: folder of the shard's attempts.
     :param state: state of the shard.
-    :param borrower: the attempt that asks; the rows go to its rows files.
+    :param borrower: who asks.
     :raises ValueError: if the shard has no attempt.
     """
 
-    def __init__(self, shard_folder: Path, state: ShardState, borrower: Attempt) -> None:
+    def __init__(self, store: Store, state: ShardState, borrower: Writer) -> None:
         if state.claim is None:
             raise ValueError(f"shard {state.shard.number} has no attempt that could lend mini-batches")
+        self._store = store
         self._shard = state.shard
-        self._shard_folder = shard_folder
-        self._names = AttemptNames(shard_folder / loan_name(), borrower.names.path)
-        self._claim = Claim(
-            attempt=self._names.path.name,
-            try_number=borrower.claim.try_number,
-            max_tries=borrower.claim.max_tries,
-            node=borrower.claim.node,
-            started=time.time(),
-            lender=state.claim.attempt,
-            rows=borrower.names.place,
+        self._borrower = borrower
+        header = _REQUEST.dump_json(
+            LoanRequest(claimant=state.claim.writer.id, borrower=borrower, at=time.time())
         )
-        write_claim(self._names, self._claim)
+        log = request_log(store, state.shard)
+        last = log.read_last()
+        number = 0 if last is None else last.number + 1
+        while not log.append(number, header):
+            number += 1
+        self._number = number
 
-    def read_answer(self) -> Loan | None:
-        """
-        Return the lender's answer.
+    def read_answer(self) -> LoanRecord | None:
+        """Return the first record of the loan's log; None: no answer yet. Only with an open one there is work."""
+        record = loan_log(self._store, self._shard, self._number).read(0)
+        return None if record is None else LOAN_RECORD.validate_json(record.header)
 
-        :return: the loan, an empty one if the lender lends nothing; None: no answer yet.
-        """
-        lender = self._claim.lender
-        commit, _ = ledger.last_commit(AttemptNames(self._shard_folder / lender).commits, None)
-        answers = [loan for loan in commit.loans if loan.name == self._claim.attempt] if commit is not None else []
-        if answers:
-            return answers[0]
-        has_ended = commit is not None and commit.closing is not None
-        is_replaced = max(ledger.attempt_names(self._shard_folder)) != lender
-        return Loan(name=self._claim.attempt, first=0, end=0) if has_ended or is_replaced else None
+    def withdraw(self) -> LoanRecord:
+        """Cancel the request; return the first record of the loan's log, which is open if the lender was faster."""
+        withdrawn = LoanRecord(status=LoanStatus.WITHDRAWN)
+        if _append(self._store, self._shard, self._number, 0, withdrawn):
+            return withdrawn
+        return self.read_answer() or withdrawn
 
-    def accept(self, loan: Loan) -> Attempt:
+    def accept(self, opened: LoanRecord, rows: RowsFiles) -> BorrowedWork:
         """
         Begin to work on a loan.
 
-        :return: the attempt that writes the loan's folder. Its shard consists of the mini-batches that were lent; its
-            counts are added to the lender's, so their totals are 0.
+        :param opened: the answer.
+        :param rows: the borrower's rows files.
         """
-        import numpy as np
+        loan = Loan(number=self._number, first=opened.first, end=opened.end, borrower=self._borrower)
+        return BorrowedWork(self._store, self._shard, LoanState(loan=loan, number=0, record=opened), rows)
 
-        stretch = Shard(number=self._shard.number, first=loan.first, count=loan.count, items=0, size_bytes=0)
-        nothing = np.zeros(loan.count, bool)
-        return Attempt(
-            stretch, self._names, self._claim, Inheritance(done=nothing, failed=nothing.copy(), progress=Progress())
+
+class BorrowedWork:
+    """
+    A loan that this node works on. It commits like an Attempt.
+
+    :ivar shard: the mini-batches that were lent. Their shard counts the totals, so items are 0.
+    :ivar writer: this process.
+    """
+
+    def __init__(self, store: Store, lender: Shard, state: LoanState, rows: RowsFiles) -> None:
+        loan = state.loan
+        self.shard = Shard(number=lender.number, first=loan.first, count=loan.count, items=0, size_bytes=0)
+        self.loan = loan
+        self.writer = loan.borrower
+        self.rows = rows
+        self._store = store
+        self._lender = lender
+        self._state = state
+        self._has_failed = False
+
+    def commit(
+        self,
+        outcomes: Iterable[Outcome],
+        failed_tries: Iterable[FailedTry],
+        *,
+        progress: Progress,
+        granted: int,
+        processes: Iterable[int] = (),
+        is_last: bool = False,
+    ) -> None:
+        """
+        Make outcomes and their rows durable, and count them.
+
+        :param progress: the loan's counts, including these outcomes.
+        :param granted: index below which mini-batches may be handed out from now on.
+        :param processes: worker processes whose rows files have rows of these outcomes.
+        :param is_last: whether this node ends the loan: it works on none of its mini-batches any more.
+        :raises SupersededError: if the loan was ended.
+        :raises RunFolderError: if an earlier commit failed: it may still appear.
+        """
+        if self._has_failed:
+            raise RunFolderError(f"an earlier commit to a loan of shard {self.shard.number} failed.")
+        self._has_failed = True
+        self.rows.sync(processes)
+        packed = pack_outcomes(outcomes, 0)
+        record = LoanRecord(
+            status=LoanStatus.CLOSED if is_last else LoanStatus.OPEN,
+            first=self.loan.first,
+            end=self.loan.end,
+            granted=granted,
+            progress=progress,
+            outcomes=len(packed),
+            at=time.time(),
         )
+        payload = b"".join([packed.tobytes(), *pack_tries(failed_tries)])
+        number = self._state.number + 1
+        if not _append(self._store, self._lender, self.loan.number, number, record, payload):
+            raise SupersededError(f"the mini-batches that shard {self.shard.number} had lent were taken back.")
+        self._state = LoanState(loan=self.loan, number=number, record=record)
+        self._has_failed = False
 
-    def withdraw(self) -> None:
-        """Cancel the request; if the lender has answered already, it takes the mini-batches back."""
-        attempt = self.accept(Loan(name=self._claim.attempt, first=0, end=0))
-        try:
-            attempt.commit([], [], progress=Progress(), granted=0, closing=Closing.STOPPED)
-        finally:
-            attempt.close()
+    def is_newest(self) -> bool:
+        """Whether nobody has ended the loan."""
+        return read_loan(self._store, self._lender, self.loan, self._state).is_open
+
+
+def _append(
+    store: Store, shard: Shard, loan: int, number: int, record: LoanRecord, payload: bytes = b""
+) -> bool:
+    return loan_log(store, shard, loan).append(number, LOAN_RECORD.dump_json(record), payload)

@@ -32,6 +32,11 @@ class Record:
     header: bytes
     payload: bytes = b""
 
+    @property
+    def payload_offset(self) -> int:
+        """Where the payload begins in the record's object."""
+        return _CRC_BYTES + len(self.header) + 1
+
 
 class Log:
     """
@@ -53,7 +58,7 @@ class Log:
         :return: False if there is another record of this number. To repeat a call with the same bytes is safe.
         """
         content = header + b"\n" + payload
-        return self._store.create(self._key(number), b"%08x " % zlib.crc32(content) + content)
+        return self._store.create(self.key(number), b"%08x " % zlib.crc32(content) + content)
 
     def read(self, number: int) -> Record | None:
         """
@@ -61,12 +66,12 @@ class Log:
 
         :raises RunFolderError: if it is damaged.
         """
-        data = self._store.get(self._key(number))
+        data = self._store.get(self.key(number))
         if data is None:
             return None
         content = memoryview(data)[_CRC_BYTES:]
         if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
-            raise RunFolderError(f"{self._key(number)} is damaged. Clear the plan task to start over.")
+            raise RunFolderError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
         header_end = data.index(b"\n")
         return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
 
@@ -91,8 +96,9 @@ class Log:
                 last += step
         return record if last == record.number else self.read(last)
 
-    def _exists(self, number: int) -> bool:
-        return self._store.stat(self._key(number)) is not None
-
-    def _key(self, number: int) -> str:
+    def key(self, number: int) -> str:
+        """Return the key of a record."""
         return f"{self._prefix}{number:010d}"
+
+    def _exists(self, number: int) -> bool:
+        return self._store.stat(self.key(number)) is not None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
 
 from airflow_prs.records import RUNS, RunIdentity, Shard
-from airflow_prs.run_folder.attempt_records import Link
+from airflow_prs.run_folder.shard_records import Loan, Writer
 
 _LONGEST_BYTES = 120
 
@@ -45,6 +44,35 @@ def run_path(output: str, identity: RunIdentity) -> Path:
     return Path(output, RUNS, *map(encode, names))
 
 
+RUN_LOG = "log/"
+"""Prefix of the keys of the run log."""
+
+
+def shard_prefix(number: int) -> str:
+    """Return the prefix of the keys of a shard."""
+    return f"shards/{number:05d}/"
+
+
+def loan_prefix(shard: int, number: int) -> str:
+    """
+    Return the prefix of the keys of a loan.
+
+    :param shard: number of the shard that lends.
+    :param number: number of the request.
+    """
+    return f"{shard_prefix(shard)}loans/{number:010d}/"
+
+
+def checkpoint_key(shard: Shard, number: int, writer: str) -> str:
+    """
+    Return the key of a checkpoint.
+
+    :param number: number of the record that names it.
+    :param writer: id of who writes it.
+    """
+    return f"{shard_prefix(shard.number)}checkpoints/{number:010d}-{writer}"
+
+
 class Names:
     """
     The paths inside a run folder.
@@ -59,8 +87,6 @@ class Names:
         self.source_zip = path / "source.zip"
         self.inputs = path / "inputs"
         self.layout = path / "layout"
-        self.verdicts = path / "verdicts"
-        self.gatekeeper = path / "gatekeeper"
         self.status = path / "status.json"
         self.report = path / "report.json"
         self.processed = path / "processed_mini-batches.csv"
@@ -71,13 +97,21 @@ class Names:
         self.logs = path / "logs" / "user"
         self.system_logs = path / "logs" / "sys"
 
-    def without_trigger(self, attempt: str) -> Path:
-        """Return the marker of a gatekeeper's attempt that waits without a trigger."""
-        return self.gatekeeper / f"{attempt}.without-trigger"
+    def rows(self, writer: Writer, process: int) -> Path:
+        """Return the file with the rows that a worker process of a node has written."""
+        return self.path / shard_prefix(writer.shard) / "rows" / f"{writer.id}-{process:03d}.bin"
 
-    def shard(self, shard: Shard) -> Path:
-        """Return the folder of a shard's attempts."""
-        return self.path / "nodes" / f"{shard.number:05d}"
+    def shard_status(self, shard: Shard) -> Path:
+        """Return status.json of the newest attempt at a shard."""
+        return self.path / shard_prefix(shard.number) / "status.json"
+
+    def loan_status(self, shard: Shard, loan: Loan) -> Path:
+        """
+        Return status.json of a loan.
+
+        :param shard: the shard that lends.
+        """
+        return self.path / loan_prefix(shard.number, loan.number) / "status.json"
 
     def log(self, kind: str, node: str, process: str) -> Path:
         """
@@ -96,58 +130,3 @@ class Names:
     def profile(self, node: str, process: str) -> Path:
         """Return the profile of a worker process."""
         return self.system_logs / "profiles" / node / f"{process}.prof"
-
-
-class AttemptNames:
-    """
-    The paths in the folder of one attempt or loan.
-
-    :param path: the folder.
-    :param rows: folder of its rows files; None: the same folder.
-    """
-
-    def __init__(self, path: Path, rows: Path | None = None) -> None:
-        self.path = path
-        self._rows = rows or path
-        self.claim = path / "claim.json"
-        self.commits = path / "commits.jsonl"
-        self.outcomes = path / "outcomes.bin"
-        self.tries = path / "tries.jsonl"
-        self.status = path / "status.json"
-
-    def rows(self, process: int) -> Path:
-        """Return the file with the rows of one worker process."""
-        return self._rows / f"rows-{process:03d}.bin"
-
-    @property
-    def place(self) -> str:
-        """The folder relative to that of all shards, ``<shard>/<attempt>``."""
-        return f"{self.path.parent.name}/{self.path.name}"
-
-
-def linked_names(shard_folder: Path, link: Link) -> AttemptNames:
-    """Return the paths of the attempt or loan that a link names."""
-    return AttemptNames(shard_folder / link.attempt, shard_folder.parent / link.rows if link.rows else None)
-
-
-def attempt_name(try_number: int, task_instance_id: str, again: int = 0) -> str:
-    """
-    Return the name of an attempt; names sort by try number.
-
-    :param again: how many attempts the same try has made before.
-    """
-    # An encoded name does not contain a plus sign.
-    return f"{try_number:06d}-{encode(task_instance_id)}" + (f"+{again:03d}" if again else "")
-
-
-_LOAN = "loan-"
-
-
-def loan_name() -> str:
-    """Return a unique name for a new loan."""
-    return f"{_LOAN}{uuid4().hex}"
-
-
-def is_loan(name: str) -> bool:
-    """Whether a folder next to a shard's attempts belongs to a loan."""
-    return name.startswith(_LOAN)

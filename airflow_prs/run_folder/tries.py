@@ -1,36 +1,66 @@
-"""An index of the failed tries of a shard, which reads them when needed: many long tracebacks do not fit in memory."""
+"""Failed tries of a shard, read when needed: many long tracebacks do not fit in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import FailedTry
-from airflow_prs.run_folder import ledger
-from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.records import FailedTry, Shard
+from airflow_prs.run_folder.outcomes import parse_try
+from airflow_prs.run_folder.shard_log import OWN_LOG, loan_log, shard_log
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from airflow_prs.store.port import Store
+
+
+def read_lines(store: Store, shard: Shard, places: npt.NDArray[Any]) -> Iterator[bytes]:
+    """
+    Yield the lines of failed tries, in the order of their places.
+
+    Places of the same record that follow each other are read with one request.
+
+    :param places: of outcomes.place_type().
+    :raises RunFolderError: if a record is missing.
+    """
+    import numpy as np
+
+    sources = places["log"] * (1 << 40) + places["record"]
+    starts = np.flatnonzero(np.diff(sources, prepend=sources[:1] - 1))
+    for first, end in zip(starts.tolist(), [*starts[1:].tolist(), len(places)], strict=True):
+        group = places[first:end]
+        log, record = int(group["log"][0]), int(group["record"][0])
+        key = (shard_log(store, shard) if log == OWN_LOG else loan_log(store, shard, log)).key(record)
+        begin = int(group["begin"].min())
+        data = store.get(key, begin, int((group["begin"] + group["size"]).max()))
+        if data is None:
+            raise RunFolderError(f"{key} is missing. Clear the plan task to start over.")
+        for start, size in zip((group["begin"] - begin).tolist(), group["size"].tolist(), strict=True):
+            yield data[start : start + size]
 
 
 class TriesIndex:
     """
-    The positions of the failed tries that count in their files.
+    The failed tries of a shard that count.
 
-    :param state: state of the shard.
-    :param shard_folder: folder of its attempts.
+    :param places: their places in the order in which they were committed; see outcomes.place_type().
     """
 
-    def __init__(self, state: ShardState, shard_folder: Path) -> None:
+    def __init__(self, store: Store, shard: Shard, places: npt.NDArray[Any]) -> None:
         import numpy as np
 
-        self._paths: list[Path] = []
-        places: list[tuple[int, int, int, int]] = []
-        for path, end in ledger.committed_tries(state, shard_folder):
-            places += [(index, len(self._paths), begin, size) for index, begin, size in _lines(path, end)]
-            self._paths.append(path)
-        found = np.array(places, np.int64).reshape(-1, 4)
+        self._store = store
+        self._shard = shard
+        self._places = places
         # A stable sort keeps the tries of a mini-batch in the order in which they were committed.
-        self._places = found[np.argsort(found[:, 0], kind="stable")]
-        self._indices = self._places[:, 0].copy()
+        self._order = np.argsort(places["index"], kind="stable")
+        self._indices = places["index"][self._order]
+
+    def __iter__(self) -> Iterator[FailedTry]:
+        """Yield all failed tries in the order in which they were committed."""
+        return map(parse_try, read_lines(self._store, self._shard, self._places))
 
     def find(self, indices: Iterable[int]) -> dict[int, list[FailedTry]]:
         """
@@ -42,26 +72,9 @@ class TriesIndex:
 
         wanted = np.array(sorted(indices), np.int64)
         firsts, ends = (np.searchsorted(self._indices, wanted, side).tolist() for side in ("left", "right"))
-        rows = [row for first, end in zip(firsts, ends, strict=True) for row in range(first, end)]
-        places = self._places[rows]
+        chosen = [place for first, end in zip(firsts, ends, strict=True) for place in range(first, end)]
+        places = np.sort(self._order[chosen]) if chosen else np.empty(0, np.int64)
         found: dict[int, list[FailedTry]] = {}
-        for number, path in enumerate(self._paths):
-            here = places[places[:, 1] == number]
-            if not len(here):
-                continue
-            with path.open("rb") as file:
-                for index, _, begin, size in here.tolist():
-                    file.seek(begin)
-                    found.setdefault(index, []).append(ledger.FAILED_TRY.validate_json(file.read(size)))
+        for failed in map(parse_try, read_lines(self._store, self._shard, self._places[places])):
+            found.setdefault(failed.index, []).append(failed)
         return found
-
-
-def _lines(path: Path, end: int) -> Iterator[tuple[int, int, int]]:
-    with path.open("rb") as file:
-        while (begin := file.tell()) < end:
-            line = file.readline()
-            try:
-                # `index` is the first field of FailedTry; parsing the others would take most of the time.
-                yield int(line[line.index(b":") + 1 : line.index(b",")]), begin, len(line)
-            except ValueError:
-                raise RunFolderError(f"{path} is damaged after byte {begin}: clear plan to start over.") from None

@@ -1,0 +1,132 @@
+"""
+The run log: aborts, new limits, and the attempts of the gatekeeper. Everyone who works on a run follows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from pydantic import TypeAdapter
+
+from airflow_prs.records import Limits, Verdict
+from airflow_prs.run_folder.log import Log
+from airflow_prs.run_folder.names import RUN_LOG
+from airflow_prs.run_folder.shard_records import Epoch
+
+if TYPE_CHECKING:
+    from airflow_prs.store.port import Store
+
+
+class RunRecordKind(str, Enum):
+    """What a record of the run log says."""
+
+    ABORT = "abort"
+    LIMITS = "limits"
+    GATEKEEPER = "gatekeeper"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    """
+    The end of an epoch and of all older ones.
+
+    :param verdict: why.
+    :param epoch: it binds shards and gatekeepers of this epoch or an older one.
+    """
+
+    verdict: Verdict
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatekeeperAttempt:
+    """
+    A try of the gatekeeper.
+
+    :param epoch: its epoch.
+    :param try_number: try number of the Airflow task.
+    :param max_tries: max_tries of the Airflow task.
+    :param has_trigger: whether it may wait in a trigger; otherwise it reschedules itself.
+    """
+
+    epoch: Epoch
+    try_number: int
+    max_tries: int = 0
+    has_trigger: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """
+    The header of a record of the run log.
+
+    :param kind: which of the values below is set.
+    :param author: ``gatekeeper``, the name of a node, or of a person.
+    :param id: random, so that no two records have the same bytes.
+    :param at: when it was written, in seconds since the epoch (UTC).
+    """
+
+    kind: RunRecordKind
+    author: str
+    abort: Abort | None = None
+    limits: Limits | None = None
+    gatekeeper: GatekeeperAttempt | None = None
+    id: str = ""
+    at: float = 0.0
+
+
+RUN_RECORD: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
+
+
+class RunLog:
+    """
+    Follows the run log, and appends to it.
+
+    :ivar limits: the newest limits; None: nobody has changed those of the execution.
+    :ivar aborts: all aborts, oldest first.
+    :ivar gatekeeper: the newest attempt of the gatekeeper; None: there is none yet.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._log = Log(store, RUN_LOG)
+        self._next = 0
+        self.limits: Limits | None = None
+        self.aborts: list[Abort] = []
+        self.gatekeeper: GatekeeperAttempt | None = None
+
+    def follow(self) -> None:
+        """Read what is new; usually one request."""
+        while (record := self._log.read(self._next)) is not None:
+            self._take(RUN_RECORD.validate_json(record.header))
+
+    def binding(self, epoch: Epoch) -> Abort | None:
+        """Return the oldest abort that binds an epoch, as of the last look; None: there is none."""
+        return next((abort for abort in self.aborts if abort.epoch >= epoch), None)
+
+    def append(self, make: Callable[[], RunRecord | None]) -> RunRecord | None:
+        """
+        Append a record that is decided with knowledge of all records before it.
+
+        :param make: called again whenever there were new records; returns None if there is nothing to append.
+        """
+        while True:
+            self.follow()
+            record = make()
+            if record is None:
+                return None
+            record = replace(record, id=uuid4().hex, at=time.time())
+            if self._log.append(self._next, RUN_RECORD.dump_json(record)):
+                self._take(record)
+                return record
+
+    def _take(self, record: RunRecord) -> None:
+        self._next += 1
+        if record.abort is not None:
+            self.aborts.append(record.abort)
+        self.limits = record.limits or self.limits
+        self.gatekeeper = record.gatekeeper or self.gatekeeper

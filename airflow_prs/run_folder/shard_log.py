@@ -1,0 +1,273 @@
+"""
+Reading a shard's log and the logs of its open loans.
+
+The last record has the counts and all that decides. Outcomes and failed tries are in the newest checkpoint and in the
+records after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.records import Progress, Shard
+from airflow_prs.run_folder.log import Log
+from airflow_prs.run_folder.names import loan_prefix, shard_prefix
+from airflow_prs.run_folder.outcomes import Content, join, unpack, unpack_checkpoint
+from airflow_prs.run_folder.shard_records import Claim, Closing, Epoch, Loan, LoanRecord, LoanStatus, ShardRecord, Writer
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from airflow_prs.run_folder.log import Record
+    from airflow_prs.store.port import Store
+
+SHARD_RECORD: TypeAdapter[ShardRecord] = TypeAdapter(ShardRecord)
+LOAN_RECORD: TypeAdapter[LoanRecord] = TypeAdapter(LoanRecord)
+OWN_LOG = -1
+"""Stands for the shard's own log where loans are numbered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoanState:
+    """
+    What counts of an open loan now.
+
+    :param loan: the loan, from its lender's last record.
+    :param number: number of the last record of its log; -1: there is none yet.
+    :param record: that record; None: there is none yet.
+    """
+
+    loan: Loan
+    number: int = -1
+    record: LoanRecord | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """The counts to add to the lender's."""
+        return self.record.progress if self.record is not None else Progress()
+
+    @property
+    def granted(self) -> int:
+        """Index below which its mini-batches may have been handed out."""
+        return self.record.granted if self.record is not None else self.loan.first
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the borrower works on it, or will."""
+        return self.record is None or self.record.is_open
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the borrower may have died of a mini-batch, or still works on one."""
+        return self.record is not None and self.record.status not in (LoanStatus.CLOSED, LoanStatus.WITHDRAWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardState:
+    """
+    What counts of a shard now.
+
+    :param shard: the shard.
+    :param number: number of the last record of its log; -1: no attempt has begun.
+    :param record: that record; None: no attempt has begun.
+    :param loans: the open loans that it names.
+    """
+
+    shard: Shard
+    number: int = -1
+    record: ShardRecord | None = None
+    loans: tuple[LoanState, ...] = ()
+
+    @property
+    def claim(self) -> Claim | None:
+        """The newest claim; None: no attempt has begun."""
+        return self.record.claim if self.record is not None else None
+
+    @property
+    def epoch(self) -> Epoch | None:
+        """The epoch of the newest claim; None: no attempt has begun."""
+        return self.record.claim.epoch if self.record is not None else None
+
+    @property
+    def progress(self) -> Progress:
+        """The shard's counts over all attempts and loans."""
+        if self.record is None:
+            return Progress(total=self.shard.count, items_total=self.shard.items)
+        return sum((state.progress for state in self.loans), self.record.progress)
+
+    @property
+    def granted(self) -> int:
+        """Index below which mini-batches may have been handed out."""
+        return self.record.granted if self.record is not None else self.shard.first
+
+    @property
+    def closing(self) -> Closing | None:
+        """How its newest attempt ended; None: it continues, or has died."""
+        return self.record.closing if self.record is not None else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every mini-batch of the shard has an outcome, and its newest attempt has ended."""
+        return self.closing is Closing.DONE
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its newest attempt continues, or has died."""
+        return self.record is not None and self.closing is None
+
+    @property
+    def not_handed_out(self) -> int:
+        """Number of mini-batches that the newest attempt has neither handed out nor lent."""
+        progress = self.progress
+        lent = sum(state.loan.count - state.progress.handed_out for state in self.loans)
+        return progress.total - progress.handed_out - lent
+
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        """The writers of outcomes; ``writer`` of an outcome is a position in it, see read_content."""
+        return list_writers(self)
+
+
+def list_writers(state: ShardState) -> tuple[Writer, ...]:
+    """Return the writers of a shard's outcomes: those of its last record, then the borrowers of open loans."""
+    if state.record is None:
+        return ()
+    return (*state.record.writers, *(loan.loan.borrower for loan in state.loans))
+
+
+def shard_log(store: Store, shard: Shard) -> Log:
+    """Return the log of a shard."""
+    return Log(store, f"{shard_prefix(shard.number)}log/")
+
+
+def request_log(store: Store, shard: Shard) -> Log:
+    """Return the log in which other nodes ask for mini-batches of a shard."""
+    return Log(store, f"{shard_prefix(shard.number)}requests/")
+
+
+def loan_log(store: Store, shard: Shard, number: int) -> Log:
+    """Return the log of a loan."""
+    return Log(store, f"{loan_prefix(shard.number, number)}log/")
+
+
+def read_shard(store: Store, shard: Shard, known: ShardState | None = None) -> ShardState:
+    """
+    Return a shard's state.
+
+    It costs one request if nothing is new, and another one for each open loan.
+
+    :param known: an earlier state of the shard, from which to read on; None: read from the start.
+    """
+    known = known or ShardState(shard=shard)
+    found = shard_log(store, shard).read_last(known.number)
+    if found is None and not known.loans:
+        return known
+    record, number = known.record, known.number
+    if found is not None:
+        record, number = SHARD_RECORD.validate_json(found.header), found.number
+    before = {state.loan.number: state for state in known.loans}
+    loans = () if record is None else record.loans
+    states = tuple(read_loan(store, shard, loan, before.get(loan.number)) for loan in loans)
+    return ShardState(shard=shard, number=number, record=record, loans=states)
+
+
+def read_loan(store: Store, shard: Shard, loan: Loan, known: LoanState | None = None) -> LoanState:
+    """
+    Return the state of an open loan.
+
+    :param known: an earlier state of it; None: there is none.
+    """
+    known = known or LoanState(loan=loan)
+    found = loan_log(store, shard, loan.number).read_last(known.number)
+    if found is None:
+        return known
+    return LoanState(loan=loan, number=found.number, record=LOAN_RECORD.validate_json(found.header))
+
+
+def read_content(store: Store, state: ShardState) -> Content:
+    """
+    Return the outcomes that count, one for each mini-batch at most, sorted by index; and the places of failed tries.
+
+    ``writer`` of an outcome is a position in ``state.writers``.
+
+    :raises RunFolderError: if they are damaged or missing.
+    """
+    import numpy as np
+
+    if state.record is None:
+        return join(())
+    parts = [*_from_log(store, state.shard, state.record, state.number)]
+    for position, loan in enumerate(state.loans, start=len(state.record.writers)):
+        parts.append(read_loan_content(store, state.shard, loan, writer=position))
+    content = join(parts)
+    if len(parts) == 1 and _is_sorted(content.outcomes["index"]):
+        return content
+    order = np.argsort(content.outcomes["index"], kind="stable")
+    return Content(outcomes=content.outcomes.take(order), tries=content.tries)
+
+
+def read_loan_content(store: Store, shard: Shard, loan: LoanState, *, writer: int) -> Content:
+    """
+    Return the outcomes and the places of failed tries of a loan.
+
+    :param writer: what ``writer`` of its outcomes is to be.
+    """
+    number = loan.loan.number
+    log = loan_log(store, shard, number)
+    parts = []
+    for record in _read_all(log, 0, loan.number):
+        header = LOAN_RECORD.validate_json(record.header)
+        parts.append(unpack_record(record, header.outcomes, number))
+    content = join(parts)
+    outcomes = content.outcomes.copy()
+    outcomes["writer"] = writer
+    return Content(outcomes=outcomes, tries=content.tries)
+
+
+def read_checkpoint(store: Store, key: str) -> Content:
+    """
+    Return what a checkpoint holds.
+
+    :raises RunFolderError: if it is damaged or missing.
+    """
+    data = store.get(key)
+    if data is None:
+        raise RunFolderError(f"{key} is missing. Clear the plan task to start over.")
+    return unpack_checkpoint(data, key)
+
+
+def _from_log(store: Store, shard: Shard, last: ShardRecord, number: int) -> Iterator[Content]:
+    first = 0
+    if last.checkpoint is not None:
+        first = last.checkpoint.number + 1
+        yield read_checkpoint(store, last.checkpoint.key)
+    for record in _read_all(shard_log(store, shard), first, number):
+        yield unpack_record(record, SHARD_RECORD.validate_json(record.header).outcomes, OWN_LOG)
+
+
+def _read_all(log: Log, first: int, last: int) -> Iterator[Record]:
+    for number in range(first, last + 1):
+        record = log.read(number)
+        if record is None:
+            raise RunFolderError(f"{log.key(number)} is missing. Clear the plan task to start over.")
+        yield record
+
+
+def unpack_record(record: Record, outcomes: int, log: int) -> Content:
+    """
+    Return what a record's payload holds.
+
+    :param outcomes: number of its outcomes.
+    :param log: number of the loan to whose log it belongs, or OWN_LOG.
+    :raises RunFolderError: if it is damaged.
+    """
+    return unpack(record.payload, outcomes, log=log, record=record.number, offset=record.payload_offset)
+
+
+def _is_sorted(indices: npt.NDArray[object]) -> bool:
+    return bool((indices[1:] > indices[:-1]).all())
