@@ -14,7 +14,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.store import files
 
 if TYPE_CHECKING:
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.shard_log import ShardState
 
 FAILED_STRETCH = 512
 """Number of failed mini-batches whose tries are in memory at the same time."""
@@ -61,7 +61,7 @@ def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
         return
     outcomes = committed.outcomes(state)
     failed = outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist()
-    tries = committed.index_failed_tries(state)
+    tries = committed.tries(state)
     for start in range(0, len(failed), FAILED_STRETCH):
         indices = failed[start : start + FAILED_STRETCH]
         found = tries.find(indices)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.shard_log import ShardState
 
 _STRETCH = 16_384
 
@@ -83,7 +83,7 @@ def _stretches(committed: Committed, state: ShardState) -> Iterator[dict[str, pa
 
     shard, outcomes, nodes = state.shard, committed.outcomes(state), committed.nodes(state)
     has_failures = state.progress.failed or state.progress.done < state.progress.total
-    tries = committed.index_failed_tries(state) if has_failures else None
+    tries = committed.tries(state) if has_failures else None
     indices = outcomes["index"].copy()
     for start in range(shard.first, shard.end, _STRETCH):
         stop = min(start + _STRETCH, shard.end)
@@ -113,7 +113,7 @@ def _columns(
     :param start: index of the first one.
     :param records: their outcomes.
     :param is_missing: which of them have no outcome.
-    :param nodes: the node of each attempt.
+    :param nodes: the node of each writer.
     :param failed_tries: those of mini-batches that did not succeed, in order of the index.
     """
     import numpy as np
@@ -128,7 +128,7 @@ def _columns(
     nothing = pa.nulls(len(records), pa.string())
     columns = {
         "mini_batch": of_numbers(np.arange(start, start + len(records))),
-        "node": _pick(nodes, records["attempt"], is_missing),
+        "node": _pick(nodes, records["writer"], is_missing),
         "process": _pick([f"process{number:03d}" for number in processes.tolist()], process, is_missing),
         "tries": of_numbers(records["tries"]),
         "items": of_numbers(records["items"]),

@@ -76,7 +76,7 @@ def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
     has_final = committed.progress.failed > 0
     # Each shard's tries are in order of time, so its first ones are enough.
     firsts = (
-        itertools.islice((failed for failed in committed.failed_tries(state) if failed.final or not has_final), count)
+        itertools.islice((failed for failed in committed.tries(state) if failed.final or not has_final), count)
         for state in committed.states
         if state.progress.failed or not has_final
     )

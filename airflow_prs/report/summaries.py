@@ -19,7 +19,7 @@ from airflow_prs.store import files
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.shard_log import ShardState
 
 _NO_PROCESS = -1
 """Number of the process of a mini-batch whose node died: the process is not known."""
@@ -101,14 +101,14 @@ def _process_lines(committed: Committed, nodes: list[dict[str, Any]]) -> Iterato
     """Yield the lines of all processes, and append a line to ``nodes`` after those of each node."""
     for state in committed.states:
         names = committed.nodes(state)
-        for attempt, group in itertools.groupby(_work_in_shard(committed, state), key=lambda found: found[0]):
+        for writer, group in itertools.groupby(_work_in_shard(committed, state), key=lambda found: found[0]):
             total, processes = _Work(), 0
             for _, number, work in group:
                 total += work
                 if number != _NO_PROCESS:
                     processes += 1
-                    yield {"node": names[attempt], "process": f"process{number:03d}", **work.columns(1)}
-            nodes.append(_node_line(names[attempt], processes, total))
+                    yield {"node": names[writer], "process": f"process{number:03d}", **work.columns(1)}
+            nodes.append(_node_line(names[writer], processes, total))
 
 
 def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _node_line(node: str, processes: int, total: _Work) -> dict[str, Any]:
 
 
 def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[int, int, _Work]]:
-    """Yield attempt, number of the process and its work, sorted by attempt and number."""
+    """Yield writer, number of the process and its work, sorted by writer and number."""
     import numpy as np
 
     outcomes = committed.outcomes(state)
@@ -130,7 +130,7 @@ def _work_in_shard(committed: Committed, state: ShardState) -> Iterator[tuple[in
         return
     process = _processes(committed, state, outcomes)
     numbers = int(process.max()) - _NO_PROCESS + 1
-    group = outcomes["attempt"].astype(np.int64) * numbers + process - _NO_PROCESS
+    group = outcomes["writer"].astype(np.int64) * numbers + process - _NO_PROCESS
     columns = _added(outcomes, group)
     for place in np.flatnonzero(columns["mini_batches"]).tolist():
         work = _Work(**{name: column[place].item() for name, column in columns.items()})
@@ -173,7 +173,7 @@ def _processes(committed: Committed, state: ShardState, outcomes: npt.NDArray[An
         return processes
     processes[places] = _NO_PROCESS
     indices = outcomes["index"].copy()
-    tries = committed.index_failed_tries(state)
+    tries = committed.tries(state)
     for start in range(0, len(places), FAILED_STRETCH):
         found = tries.find(indices[places[start : start + FAILED_STRETCH]].tolist())
         for index, failed in found.items():

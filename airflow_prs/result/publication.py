@@ -69,7 +69,7 @@ def _write_rows(path: Path, committed: Committed) -> None:
     with files.EarlyFile(path) as out:
         out.write(_read_header(committed.folder))
         for state in committed.states:
-            result_rows.copy_rows(committed.outcomes(state), committed.attempts(state), out)
+            result_rows.copy_rows(committed.outcomes(state), committed.rows_path(state), out)
 
 
 def _read_header(folder: RunFolder) -> bytes:

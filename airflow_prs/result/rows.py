@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,7 +17,8 @@ from airflow_prs.records import TryStatus
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from airflow_prs.run_folder.names import AttemptNames
+RowsPath = Callable[[int, int], Path]
+"""Returns the path of a rows file, by writer and process of an outcome."""
 
 _STRETCH_BYTES = 4 << 20
 _STRETCH_PIECES = 16_384
@@ -27,30 +28,30 @@ _SMALL_BYTES = 1024
 _OPEN_FILES = 64
 
 
-def copy_rows(outcomes: npt.NDArray[Any], attempts: list[AttemptNames], out: BinaryIO) -> None:
+def copy_rows(outcomes: npt.NDArray[Any], path: RowsPath, out: BinaryIO) -> None:
     """
     Copy the rows of a shard in the order of its mini-batches.
 
     The bytes whose checksums were compared are the bytes that are written.
 
-    :param outcomes: as returned by read_outcomes.
-    :param attempts: those that ``attempt`` of the outcomes counts.
+    :param outcomes: see Committed.outcomes.
+    :param path: returns the path of a rows file, by writer and process of an outcome.
     :raises RunFolderError: if rows are not what was committed.
     """
-    with _RowsFiles(attempts) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
+    with _RowsFiles(path) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
         out.writelines(parts)
 
 
-def read_pieces(outcomes: npt.NDArray[Any], attempts: list[AttemptNames]) -> Iterator[bytes | BinaryIO]:
+def read_pieces(outcomes: npt.NDArray[Any], path: RowsPath) -> Iterator[bytes | BinaryIO]:
     """
     Read the rows of each mini-batch of a shard in order, and verify them before they are yielded.
 
-    :param outcomes: as returned by read_outcomes.
-    :param attempts: those that ``attempt`` of the outcomes counts.
+    :param outcomes: see Committed.outcomes.
+    :param path: returns the path of a rows file, by writer and process of an outcome.
     :return: bytes, or a file for many rows; read the file before asking for the next element.
     :raises RunFolderError: if rows are not what was committed.
     """
-    with _RowsFiles(attempts) as sources:
+    with _RowsFiles(path) as sources:
         for pieces in _divide(outcomes):
             if _is_long(pieces):
                 for _ in _read_long(pieces[0], sources):
@@ -132,7 +133,7 @@ def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memory
     """
     import numpy as np
 
-    source = pieces["attempt"].astype(np.int64) << 32 | pieces["process"]
+    source = pieces["writer"].astype(np.int64) << 32 | pieces["process"]
     order = np.lexsort((pieces["offset"], source))
     source, begins = source[order], pieces["offset"].take(order)
     stops = begins + pieces["length"].take(order)
@@ -153,9 +154,9 @@ def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memory
 class _RowsFiles(ExitStack):
     """The rows files of a shard, a limited number of them open, and memory to read them into."""
 
-    def __init__(self, attempts: list[AttemptNames]) -> None:
+    def __init__(self, path: RowsPath) -> None:
         super().__init__()
-        self._attempts = attempts
+        self._path_of = path
         self._open: dict[Path, BinaryIO] = {}
         self._rooms = [memoryview(b""), memoryview(b"")]
 
@@ -196,8 +197,7 @@ class _RowsFiles(ExitStack):
         )
 
     def _path(self, piece: Any) -> Path:
-        attempt: AttemptNames = self._attempts[piece["attempt"]]
-        return attempt.rows(int(piece["process"]))
+        return self._path_of(int(piece["writer"]), int(piece["process"]))
 
     def _file(self, path: Path) -> BinaryIO:
         if path not in self._open:

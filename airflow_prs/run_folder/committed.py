@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ _KEPT_OUTCOMES = 1_000_000
 """Outcomes of up to this many mini-batches, about 90 MB, are kept in memory; larger runs read them for each use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Committed:
     """
     The states of a run's shards, read once.
@@ -38,7 +39,7 @@ class Committed:
     states: tuple[ShardState, ...]
     _kept: dict[int, Content] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
     def progress(self) -> Progress:
         """The run's counts."""
         return sum((state.progress for state in self.states), Progress())
