@@ -1,1 +1,1 @@
-"""Durable files: they are published atomically, and an append survives a crash."""
+"""The store of a run: its port, its adapters, and the durable files below them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _EARLY_BYTES = 4 << 20
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 def sync_folder(path: Path) -> None:
@@ -50,6 +53,11 @@ def make_folder(path: Path) -> None:
 def temporary_name(path: Path) -> Path:
     """Return a path in the same folder that no other writer uses; its name has at most 255 bytes."""
     return path.with_name(f".{path.name[:50]}.{uuid4().hex}.tmp")  # 50 characters have at most 200 bytes
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether this is a file name from ``temporary_name``."""
+    return name.endswith(".tmp") and _TEMPORARY.fullmatch(name) is not None
 
 
 def publish(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
@@ -98,11 +106,12 @@ class EarlyFile(io.BufferedWriter):
     """
     A new file that the disk starts to write before it is complete, so that fsync at the end takes little time.
 
-    :param path: the file; an existing one is replaced.
+    :param path: the file.
+    :param mode: "wb" replaces an existing file; "r+b" writes into one, which must exist.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "wb"))
+    def __init__(self, path: Path, mode: str = "wb") -> None:
+        super().__init__(io.FileIO(path, mode))
         self._begun = 0
 
     def write(self, buffer: ReadableBuffer, /) -> int:

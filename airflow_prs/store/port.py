@@ -1,7 +1,8 @@
 """
 The store: where a run keeps its files, as keys and bytes.
 
-A key is a relative path with `/` between its parts, such as ``shards/00000/log/0000000000``. An adapter implements
+A key is a relative path with `/` between its parts, such as ``shards/00000/log/0000000000``. No part is empty, `.` or
+`..`, and no key is a folder of another one. An adapter implements
 this protocol for one kind of storage; the conformance suite in the tests runs against all of them.
 """
 
@@ -26,7 +27,7 @@ class Stat(NamedTuple):
 
 class Store(Protocol):
     """
-    Keys and bytes. Every method may raise OSError if the storage has a problem.
+    Keys and bytes. Every method may raise OSError if the storage has a problem, and ValueError if a key is malformed.
 
     Only ``create`` and ``writer`` decide anything: correctness never depends on the other methods being fresh.
     """
@@ -79,7 +80,7 @@ class Store(Protocol):
         Write a key as a stream; it appears, and replaces what was there, on a clean exit alone.
 
         :param upload: its name from ``new_upload``, with which others can revoke it; None: nobody will.
-        :raises SupersededError: on exit, if the upload was revoked.
+        :raises SupersededError: if the upload was revoked; on exit at the latest.
         """
         ...
 
