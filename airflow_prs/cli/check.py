@@ -18,6 +18,7 @@ from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, TryStatus
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 
 _ROWS_SHOWN = 5
@@ -98,11 +99,13 @@ def _describe_failure(failed: FailedTry) -> Iterator[str]:
 
 
 def _describe_success(job: Job, folder: RunFolder, manifest: Manifest, mini_batch: MiniBatch) -> int:
-    outcome = folder.read_outcomes(manifest.shards[0])[0]
+    committed = read_committed(folder, manifest)
+    state = committed.states[0]
+    outcome = committed.outcomes(state)[0]
     returned, items = int(outcome["returned"]), mini_batch.items
     _print(f"run() took {float(outcome['run_s']):.3g} s and returned {returned:,} elements for {items:,} items.")
     if job.config.output_action == "append_row":
-        path = folder.attempts(manifest.shards[0])[0].rows(int(outcome["process"]))
+        path = committed.rows_path(state)(int(outcome["writer"]), int(outcome["process"]))
         _print("\n".join(_first_rows(path, int(outcome["length"]))))
     if returned < items:
         _print(f"Warning: {items - returned:,} items without an element count as failed against error_threshold.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from airflow_prs.run_folder.ledger import ShardState
+    from airflow_prs.run_folder.shard_log import ShardState
 
 _LOOK_S = 0.25
 
@@ -94,6 +94,6 @@ def _follow(bar: Bar, task: TaskID, folder: RunFolder, shards: Sequence[Shard], 
             if shard.number not in states or not states[shard.number].is_done:
                 # A failed read must not end the run; the next one may succeed.
                 with contextlib.suppress(OSError, ValueError):
-                    states[shard.number] = folder.read_shard(shard)
+                    states[shard.number] = folder.read_shard(shard, states.get(shard.number))
         progress = sum((state.progress for state in states.values()), Progress())
         bar.update(task, completed=progress.done, failed=progress.failed)

@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow_prs.cli.find import find_run_folder
 from airflow_prs.report.reports import describe_failures, describe_report, first_failures
-from airflow_prs.run_folder.attempt_records import StoredVerdict
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.run_folder.run_log import RunRecord
+from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 
 _REFRESH_S = 1.0
@@ -29,14 +29,14 @@ class _Run:
 
     :param committed: what its shards have committed; None: plan has not finished.
     :param report: content of report.json; None: there is none, or an attempt has started since it was written.
-    :param verdict: the standing verdict; None: there is none.
+    :param abort: the record of the abort that binds the newest attempts; None: there is none.
     """
 
     folder: RunFolder
     settings: RunSettings
     committed: Committed | None
     report: dict[str, Any] | None
-    verdict: StoredVerdict | None
+    abort: RunRecord | None
 
 
 def show(path: str, *, is_following: bool) -> int:
@@ -69,17 +69,24 @@ def _follow(folder: RunFolder, run: _Run) -> _Run:
 def _read(folder: RunFolder) -> _Run:
     settings = folder.read_settings()
     if not folder.names.manifest.is_file():
-        return _Run(folder=folder, settings=settings, committed=None, report=None, verdict=None)
+        return _Run(folder=folder, settings=settings, committed=None, report=None, abort=None)
     manifest = folder.read_manifest()
     committed = read_result(folder, settings, manifest)
-    set_aside = {name for state in committed.states if state.claim is not None for name in state.claim.set_aside}
     return _Run(
         folder=folder,
         settings=settings,
         committed=committed,
         report=_read_report(folder, committed),
-        verdict=folder.standing_verdict(manifest, set_aside),
+        abort=_find_abort(folder, committed),
     )
+
+
+def _find_abort(folder: RunFolder, committed: Committed) -> RunRecord | None:
+    epochs = [state.epoch for state in committed.states if state.epoch is not None]
+    log = folder.run_log()
+    log.follow()
+    found = [x for x in log.records if x.abort is not None and epochs and x.abort.epoch >= max(epochs)]
+    return found[0] if found else None
 
 
 def _read_report(folder: RunFolder, committed: Committed) -> dict[str, Any] | None:
@@ -106,8 +113,8 @@ def _paragraphs(run: _Run) -> Iterator[str]:
         return
     yield _progress(run)
     yield "\n".join(_shard_lines(run.committed.states))
-    if (stored := run.verdict) is not None:
-        yield f"Verdict: {stored.verdict.ruling.value}, by {stored.author}: {stored.verdict.reason}."
+    if run.abort is not None and run.abort.abort is not None:
+        yield f"Aborted by {run.abort.author}: {run.abort.abort.verdict.reason}."
     failures = first_failures(run.committed)
     if failures:
         yield "First failures:"
@@ -155,11 +162,11 @@ def _shard_lines(states: tuple[ShardState, ...]) -> Iterator[str]:
 
 
 def _describe(state: ShardState) -> str:
-    if state.claim is None:
+    if state.record is None:
         return "not begun"
-    node = state.claim.node
+    node = state.record.claim.writer.node
     if state.closing is not None:
         return f"{state.closing.value} on {node}"
-    since_s = time.time() - (state.commit.at if state.commit is not None else state.claim.started)
+    since_s = time.time() - state.record.at
     last = f"last update {since_s:,.0f} s ago"
     return f"running on {node}, {last}" + (", may have died" if since_s > _QUIET_S else "")

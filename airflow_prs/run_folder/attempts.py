@@ -430,7 +430,10 @@ def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening:
     import numpy as np
 
     shard, outcomes = state.shard, content.outcomes
-    killed = outcomes["index"][outcomes["status"] == TryStatus.NODE_DIED]
+    in_hand = np.zeros(shard.count, bool)
+    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if state.is_running else [])):
+        in_hand[first - shard.first : end - shard.first] = True
+    in_hand[outcomes["index"] - shard.first] = outcomes["status"] == TryStatus.NODE_DIED
     if is_reopening:
         outcomes = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
     done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
@@ -438,10 +441,6 @@ def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening:
     done[places], failed[places] = True, outcomes["status"] != TryStatus.RUN_DONE
     counted = Counter([] if is_reopening else content.tries["index"].tolist())
     tries = {index: count for index, count in counted.items() if not done[index - shard.first]}
-    in_hand = np.zeros(shard.count, bool)
-    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if state.is_running else [])):
-        in_hand[first - shard.first : end - shard.first] = True
-    in_hand[killed - shard.first] = True
     suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
     charged = state.record.trying if state.is_running and state.record is not None else None
     return Inheritance(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BorrowedWork", "Request", "RequestReader", "end_loan", "open_loan", "read_loan", "refuse_loan"]
 
-_REQUEST: TypeAdapter[LoanRequest] = TypeAdapter(LoanRequest)
+REQUEST: TypeAdapter[LoanRequest] = TypeAdapter(LoanRequest)
 
 
 class RequestReader:
@@ -40,10 +40,8 @@ class RequestReader:
 
     def read_new(self) -> list[tuple[int, LoanRequest]]:
         """Return the requests since the last call, with their numbers; usually one request to the store."""
-        found = []
-        while (record := self._log.read(self._next)) is not None:
-            found.append((record.number, _REQUEST.validate_json(record.header)))
-            self._next += 1
+        found = [(x.number, REQUEST.validate_json(x.header)) for x in self._log.read_all(self._next)]
+        self._next += len(found)
         return found
 
 
@@ -97,7 +95,7 @@ class Request:
         self._store = store
         self._shard = state.shard
         self._borrower = borrower
-        header = _REQUEST.dump_json(
+        header = REQUEST.dump_json(
             LoanRequest(claimant=state.claim.writer.id, borrower=borrower, at=time.time())
         )
         log = request_log(store, state.shard)

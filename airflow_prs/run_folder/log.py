@@ -8,6 +8,7 @@ reads what is there, and decides again. Readers ask for the next number, and usu
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +75,17 @@ class Log:
             raise RunFolderError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
         header_end = data.index(b"\n")
         return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
+
+    def read_all(self, first: int = 0) -> Iterator[Record]:
+        """
+        Yield all records that exist, oldest first.
+
+        :param first: number of the first one.
+        :raises RunFolderError: if one is damaged.
+        """
+        while (record := self.read(first)) is not None:
+            yield record
+            first += 1
 
     def read_last(self, after: int = -1) -> Record | None:
         """

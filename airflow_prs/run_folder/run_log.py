@@ -88,25 +88,25 @@ class RunLog:
     Follows the run log, and appends to it.
 
     :ivar limits: the newest limits; None: nobody has changed those of the execution.
-    :ivar aborts: all aborts, oldest first.
+    :ivar records: all records, oldest first.
     :ivar gatekeeper: the newest attempt of the gatekeeper; None: there is none yet.
     """
 
     def __init__(self, store: Store) -> None:
         self._log = Log(store, RUN_LOG)
-        self._next = 0
         self.limits: Limits | None = None
-        self.aborts: list[Abort] = []
+        self.records: list[RunRecord] = []
         self.gatekeeper: GatekeeperAttempt | None = None
 
     def follow(self) -> None:
         """Read what is new; usually one request."""
-        while (record := self._log.read(self._next)) is not None:
+        for record in self._log.read_all(len(self.records)):
             self._take(RUN_RECORD.validate_json(record.header))
 
     def binding(self, epoch: Epoch) -> Abort | None:
         """Return the oldest abort that binds an epoch, as of the last look; None: there is none."""
-        return next((abort for abort in self.aborts if abort.epoch >= epoch), None)
+        aborts = (record.abort for record in self.records if record.abort is not None)
+        return next((abort for abort in aborts if abort.epoch >= epoch), None)
 
     def append(self, make: Callable[[], RunRecord | None]) -> RunRecord | None:
         """
@@ -120,13 +120,11 @@ class RunLog:
             if record is None:
                 return None
             record = replace(record, id=uuid4().hex, at=time.time())
-            if self._log.append(self._next, RUN_RECORD.dump_json(record)):
+            if self._log.append(len(self.records), RUN_RECORD.dump_json(record)):
                 self._take(record)
                 return record
 
     def _take(self, record: RunRecord) -> None:
-        self._next += 1
-        if record.abort is not None:
-            self.aborts.append(record.abort)
+        self.records.append(record)
         self.limits = record.limits or self.limits
         self.gatekeeper = record.gatekeeper or self.gatekeeper

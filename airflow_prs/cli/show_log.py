@@ -1,0 +1,126 @@
+"""``show --log``: print the logs of a run, a line for each record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from airflow_prs.cli.find import find_run_folder
+from airflow_prs.records import Limits, Shard
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.loans import REQUEST
+from airflow_prs.run_folder.outcomes import Content
+from airflow_prs.run_folder.run_log import GatekeeperAttempt, RunRecord
+from airflow_prs.run_folder.shard_log import (
+    LOAN_RECORD,
+    OWN_LOG,
+    SHARD_RECORD,
+    loan_log,
+    request_log,
+    shard_log,
+    unpack_record,
+)
+from airflow_prs.run_folder.shard_records import Epoch, LoanRecord, ShardRecord
+
+
+def show_log(path: str) -> int:
+    """
+    Print the logs of a run, and return the exit code.
+
+    :param path: a run folder, or an output folder, which means its newest run.
+    :raises RunFolderError: if a record is damaged.
+    """
+    folder = find_run_folder(path)
+    for line in _lines(folder):
+        print(line)  # noqa: T201 - the command's output
+    return 0
+
+
+def _lines(folder: RunFolder) -> Iterator[str]:
+    yield f"run log: {folder.path}"
+    log = folder.run_log()
+    log.follow()
+    for number, record in enumerate(log.records):
+        yield _line(number, record.at, _describe_run_record(record))
+    for shard in folder.read_manifest().shards:
+        yield f"\n{shard.label}"
+        for record in shard_log(folder.store, shard).read_all():
+            header = SHARD_RECORD.validate_json(record.header)
+            content = unpack_record(record, header.outcomes, OWN_LOG)
+            yield _line(record.number, header.at, _describe_shard_record(header, content))
+        yield from _loan_lines(folder, shard)
+
+
+def _loan_lines(folder: RunFolder, shard: Shard) -> Iterator[str]:
+    for request in request_log(folder.store, shard).read_all():
+        asked = REQUEST.validate_json(request.header)
+        yield f"request {request.number} of {asked.borrower.node} to {shard.label}"
+        for record in loan_log(folder.store, shard, request.number).read_all():
+            header = LOAN_RECORD.validate_json(record.header)
+            content = unpack_record(record, header.outcomes, request.number)
+            yield _line(record.number, header.at, _describe_loan_record(header, content))
+
+
+def _line(number: int, at: float, text: str) -> str:
+    moment = f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S.%f}"[:-3] if at else "-"
+    return f"{number:>6}  {moment:<12}  {text}"
+
+
+def _describe_run_record(record: RunRecord) -> str:
+    if record.abort is not None:
+        return f"abort of {_epoch(record.abort.epoch)} and older ones by {record.author}: {record.abort.verdict.reason}"
+    if record.limits is not None:
+        return f"limits by {record.author}: {_limits(record.limits)}"
+    return "gatekeeper" if record.gatekeeper is None else _describe_gatekeeper(record.gatekeeper)
+
+
+def _describe_gatekeeper(attempt: GatekeeperAttempt) -> str:
+    waits = "" if attempt.has_trigger else ", waits without a trigger"
+    return f"gatekeeper, try {attempt.try_number}, {_epoch(attempt.epoch)}{waits}"
+
+
+def _limits(limits: Limits) -> str:
+    return (
+        f"error_threshold {limits.error_threshold}, allowed_failed_count {limits.allowed_failed_count}, "
+        f"allowed_failed_percent {limits.allowed_failed_percent}"
+    )
+
+
+def _describe_shard_record(record: ShardRecord, content: Content) -> str:
+    claim, progress = record.claim, record.progress
+    kind = "commit"
+    if record.is_claim:
+        kind = f"claim by {claim.writer.node}, try {claim.try_number}, {_epoch(claim.epoch)}"
+    parts = [
+        kind,
+        *_describe_content(content),
+        f"{progress.done:,} of {progress.total:,} done, {progress.failed:,} of them failed",
+        f"granted below {record.granted}",
+    ]
+    if record.trying is not None:
+        parts.append("mini-batch {} tried alone, try {}".format(*record.trying))
+    parts += [f"lends {loan.first} to {loan.end - 1} (request {loan.number})" for loan in record.loans]
+    if record.checkpoint is not None:
+        parts.append(f"checkpoint of record {record.checkpoint.number}")
+    if record.closing is not None:
+        parts.append(f"ends: {record.closing.value}")
+    return "; ".join(parts)
+
+
+def _describe_loan_record(record: LoanRecord, content: Content) -> str:
+    stretch = f"{record.first} to {record.end - 1}" if record.end > record.first else "nothing"
+    parts = [f"{record.status.value}: {stretch}", *_describe_content(content)]
+    if record.granted > record.first:
+        parts.append(f"{record.progress.done:,} done, granted below {record.granted}")
+    return "; ".join(parts)
+
+
+def _describe_content(content: Content) -> Iterator[str]:
+    if len(content.outcomes):
+        yield f"{len(content.outcomes):,} outcomes"
+    if len(content.tries):
+        yield f"{len(content.tries):,} failed tries"
+
+
+def _epoch(epoch: Epoch) -> str:
+    return f"epoch {epoch.execution}.{epoch.clear}"
