@@ -7,8 +7,9 @@ reads what is there, and decides again. Readers ask for the next number, and usu
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,9 @@ from airflow_prs.store.port import Store
 
 _CRC_BYTES: Final = 9
 """Eight hexadecimal digits and a space."""
+
+LAG_S: Final = 90.0
+"""How long storage may lag behind: longer than the attribute cache of NFS by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,11 @@ class Log:
     A log in a store.
 
     :param prefix: prefix of the keys of its records; it ends with `/`.
+    :param sleep: waits for storage that lags behind, in seconds.
     """
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
         self._store = store
         self._prefix = prefix
 
@@ -56,10 +62,15 @@ class Log:
 
         :param number: one more than that of the record which the caller read last.
         :param header: JSON without a line break.
-        :return: False if there is another record of this number. To repeat a call with the same bytes is safe.
+        :return: False if there is another record of this number, which can be read by now. To repeat a call with the
+            same bytes is safe.
+        :raises RunFolderError: if that record cannot be seen here within 90 seconds.
         """
         content = header + b"\n" + payload
-        return self._store.create(self.key(number), b"%08x " % zlib.crc32(content) + content)
+        if self._store.create(self.key(number), b"%08x " % zlib.crc32(content) + content):
+            return True
+        self._wait_for(number)
+        return False
 
     def read(self, number: int) -> Record | None:
         """
@@ -111,6 +122,18 @@ class Log:
     def key(self, number: int) -> str:
         """Return the key of a record."""
         return f"{self._prefix}{number:010d}"
+
+    def _wait_for(self, number: int) -> None:
+        """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
+        waited_s, pause_s = 0.0, 0.05
+        while not self._exists(number):
+            if waited_s >= LAG_S:
+                raise RunFolderError(
+                    f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
+                    "mount with lookupcache=none or with a small actimeo."
+                )
+            self._sleep(pause_s)
+            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
 
     def _exists(self, number: int) -> bool:
         return self._store.stat(self.key(number)) is not None
