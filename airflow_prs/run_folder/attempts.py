@@ -33,7 +33,16 @@ from airflow_prs.run_folder.shard_log import (
     shard_log,
     unpack_record,
 )
-from airflow_prs.run_folder.shard_records import Checkpoint, Claim, Closing, Epoch, Loan, LoanRequest, ShardRecord, Writer
+from airflow_prs.run_folder.shard_records import (
+    Checkpoint,
+    Claim,
+    Closing,
+    Epoch,
+    Loan,
+    LoanRequest,
+    ShardRecord,
+    Writer,
+)
 from airflow_prs.run_folder.tries import read_lines
 from airflow_prs.store.files import sync_file, sync_folder
 
@@ -160,7 +169,9 @@ class Attempt:
         :raises RunFolderError: if an earlier commit failed: it may still appear.
         """
         if self._has_failed:
-            raise RunFolderError(f"an earlier commit to shard {self.shard.number} failed; this attempt commits no more.")
+            raise RunFolderError(
+                f"an earlier commit to shard {self.shard.number} failed; this attempt commits no more."
+            )
         self._has_failed = True
         before = self._record
         self.rows.sync(processes)

@@ -23,6 +23,7 @@ from airflow_prs.run_folder.shard_records import Loan, LoanRecord, LoanRequest, 
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.attempts import RowsFiles
+    from airflow_prs.run_folder.log import Log
     from airflow_prs.run_folder.shard_log import ShardState
     from airflow_prs.store.port import Store
 
@@ -54,14 +55,18 @@ def open_loan(store: Store, shard: Shard, loan: Loan) -> bool:
 
     :return: False if the borrower has withdrawn its request, or a later attempt has ended the loan.
     """
-    return _append(store, shard, loan.number, 0, LoanRecord(
-        status=LoanStatus.OPEN, first=loan.first, end=loan.end, granted=loan.first
-    ))
+    return _append(
+        store,
+        shard,
+        loan.number,
+        0,
+        LoanRecord(status=LoanStatus.OPEN, first=loan.first, end=loan.end, granted=loan.first),
+    )
 
 
 def refuse_loan(store: Store, shard: Shard, number: int) -> None:
     """Answer a request: nothing is lent."""
-    _append(store, shard, number, 0, LoanRecord(status=LoanStatus.ENDED))
+    _append(loan_log(store, shard, number), 0, LoanRecord(status=LoanStatus.ENDED))
 
 
 def end_loan(store: Store, shard: Shard, loan: LoanState) -> LoanState:
@@ -71,7 +76,7 @@ def end_loan(store: Store, shard: Shard, loan: LoanState) -> LoanState:
         ended = replace(before, status=LoanStatus.ENDED, outcomes=0)
         if loan.record is None:
             ended = LoanRecord(status=LoanStatus.ENDED)
-        if _append(store, shard, loan.loan.number, loan.number + 1, ended):
+        if _append(loan_log(store, shard, loan.loan.number), loan.number + 1, ended):
             return LoanState(loan=loan.loan, number=loan.number + 1, record=ended)
         loan = read_loan(store, shard, loan.loan, loan)
     return loan
@@ -95,9 +100,7 @@ class Request:
         self._store = store
         self._shard = state.shard
         self._borrower = borrower
-        header = REQUEST.dump_json(
-            LoanRequest(claimant=state.claim.writer.id, borrower=borrower, at=time.time())
-        )
+        header = REQUEST.dump_json(LoanRequest(claimant=state.claim.writer.id, borrower=borrower, at=time.time()))
         log = request_log(store, state.shard)
         last = log.read_last()
         number = 0 if last is None else last.number + 1
@@ -113,7 +116,7 @@ class Request:
     def withdraw(self) -> LoanRecord:
         """Cancel the request; return the first record of the loan's log, which is open if the lender was faster."""
         withdrawn = LoanRecord(status=LoanStatus.WITHDRAWN)
-        if _append(self._store, self._shard, self._number, 0, withdrawn):
+        if _append(loan_log(self._store, self._shard, self._number), 0, withdrawn):
             return withdrawn
         return self.read_answer() or withdrawn
 
@@ -183,7 +186,7 @@ class BorrowedWork:
         )
         payload = b"".join([packed.tobytes(), *pack_tries(failed_tries)])
         number = self._state.number + 1
-        if not _append(self._store, self._lender, self.loan.number, number, record, payload):
+        if not _append(loan_log(self._store, self._lender, self.loan.number), number, record, payload):
             raise SupersededError(f"the mini-batches that shard {self.shard.number} had lent were taken back.")
         self._state = LoanState(loan=self.loan, number=number, record=record)
         self._has_failed = False
@@ -193,7 +196,5 @@ class BorrowedWork:
         return read_loan(self._store, self._lender, self.loan, self._state).is_open
 
 
-def _append(
-    store: Store, shard: Shard, loan: int, number: int, record: LoanRecord, payload: bytes = b""
-) -> bool:
-    return loan_log(store, shard, loan).append(number, LOAN_RECORD.dump_json(record), payload)
+def _append(log: Log, number: int, record: LoanRecord, payload: bytes = b"") -> bool:
+    return log.append(number, LOAN_RECORD.dump_json(record), payload)

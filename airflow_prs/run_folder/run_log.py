@@ -1,6 +1,4 @@
-"""
-The run log: aborts, new limits, and the attempts of the gatekeeper. Everyone who works on a run follows it.
-"""
+"""The run log: aborts, new limits, and the attempts of the gatekeeper. Everyone who works on a run follows it."""
 
 from __future__ import annotations
 

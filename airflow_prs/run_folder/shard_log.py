@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -18,7 +18,16 @@ from airflow_prs.records import Progress, Shard
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import loan_prefix, shard_prefix
 from airflow_prs.run_folder.outcomes import Content, join, unpack, unpack_checkpoint
-from airflow_prs.run_folder.shard_records import Claim, Closing, Epoch, Loan, LoanRecord, LoanStatus, ShardRecord, Writer
+from airflow_prs.run_folder.shard_records import (
+    Claim,
+    Closing,
+    Epoch,
+    Loan,
+    LoanRecord,
+    LoanStatus,
+    ShardRecord,
+    Writer,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -269,5 +278,5 @@ def unpack_record(record: Record, outcomes: int, log: int) -> Content:
     return unpack(record.payload, outcomes, log=log, record=record.number, offset=record.payload_offset)
 
 
-def _is_sorted(indices: npt.NDArray[object]) -> bool:
+def _is_sorted(indices: npt.NDArray[Any]) -> bool:
     return bool((indices[1:] > indices[:-1]).all())
