@@ -55,13 +55,8 @@ def open_loan(store: Store, shard: Shard, loan: Loan) -> bool:
 
     :return: False if the borrower has withdrawn its request, or a later attempt has ended the loan.
     """
-    return _append(
-        store,
-        shard,
-        loan.number,
-        0,
-        LoanRecord(status=LoanStatus.OPEN, first=loan.first, end=loan.end, granted=loan.first),
-    )
+    opened = LoanRecord(status=LoanStatus.OPEN, first=loan.first, end=loan.end, granted=loan.first)
+    return _append(loan_log(store, shard, loan.number), 0, opened)
 
 
 def refuse_loan(store: Store, shard: Shard, number: int) -> None:
