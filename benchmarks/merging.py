@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,11 +31,11 @@ from airflow_prs.records import Manifest, Progress, RunIdentity, Shard, TryStatu
 from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
 from airflow_prs.result.publication import publish_rows
-from airflow_prs.run_folder import ledger
-from airflow_prs.run_folder.attempt_records import Claim, Closing, Commit
+from airflow_prs.run_folder import shard_log
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
-from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.run_folder.outcomes import Content, no_content, outcome_type, pack_checkpoint
+from airflow_prs.run_folder.shard_records import Checkpoint, Claim, Closing, Epoch, ShardRecord, Writer
 from airflow_prs.settings import RunSettings
 from benchmarks.comparing import Comparison
 
@@ -61,7 +61,7 @@ class CommittedRun:
     @property
     def rows_files(self) -> list[Path]:
         """The files that the worker processes have written."""
-        return sorted(self.folder.path.glob("nodes/*/*/rows-*.bin"))
+        return sorted(self.folder.path.glob("shards/*/rows/*.bin"))
 
     @property
     def result(self) -> Path:
@@ -90,32 +90,39 @@ def committed_run(mini_batches: int, size_bytes: int) -> CommittedRun:
     settings = RunSettings(config=config, identity=identity, output=output)
     shard = Shard(number=0, first=0, count=mini_batches, items=mini_batches, size_bytes=mini_batches * size_bytes)
     folder = run_folder_of(output, identity)
-    _write_attempt(AttemptNames(folder.names.shard(shard) / "000001-task"), mini_batches, size_bytes)
+    _write_attempt(folder, shard, mini_batches, size_bytes)
     manifest = Manifest(mini_batches=mini_batches, items=mini_batches, size_bytes=shard.size_bytes, shards=(shard,))
     return CommittedRun(folder, settings, manifest)
 
 
-def _write_attempt(names: AttemptNames, mini_batches: int, size_bytes: int) -> None:
-    names.path.mkdir(parents=True)
-    claim = Claim(attempt=names.path.name, try_number=1, max_tries=3, node="host-0-1")
-    names.claim.write_bytes(ledger.CLAIM.dump_json(claim))
+def _write_attempt(folder: RunFolder, shard: Shard, mini_batches: int, size_bytes: int) -> None:
+    claim = Claim(writer=Writer("writer", "host-0-1", 0), epoch=Epoch(0, 0), try_number=1)
     outcomes = _make_outcomes(mini_batches, size_bytes)
     for process in range(PROCESSES):
         done = np.flatnonzero(outcomes["process"] == process)
         outcomes["offset"][done] = np.arange(len(done)) * size_bytes
-        outcomes["crc"][done] = list(_write_rows(names.rows(process), len(done), size_bytes))
-    with names.outcomes.open("wb") as records, names.commits.open("wb") as commits:
-        for first in range(0, mini_batches, COMMITTED_AT_ONCE):
-            added = np.sort(outcomes[first : first + COMMITTED_AT_ONCE], order="index").tobytes()
-            commit = _make_commit(added, min(first + COMMITTED_AT_ONCE, mini_batches), mini_batches, size_bytes)
-            records.write(added)
-            commits.write(ledger.COMMIT.dump_json(commit) + b"\n")
+        path = folder.names.rows(claim.writer, process)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        outcomes["crc"][done] = list(_write_rows(path, len(done), size_bytes))
+    log = shard_log.shard_log(folder.store, shard)
+    record = _make_record(claim, 0, mini_batches, size_bytes)
+    log.append(0, shard_log.SHARD_RECORD.dump_json(replace(record, is_claim=True)))
+    for number, first in enumerate(range(0, mini_batches, COMMITTED_AT_ONCE), start=1):
+        added = np.sort(outcomes[first : first + COMMITTED_AT_ONCE], order="index")
+        record = _make_record(claim, first + len(added), mini_batches, size_bytes)
+        payload = added.tobytes()
+        if record.closing is not None:
+            record = replace(record, checkpoint=Checkpoint("checkpoint", number), outcomes=0)
+            content = Content(outcomes=np.sort(outcomes, order="index"), tries=no_content().tries)
+            folder.store.create("checkpoint", pack_checkpoint(content))
+            payload = b""
+        log.append(number, shard_log.SHARD_RECORD.dump_json(record), payload)
 
 
 def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
     """Create outcomes in order of completion: mini-batches are handed out in order, and take different times."""
     random = np.random.default_rng(7)
-    outcomes = np.zeros(mini_batches, ledger.outcome_type())
+    outcomes = np.zeros(mini_batches, outcome_type())
     outcomes["index"] = np.argsort(np.arange(mini_batches) + random.exponential(2 * PROCESSES, mini_batches))
     for name in ("items", "succeeded", "returned", "tries"):
         outcomes[name] = 1
@@ -138,7 +145,7 @@ def _write_rows(path: Path, pieces: int, size_bytes: int) -> Iterator[int]:
             yield from (zlib.crc32(data[at : at + size_bytes]) for at in range(0, len(data), size_bytes))
 
 
-def _make_commit(added: bytes, done: int, mini_batches: int, size_bytes: int) -> Commit:
+def _make_record(claim: Claim, done: int, mini_batches: int, size_bytes: int) -> ShardRecord:
     progress = Progress(
         total=mini_batches,
         handed_out=done,
@@ -148,12 +155,12 @@ def _make_commit(added: bytes, done: int, mini_batches: int, size_bytes: int) ->
         elements=done,
         output_bytes=done * size_bytes,
     )
-    return Commit(
-        outcomes=done,
-        tries_bytes=0,
-        crc=zlib.crc32(added),
+    return ShardRecord(
+        claim=claim,
         progress=progress,
         granted=mini_batches,
+        writers=(claim.writer,),
+        outcomes=min(done, COMMITTED_AT_ONCE, (done - 1) % COMMITTED_AT_ONCE + 1),
         closing=Closing.DONE if done == mini_batches else None,
     )
 

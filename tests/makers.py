@@ -12,9 +12,9 @@ from typing import Any
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, TryStatus
-from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
+from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
 
 ITEMS = 2
@@ -115,13 +115,13 @@ def make_failure(index: int = 0, **values: Any) -> Outcome:
     )
 
 
-def open_attempt(
-    folder: RunFolder, number: int = 0, *, try_number: int = 1, max_tries: int = 3, **values: Any
-) -> Attempt:
+def open_attempt(folder: RunFolder, number: int = 0, *, try_number: int = 1, **values: Any) -> Attempt:
     """Open an attempt at the shard of a number, as Airflow's try of that number does."""
     shard = folder.read_manifest().shards[number]
-    defaults = {"task_instance_id": f"task-{try_number}", "node": f"host-{number}-{try_number}", "window": 1000}
-    return folder.open_attempt(shard, try_number=try_number, max_tries=max_tries, **(defaults | values))
+    defaults = {"execution": 0, "clear_number": 0, "max_tries": None, "window": 1000}
+    return folder.open_attempt(
+        shard, try_number=try_number, **({"node": f"host-{number}-{try_number}"} | defaults | values)
+    )
 
 
 def commit(
@@ -142,7 +142,7 @@ def commit(
     :return: the shard's counts after it.
     """
     placed = {}
-    with attempt.names.rows(process).open("ab") as file:
+    with attempt.rows.path(process).open("ab") as file:
         for index, data in (rows or {}).items():
             place = {"offset": file.tell(), "length": len(data), "crc": zlib.crc32(data), "process": process}
             placed[index] = place
@@ -194,4 +194,3 @@ def do_shard(
         rows = {index: rows_of(index) for index in indices}
         progress = commit(attempt, outcomes, rows=rows, process=process, progress=progress)
     commit(attempt, progress=progress, closing=Closing.DONE)
-    attempt.close()

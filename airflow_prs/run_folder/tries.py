@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError
@@ -28,8 +29,8 @@ def read_lines(store: Store, shard: Shard, places: npt.NDArray[Any]) -> Iterator
     import numpy as np
 
     sources = places["log"] * (1 << 40) + places["record"]
-    starts = np.flatnonzero(np.diff(sources, prepend=sources[:1] - 1))
-    for first, end in zip(starts.tolist(), [*starts[1:].tolist(), len(places)], strict=True):
+    bounds = [*np.flatnonzero(np.diff(sources, prepend=sources[:1] - 1)).tolist(), len(places)]
+    for first, end in pairwise(bounds):
         group = places[first:end]
         log, record = int(group["log"][0]), int(group["record"][0])
         key = (shard_log(store, shard) if log == OWN_LOG else loan_log(store, shard, log)).key(record)

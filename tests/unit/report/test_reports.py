@@ -12,7 +12,7 @@ import pytest
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import Piece, Ruling, TryStatus, Verdict
 from airflow_prs.report.reports import abort_message, describe_report, first_failures, incomplete_message, write_reports
-from airflow_prs.run_folder.attempt_records import Closing
+from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.run_folder.committed import read_committed
 from tests.makers import (
     commit,
@@ -49,7 +49,6 @@ def folder(tmp_path):
     outcomes = [make_outcome(0, tries=2), make_failure(1), make_outcome(2, returned=5)]
     mended = make_failed_try(0, try_number=1, final=False)
     commit(attempt, outcomes, [mended, *tries], rows={2: rows_of(2), 0: rows_of(0)}, process=1, closing=Closing.DONE)
-    attempt.close()
     do_shard(folder, 1)
     return folder
 
@@ -202,7 +201,6 @@ def test_lines_name_the_node_of_the_attempt_that_did_the_work(tmp_path):
     folder = make_folder(tmp_path, 2)
     attempt = open_attempt(folder)
     commit(attempt, [make_outcome(1)], rows={1: rows_of(1)}, process=7)
-    attempt.close()
     do_shard(folder, try_number=2)
     report_on(folder)
     assert [(row["node"], row["process"]) for row in csv_rows(folder)] == [
@@ -215,7 +213,6 @@ def test_mini_batches_without_outcome_have_lines_too(tmp_path):
     folder = make_folder(tmp_path, 3)
     attempt = open_attempt(folder)
     commit(attempt, [make_outcome(0)], [make_failed_try(1, try_number=1, final=False)], rows={0: rows_of(0)})
-    attempt.close()
     report_on(folder, status="failed", result=None)
     rows = csv_rows(folder)
     assert [row["status"] for row in rows] == ["RUN_DONE", "NOT_FINISHED", "NOT_TRIED"]
@@ -230,7 +227,6 @@ def test_any_error_text_survives_the_csv(tmp_path, error):
     folder = make_folder(tmp_path, 1)
     attempt = open_attempt(folder)
     commit(attempt, [make_failure(0)], [make_failed_try(0, error=error)])
-    attempt.close()
     report_on(folder)
     assert csv_rows(folder)[0]["error"] == error
 
@@ -240,7 +236,6 @@ def test_a_mini_batch_that_died_with_its_node_has_a_line(tmp_path):
     attempt = open_attempt(folder)
     lost = make_failed_try(0, status=TryStatus.NODE_DIED, traceback="", process="", log="", started=0.0)
     commit(attempt, [make_failure(0, status=TryStatus.NODE_DIED, started=0.0, duration_s=0.0)], [lost])
-    attempt.close()
     assert report_on(folder)["seconds"] == 0
     row = csv_rows(folder)[0]
     assert (row["status"], row["error_category"], row["start"]) == ("NODE_DIED", "node", "")
@@ -323,7 +318,6 @@ def test_failed_tries_are_shown_where_nothing_failed_for_good(tmp_path):
     folder = make_folder(tmp_path, 2)
     attempt = open_attempt(folder)
     commit(attempt, [], [make_failed_try(1, final=False)])
-    attempt.close()
     assert [failed.index for failed in first_failures(read_committed(folder, folder.read_manifest()))] == [1]
 
 

@@ -40,7 +40,6 @@ def folder(tmp_path):
         process=3,
         progress=progress,
     )
-    attempt.close()
     return folder
 
 
@@ -86,7 +85,6 @@ def test_attempts_at_a_shard_are_nodes_of_their_own(tmp_path):
     folder = make_folder(tmp_path, 3)
     attempt = open_attempt(folder)
     commit(attempt, [make_outcome(1)], rows={1: b"\n"}, process=2)
-    attempt.close()
     do_shard(folder, try_number=2)
     processes, nodes = summaries(folder)
     assert columns(nodes, "node", "mini_batches") == [("host-0-1", "1"), ("host-0-2", "2")]
@@ -106,7 +104,6 @@ def test_more_failures_than_are_read_at_a_time_find_their_processes(tmp_path):
     attempt = open_attempt(folder)
     tries = [make_failed_try(index, process=f"process{index % 2:03d}") for index in range(1200)]
     commit(attempt, [make_failure(index) for index in range(1200)], tries)
-    attempt.close()
     processes, _ = summaries(folder)
     assert columns(processes, "process", "failed") == [("process000", "600"), ("process001", "600")]
 
@@ -116,7 +113,6 @@ def test_a_process_whose_only_mini_batch_has_no_moment_has_empty_moments(tmp_pat
     attempt = open_attempt(folder)
     lost = make_failed_try(0, status=TryStatus.NODE_DIED, process="", started=0.0)
     commit(attempt, [make_failure(0, status=TryStatus.NODE_DIED, started=0.0, run_s=0, cpu_s=0)], [lost])
-    attempt.close()
     processes, nodes = summaries(folder)
     assert processes == []
     assert columns(nodes, "processes", "first_start", "last_end", "busy_share") == [("0", "", "", "")]
