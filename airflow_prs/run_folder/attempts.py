@@ -402,7 +402,7 @@ def _read_loan(store: Store, shard: Shard, loan: LoanState, writer: int) -> _Add
 
 
 def _write_checkpoint(store: Store, checkpoint: Checkpoint, content: Content) -> None:
-    if not store.create(checkpoint.key, pack_checkpoint(content)):
+    if not store.create(checkpoint.key, pack_checkpoint(content.sorted())):
         raise RunFolderError(f"{checkpoint.key} exists with another content: two processes have the same random id.")
 
 

@@ -113,6 +113,15 @@ class Content:
     outcomes: npt.NDArray[Any]
     tries: npt.NDArray[Any]
 
+    def sorted(self) -> Content:
+        """Return the same with outcomes sorted by index."""
+        import numpy as np
+
+        indices = self.outcomes["index"]
+        if (indices[1:] > indices[:-1]).all():
+            return self
+        return Content(outcomes=self.outcomes.take(np.argsort(indices, kind="stable")), tries=self.tries)
+
 
 def no_content() -> Content:
     """Return a content without outcomes and tries."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
@@ -30,8 +30,6 @@ from airflow_prs.run_folder.shard_records import (
 )
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from airflow_prs.run_folder.log import Record
     from airflow_prs.store.port import Store
 
@@ -206,18 +204,12 @@ def read_content(store: Store, state: ShardState) -> Content:
 
     :raises RunFolderError: if they are damaged or missing.
     """
-    import numpy as np
-
     if state.record is None:
         return join(())
     parts = [*_from_log(store, state.shard, state.record, state.number)]
     for position, loan in enumerate(state.loans, start=len(state.record.writers)):
         parts.append(read_loan_content(store, state.shard, loan, writer=position))
-    content = join(parts)
-    if len(parts) == 1 and _is_sorted(content.outcomes["index"]):
-        return content
-    order = np.argsort(content.outcomes["index"], kind="stable")
-    return Content(outcomes=content.outcomes.take(order), tries=content.tries)
+    return join(parts).sorted()
 
 
 def read_loan_content(store: Store, shard: Shard, loan: LoanState, *, writer: int) -> Content:
@@ -276,7 +268,3 @@ def unpack_record(record: Record, outcomes: int, log: int) -> Content:
     :raises RunFolderError: if it is damaged.
     """
     return unpack(record.payload, outcomes, log=log, record=record.number, offset=record.payload_offset)
-
-
-def _is_sorted(indices: npt.NDArray[Any]) -> bool:
-    return bool((indices[1:] > indices[:-1]).all())
