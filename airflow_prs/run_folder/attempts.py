@@ -453,7 +453,9 @@ def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening:
     counted = Counter([] if is_reopening else content.tries["index"].tolist())
     tries = {index: count for index, count in counted.items() if not done[index - shard.first]}
     suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
-    charged = state.record.trying if state.is_running and state.record is not None else None
+    # The tries of an older epoch do not count, and neither does the one that killed the node.
+    is_charging = state.is_running and not is_reopening
+    charged = state.record.trying if is_charging and state.record is not None else None
     return Inheritance(
         done=done,
         failed=failed,
