@@ -28,8 +28,6 @@ def read_lines(store: Store, shard: Shard, places: npt.NDArray[Any]) -> Iterator
     """
     import numpy as np
 
-    if not len(places):
-        return
     sources = places["log"] * (1 << 40) + places["record"]
     bounds = [*np.flatnonzero(np.diff(sources, prepend=sources[:1] - 1)).tolist(), len(places)]
     for first, end in pairwise(bounds):
