@@ -110,7 +110,7 @@ class PosixStore:
     def writer(self, key: str, upload: str | None = None) -> Iterator[IO[bytes]]:
         """Write into the temporary file, and rename it."""
         path = self._path(key)
-        temporary = self._upload_path(key, upload or self.new_upload(key))
+        temporary = self._upload_path(key, self.new_upload(key) if upload is None else upload)
         try:
             with files.EarlyFile(temporary, "r+b") as out:
                 yield out
@@ -187,7 +187,7 @@ def _rename_durably(temporary: Path, path: Path) -> None:
         os.fsync(descriptor)
         try:
             temporary.replace(path)
-        except FileNotFoundError:
+        except OSError:
             # NFS also answers "missing" if it repeats a request whose first answer was lost.
             if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
                 raise
