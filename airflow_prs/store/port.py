@@ -2,8 +2,8 @@
 The store: where a run keeps its files, as keys and bytes.
 
 A key is a relative path with `/` between its parts, such as ``shards/00000/log/0000000000``. No part is empty, `.` or
-`..`, and no key is a folder of another one. An adapter implements
-this protocol for one kind of storage; the conformance suite in the tests runs against all of them.
+`..`, and no key is a folder of another one. An adapter implements this protocol for one kind of storage; the
+conformance suite in the tests runs against all of them.
 """
 
 from __future__ import annotations
