@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 
@@ -98,7 +98,6 @@ class Tries:
                 folder=self.folder,
                 shard_number=shard,
                 try_number=self.count,
-                task_instance_id=str(uuid4()),
                 max_tries=self.max_tries,
                 environ=dict(os.environ),
                 variables=self.variables,
@@ -114,14 +113,27 @@ class Tries:
         self.max_tries = self.count + 4
 
 
+def read_outcomes(folder: RunFolder, shard: int = 0) -> Any:
+    """Read the committed outcomes of a shard; see outcomes.outcome_type()."""
+    committed = read_committed(folder, folder.read_manifest())
+    return committed.outcomes(committed.states[shard])
+
+
+def read_tries(folder: RunFolder, shard: int = 0) -> list[FailedTry]:
+    """Read the failed tries of a shard."""
+    committed = read_committed(folder, folder.read_manifest())
+    return list(committed.tries(committed.states[shard]))
+
+
 def read_rows(folder: RunFolder) -> list[str]:
     """Read the committed rows of all shards in input order."""
     rows: list[str] = []
-    for shard in folder.read_manifest().shards:
-        attempts = folder.attempts(shard)
-        for outcome in folder.read_outcomes(shard):
+    committed = read_committed(folder, folder.read_manifest())
+    for state in committed.states:
+        path = committed.rows_path(state)
+        for outcome in committed.outcomes(state):
             if outcome["length"]:
-                data = attempts[outcome["attempt"]].rows(outcome["process"]).read_bytes()
+                data = path(outcome["writer"], outcome["process"]).read_bytes()
                 start = int(outcome["offset"])
                 rows += data[start : start + int(outcome["length"])].decode().splitlines()
     return rows
