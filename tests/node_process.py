@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-MAX_TRIES = 1000
-
 
 def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Popen[str]:
     """Start a node as Airflow starts a shard's task; it can be killed."""
@@ -30,7 +28,6 @@ def main() -> None:
             folder=RunFolder(folder),
             shard_number=int(shard),
             try_number=int(try_number),
-            max_tries=MAX_TRIES,
             environ=dict(os.environ),
         )
     )

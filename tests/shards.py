@@ -84,7 +84,7 @@ class Tries:
     """
 
     folder: RunFolder
-    max_tries: int = 4
+    clear_number: int = 0
     is_orphaned: Callable[[], bool] = lambda: False
     variables: dict[str, str] = field(default_factory=dict)
     redact: Callable[[str], str] = str
@@ -98,7 +98,7 @@ class Tries:
                 folder=self.folder,
                 shard_number=shard,
                 try_number=self.count,
-                max_tries=self.max_tries,
+                clear_number=self.clear_number,
                 environ=dict(os.environ),
                 variables=self.variables,
                 is_orphaned=self.is_orphaned,
@@ -109,8 +109,8 @@ class Tries:
         )
 
     def clear(self) -> None:
-        """Clear the shard, as a user does in the UI: the next try finds another max_tries."""
-        self.max_tries = self.count + 4
+        """Clear the shard, as a user does in the UI: the next try finds another clear_number."""
+        self.clear_number += 1
 
 
 def read_outcomes(folder: RunFolder, shard: int = 0) -> Any:

@@ -27,6 +27,7 @@ from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
 
+
 def run(job: Job, output: str, *, nodes: int) -> int:
     """
     Run a job, and print the path of its result.

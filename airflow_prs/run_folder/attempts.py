@@ -208,7 +208,9 @@ class Attempt:
         if not self._log.append(number, header, payload):
             raise superseded(self.shard)
         self._since = since
-        self._state = ShardState(shard=self.shard, number=number, record=record, loans=tuple(LoanState(loan=loan) for loan in record.loans))
+        self._state = ShardState(
+            shard=self.shard, number=number, record=record, loans=tuple(LoanState(loan=loan) for loan in record.loans)
+        )
         self._has_failed = False
 
     def is_newest(self) -> bool:
