@@ -91,8 +91,10 @@ def write_once(path: Path, data: bytes) -> bool:
     """
     temporary = temporary_name(path)
     try:
-        temporary.write_bytes(data)
-        sync_file(temporary)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
         return False

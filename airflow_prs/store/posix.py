@@ -110,7 +110,7 @@ class PosixStore:
     def writer(self, key: str, upload: str | None = None) -> Iterator[IO[bytes]]:
         """Write into the temporary file, and rename it."""
         path = self._path(key)
-        temporary = self._upload_path(key, upload or self.new_upload(key))
+        temporary = self._upload_path(key, self.new_upload(key) if upload is None else upload)
         try:
             with files.EarlyFile(temporary, "r+b") as out:
                 yield out

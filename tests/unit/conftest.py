@@ -1,10 +1,17 @@
-"""Steps to look at, without a database."""
+"""Steps to look at, without a database, and stores of each kind."""
 
 from __future__ import annotations
 
 import pytest
 
 from airflow_prs import Environment, FileDataset, ParallelRunConfig, ParallelRunOperator
+from tests.stores import STORES
+
+
+@pytest.fixture(params=STORES)
+def store(request, tmp_path):
+    """An empty store, of each kind in turn."""
+    return STORES[request.param](tmp_path / "store")
 
 
 @pytest.fixture

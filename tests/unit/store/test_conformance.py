@@ -1,0 +1,390 @@
+"""Every adapter does what the port says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Barrier
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from airflow_prs.errors import SupersededError
+from tests.stores import STORES
+
+ODD_KEYS = [
+    "a b/c d",
+    "100%/%2F%00",
+    "ключ/数/😀",
+    "x" * 200,
+    "y" * 200 + "/" + "z" * 200,
+    "数" * 66,
+    "a/.hidden",
+    "a/.b.tmp",
+    "a/..b",
+    "a/b\\c",
+    "a/line\nbreak",
+    "a/?#&+=~$'\"*",
+]
+BAD_KEYS = ["", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", "a/./b", "a\0b", f"a/.b.{'0' * 32}.tmp"]
+
+
+def write(store, key, upload, steps):
+    """Write a stream; the steps are bytes, and calls to do between them."""
+    with store.writer(key, upload) as out:
+        for step in steps:
+            out.write(step) if isinstance(step, bytes) else step()
+
+
+def test_a_new_key_is_created(store):
+    assert store.create("a/b", b"one")
+    assert store.get("a/b") == b"one"
+
+
+def test_to_create_a_key_with_the_same_bytes_again_succeeds(store):
+    assert store.create("a/b", b"one")
+    assert store.create("a/b", b"one")
+    assert store.get("a/b") == b"one"
+
+
+@pytest.mark.parametrize("other", [b"two", b"", b"on", b"one more"])
+def test_a_key_with_other_bytes_is_not_created(store, other):
+    assert store.create("a/b", b"one")
+    assert not store.create("a/b", other)
+    assert store.get("a/b") == b"one"
+
+
+def test_an_empty_key_exists(store):
+    assert store.create("a", b"")
+    assert not store.create("a", b"one")
+    assert store.get("a") == b""
+    assert store.stat("a").size == 0
+    assert list(store.list("")) == ["a"]
+
+
+def test_a_key_that_was_put_is_not_created(store):
+    store.put("a", b"one")
+    assert not store.create("a", b"two")
+    assert store.create("a", b"one")
+
+
+def test_a_deleted_key_can_be_created_with_other_bytes(store):
+    store.create("a", b"one")
+    store.delete(["a"])
+    assert store.create("a", b"two")
+    assert store.get("a") == b"two"
+
+
+def test_of_many_threads_one_creates_a_key(store):
+    threads, keys = 8, [f"log/{number}" for number in range(30)]
+    barrier = Barrier(threads)
+
+    def create_all(thread):
+        barrier.wait()
+        return [key for key in keys if store.create(key, b"%d" % thread)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        won = list(pool.map(create_all, range(threads)))
+    assert Counter(key for one in won for key in one) == dict.fromkeys(keys, 1)
+    for thread, one in enumerate(won):
+        for key in one:
+            assert store.get(key) == b"%d" % thread
+
+
+def test_of_many_threads_with_the_same_bytes_all_succeed(store):
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: store.create("a/b", b"same"), range(40)))
+    assert list(store.list("")) == ["a/b"]
+
+
+def test_a_missing_key_is_none(store):
+    store.create("a/b", b"one")
+    for key in "c", "a/c", "c/d", "a":
+        assert store.get(key) is None
+        assert store.get(key, 1, 2) is None
+        assert store.stat(key) is None
+
+
+def test_what_is_put_replaces(store):
+    store.put("a/b", b"a longer one")
+    store.put("a/b", b"short")
+    assert store.get("a/b") == b"short"
+
+
+@pytest.mark.parametrize("start", [None, 0, 1, 9, 10, 11])
+@pytest.mark.parametrize("end", [None, 0, 1, 5, 9, 10, 11, 1 << 20])
+def test_a_range_is_that_of_the_bytes(store, start, end):
+    data = b"0123456789"
+    store.put("a", data)
+    assert store.get("a", start, end) == data[start:end]
+
+
+def test_a_list_is_sorted_and_has_every_level(store):
+    keys = ["a/b/c", "a/b-c", "a/b0", "a/b/d/e", "a-b/c", "b/10", "b/9", "ü/x", "z/😀", "z/\uffff"]
+    for key in reversed(keys):
+        store.create(key, b"")
+    assert list(store.list("")) == sorted(keys)
+    assert list(store.list("a/b/")) == ["a/b/c", "a/b/d/e"]
+    assert list(store.list("a/")) == ["a/b-c", "a/b/c", "a/b/d/e", "a/b0"]
+
+
+def test_a_prefix_ends_where_a_part_ends(store):
+    for key in "a/1/x", "a/10/x", "a/2":
+        store.create(key, b"")
+    assert list(store.list("a/1/")) == ["a/1/x"]
+    assert list(store.list("a/2/")) == []
+    assert list(store.list("b/")) == []
+
+
+def test_a_list_begins_after_a_key(store):
+    for key in "a/1", "a/2/x", "a/3", "b/0":
+        store.create(key, b"")
+    assert list(store.list("a/", after="a/2")) == ["a/2/x", "a/3"]
+    assert list(store.list("a/", after="a/2/x")) == ["a/3"]
+    assert list(store.list("a/", after="a/3")) == []
+    assert list(store.list("", after="")) == list(store.list(""))
+
+
+def test_a_list_holds_only_what_is_complete(store):
+    upload = store.new_upload("a/b")
+    with store.writer("a/b", upload) as out, store.writer("c/d") as other:
+        out.write(b"x")
+        other.write(b"x")
+        out.flush()
+        assert list(store.list("")) == []
+    assert list(store.list("")) == ["a/b", "c/d"]
+
+
+def test_the_version_changes_whenever_the_content_does(store):
+    versions = []
+    for _ in range(5):
+        store.put("a", b"same")
+        assert store.stat("a") == store.stat("a")
+        assert store.stat("a").size == 4
+        versions.append(store.stat("a").version)
+    with store.writer("a") as out:
+        out.write(b"same")
+    versions.append(store.stat("a").version)
+    assert all(one != next_one for one, next_one in pairwise(versions))
+
+
+def test_missing_keys_are_deleted_without_an_error(store):
+    for key in "a/1", "a/2", "a/3":
+        store.create(key, b"")
+    store.delete(key for key in ["a/1", "a/missing", "missing/a", "a/1/x", "a", "a/3"])
+    assert list(store.list("")) == ["a/2"]
+    store.delete([])
+
+
+def test_a_stream_appears_on_a_clean_exit(store):
+    with store.writer("a/b") as out:
+        out.write(b"one ")
+        out.flush()
+        out.write(b"two")
+        assert store.get("a/b") is None
+    assert store.get("a/b") == b"one two"
+
+
+def test_a_stream_replaces_what_was_there(store):
+    store.put("a", b"a longer one")
+    with store.writer("a") as out:
+        out.write(b"short")
+        out.flush()
+        assert store.get("a") == b"a longer one"
+    assert store.get("a") == b"short"
+
+
+def test_a_stream_may_be_closed_by_who_writes_it(store):
+    with store.writer("a") as out:
+        out.write(b"one")
+        out.close()
+    assert store.get("a") == b"one"
+
+
+def test_a_stream_of_many_bytes_is_whole(store):
+    parts = [bytes([number]) * 3_000_000 for number in range(5)]
+    with store.writer("a") as out:
+        for part in parts:
+            out.write(part)
+    assert store.get("a") == b"".join(parts)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), FileNotFoundError("input"), KeyboardInterrupt()])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_stream_leaves_nothing_on_an_exception(store, error, is_named):
+    store.put("a", b"earlier")
+    upload = store.new_upload("a") if is_named else None
+
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        write(store, "a", upload, [b"later", fail])
+    assert raised.value is error
+    assert store.get("a") == b"earlier"
+
+
+def test_an_upload_with_a_name_appears(store):
+    with store.writer("a/b", store.new_upload("a/b")) as out:
+        out.write(b"one")
+    assert store.get("a/b") == b"one"
+
+
+def test_names_of_uploads_are_unique(store):
+    assert len({store.new_upload("a/b") for _ in range(50)}) == 50
+
+
+def test_an_upload_that_was_revoked_before_it_was_begun_does_not_appear(store):
+    upload = store.new_upload("a")
+    store.revoke("a", upload)
+    with pytest.raises(SupersededError, match="later merge has taken over a,"):
+        write(store, "a", upload, [b"one"])
+    assert store.get("a") is None
+
+
+def test_an_upload_that_is_revoked_while_it_is_written_does_not_appear(store):
+    store.put("a", b"earlier")
+    upload = store.new_upload("a")
+    with pytest.raises(SupersededError, match="later merge has taken over a,"):
+        write(store, "a", upload, [b"one", lambda: store.revoke("a", upload), b"two"])
+    assert store.get("a") == b"earlier"
+    assert list(store.list("")) == ["a"]
+
+
+def test_an_upload_that_has_appeared_stays_when_it_is_revoked(store):
+    upload = store.new_upload("a")
+    with store.writer("a", upload) as out:
+        out.write(b"one")
+    store.revoke("a", upload)
+    store.revoke("a", upload)
+    assert store.get("a") == b"one"
+
+
+def test_to_revoke_one_upload_leaves_the_others(store):
+    first, second = store.new_upload("a"), store.new_upload("a")
+    with store.writer("a", second) as out:
+        out.write(b"second")
+        store.revoke("a", first)
+    assert store.get("a") == b"second"
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_odd_keys_are_kept_as_they_are(store, key):
+    assert store.create(key, b"one")
+    assert not store.create(key, b"two")
+    assert list(store.list("")) == [key]
+    assert store.get(key) == b"one"
+    store.put(key, b"three")
+    with store.writer(key, store.new_upload(key)) as out:
+        out.write(b"four")
+    store.revoke(key, store.new_upload(key))
+    assert store.stat(key).size == 4
+    assert list(store.list(key.rpartition("/")[0] + "/" if "/" in key else "")) == [key]
+    store.delete([key])
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_bad_keys_are_refused(store, key):
+    operations = [
+        lambda: store.create(key, b""),
+        lambda: store.put(key, b""),
+        lambda: store.get(key),
+        lambda: store.stat(key),
+        lambda: store.delete([key]),
+        lambda: store.new_upload(key),
+        lambda: store.writer(key).__enter__(),
+        lambda: store.revoke(key, store.new_upload("a")),
+    ]
+    for operation in operations:
+        with pytest.raises(ValueError, match="is not a key"):
+            operation()
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("prefix", ["a", "/", "a//", "../", "/a/", "a/../"])
+def test_bad_prefixes_are_refused(store, prefix):
+    with pytest.raises(ValueError, match="is not a"):
+        store.list(prefix)
+
+
+PARTS = ["a", "b", "a-b", "10", "1", "数"]
+KEYS = st.sampled_from([f"{one}/f{two}" for one in PARTS for two in PARTS] + [f"k{one}" for one in PARTS])
+DATA = st.binary(max_size=20)
+POSITION = st.none() | st.integers(0, 25)
+
+
+class LikeADict(RuleBasedStateMachine):
+    """A store beside a dict; they answer alike."""
+
+    make = None
+
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.store = self.make(Path(self.folder.name, "store"))
+        self.held = {}
+
+    def teardown(self):
+        self.folder.cleanup()
+
+    @rule(key=KEYS, data=DATA)
+    def create(self, key, data):
+        assert self.store.create(key, data) == (self.held.setdefault(key, data) == data)
+
+    @rule(key=KEYS, data=DATA)
+    def put(self, key, data):
+        before = self.store.stat(key)
+        self.store.put(key, data)
+        assert self.store.stat(key) != before
+        self.held[key] = data
+
+    @rule(key=KEYS, data=st.lists(DATA), is_named=st.booleans())
+    def stream(self, key, data, is_named):
+        upload = self.store.new_upload(key) if is_named else None
+        write(self.store, key, upload, data)
+        if is_named:
+            self.store.revoke(key, upload)
+        self.held[key] = b"".join(data)
+
+    @rule(key=KEYS, data=DATA)
+    def stream_in_vain(self, key, data):
+        upload = self.store.new_upload(key)
+        with pytest.raises(SupersededError):
+            write(self.store, key, upload, [data, lambda: self.store.revoke(key, upload)])
+
+    @rule(key=KEYS, start=POSITION, end=POSITION)
+    def get(self, key, start, end):
+        held = self.held.get(key)
+        assert self.store.get(key, start, end) == (None if held is None else held[start:end])
+
+    @rule(key=KEYS)
+    def stat(self, key):
+        stat = self.store.stat(key)
+        assert (None if stat is None else stat.size) == (len(self.held[key]) if key in self.held else None)
+
+    @rule(keys=st.lists(KEYS, max_size=4))
+    def delete(self, keys):
+        self.store.delete(keys)
+        for key in keys:
+            self.held.pop(key, None)
+
+    @rule(prefix=st.sampled_from(["", "c/", *(f"{part}/" for part in PARTS)]), after=st.none() | KEYS)
+    def list(self, prefix, after):
+        expected = sorted(key for key in self.held if key.startswith(prefix) and (after is None or key > after))
+        assert [*self.store.list(prefix, after)] == expected
+
+    @invariant()
+    def holds_the_same(self):
+        assert {key: self.store.get(key) for key in self.store.list("")} == self.held
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_is_like_a_dict(name):
+    machine = type("LikeADictIn", (LikeADict,), {"make": staticmethod(STORES[name])})
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
