@@ -7,9 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from uuid import uuid4
-
-MAX_TRIES = 1000
 
 
 def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Popen[str]:
@@ -31,8 +28,6 @@ def main() -> None:
             folder=RunFolder(folder),
             shard_number=int(shard),
             try_number=int(try_number),
-            task_instance_id=str(uuid4()),
-            max_tries=MAX_TRIES,
             environ=dict(os.environ),
         )
     )

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 
@@ -84,7 +84,7 @@ class Tries:
     """
 
     folder: RunFolder
-    max_tries: int = 4
+    clear_number: int = 0
     is_orphaned: Callable[[], bool] = lambda: False
     variables: dict[str, str] = field(default_factory=dict)
     redact: Callable[[str], str] = str
@@ -98,8 +98,7 @@ class Tries:
                 folder=self.folder,
                 shard_number=shard,
                 try_number=self.count,
-                task_instance_id=str(uuid4()),
-                max_tries=self.max_tries,
+                clear_number=self.clear_number,
                 environ=dict(os.environ),
                 variables=self.variables,
                 is_orphaned=self.is_orphaned,
@@ -110,18 +109,31 @@ class Tries:
         )
 
     def clear(self) -> None:
-        """Clear the shard, as a user does in the UI: the next try finds another max_tries."""
-        self.max_tries = self.count + 4
+        """Clear the shard, as a user does in the UI: the next try finds another clear_number."""
+        self.clear_number += 1
+
+
+def read_outcomes(folder: RunFolder, shard: int = 0) -> Any:
+    """Read the committed outcomes of a shard; see outcomes.outcome_type()."""
+    committed = read_committed(folder, folder.read_manifest())
+    return committed.outcomes(committed.states[shard])
+
+
+def read_tries(folder: RunFolder, shard: int = 0) -> list[FailedTry]:
+    """Read the failed tries of a shard."""
+    committed = read_committed(folder, folder.read_manifest())
+    return list(committed.tries(committed.states[shard]))
 
 
 def read_rows(folder: RunFolder) -> list[str]:
     """Read the committed rows of all shards in input order."""
     rows: list[str] = []
-    for shard in folder.read_manifest().shards:
-        attempts = folder.attempts(shard)
-        for outcome in folder.read_outcomes(shard):
+    committed = read_committed(folder, folder.read_manifest())
+    for state in committed.states:
+        path = committed.rows_path(state)
+        for outcome in committed.outcomes(state):
             if outcome["length"]:
-                data = attempts[outcome["attempt"]].rows(outcome["process"]).read_bytes()
+                data = path(outcome["writer"], outcome["process"]).read_bytes()
                 start = int(outcome["offset"])
                 rows += data[start : start + int(outcome["length"])].decode().splitlines()
     return rows

@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 import traceback
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from typing import Any
 
 from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
-from airflow_prs.cli.run import MAX_TRIES, conclude
+from airflow_prs.cli.run import conclude
 from airflow_prs.errors import EntryScriptError
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.processes.staging import Stage
@@ -32,10 +31,10 @@ from airflow_prs.node.work.failed_tries import failed_outcome, failed_try
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard
-from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
+from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker import failures, script
 from airflow_prs.worker.channel import Done
@@ -119,22 +118,22 @@ class _ShardRun:
         shard = self._shard
         attempt = self._folder.open_attempt(
             shard,
+            execution=0,
+            clear_number=0,
             try_number=1,
-            task_instance_id=str(uuid.uuid4()),
-            max_tries=MAX_TRIES,
+            max_tries=None,
             node=_node(shard),
             window=shard.count,
         )
         tally = Tally(attempt.inheritance.progress, set())
         closing = Closing.STOPPED
         try:
-            with attempt.names.rows(0).open("ab", buffering=0) as file:
+            with attempt.rows.path(0).open("ab", buffering=0) as file:
                 writer = formats.make_writer(rows_format(self._settings, self._folder))
                 self._run_all(attempt, tally, rows.RowsFile(file.fileno(), writer))
             closing = Closing.DONE
         finally:
             attempt.commit([], [], progress=tally.progress(), granted=shard.end, closing=closing)
-            attempt.close()
 
     def _run_all(self, attempt: Attempt, tally: Tally, rows_file: rows.RowsFile) -> None:
         for mini_batch in self._folder.read_mini_batches(self._shard.first, self._shard.end):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,9 +26,6 @@ from airflow_prs.result.concluding import conclude_failed
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
-
-MAX_TRIES = 0
-"""Airflow's ``max_tries`` in claims, which changes when a task is cleared; a shell clears nothing."""
 
 
 def run(job: Job, output: str, *, nodes: int) -> int:
@@ -105,9 +101,10 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
     return NodeRequest(
         folder=folder,
         shard_number=shard.number,
+        execution=0 if claim is None else claim.epoch.execution,
         try_number=1 if claim is None else claim.try_number + 1,
-        task_instance_id=str(uuid.uuid4()),
-        max_tries=MAX_TRIES if claim is None else claim.max_tries,
+        # A shell clears nothing, and shows no later try in Airflow that something was cleared.
+        max_tries=None if claim is None else claim.max_tries,
         environ=os.environ,
         variables=variables,
         redact=Masker(variables.values()),

@@ -7,16 +7,17 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from airflow_prs.errors import PrsError
+from airflow_prs.node.changes import Changes
 from airflow_prs.node.machine.resources import ResourceLog
 from airflow_prs.node.pace import Pace
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.run_status import has_ended, write_run_status
+from airflow_prs.node.run_status import write_run_status
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import NodeWork
 from airflow_prs.records import Manifest
+from airflow_prs.run_folder.names import RUN_STATUS
 
 _SHOW_S = 2.0
 _SHARDS_EACH = 50
@@ -30,7 +31,6 @@ class Reporter:
 
     :param work: what the node works on.
     :param watcher: knows the state of all shards.
-    :param own_status: status.json of this node's attempt.
     :param resources: takes samples of what the machine and the processes use.
     :param sample_s: seconds between samples; 0: none.
     """
@@ -42,7 +42,6 @@ class Reporter:
         work: NodeWork,
         watcher: Watcher,
         *,
-        own_status: Path,
         resources: ResourceLog,
         sample_s: float,
     ) -> None:
@@ -50,10 +49,10 @@ class Reporter:
         self._manifest = manifest
         self._work = work
         self._watcher = watcher
-        self._own_status = own_status
         self._resources = resources
         self._sample_s = sample_s
         self._writing = threading.Lock()
+        self._written = Changes()
 
     def parts(self, processes: Callable[[], list[tuple[str, int]]]) -> list[Awaitable[None]]:
         """
@@ -69,8 +68,8 @@ class Reporter:
         with self._writing, contextlib.suppress(OSError, PrsError):
             states = []
             for state in self._watcher.states:
-                states.append(state if has_ended(state) else self._request.folder.read_shard(state.shard))
-                if not has_ended(states[-1]):
+                states.append(self._request.folder.read_shard(state.shard, state))
+                if states[-1].closing is None:
                     return
             write_run_status(self._request.folder, self._manifest, states)
 
@@ -91,12 +90,11 @@ class Reporter:
         """Write status.json of the run, unless another node has just done so."""
         folder, intervals = self._request.folder, max(1.0, len(self._manifest.shards) / _SHARDS_EACH)
         with self._writing:
-            with contextlib.suppress(FileNotFoundError):
-                # Both times are by the clock of the storage; this node's own file is up to one interval old.
-                age_s = self._own_status.stat().st_mtime - folder.names.status.stat().st_mtime
-                if age_s < _SHOW_S * (intervals - 0.5):
-                    return
+            found = folder.store.stat(RUN_STATUS)
+            if found is not None and self._written.age_s(RUN_STATUS, found) < _SHOW_S * (intervals - 0.5):
+                return
             write_run_status(folder, self._manifest, self._watcher.states)
+            self._written.age_s(RUN_STATUS, folder.store.stat(RUN_STATUS))
 
     async def _sample(self, processes: Callable[[], list[tuple[str, int]]]) -> None:
         while self._sample_s > 0:

@@ -17,9 +17,10 @@ class NodeRequest:
     """
     Which shard to run, and what only the caller knows.
 
+    :param execution: the execution of plan: number of its record in the task log.
+    :param clear_number: Airflow's, of the run.
     :param try_number: Airflow's number of this try.
-    :param task_instance_id: Airflow's, a new one for each try.
-    :param max_tries: Airflow's; it changes when the shard is cleared.
+    :param max_tries: Airflow's, if it shows clears that clear_number does not; None: clear_number counts every clear.
     :param environ: the environment that worker processes inherit.
     :param variables: environment_variables, rendered.
     :param environments_root: folder of the environments on this machine.
@@ -33,9 +34,10 @@ class NodeRequest:
 
     folder: RunFolder
     shard_number: int
+    execution: int = 0
+    clear_number: int = 0
     try_number: int
-    task_instance_id: str
-    max_tries: int
+    max_tries: int | None = None
     environ: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
     environments_root: Path = field(default_factory=lambda: Path.home() / ".cache" / "airflow_prs" / "environments")

@@ -1,13 +1,12 @@
 """
 Writes status.json of the run: how far the run is, in a few KiB whatever its size.
 
-It is put together from what a node knows of all shards and from the status.json of each newest attempt. No decision
+It is put together from what a node knows of all shards and from the status.json of each shard and open loan. No decision
 depends on it, so each node may replace it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
@@ -17,11 +16,9 @@ from typing import Any
 
 from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS
 from airflow_prs.records import SCHEMA, Manifest, Progress
-from airflow_prs.run_folder.attempt_records import Closing
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.ledger import ShardState
-from airflow_prs.run_folder.names import AttemptNames
-from airflow_prs.store import files
+from airflow_prs.run_folder.names import RUN_STATUS, loan_status, shard_status
+from airflow_prs.run_folder.shard_log import ShardState
 
 _RUNNING = "running"
 _MOST_NODES = 50
@@ -46,24 +43,20 @@ def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardSt
         "nodes": [_describe_node(status) for status in (running or shown)[:_MOST_NODES]],
         "last_failures": sorted(failures, key=lambda failure: failure["at"])[-LAST_FAILURES:],
     }
-    files.write_atomically(folder.names.status, json.dumps(status, ensure_ascii=False).encode())
-
-
-def has_ended(state: ShardState) -> bool:
-    """Whether the newest attempt at a shard has made its last commit."""
-    return state.commit is not None and state.commit.closing is not None
+    folder.store.put(RUN_STATUS, json.dumps(status, ensure_ascii=False).encode())
 
 
 def _read(folder: RunFolder, state: ShardState) -> Iterator[dict[str, Any]]:
-    """Read status.json of a shard's newest attempt, and of the loans that it has made."""
+    """Read status.json of a shard and of its open loans."""
     if state.claim is None:
         return
-    words = {state.claim.attempt: _describe(state)}
-    words |= {x.loan.name: _RUNNING if x.loan.is_open else Closing.DONE.value for x in state.loans if x.loan.count}
-    for name, word in words.items():
-        names = AttemptNames(folder.names.shard(state.shard) / name)
-        with contextlib.suppress(FileNotFoundError):
-            yield {**json.loads(names.status.read_bytes()), "state": word}
+    number = state.shard.number
+    keys = {shard_status(number): _describe(state)}
+    keys |= {loan_status(number, loan.loan.number): _RUNNING for loan in state.loans}
+    for key, word in keys.items():
+        shown = folder.store.get(key)
+        if shown is not None:
+            yield {**json.loads(shown), "state": word}
 
 
 def _add_bins(count: int, shown: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -85,5 +78,4 @@ def _describe_node(status: dict[str, Any]) -> dict[str, Any]:
 def _describe(state: ShardState) -> str:
     if state.claim is None:
         return "not begun"
-    closing = state.commit.closing if state.commit is not None else None
-    return _RUNNING if closing is None else closing.value
+    return _RUNNING if state.closing is None else state.closing.value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
@@ -26,12 +26,13 @@ from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork, Signals
 from airflow_prs.node.work.failed_tries import RetryPolicy
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
-from airflow_prs.records import Manifest, Shard
+from airflow_prs.records import Manifest, Progress, Shard
 from airflow_prs.report.reports import aborted_error
-from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.attempts import Attempt, Inheritance
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import encode
+from airflow_prs.run_folder.loans import BorrowedWork
+from airflow_prs.run_folder.names import encode, loan_status, shard_status
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
@@ -55,26 +56,23 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
     shard = manifest.shards[request.shard_number]
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.try_number}"
-    for again in itertools.count():
+    while True:
         attempt = request.folder.open_attempt(
             shard,
+            execution=request.execution,
+            clear_number=request.clear_number,
             try_number=request.try_number,
-            task_instance_id=request.task_instance_id,
             max_tries=request.max_tries,
             node=node,
             window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
-            again=again,
         )
         try:
             _run(request, settings, manifest, shard, attempt)
-            break
+            return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
         except VerdictError as error:
-            raise aborted_error(error.stored.verdict, read_committed(request.folder, manifest)) from None
-        finally:
-            attempt.close()
-    return _summary(attempt, shard)
+            raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
 
 
 def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard: Shard, attempt: Attempt) -> None:
@@ -86,8 +84,8 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )
-    if (stored := watcher.look()) is not None:
-        raise VerdictError(stored)
+    if (abort := watcher.look()) is not None:
+        raise VerdictError(abort)
     interpreter = _interpreter(request, settings)
     stage = Stage(request.folder.names.source_zip)
     try:
@@ -118,11 +116,25 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
     request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
     signals, lends = Signals(), settings.config.lend
     slots = min(starter.processes, int((~inherited.done).sum()))
+    make_dispatcher = partial(
+        _make_dispatcher,
+        manifest=manifest,
+        settings=settings,
+        starter=starter,
+        watcher=watcher,
+        signals=signals,
+        slots=slots,
+    )
+    work = NodeWork(
+        make_dispatcher(
+            attempt, inherited, granted=attempt.state.granted, status_key=shard_status(attempt.shard.number)
+        )
+    )
 
-    def make_dispatcher(attempt: Attempt) -> Dispatcher:
-        return _make_dispatcher(attempt, manifest, settings, starter, watcher, signals=signals, slots=slots)
+    def make_dispatcher_of_loan(loan: BorrowedWork) -> Dispatcher:
+        status_key = loan_status(loan.shard.number, loan.loan.number)
+        return make_dispatcher(loan, _nothing(loan.shard), granted=loan.shard.first, status_key=status_key)
 
-    work = NodeWork(make_dispatcher(attempt))
     return Supervisor(
         slots,
         starter,
@@ -130,15 +142,16 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         signals,
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         watcher=watcher,
-        lender=Lender(attempt, work.own, starter.say) if lends else None,
-        borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher, say=starter.say) if lends else None,
+        lender=Lender(request.folder.store, attempt, work.own, starter.say) if lends else None,
+        borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher_of_loan, say=starter.say)
+        if lends
+        else None,
         reporter=Reporter(
             request,
             manifest,
             work,
             watcher,
-            own_status=attempt.names.status,
-            resources=ResourceLog(request.folder.names.resources(attempt.claim.node)),
+            resources=ResourceLog(request.folder.names.resources(attempt.writer.node)),
             sample_s=settings.resource_monitor_interval_s,
         ),
         stuck_s=settings.progress_update_timeout_s,
@@ -146,30 +159,34 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
 
 
 def _make_dispatcher(
-    attempt: Attempt,
+    attempt: Attempt | BorrowedWork,
+    inherited: Inheritance,
+    *,
+    granted: int,
+    status_key: str,
     manifest: Manifest,
     settings: RunSettings,
     starter: Starter,
     watcher: Watcher,
-    *,
     signals: Signals,
     slots: int,
 ) -> Dispatcher:
-    config, inherited = settings.config, attempt.inheritance
+    config, folder = settings.config, starter.request.folder
     return Dispatcher(
-        attempt.shard,
         attempt,
-        _queue(starter.request.folder, attempt),
+        inherited,
+        _queue(folder, attempt.shard, inherited, granted),
         RetryPolicy(
             most_tries=config.run_max_try,
             delay_s=config.retry_delay_s,
             count_failed_tries=config.count_failed_tries,
         ),
         StatusBoard(
-            attempt.names.status,
+            folder.store,
+            status_key,
             attempt.shard,
             manifest.mini_batches,
-            attempt.claim.node,
+            attempt.writer.node,
             done=inherited.done,
             failed=inherited.failed,
         ),
@@ -182,14 +199,20 @@ def _make_dispatcher(
     )
 
 
-def _queue(folder: RunFolder, attempt: Attempt) -> WorkQueue:
-    shard = attempt.shard
-    inherited = attempt.inheritance
+def _nothing(shard: Shard) -> Inheritance:
+    """Return what a loan begins with."""
+    import numpy as np
+
+    nothing = np.zeros(shard.count, bool)
+    return Inheritance(done=nothing, failed=nothing, progress=Progress())
+
+
+def _queue(folder: RunFolder, shard: Shard, inherited: Inheritance, granted: int) -> WorkQueue:
     done = inherited.done.copy()
     for index in inherited.suspects:
         done[index - shard.first] = True
     tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
-    return WorkQueue(folder, shard, done=done, tries=tries, granted=attempt.claim.granted)
+    return WorkQueue(folder, shard, done=done, tries=tries, granted=granted)
 
 
 def _run_in_thread(make: Callable[[], Supervisor]) -> None:
@@ -224,11 +247,11 @@ def _run_in_thread(make: Callable[[], Supervisor]) -> None:
         thread.join(_STOP_S)
 
 
-def _summary(attempt: Attempt, shard: Shard) -> dict[str, Any]:
+def _summary(attempt: Attempt) -> dict[str, Any]:
     progress = attempt.state.progress
     return {
-        "shard": shard.number,
-        "node": attempt.claim.node,
+        "shard": attempt.shard.number,
+        "node": attempt.writer.node,
         "mini_batches": progress.total,
         "succeeded": progress.succeeded,
         "failed": progress.failed,

@@ -21,18 +21,19 @@ from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.node.work.dispatcher import NodeWork, Signals
 from airflow_prs.records import MiniBatch
-from airflow_prs.run_folder.attempt_records import Closing, StoredVerdict
+from airflow_prs.run_folder.run_log import Abort
+from airflow_prs.run_folder.shard_records import Closing
 
 _CHECK_S = 0.05
 _LATE_S = 0.5
 
 
 class VerdictError(PrsError):
-    """A verdict binds this node."""
+    """An abort binds this node."""
 
-    def __init__(self, stored: StoredVerdict) -> None:
-        self.stored = stored
-        super().__init__(stored.verdict.reason)
+    def __init__(self, abort: Abort) -> None:
+        self.abort = abort
+        super().__init__(abort.verdict.reason)
 
 
 class Supervisor:
@@ -96,8 +97,8 @@ class Supervisor:
         finally:
             await asyncio.to_thread(self._reporter.show_end)
         # A run should end the same way however fast its last mini-batches were.
-        if (stored := await asyncio.to_thread(self._watcher.look)) is not None:
-            raise VerdictError(stored)
+        if (abort := await asyncio.to_thread(self._watcher.look)) is not None:
+            raise VerdictError(abort)
 
     def stop(self, error: BaseException) -> None:
         """Stop for a reason from outside; once the shard is done, only what forbids all work is an error."""
@@ -179,9 +180,9 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while not self._is_over:
-            stored = await asyncio.to_thread(self._watcher.look)
-            if stored is not None:
-                raise VerdictError(stored)
+            abort = await asyncio.to_thread(self._watcher.look)
+            if abort is not None:
+                raise VerdictError(abort)
             # Before this look the node may have been blind, and handed out nothing.
             self._signals.work.set()
             if self._lender is not None and not self._dispatcher.is_closed:

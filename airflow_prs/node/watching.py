@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Limits, Manifest, Shard
-from airflow_prs.run_folder.attempt_records import StoredVerdict
+from airflow_prs.records import Limits, Manifest, Progress, Ruling, Shard
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.ledger import ShardState
-from airflow_prs.thresholds.watch import Watch
+from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
+from airflow_prs.run_folder.shard_log import ShardState
+from airflow_prs.thresholds.limits import judge
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
@@ -44,14 +44,10 @@ class Watcher:
         limits: Limits,
         is_orphaned: Callable[[], bool],
     ) -> None:
-        self._watch = Watch(
-            folder=folder,
-            manifest=manifest,
-            limits=limits,
-            author=f"shard-{shard.number:05d}",
-            attempt=attempt.claim.attempt,
-            set_aside=frozenset(attempt.claim.set_aside),
-        )
+        self._folder = folder
+        self._manifest = manifest
+        self._limits = limits
+        self._log = folder.run_log()
         self._attempt = attempt
         self._shard = shard
         self._is_orphaned = is_orphaned
@@ -80,7 +76,7 @@ class Watcher:
         """
         return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
 
-    def look(self) -> StoredVerdict | None:
+    def look(self) -> Abort | None:
         """
         Look once.
 
@@ -91,11 +87,12 @@ class Watcher:
         began = time.monotonic()
         self._refuse_to_go_on()
         self._read(_OTHERS_PER_LOOK)
-        stored = self._watch.standing() or self._judge()
-        if stored is None:
+        self._log.follow()
+        abort = self._log.binding(self._attempt.claim.epoch) or self._judge()
+        if abort is None:
             self._looked_at = time.monotonic()
             self._look_took_s = self._looked_at - began
-        return stored
+        return abort
 
     def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
@@ -108,15 +105,29 @@ class Watcher:
 
     def _read(self, most: int) -> None:
         for other in itertools.islice(self._others, min(most, len(self._states) - 1)):
-            self._states[other.number] = self._watch.folder.read_shard(other)
+            self._states[other.number] = self._folder.read_shard(other, self._states[other.number])
 
-    def _judge(self) -> StoredVerdict | None:
+    def _judge(self) -> Abort | None:
         self._states[self._shard.number] = self._attempt.state
-        if not self._watch.judge(list(self._states.values())).is_abort:
+        if self._decide() is None:
             return None
-        # Another shard may have been cleared since it was read: judge what is stored now.
-        return self._watch.look().verdict
+        self._log.append(self._decide)
+        return self._log.binding(self._attempt.claim.epoch)
+
+    def _decide(self) -> RunRecord | None:
+        epoch = self._attempt.claim.epoch
+        counts = [
+            state.progress
+            if state.epoch is not None and state.epoch >= epoch
+            else Progress(total=state.shard.count, items_total=state.shard.items)
+            for state in self._states.values()
+        ]
+        verdict = judge(sum(counts, Progress()), self._log.limits or self._limits)
+        if verdict.ruling is not Ruling.ABORT or self._log.binding(epoch) is not None:
+            return None
+        abort = Abort(verdict=verdict, epoch=epoch)
+        return RunRecord(kind=RunRecordKind.ABORT, author=f"shard-{self._shard.number:05d}", abort=abort)
 
     def _in_turn(self) -> Iterator[Shard]:
-        shards, own = self._watch.manifest.shards, self._shard.number
+        shards, own = self._manifest.shards, self._shard.number
         return itertools.cycle((*shards[own + 1 :], *shards[:own]))

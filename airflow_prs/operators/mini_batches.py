@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 
+from airflow_prs.airflow_side.clears import count_clears
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.folders import parallel_run_folder
-from airflow_prs.airflow_side.handover import leave_error, planned_folder
+from airflow_prs.airflow_side.handover import leave_error, leave_position, planned
 from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.airflow_side.supervision import orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
@@ -58,8 +60,9 @@ class MiniBatchesOperator(BaseOperator):
         """Process the shard, and return a summary."""
         from airflow_prs.node.running import run_node
 
+        request = self._request(context)
         try:
-            return run_node(self._request(context))
+            return run_node(request)
         except RunAbortedError:
             raise
         except PrsError as error:
@@ -71,6 +74,7 @@ class MiniBatchesOperator(BaseOperator):
             raise
         finally:
             self._is_over = True
+            _leave_position(context, request)
 
     def on_kill(self) -> None:
         """
@@ -87,15 +91,19 @@ class MiniBatchesOperator(BaseOperator):
 
     def _request(self, context: Context) -> NodeRequest:
         from airflow_prs.node.request import NodeRequest
+        from airflow_prs.run_folder.folder import RunFolder
 
         ti = context["ti"]
-        folder = planned_folder(ti, self.plan_task_id)
+        handover = planned(ti, self.plan_task_id)
+        folder = RunFolder(handover.folder)
+        clear_number, max_tries = count_clears(context)
         return NodeRequest(
             folder=folder,
             shard_number=self.shard["shard"],
+            execution=handover.execution,
+            clear_number=clear_number,
             try_number=ti.try_number,
-            task_instance_id=str(ti.id),
-            max_tries=ti.max_tries,
+            max_tries=max_tries,
             environ={name: value for name, value in os.environ.items() if not name.startswith(_INTERNAL)},
             variables=self.variables.render(self, context, folder.read_settings().side_inputs),
             environments_root=parallel_run_folder("environments_root", "environments"),
@@ -106,3 +114,10 @@ class MiniBatchesOperator(BaseOperator):
             redact=known_secrets_masker(),
             logger=logger,
         )
+
+
+def _leave_position(context: Context, request: NodeRequest) -> None:
+    """Leave how far the log of the shard goes, whatever the reason for the end is."""
+    with contextlib.suppress(OSError, PrsError):
+        shard = request.folder.read_manifest().shards[request.shard_number]
+        leave_position(context["ti"], request.folder.read_shard(shard).number)

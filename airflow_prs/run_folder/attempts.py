@@ -129,13 +129,14 @@ class Attempt:
             outcomes=done if checkpoint is None else 0,
         )
         self._has_failed = False
+        self._known_loans: dict[int, LoanState] = {}
         self._requests = loan_logs.RequestReader(store, state.shard)
 
     @property
     def state(self) -> ShardState:
         """The state of the shard at this attempt's last record, with the current state of its loans."""
         state = self._state
-        return replace(state, loans=tuple(self.read_loans(state)))
+        return replace(state, loans=tuple(map(self._read_loan, state.loans)))
 
     @property
     def number(self) -> int:
@@ -207,7 +208,9 @@ class Attempt:
         if not self._log.append(number, header, payload):
             raise superseded(self.shard)
         self._since = since
-        self._state = ShardState(shard=self.shard, number=number, record=record, loans=self._known_loans(record))
+        self._state = ShardState(
+            shard=self.shard, number=number, record=record, loans=tuple(LoanState(loan=loan) for loan in record.loans)
+        )
         self._has_failed = False
 
     def is_newest(self) -> bool:
@@ -219,17 +222,14 @@ class Attempt:
         """Return the requests for mini-batches that ask this attempt, and their numbers; each is returned once."""
         return [found for found in self._requests.read_new() if found[1].claimant == self.writer.id]
 
-    def read_loans(self, state: ShardState) -> list[LoanState]:
-        """Return the current state of the open loans of a state of the shard."""
-        return [loan_logs.read_loan(self._store, self.shard, loan.loan, loan) for loan in state.loans]
-
     def open_loan(self, loan: Loan) -> bool:
         """
         Let a borrower begin with a loan that a commit has named.
 
-        :return: False if the borrower has withdrawn its request, or another attempt has ended it.
+        :return: False if the borrower has withdrawn its request, another attempt has ended the loan, or the last commit
+            does not name it.
         """
-        return loan_logs.open_loan(self._store, self.shard, loan)
+        return loan in self._record.loans and loan_logs.open_loan(self._store, self.shard, loan)
 
     def refuse_loan(self, number: int) -> None:
         """Answer a request: nothing is lent."""
@@ -241,9 +241,11 @@ class Attempt:
             raise AssertionError("an attempt begins with a claim")
         return self._state.record
 
-    def _known_loans(self, record: ShardRecord) -> tuple[LoanState, ...]:
-        known = {state.loan.number: state for state in self._state.loans}
-        return tuple(known.get(loan.number, LoanState(loan=loan)) for loan in record.loans)
+    def _read_loan(self, state: LoanState) -> LoanState:
+        number = state.loan.number
+        known = self._known_loans.get(number, state)
+        self._known_loans[number] = loan_logs.read_loan(self._store, self.shard, state.loan, known)
+        return self._known_loans[number]
 
 
 def superseded(shard: Shard) -> SupersededError:

@@ -19,7 +19,7 @@ from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard
 from airflow_prs.run_folder.outcomes import pack_outcomes, pack_tries
 from airflow_prs.run_folder.shard_log import LOAN_RECORD, LoanState, loan_log, read_loan, request_log
-from airflow_prs.run_folder.shard_records import Loan, LoanRecord, LoanRequest, LoanStatus, Writer
+from airflow_prs.run_folder.shard_records import Closing, Loan, LoanRecord, LoanRequest, LoanStatus, Writer
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.attempts import RowsFiles
@@ -153,7 +153,7 @@ class BorrowedWork:
         progress: Progress,
         granted: int,
         processes: Iterable[int] = (),
-        is_last: bool = False,
+        closing: Closing | None = None,
     ) -> None:
         """
         Make outcomes and their rows durable, and count them.
@@ -161,7 +161,7 @@ class BorrowedWork:
         :param progress: the loan's counts, including these outcomes.
         :param granted: index below which mini-batches may be handed out from now on.
         :param processes: worker processes whose rows files have rows of these outcomes.
-        :param is_last: whether this node ends the loan: it works on none of its mini-batches any more.
+        :param closing: how this node ends the loan: it works on none of its mini-batches any more.
         :raises SupersededError: if the loan was ended.
         :raises RunFolderError: if an earlier commit failed: it may still appear.
         """
@@ -171,7 +171,7 @@ class BorrowedWork:
         self.rows.sync(processes)
         packed = pack_outcomes(outcomes, 0)
         record = LoanRecord(
-            status=LoanStatus.CLOSED if is_last else LoanStatus.OPEN,
+            status=LoanStatus.OPEN if closing is None else LoanStatus.CLOSED,
             first=self.loan.first,
             end=self.loan.end,
             granted=granted,
@@ -185,6 +185,11 @@ class BorrowedWork:
             raise SupersededError(f"the mini-batches that shard {self.shard.number} had lent were taken back.")
         self._state = LoanState(loan=self.loan, number=number, record=record)
         self._has_failed = False
+
+    @property
+    def number(self) -> int:
+        """Number of this loan's last record."""
+        return self._state.number
 
     def is_newest(self) -> bool:
         """Whether nobody has ended the loan."""

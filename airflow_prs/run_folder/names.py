@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from airflow_prs.records import RUNS, RunIdentity, Shard
-from airflow_prs.run_folder.shard_records import Loan, Writer
+from airflow_prs.run_folder.shard_records import Writer
 
 _LONGEST_BYTES = 120
 
@@ -46,6 +46,8 @@ def run_path(output: str, identity: RunIdentity) -> Path:
 
 RUN_LOG = "log/"
 """Prefix of the keys of the run log."""
+RUN_STATUS = "status.json"
+"""Key of status.json of the run."""
 
 
 def shard_prefix(number: int) -> str:
@@ -61,6 +63,16 @@ def loan_prefix(shard: int, number: int) -> str:
     :param number: number of the request.
     """
     return f"{shard_prefix(shard)}loans/{number:010d}/"
+
+
+def shard_status(number: int) -> str:
+    """Return the key of status.json of the newest attempt at a shard."""
+    return f"{shard_prefix(number)}status.json"
+
+
+def loan_status(shard: int, number: int) -> str:
+    """Return the key of status.json of a loan; see loan_prefix for the parameters."""
+    return f"{loan_prefix(shard, number)}status.json"
 
 
 def checkpoint_key(shard: Shard, number: int, writer: str) -> str:
@@ -87,7 +99,7 @@ class Names:
         self.source_zip = path / "source.zip"
         self.inputs = path / "inputs"
         self.layout = path / "layout"
-        self.status = path / "status.json"
+        self.status = path / RUN_STATUS
         self.report = path / "report.json"
         self.processed = path / "processed_mini-batches.csv"
         self.process_summary = path / "process_summary.csv"
@@ -100,18 +112,6 @@ class Names:
     def rows(self, writer: Writer, process: int) -> Path:
         """Return the file with the rows that a worker process of a node has written."""
         return self.path / shard_prefix(writer.shard) / "rows" / f"{writer.id}-{process:03d}.bin"
-
-    def shard_status(self, shard: Shard) -> Path:
-        """Return status.json of the newest attempt at a shard."""
-        return self.path / shard_prefix(shard.number) / "status.json"
-
-    def loan_status(self, shard: Shard, loan: Loan) -> Path:
-        """
-        Return status.json of a loan.
-
-        :param shard: the shard that lends.
-        """
-        return self.path / loan_prefix(shard.number, loan.number) / "status.json"
 
     def log(self, kind: str, node: str, process: str) -> Path:
         """

@@ -69,6 +69,12 @@ class LoanState:
         return self.record is None or self.record.is_open
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the borrower has closed it, and every mini-batch has an outcome."""
+        is_closed = self.record is not None and self.record.status is LoanStatus.CLOSED
+        return is_closed and self.progress.done == self.loan.count
+
+    @property
     def is_suspect(self) -> bool:
         """Whether the borrower may have died of a mini-batch, or still works on one."""
         return self.record is not None and self.record.status not in (LoanStatus.CLOSED, LoanStatus.WITHDRAWN)

@@ -13,7 +13,7 @@ import pytest
 
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, RunAbortedError, SupersededError
 from airflow_prs.records import InputKind, TryStatus
-from tests.shards import Tries, make_plan, read_rows
+from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
 
 RUNS = """
 import ctypes, os, signal, subprocess, sys, threading, time
@@ -88,7 +88,7 @@ def test_a_try_that_fails_is_counted_and_the_node_goes_on(tmp_path, name):
     summary = Tries(folder).run()
 
     assert (summary["succeeded"], summary["failed"], summary["items_failed"]) == (5, 1, 2)
-    tries = list(folder.read_failed_tries(folder.read_manifest().shards[0]))
+    tries = read_tries(folder)
     assert [(t.index, t.try_number, t.final, t.status) for t in tries] == [(2, 1, False, status), (2, 2, True, status)]
     assert all(text in t.error for t in tries)
     assert read_rows(folder) == [f"item-{n}" for n in (0, 1, 2, 3, 6, 7, 8, 9, 10, 11)]
@@ -110,7 +110,7 @@ def test_the_traceback_starts_and_ends_in_the_users_code(tmp_path):
 
     Tries(folder).run()
 
-    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    (failed,) = read_tries(folder)
     files = [line.split('"')[1] for line in failed.traceback.splitlines() if line.startswith('  File "')]
     assert {Path(file).name for file in files} == {"script.py"}
     assert failed.items == ("item-4", "item-5")
@@ -123,7 +123,7 @@ def test_a_process_that_is_killed_while_memory_is_short_is_said_to_lack_it(tmp_p
 
     Tries(folder).run()
 
-    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    (failed,) = read_tries(folder)
     assert "SIGKILL; memory was short (20 of 1000 MiB available)" in failed.error
 
 
@@ -159,7 +159,7 @@ def test_a_result_that_is_no_list_of_elements_is_a_failed_try(tmp_path, returned
 
     Tries(folder).run()
 
-    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    (failed,) = read_tries(folder)
     assert failed.status is TryStatus.RUN_BAD_RESULT
     assert "run() returned" in failed.error
 
@@ -193,7 +193,7 @@ def test_only_the_mini_batch_in_run_is_charged_when_a_process_dies(tmp_path):
     summary = Tries(folder).run()
 
     assert summary["failed"] == 1
-    tries = list(folder.read_failed_tries(folder.read_manifest().shards[0]))
+    tries = read_tries(folder)
     assert [(t.index, t.try_number) for t in tries] == [(150, 1), (150, 2), (150, 3)]
     progress = folder.read_shard(folder.read_manifest().shards[0]).progress
     assert progress.handed_out == progress.total == 600
@@ -211,7 +211,7 @@ def run(mini_batch):
     folder = make_plan(tmp_path, script, mini_batches=600, items=1, run_max_try=1)
     Tries(folder).run()
 
-    outcomes = folder.read_outcomes(folder.read_manifest().shards[0])
+    outcomes = read_outcomes(folder)
     charged = {f"item-{outcome['index']}" for outcome in outcomes if outcome["status"] == TryStatus.PROCESS_DIED}
     assert charged == killers
     assert set(outcomes["tries"]) == {1}

@@ -17,8 +17,8 @@ import pytest
 from airflow_prs.errors import NodeError
 from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import encode
-from tests.shards import Tries, make_plan, read_rows
+from airflow_prs.run_folder.names import encode, shard_status
+from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
 
 ANSWER_S = 0.1
 
@@ -47,14 +47,6 @@ def service():
     thread.join()
 
 
-def failed_tries(folder):
-    return list(folder.read_failed_tries(folder.read_manifest().shards[0]))
-
-
-def outcomes(folder):
-    return folder.read_outcomes(folder.read_manifest().shards[0])
-
-
 def test_an_asynchronous_script_works_on_several_mini_batches_at_once(tmp_path, service):
     script = f"""
         import asyncio, urllib.request
@@ -75,7 +67,7 @@ def test_an_asynchronous_script_works_on_several_mini_batches_at_once(tmp_path, 
         )
         Tries(folder).run()
         assert read_rows(folder) == [f"item-{n} scored" for n in range(64)]
-        started = outcomes(folder)
+        started = read_outcomes(folder)
         seconds[concurrency] = (started["started"] + started["duration_s"]).max() - started["started"].min()
     assert seconds[1] >= 32 * ANSWER_S
     # Eight at once could be eight times as fast; a busy machine gets less.
@@ -95,7 +87,7 @@ def test_a_plain_script_works_on_one_mini_batch_at_a_time_whatever_is_allowed(tm
 
     assert Tries(folder).run()["failed"] == 0
 
-    assert failed_tries(folder) == []
+    assert read_tries(folder) == []
 
 
 def test_a_timeout_of_one_asynchronous_mini_batch_leaves_the_others_alone(tmp_path):
@@ -117,9 +109,9 @@ def test_a_timeout_of_one_asynchronous_mini_batch_leaves_the_others_alone(tmp_pa
 
     Tries(folder).run()
 
-    (failed,) = failed_tries(folder)
+    (failed,) = read_tries(folder)
     assert (failed.index, failed.status) == (2, TryStatus.RUN_TIMEOUT)
-    assert set(outcomes(folder)["tries"].tolist()) == {1}
+    assert set(read_outcomes(folder)["tries"].tolist()) == {1}
 
 
 def test_of_several_mini_batches_in_a_process_that_dies_only_the_guilty_one_is_charged(tmp_path):
@@ -142,7 +134,7 @@ def test_of_several_mini_batches_in_a_process_that_dies_only_the_guilty_one_is_c
 
     Tries(folder).run()
 
-    assert [(t.index, t.try_number, t.status) for t in failed_tries(folder)] == [
+    assert [(t.index, t.try_number, t.status) for t in read_tries(folder)] == [
         (2, 1, TryStatus.PROCESS_DIED),
         (2, 2, TryStatus.PROCESS_DIED),
     ]
@@ -159,8 +151,8 @@ def test_retries_wait_longer_each_time_while_the_others_go_on(tmp_path):
 
     Tries(folder).run()
 
-    first, second = (failed.started for failed in failed_tries(folder))
-    last = {row["index"]: row["started"] for row in outcomes(folder)}
+    first, second = (failed.started for failed in read_tries(folder))
+    last = {row["index"]: row["started"] for row in read_outcomes(folder)}
     assert second - first >= 0.375
     assert last[0] - second >= 0.75
     assert all(last[index] < second for index in range(1, 20))
@@ -177,9 +169,9 @@ def test_a_script_can_ask_to_wait_before_the_next_try(tmp_path):
 
     Tries(folder).run()
 
-    (failed,) = failed_tries(folder)
+    (failed,) = read_tries(folder)
     assert "the service asks to wait" in failed.error
-    assert outcomes(folder)["started"][0] - failed.started >= 0.7
+    assert read_outcomes(folder)["started"][0] - failed.started >= 0.7
 
 
 def test_a_script_can_say_that_another_try_would_not_help(tmp_path):
@@ -193,7 +185,7 @@ def test_a_script_can_say_that_another_try_would_not_help(tmp_path):
 
     Tries(folder).run()
 
-    (failed,) = failed_tries(folder)
+    (failed,) = read_tries(folder)
     assert (failed.try_number, failed.final) == (1, True)
     assert "this scan is blank" in failed.error
 
@@ -224,7 +216,7 @@ def test_a_process_that_has_grown_too_big_is_replaced_between_mini_batches(tmp_p
     assert Tries(folder).run()["failed"] == 0
 
     assert len(set(read_rows(folder))) > 1
-    assert failed_tries(folder) == []
+    assert read_tries(folder) == []
 
 
 def test_a_node_without_progress_gives_up_when_it_is_told_to(tmp_path):
@@ -244,11 +236,11 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
 
     def watch():
         deadline = time.monotonic() + 30
-        shard = folder.read_manifest().shards[0]
         while not seen and time.monotonic() < deadline:
-            shown = [attempt.status for attempt in folder.attempts(shard)]
-            found = [json.loads(status.read_text()) for status in shown if status.exists()]
-            seen.extend(status for status in found if status["progress"]["succeeded"])
+            found = folder.store.get(shard_status(0))
+            status = json.loads(found) if found is not None else None
+            if status is not None and status["progress"]["succeeded"]:
+                seen.append(status)
             time.sleep(0.05)
 
     thread = threading.Thread(target=watch)
@@ -256,9 +248,11 @@ def test_a_running_shard_can_be_watched_from_outside(tmp_path):
     Tries(folder).run()
     thread.join()
 
-    last = json.loads(folder.attempts(folder.read_manifest().shards[0])[-1].status.read_text())
+    last = json.loads(folder.store.get(shard_status(0)))
     assert 0 < seen[0]["progress"]["succeeded"] < last["progress"]["succeeded"] == 60
     assert sum(seen[0]["bins"]["done"]) == seen[0]["progress"]["succeeded"]
+    shard = folder.read_manifest().shards[0]
+    assert last["record"] == folder.read_shard(shard).number > seen[0]["record"]
 
 
 def test_a_running_run_is_shown_in_one_small_file(tmp_path):
@@ -299,9 +293,9 @@ def test_a_running_run_is_shown_in_one_small_file(tmp_path):
 def test_what_a_node_reads_of_other_shards_does_not_grow_with_their_number(tmp_path, monkeypatch):
     read, reads = RunFolder.read_shard, []
 
-    def count(folder, shard):
+    def count(folder, shard, known=None):
         reads.append(shard)
-        return read(folder, shard)
+        return read(folder, shard, known)
 
     folder = make_plan(tmp_path, "def run(mini_batch): return mini_batch", mini_batches=200, shards=200)
     monkeypatch.setattr(RunFolder, "read_shard", count)

@@ -16,7 +16,7 @@ import pytest
 from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 from tests.node_process import start_node
-from tests.shards import make_plan, read_rows
+from tests.shards import make_plan, read_outcomes, read_rows, read_tries
 
 MINI_BATCHES = 2000
 COUNTING = """
@@ -75,7 +75,6 @@ def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
     counter = tmp_path / "runs"
     # A mini-batch that is tried alone when its node is killed is charged, as if it were to blame.
     folder = make_plan(tmp_path, counting(counter), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
-    shard = folder.read_manifest().shards[0]
     committed: set[int] = set()
     for try_number in range(1, rounds + 1):
         ran_before = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
@@ -91,7 +90,7 @@ def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
         ran = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
         again = {name for name in ran if ran[name] > ran_before[name]}
         assert not again & {f"item-{2 * index}" for index in committed}, "what was committed ran again"
-        committed = set(folder.read_outcomes(shard)["index"].tolist())
+        committed = set(read_outcomes(folder)["index"].tolist())
     finish(folder, rounds + 1)
     check_exactly_once(folder, MINI_BATCHES)
 
@@ -116,7 +115,7 @@ def test_a_killed_worker_process_is_replaced(tmp_path):
     _, errors = node.communicate(timeout=60)
     assert node.returncode == 0, errors
     check_exactly_once(folder, 200)
-    (failed,) = folder.read_failed_tries(folder.read_manifest().shards[0])
+    (failed,) = read_tries(folder)
     assert failed.status is TryStatus.PROCESS_DIED
 
 
@@ -162,9 +161,9 @@ def run(mini_batch):
     # The first death charges nobody, for many were in hand; the next three are its own.
     assert tries == 5
     shard = folder.read_manifest().shards[0]
-    outcomes = folder.read_outcomes(shard)
+    outcomes = read_outcomes(folder)
     assert outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist() == [30]
-    failed = list(folder.read_failed_tries(shard))
+    failed = read_tries(folder)
     assert [(t.index, t.try_number, t.status) for t in failed] == [(30, n, TryStatus.NODE_DIED) for n in (1, 2, 3)]
     assert read_rows(folder) == [f"item-{n}" for n in range(200) if n not in {60, 61}]
     progress = folder.read_shard(shard).progress
@@ -198,28 +197,9 @@ def test_an_interrupted_node_commits_what_is_done_and_leaves_no_process(tmp_path
     node.communicate(timeout=10)
     wait_until_gone(processes)
     state = folder.read_shard(folder.read_manifest().shards[0])
-    assert state.commit is not None
-    assert state.commit.closing == "stopped"
+    assert state.closing == "stopped"
     ran = len((tmp_path / "runs").read_text().splitlines())
     assert ran - 2 <= state.progress.done <= ran
-    assert list(folder.read_failed_tries(folder.read_manifest().shards[0])) == [], (
-        "what the node itself ended was charged"
-    )
+    assert read_tries(folder) == [], "what the node itself ended was charged"
     finish(folder, 2)
     check_exactly_once(folder, 200)
-
-
-def test_a_torn_tail_of_the_commit_log_is_ignored(tmp_path):
-    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.01), mini_batches=100)
-    node = start_node(folder.path, 1)
-    wait_for_commit(folder, node)
-    node.kill()
-    node.communicate()
-    shard = folder.read_manifest().shards[0]
-    done = folder.read_shard(shard).progress.done
-    with folder.attempts(shard)[0].commits.open("ab") as log:
-        log.write(b'{"outcomes": 99')
-
-    assert folder.read_shard(shard).progress.done == done
-    finish(folder, 2)
-    check_exactly_once(folder, 100)

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_prs.errors import PrsError
+from airflow_prs.node.changes import Changes
 from airflow_prs.node.watching import LOOK_S, Watcher
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
-from airflow_prs.run_folder.attempt_records import Closing, Loan
+from airflow_prs.records import Progress
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.ledger import ShardState
-from airflow_prs.run_folder.loans import Request
-from airflow_prs.run_folder.names import AttemptNames
+from airflow_prs.run_folder.loans import BorrowedWork, Request
+from airflow_prs.run_folder.names import shard_status
+from airflow_prs.run_folder.shard_log import ShardState
+from airflow_prs.run_folder.shard_records import Closing, LoanRecord
 
 _ANSWER_S = 5.0
 _POLL_S = 0.1
@@ -32,7 +34,7 @@ _MOST_ASKED = 3
 class _Borrowed:
     """A loan that this node works on."""
 
-    attempt: Attempt
+    work: BorrowedWork
     dispatcher: Dispatcher
     committing: asyncio.Future[None]
 
@@ -54,7 +56,7 @@ class Borrower:
         attempt: Attempt,
         watcher: Watcher,
         work: NodeWork,
-        make_dispatcher: Callable[[Attempt], Dispatcher],
+        make_dispatcher: Callable[[BorrowedWork], Dispatcher],
         *,
         say: Callable[[str], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Borrower:
         self._borrowed: list[_Borrowed] = []
         self._asking: Request | None = None
         self._refusals: dict[int, tuple[float, float]] = {}
+        self._signs = Changes()
 
     async def run(self) -> None:
         """
@@ -93,8 +96,8 @@ class Borrower:
     async def close(self) -> None:
         """Return what is not done; no process may hold any of it."""
         if self._asking is not None:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._asking.withdraw)
+            with contextlib.suppress(OSError, PrsError):
+                await asyncio.to_thread(self._withdraw, self._asking)
         for borrowed in list(self._borrowed):
             borrowed.dispatcher.close()
             try:
@@ -125,15 +128,15 @@ class Borrower:
                 borrowed.committing.result()
             if borrowed.dispatcher.done.is_set():
                 await self._end(borrowed, Closing.DONE)
-            elif not await asyncio.to_thread(borrowed.attempt.is_newest):
-                self._say(f"the mini-batches that {borrowed.attempt.names.place} had lent were taken back")
+            elif not await asyncio.to_thread(borrowed.work.is_newest):
+                self._say(f"the mini-batches that shard {borrowed.work.shard.number} had lent were taken back")
                 borrowed.dispatcher.close()
                 await self._end(borrowed, None)
 
-    async def _begin(self, request: Request, loan: Loan) -> None:
-        attempt = await asyncio.to_thread(request.accept, loan)
-        dispatcher = self._make_dispatcher(attempt)
-        self._borrowed.append(_Borrowed(attempt, dispatcher, asyncio.ensure_future(dispatcher.committer.run())))
+    async def _begin(self, request: Request, answer: LoanRecord) -> None:
+        work = request.accept(answer, self._attempt.rows)
+        dispatcher = self._make_dispatcher(work)
+        self._borrowed.append(_Borrowed(work, dispatcher, asyncio.ensure_future(dispatcher.committer.run())))
         self._work.add(dispatcher)
         await asyncio.to_thread(dispatcher.show)
         # The first commit grants; nothing is handed out before.
@@ -143,42 +146,46 @@ class Borrower:
         self._borrowed.remove(borrowed)
         dispatcher = borrowed.dispatcher
         self._work.remove(dispatcher)
-        try:
-            dispatcher.committer.end()
-            await borrowed.committing
-            if closing is not None:
-                await dispatcher.committer.commit(closing=closing)
-                await asyncio.to_thread(dispatcher.show)
-        finally:
-            borrowed.attempt.close()
+        dispatcher.committer.end()
+        await borrowed.committing
+        if closing is not None:
+            # Before it is closed: the lender then adds what this shows to its own status.json.
+            await asyncio.to_thread(dispatcher.show)
+            await dispatcher.committer.commit(closing=closing)
 
     # Who is asked
 
     async def _borrow(self) -> bool:
         for state in await asyncio.to_thread(self._find_busy):
-            loan = await self._ask(state)
-            if loan is not None and loan.count:
+            answer = await self._ask(state)
+            if answer.is_open:
                 self._say(
-                    f"nothing is left to hand out here, so mini-batches {loan.first} to {loan.end - 1} are taken over "
-                    f"from shard {state.shard.number}"
+                    f"nothing is left to hand out here, so mini-batches {answer.first} to {answer.end - 1} are taken "
+                    f"over from shard {state.shard.number}"
                 )
                 return True
             _, wait_s = self._refusals.get(state.shard.number, (0.0, _ANSWER_S / 2))
             self._refusals[state.shard.number] = time.monotonic() + 2 * wait_s, 2 * wait_s
         return False
 
-    async def _ask(self, state: ShardState) -> Loan | None:
+    async def _ask(self, state: ShardState) -> LoanRecord:
         request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
         began = time.monotonic()
-        while (loan := await asyncio.to_thread(request.read_answer)) is None:
+        while (answer := await asyncio.to_thread(request.read_answer)) is None:
             if time.monotonic() - began > _ANSWER_S:
-                await asyncio.to_thread(request.withdraw)
+                answer = await asyncio.to_thread(request.withdraw)
                 break
             await asyncio.sleep(_POLL_S)
-        if loan is not None and loan.count:
-            await self._begin(request, loan)
         self._asking = None
-        return loan
+        if answer.is_open:
+            await self._begin(request, answer)
+        return answer
+
+    def _withdraw(self, request: Request) -> None:
+        answer = request.withdraw()
+        if answer.is_open:
+            work = request.accept(answer, self._attempt.rows)
+            work.commit([], [], progress=Progress(), granted=answer.first, closing=Closing.STOPPED)
 
     def _find_busy(self) -> list[ShardState]:
         """Return the shards that are worth asking, the one with the most time to go first."""
@@ -190,21 +197,16 @@ class Borrower:
         able = [state for state in others if state.is_running and state.not_handed_out > 0]
         able = [state for state in able if self._refusals.get(state.shard.number, (now, 0.0))[0] <= now]
         able = sorted(able, key=lambda state: state.not_handed_out, reverse=True)[:_MOST_ASKED]
-        read = [self._folder.read_shard(state.shard) for state in able]
+        read = [self._folder.read_shard(state.shard, state) for state in able]
         left = [(self._left_s(state), state) for state in read if state.is_running]
         worth = [(left_s, state) for left_s, state in left if left_s > _WORTH_S]
         return [state for _, state in sorted(worth, key=lambda found: found[0], reverse=True)]
 
     def _left_s(self, state: ShardState) -> float:
         """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""
-        if state.claim is None:
+        number = state.shard.number
+        shown = self._folder.store.get(shard_status(number))
+        if shown is None or self._signs.age_s(number, (state.number, shown)) > _FRESH_S:
             return 0.0
-        path = AttemptNames(self._folder.names.shard(state.shard) / state.claim.attempt).status
-        try:
-            # Both times are by the clock of the storage.
-            if path.stat().st_mtime < self._attempt.names.status.stat().st_mtime - _FRESH_S:
-                return 0.0
-            rate = json.loads(path.read_bytes())["mini_batches_per_s"]
-        except FileNotFoundError:
-            return 0.0
+        rate = json.loads(shown)["mini_batches_per_s"]
         return float(state.not_handed_out / rate if rate else math.inf if state.not_handed_out else 0.0)

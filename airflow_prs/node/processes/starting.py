@@ -62,14 +62,14 @@ class Starter:
 
     def log_of(self, process: str) -> str:
         """Return the path of a process's log inside the run folder."""
-        path = self.request.folder.names.log("stderr", self.attempt.claim.node, process)
+        path = self.request.folder.names.log("stderr", self.attempt.writer.node, process)
         return str(path.relative_to(self.request.folder.path))
 
     async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
         number = next(self._numbers)
         name = f"process{number:03d}"
-        names, node = self.request.folder.names, self.attempt.claim.node
+        names, node = self.request.folder.names, self.attempt.writer.node
         plan = ProcessPlan(
             number=number,
             name=name,
@@ -147,12 +147,12 @@ class Starter:
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
             "rows_format": rows_format(self._settings, self.request.folder),
-            "rows_path": str(self.attempt.names.rows(number)),
+            "rows_path": str(self.attempt.rows.path(number)),
             "output_dir": self._output_folder,
-            "node": self.attempt.claim.node,
+            "node": self.attempt.writer.node,
             "process": name,
             "logging_level": config.logging_level,
-            "script_log": str(names.log("entry_script_log", self.attempt.claim.node, name)),
+            "script_log": str(names.log("entry_script_log", self.attempt.writer.node, name)),
             "profile": self._profile(name),
             "concurrency": config.max_concurrency_per_process,
             "exit_timeout_s": config.exit_timeout_s,
@@ -163,7 +163,7 @@ class Starter:
         module = self._settings.profiling_module
         if module is None:
             return None
-        return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.claim.node, name))}
+        return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.writer.node, name))}
 
 
 def _process_policy(settings: RunSettings) -> ProcessPolicy:

@@ -1,4 +1,4 @@
-"""Commits outcomes in groups; each commit also grants how far mini-batches may be handed out."""
+"""Commits outcomes at intervals; each commit also grants how far mini-batches may be handed out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from collections.abc import Callable
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, Outcome
-from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.loans import BorrowedWork
+from airflow_prs.run_folder.shard_log import LoanState
+from airflow_prs.run_folder.shard_records import Closing, Loan
 
-GROUP_S = 0.5
+SHORTEST_INTERVAL_S = 1.0
+_AGE_PER_INTERVAL = 5000
+"""The interval between commits grows with the age of the attempt, to some 20,000 commits in 24 hours."""
 GROUP_BYTES = 64 * 1024 * 1024
 WINDOW = 2
 """Mini-batches that may be handed out for each that runs, before any rate is measured."""
@@ -21,9 +25,12 @@ _FASTEST_GROWTH = 16
 
 class Committer:
     """
-    Collects outcomes and commits them every half second, every 64 MiB, or when hurry() is called.
+    Collects outcomes and commits them at intervals, every 64 MiB, or when hurry() is called.
 
-    :param attempt: writes the commits.
+    The interval is one second at first, and grows with the age of the attempt. A failed try is committed within a
+    second.
+
+    :param attempt: writes the commits: an attempt at a shard, or a loan that this node works on.
     :param tally: the shard's counts.
     :param queue: gets a new grant with each commit.
     :param concurrency: how many mini-batches the node works on at the same time.
@@ -33,7 +40,7 @@ class Committer:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: Attempt | BorrowedWork,
         tally: Tally,
         queue: WorkQueue,
         *,
@@ -54,13 +61,14 @@ class Committer:
         self._bytes = 0
         self._busy_s = 0.0
         self._window = WINDOW * concurrency
-        self._since = clock()
+        self._began = self._since = self._committed = clock()
         self._commit_s = 0.0
         self._urgent = asyncio.Event()
         self._lock = asyncio.Lock()
         self._is_over = False
         self._is_closed = False
-        self._loans: dict[str, Loan] = {}
+        self._loans: dict[int, Loan] = {}
+        self._taken_over: list[LoanState] = []
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome to the next commit."""
@@ -83,12 +91,21 @@ class Committer:
 
     @property
     def loans(self) -> tuple[Loan, ...]:
-        """The loans that each commit names."""
+        """The open loans, which each commit names."""
         return tuple(self._loans.values())
 
-    def put_loan(self, loan: Loan) -> None:
-        """Add or replace a loan, and ask for a commit that names it."""
-        self._loans[loan.name] = loan
+    def add_loan(self, loan: Loan) -> None:
+        """Name a loan in each commit from the next one on."""
+        self._loans[loan.number] = loan
+
+    def drop_loan(self, loan: Loan) -> None:
+        """Name a loan no more: nothing was lent."""
+        del self._loans[loan.number]
+
+    def take_over(self, state: LoanState) -> None:
+        """Count the outcomes of a loan in the next commit, which names it no more, and ask for that commit."""
+        self.drop_loan(state.loan)
+        self._taken_over.append(state)
         self.hurry()
 
     def start_granting(self) -> None:
@@ -111,11 +128,21 @@ class Committer:
         """Commit when it is time, until end() is called."""
         while not self._is_over:
             try:
-                await asyncio.wait_for(self._urgent.wait(), GROUP_S)
+                await asyncio.wait_for(self._urgent.wait(), SHORTEST_INTERVAL_S)
             except asyncio.TimeoutError:
-                if not self._outcomes and not self._tries:
+                if not self._is_due:
                     continue
             await self.commit()
+
+    @property
+    def _interval_s(self) -> float:
+        return max(SHORTEST_INTERVAL_S, (self._clock() - self._began) / _AGE_PER_INTERVAL)
+
+    @property
+    def _is_due(self) -> bool:
+        # run() looks once in a while, so the nearest of these moments is taken.
+        elapsed_s = self._clock() - self._committed + SHORTEST_INTERVAL_S / 2
+        return bool(self._tries) or (bool(self._outcomes) and elapsed_s >= self._interval_s)
 
     async def commit(self, *, trying: tuple[int, int] | None = None, closing: Closing | None = None) -> None:
         """
@@ -134,13 +161,15 @@ class Committer:
             if self._is_closed:
                 return
             self._is_closed = closing is not None
-            outcomes, tries = self._outcomes, self._tries
+            outcomes, tries, taken_over = self._outcomes, self._tries, self._taken_over
             busy_s, self._busy_s = self._busy_s, 0.0
-            self._outcomes, self._tries, self._bytes = [], [], 0
+            self._outcomes, self._tries, self._taken_over, self._bytes = [], [], [], 0
             granted = self._queue.granted
             if self._is_granting and closing is None:
                 granted = self._queue.next_grant(self._widen(len(outcomes), busy_s))
-            began = self._clock()
+            # Only an attempt at a shard has these.
+            own = {"trying": trying, "loans": self.loans, "taken_over": taken_over}
+            self._committed = self._clock()
             await asyncio.to_thread(
                 self._attempt.commit,
                 outcomes,
@@ -148,11 +177,10 @@ class Committer:
                 progress=self._tally.progress(),
                 granted=granted,
                 processes={outcome.process for outcome in outcomes if outcome.length},
-                trying=trying,
                 closing=closing,
-                loans=self.loans,
+                **{name: value for name, value in own.items() if value},
             )
-            self._commit_s = self._clock() - began
+            self._commit_s = self._clock() - self._committed
             self._queue.grant(granted)
         self._on_commit()
 
@@ -168,6 +196,6 @@ class Committer:
         # Several long mini-batches may end in the same moment, which says nothing about the rate.
         elapsed_s = max(now - self._since, busy_s / self._concurrency, 1e-3)
         self._since = now
-        enough = int(2 * max(GROUP_S, self._commit_s) * outcomes / elapsed_s)
+        enough = int(2 * max(self._interval_s, self._commit_s) * outcomes / elapsed_s)
         self._window = max(WINDOW * self._concurrency, min(_FASTEST_GROWTH * self._window, enough))
         return self._window

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from airflow_prs.node.work.committer import Committer
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
@@ -13,9 +14,10 @@ from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
-from airflow_prs.run_folder.attempt_records import Claim, Closing, Loan
-from airflow_prs.run_folder.attempts import Attempt
-from airflow_prs.run_folder.ledger import LoanState
+from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.loans import BorrowedWork
+from airflow_prs.run_folder.shard_log import LoanState
+from airflow_prs.run_folder.shard_records import Loan, LoanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Dispatcher:
 
     It knows neither the slots that ask it nor the supervisor.
 
+    :param inherited: what the attempt took over; a loan begins with nothing.
     :param board: writes status.json.
     :param signals: set when there may be something to hand out, and after a commit.
     :param is_blind: whether the node has not looked at the run folder for too long to hand out anything.
@@ -50,8 +53,8 @@ class Dispatcher:
 
     def __init__(
         self,
-        shard: Shard,
-        attempt: Attempt,
+        attempt: Attempt | BorrowedWork,
+        inherited: Inheritance,
         queue: WorkQueue,
         policy: RetryPolicy,
         board: StatusBoard,
@@ -63,7 +66,6 @@ class Dispatcher:
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
-        inherited = attempt.inheritance
         self._is_alone = bool(inherited.suspects)
         self.tally = Tally(inherited.progress, set(inherited.tries))
         self.committer = Committer(
@@ -74,8 +76,9 @@ class Dispatcher:
             is_granting=not self._is_alone,
             on_commit=self._after_commit,
         )
-        self._shard = shard
+        self._shard = attempt.shard
         self._attempt = attempt
+        self._inherited = inherited
         self._queue = queue
         self._policy = policy
         self._board = board
@@ -134,7 +137,7 @@ class Dispatcher:
         next_after_s = self._policy.next_try_after_s(failure)
         is_final = next_after_s is None
         log = self._log_of(failure.process) if failure.process else ""
-        self.committer.add_try(failed_try(failure, is_final=is_final, node=self._attempt.claim.node, log=log))
+        self.committer.add_try(failed_try(failure, is_final=is_final, node=self._attempt.writer.node, log=log))
         self._board.note(failure)
         tries = f"try {assignment.try_number} of {self._policy.most_tries}"
         self._say(f"{failure.process}: {tries} of mini-batch {index} failed: {failure.error}")
@@ -170,7 +173,7 @@ class Dispatcher:
 
     def show(self) -> None:
         """Write status.json."""
-        self._board.write(self.progress())
+        self._board.write(self.progress(), record=self._attempt.number)
 
     def progress(self) -> Progress:
         """Return the shard's counts, including what borrowers have committed."""
@@ -186,7 +189,7 @@ class Dispatcher:
     @property
     def open_loans(self) -> list[Loan]:
         """The loans that borrowers work on."""
-        return [loan for loan in self.committer.loans if loan.is_open]
+        return list(self.committer.loans)
 
     @property
     def waits_for_loans(self) -> bool:
@@ -194,21 +197,44 @@ class Dispatcher:
         loans = self.open_loans
         return bool(loans) and self.tally.done + sum(loan.count for loan in loans) == self._shard.count
 
-    def lend(self, request: Claim) -> Loan:
-        """Return the answer to a node that asks for mini-batches; the next commit publishes it."""
+    def lend(self, number: int, request: LoanRequest) -> Loan | None:
+        """
+        Give mini-batches to a node that asks for some; it may begin once a commit has named the loan.
+
+        :param number: number of the request.
+        :return: None: there is nothing to lend.
+        """
         keeps_all = self._is_alone or self.is_closed or self._is_blind()
         first, end = (0, 0) if keeps_all else self._queue.give_up()
-        loan = Loan(name=request.attempt, first=first, end=end, rows=request.rows)
-        self.committer.put_loan(loan)
+        if first == end:
+            return None
+        loan = Loan(number=number, first=first, end=end, borrower=request.borrower)
+        self.committer.add_loan(loan)
         return loan
 
-    def take_loans(self, states: list[LoanState]) -> None:
-        """Record how far open loans are; the counts of those that are done are added to the shard's own."""
+    def take_back(self, loan: Loan) -> None:
+        """
+        Hand out the mini-batches of a loan again that nobody has begun with.
+
+        It stays open, as a loan without a borrower, if mini-batches before it are lent: the queue ends there.
+        """
+        if self._queue.take_back(loan.first, loan.end):
+            self.committer.drop_loan(loan)
+            self._signals.work.set()
+
+    def take_loans(self, states: Sequence[tuple[LoanState, Mapping[str, Any] | None]]) -> None:
+        """
+        Record how far open loans are; those that are complete are taken over.
+
+        :param states: each with the status.json that its borrower shows; None: it shows none.
+        """
         self._lent = Progress()
-        for state in states:
-            if state.closing is Closing.DONE:
+        for state, shown in states:
+            if state.is_complete:
                 self.tally.add(state.progress)
-                self.committer.put_loan(replace(state.loan, committed_bytes=state.committed_bytes))
+                self.committer.take_over(state)
+                if shown is not None:
+                    self._board.add(shown)
             else:
                 self._lent += state.progress
         self._note_done()
@@ -233,7 +259,7 @@ class Dispatcher:
         await self.committer.commit()
 
     async def _try_alone(self, mini_batch: MiniBatch) -> None:
-        inherited = self._attempt.inheritance
+        inherited = self._inherited
         assignment: Assignment | None = Assignment(mini_batch, inherited.tries.get(mini_batch.index, 0) + 1)
         if inherited.charged is not None and inherited.charged[0] == mini_batch.index:
             assignment = await self._charge(Assignment(mini_batch, inherited.charged[1]))

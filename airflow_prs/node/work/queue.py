@@ -198,6 +198,18 @@ class WorkQueue:
         self._end, self.granted = first, min(self.granted, first)
         return first, end
 
+    def take_back(self, first: int, end: int) -> bool:
+        """
+        Add mini-batches again that give_up() has returned.
+
+        :return: False if that is impossible: others that come before them were given up too.
+        """
+        if first != self._end:
+            return False
+        self._end = end
+        self._unread += int((~self._done[first - self._shard.first : end - self._shard.first]).sum())
+        return True
+
     def _index_from(self, position: int) -> int | None:
         """Find the index that is handed out next, without reading the manifest."""
         if position < len(self._done) and not self._done[position]:

@@ -1,17 +1,17 @@
-"""Writes status.json of an attempt: how far it is, in a few KiB whatever the size of the shard."""
+"""Writes status.json of an attempt or a loan: how far it is, in a few KiB whatever the size of the shard."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.records import SCHEMA, Outcome, Progress, Shard
-from airflow_prs.store import files
+from airflow_prs.store.port import Store
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,7 +27,7 @@ class StatusBoard:
 
     The latter are counted in at most 100 bins of the entire run, so that those of all shards add up; see run_status.py.
 
-    :param path: of the file, which is replaced atomically.
+    :param key: of the file, which is replaced atomically.
     :param total: mini-batches of the entire run.
     :param node: ``<host>-<shard>-<try>``.
     :param done: by position in the shard: which mini-batches had an outcome when the attempt opened.
@@ -35,9 +35,18 @@ class StatusBoard:
     """
 
     def __init__(
-        self, path: Path, shard: Shard, total: int, node: str, *, done: npt.NDArray[Any], failed: npt.NDArray[Any]
+        self,
+        store: Store,
+        key: str,
+        shard: Shard,
+        total: int,
+        node: str,
+        *,
+        done: npt.NDArray[Any],
+        failed: npt.NDArray[Any],
     ) -> None:
-        self._path = path
+        self._store = store
+        self._key = key
         self._shard = shard
         self._total = total
         self._node = node
@@ -73,8 +82,20 @@ class StatusBoard:
             }
         )
 
-    def write(self, progress: Progress) -> None:
-        """Write the file."""
+    def add(self, shown: Mapping[str, Any]) -> None:
+        """Add what the status.json of a loan shows whose mini-batches now count here."""
+        bins = shown["bins"]
+        for own, lent in ((self._done, bins["done"]), (self._failed, bins["failed"])):
+            for place, count in enumerate(lent, bins["first"] - self._first):
+                own[place] += count
+        self._failures.extend(shown["last_failures"])
+
+    def write(self, progress: Progress, *, record: int) -> None:
+        """
+        Write the file.
+
+        :param record: number of the last record of the log, from which readers can read on.
+        """
         seconds = max(time.monotonic() - self._began, 1e-3)
         here = sum(int(counts[0]) for counts in self._processes.values())
         status = {
@@ -82,6 +103,7 @@ class StatusBoard:
             "at": time.time(),
             "node": self._node,
             "shard": self._shard.number,
+            "record": record,
             "progress": asdict(progress),
             "seconds": round(seconds, 1),
             "mini_batches_per_s": round(here / seconds, 3),
@@ -96,7 +118,7 @@ class StatusBoard:
             "bins": {"first": self._first, "done": self._done, "failed": self._failed},
             "last_failures": list(self._failures),
         }
-        files.write_atomically(self._path, json.dumps(status, ensure_ascii=False).encode())
+        self._store.put(self._key, json.dumps(status, ensure_ascii=False).encode())
 
     def _count_in_bins(self, mask: npt.NDArray[Any]) -> list[int]:
         import numpy as np

@@ -1,251 +1,246 @@
-"""Attempts take over what counts, and nothing else."""
+"""Attempts take over what counts, and nothing else; whoever was superseded commits nothing."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Progress, Ruling, Verdict
-from airflow_prs.run_folder.attempt_records import Closing
-from airflow_prs.store import files
-from tests.makers import (
-    commit,
-    count,
-    do_shard,
-    make_failed_try,
-    make_failure,
-    make_folder,
-    make_outcome,
-    open_attempt,
-    rows_of,
-)
+from airflow_prs.records import Progress, TryStatus
+from airflow_prs.run_folder.shard_records import Closing, Epoch
+from airflow_prs.store.memory import MemoryStore
+from tests.makers import rows_of
+from tests.unit.run_folder.shard_rig import FIRST, Rig, a_try, bad, good
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return make_folder(tmp_path, 5)
-
-
-def shard_of(folder):
-    return folder.read_manifest().shards[0]
+def rig(store, tmp_path):
+    return Rig(store, tmp_path / "rows")
 
 
 def done(attempt) -> list[int]:
-    return [index for index, is_done in enumerate(attempt.inheritance.done) if is_done]
+    return attempt.inheritance.done.nonzero()[0].tolist()
 
 
-def test_the_first_attempt_begins_with_nothing_done(folder):
-    attempt = open_attempt(folder)
-    attempt.close()
+def suspects(attempt) -> list[int]:
+    return [index - FIRST for index in attempt.inheritance.suspects]
+
+
+def test_the_first_attempt_begins_with_nothing_done(rig):
+    attempt = rig.open()
     assert done(attempt) == []
-    assert attempt.inheritance.progress == Progress(total=5, items_total=10)
-    assert (attempt.claim.predecessors, attempt.claim.set_aside) == ((), ())
+    assert attempt.inheritance.progress == rig.state.progress == Progress(total=5, items_total=10)
+    assert (attempt.inheritance.suspects, attempt.inheritance.charged) == ((), None)
 
 
-def test_a_retry_takes_over_what_was_committed(folder):
-    first = open_attempt(folder)
-    commit(first, [make_outcome(3), make_failure(1)], [make_failed_try(1)], rows={3: rows_of(3)})
-    first.close()
-    second = open_attempt(folder, try_number=2)
-    second.close()
+def test_a_retry_takes_over_what_was_committed(rig):
+    rig.commit(rig.open(), *good(3), *bad(1), tries=[a_try(1)])
+    second = rig.open(2)
     assert done(second) == [1, 3]
     progress = second.inheritance.progress
-    assert (progress.succeeded, progress.failed, progress.items_failed) == (1, 1, 2)
+    assert (progress.succeeded, progress.failed, progress.items_failed, progress.handed_out) == (1, 1, 2, 2)
 
 
-def test_outcomes_after_the_last_commit_are_not_taken_over(folder):
-    first = open_attempt(folder)
-    commit(first, [make_outcome(0)], rows={0: rows_of(0)})
-    first.close()
-    with first.names.commits.open("ab") as file:
-        file.write(b'{"outcomes": 2, "tries_by')
-    second = open_attempt(folder, try_number=2)
-    second.close()
-    assert done(second) == [0]
+def test_what_a_superseded_attempt_commits_does_not_count(rig):
+    zombie = rig.open()
+    rig.commit(zombie, *good(0))
+    rig.open(2)
+    assert not zombie.is_newest()
+    with pytest.raises(SupersededError, match="a later try of shard 3 has begun"):
+        rig.commit(zombie, *good(1))
+    assert rig.done == [0]
+    assert done(rig.open(3)) == [0]
 
 
-def test_what_a_replaced_attempt_commits_is_void(folder):
-    zombie = open_attempt(folder)
-    before = commit(zombie, [make_outcome(0)], rows={0: rows_of(0)})
-    second = open_attempt(folder, try_number=2)
-    commit(zombie, [make_outcome(1)], rows={1: rows_of(1)}, progress=before)
-    zombie.close()
-    second.close()
-    third = open_attempt(folder, try_number=3)
-    third.close()
-    assert done(third) == [0]
-    assert folder.read_outcomes(shard_of(folder))["index"].tolist() == [0]
+def test_an_earlier_try_cannot_claim_what_a_later_one_has_claimed(rig):
+    rig.open(10)
+    with pytest.raises(SupersededError):
+        rig.open(9)
+    assert rig.state.claim.try_number == 10
 
 
-def test_a_replaced_attempt_sees_that_it_is_not_the_newest(folder):
-    first = open_attempt(folder)
-    assert first.is_newest()
-    second = open_attempt(folder, try_number=2)
-    assert (first.is_newest(), second.is_newest()) == (False, True)
-    first.close()
-    second.close()
+def test_a_try_that_is_executed_twice_supersedes_itself(rig):
+    first = rig.open(1)
+    rig.commit(first, *good(2))
+    assert done(rig.open(1)) == [2]
+    with pytest.raises(SupersededError):
+        rig.commit(first, *good(3))
 
 
-def test_the_same_attempt_runs_once(folder):
-    open_attempt(folder).close()
-    with pytest.raises(SupersededError, match="already runs this attempt"):
-        open_attempt(folder)
+def test_a_later_execution_of_plan_counts_its_tries_anew(rig):
+    rig.open(7)
+    rig.open(1, execution=4)
+    with pytest.raises(SupersededError):
+        rig.open(8)
 
 
-def test_an_attempt_older_than_the_newest_stops(folder):
-    open_attempt(folder, try_number=2).close()
-    with pytest.raises(SupersededError, match="a later attempt"):
-        open_attempt(folder, try_number=1)
-    assert folder.claims(shard_of(folder))[-1].try_number == 2
+def test_a_claim_that_comes_second_takes_over_what_came_first(tmp_path):
+    acts = []
+    store = MemoryStore(lambda operation, key: acts.pop()() if acts and operation == "create" else None)
+    rig = Rig(store, tmp_path)
+    first = rig.open(1)
+    acts.append(lambda: rig.commit(first, *good(4)))
+    assert done(rig.open(2)) == [4]
 
 
-def test_the_tenth_try_is_newer_than_the_ninth(folder):
-    for number in (9, 10):
-        open_attempt(folder, try_number=number).close()
-    assert folder.read_shard(shard_of(folder)).claim.try_number == 10
+def test_failed_tries_are_taken_over_so_that_tries_are_not_counted_anew(rig):
+    rig.commit(rig.open(), tries=[a_try(2, try_number=1, final=False), a_try(2, try_number=2, final=False)])
+    second = rig.open(2)
+    assert second.inheritance.tries == {FIRST + 2: 2}
+    assert (second.inheritance.progress.failing, second.inheritance.progress.handed_out) == (1, 1)
 
 
-def test_failed_tries_are_taken_over_so_that_tries_are_not_counted_anew(folder):
-    first = open_attempt(folder)
-    tries = [make_failed_try(2, try_number=1, final=False), make_failed_try(2, try_number=2, final=False)]
-    commit(first, [], tries)
-    first.close()
-    second = open_attempt(folder, try_number=2)
-    second.close()
-    assert second.inheritance.tries == {2: 2}
-    assert second.inheritance.progress.failing == 1
+# Epochs
+
+CLEARS = {
+    "a clear": {"clear": 1},
+    "another execution of plan": {"execution": 1},
+    "another max_tries, as in Airflow 3.1": {"max_tries": 9},
+}
 
 
-# Clears
+@pytest.mark.parametrize("cleared", CLEARS.values(), ids=CLEARS)
+def test_a_newer_epoch_reopens_failed_mini_batches_and_no_others(rig, cleared):
+    rig.commit(rig.open(max_tries=3), *good(0, 2, 3), *bad(1, 4), tries=[a_try(1), a_try(4)], closing=Closing.DONE)
+    attempt = rig.open(2, **({"max_tries": 3} | cleared))
+    assert done(attempt) == rig.done == [0, 2, 3]
+    assert (attempt.inheritance.progress.failed, attempt.inheritance.tries, rig.tries) == (0, {}, [])
+    assert rig.state.progress == attempt.inheritance.progress
 
 
-def test_a_clear_reopens_failed_mini_batches_and_no_others(folder):
-    do_shard(folder, failed=[1, 4])
-    cleared = open_attempt(folder, try_number=2, max_tries=7)
-    cleared.close()
-    assert done(cleared) == [0, 2, 3]
-    assert cleared.inheritance.progress.failed == 0
-    assert cleared.inheritance.tries == {}
+@pytest.mark.parametrize("max_tries", [None, 3])
+def test_a_retry_reopens_nothing(rig, max_tries):
+    rig.commit(rig.open(max_tries=max_tries), *good(0), *bad(1, 4), tries=[a_try(1)])
+    assert done(rig.open(2, max_tries=max_tries)) == [0, 1, 4]
 
 
-def test_a_retry_reopens_nothing(folder):
-    do_shard(folder, failed=[1, 4])
-    retry = open_attempt(folder, try_number=2)
-    retry.close()
-    assert done(retry) == [0, 1, 2, 3, 4]
+def test_a_retry_after_a_clear_does_not_reopen_what_failed_since(rig):
+    rig.commit(rig.open(), *bad(1, 4), closing=Closing.DONE)
+    rig.commit(rig.open(2, clear=1), *bad(4))
+    assert done(rig.open(3, clear=1)) == [4]
 
 
-def test_a_retry_after_a_clear_does_not_reopen_what_failed_since(folder):
-    do_shard(folder, failed=[1, 4])
-    cleared = open_attempt(folder, try_number=2, max_tries=7)
-    commit(cleared, [make_failure(4)], [make_failed_try(4)])
-    cleared.close()
-    retry = open_attempt(folder, try_number=3, max_tries=7)
-    retry.close()
-    assert done(retry) == [0, 2, 3, 4]
-
-
-def test_a_clear_sets_the_standing_verdicts_aside_and_retries_inherit_that(folder):
-    open_attempt(folder).close()
-    verdict = Verdict(ruling=Ruling.ABORT, reason="too many")
-    folder.write_verdict(verdict, author="gatekeeper", attempt="000001-a", counted={})
-    retry = open_attempt(folder, try_number=2)
-    cleared = open_attempt(folder, try_number=3, max_tries=7)
-    again = open_attempt(folder, try_number=4, max_tries=7)
-    for attempt in (retry, cleared, again):
-        attempt.close()
-    assert retry.claim.set_aside == ()
-    assert cleared.claim.set_aside == again.claim.set_aside == ("gatekeeper-000001-a",)
-
-
-def test_a_verdict_that_another_cleared_shard_was_fast_enough_to_write_is_not_set_aside(folder):
-    open_attempt(folder).close()
-    abort = Verdict(ruling=Ruling.ABORT, reason="too many")
-    first = folder.write_verdict(abort, author="shard-00001", attempt="000001-a", counted={}).name
-    later = folder.write_verdict(abort, author="shard-00001", attempt="000002-b", counted={}, set_aside=[first]).name
-    cleared = open_attempt(folder, try_number=2, max_tries=7)
-    cleared.close()
-    assert cleared.claim.set_aside == (first,)
-    cleared_again = open_attempt(folder, try_number=3, max_tries=9)
-    cleared_again.close()
-    assert cleared_again.claim.set_aside == (first, later)
-
-
-def test_a_verdict_after_a_clear_is_not_set_aside(folder):
-    open_attempt(folder).close()
-    open_attempt(folder, try_number=2, max_tries=7).close()
-    folder.write_verdict(Verdict(ruling=Ruling.ABORT), author="gatekeeper", attempt="000001-a", counted={})
-    retry = open_attempt(folder, try_number=3, max_tries=7)
-    retry.close()
-    assert retry.claim.set_aside == ()
+def test_an_epoch_never_goes_back(rig):
+    rig.open(1, max_tries=3)
+    rig.open(2, max_tries=9)
+    assert rig.open(3, max_tries=9).claim.epoch == Epoch(0, 1)
+    assert rig.open(1, execution=2, clear=5).claim.epoch == Epoch(2, 5)
+    assert rig.open(2, execution=2, clear=0).claim.epoch == Epoch(2, 5)
 
 
 # Dead nodes
 
 
-def test_what_a_dead_attempt_may_have_had_in_hand_is_suspect(folder):
-    first = open_attempt(folder, window=3)
-    first.close()
-    second = open_attempt(folder, try_number=2, window=3)
-    second.close()
-    assert first.claim.granted == 3
-    assert second.inheritance.suspects == (0, 1, 2)
-    assert second.claim.granted == 3
+def test_what_a_dead_attempt_may_have_had_in_hand_is_suspect(rig):
+    assert rig.open(window=3).state.granted == FIRST + 3
+    second = rig.open(2, window=3)
+    assert suspects(second) == [0, 1, 2]
+    assert second.state.granted == FIRST + 3, "nothing else is handed out before they are through"
 
 
-def test_what_a_dead_attempt_finished_is_not_suspect(folder):
-    first = open_attempt(folder)
-    first.commit([make_outcome(1)], [], progress=count([make_outcome(1)]), granted=3)
-    first.close()
-    second = open_attempt(folder, try_number=2)
-    second.close()
-    assert second.inheritance.suspects == (0, 2)
+def test_what_a_dead_attempt_finished_is_not_suspect(rig):
+    rig.commit(rig.open(), *good(1), granted=3)
+    assert suspects(rig.open(2)) == [0, 2]
 
 
 @pytest.mark.parametrize("closing", list(Closing))
-def test_an_attempt_that_closed_leaves_no_suspects(folder, closing):
-    first = open_attempt(folder)
-    commit(first, closing=closing)
-    first.close()
-    second = open_attempt(folder, try_number=2)
-    second.close()
-    assert second.inheritance.suspects == ()
+def test_an_attempt_that_ended_leaves_no_suspects(rig, closing):
+    rig.commit(rig.open(), granted=3, closing=closing)
+    second = rig.open(2, window=2)
+    assert suspects(second) == []
+    assert second.state.granted == FIRST + 2
 
 
-def test_a_mini_batch_that_was_tried_alone_when_its_node_died_is_charged(folder):
-    first = open_attempt(folder)
-    first.commit([], [], progress=Progress(), granted=3, trying=(1, 2))
-    first.close()
-    second = open_attempt(folder, try_number=2)
-    second.close()
-    assert second.inheritance.charged == (1, 2)
+def test_the_first_grant_skips_what_is_done(rig):
+    rig.commit(rig.open(), *good(0, 2), closing=Closing.STOPPED)
+    assert rig.open(2, window=2).state.granted == FIRST + 4
+
+
+def test_a_mini_batch_that_was_tried_alone_when_its_node_died_is_charged(rig):
+    rig.commit(rig.open(), granted=3, trying=(FIRST + 1, 2))
+    assert rig.open(2).inheritance.charged == (FIRST + 1, 2)
+    assert rig.open(3).inheritance.charged == (FIRST + 1, 2), "the second try died before it was charged"
+
+
+def test_a_mini_batch_that_was_tried_alone_and_is_done_is_not_charged(rig):
+    attempt = rig.open()
+    rig.commit(attempt, granted=3, trying=(FIRST + 1, 2))
+    rig.commit(attempt, *good(1), granted=3)
+    assert rig.open(2).inheritance.charged is None
+
+
+def test_a_mini_batch_that_killed_its_node_is_tried_alone_after_a_clear(rig):
+    killers = bad(2, status=TryStatus.NODE_DIED)
+    rig.commit(rig.open(), *good(0), *bad(1), *killers, closing=Closing.STOPPED)
+    assert suspects(rig.open(2, clear=1)) == [2]
 
 
 # Commits that fail
 
 
-def test_rows_that_cannot_be_made_durable_count_nothing(folder):
-    attempt = open_attempt(folder)
+def test_rows_that_cannot_be_made_durable_count_nothing(rig):
+    attempt = rig.open()
     with pytest.raises(FileNotFoundError):
-        attempt.commit([make_outcome(0)], [], progress=count([make_outcome(0)]), granted=5, processes=[7])
-    attempt.close()
-    assert folder.read_shard(shard_of(folder)).progress.done == 0
+        rig.commit(attempt, *good(0), processes=[7])
+    assert rig.done == []
 
 
-def test_an_attempt_whose_commit_failed_commits_no_more(folder, monkeypatch):
-    attempt = open_attempt(folder)
-    before = commit(attempt, [make_outcome(0)], rows={0: rows_of(0)})
-    append = files.Appender.append
+def test_rows_are_where_the_writer_of_an_outcome_says(rig):
+    attempt = rig.open()
+    attempt.rows.path(0).write_bytes(rows_of(1))
+    [outcome] = good(1)
+    rig.commit(attempt, replace(outcome, length=len(rows_of(1))), processes=[0])
+    rig.open(2)
+    [found] = rig.content.outcomes
+    writer = rig.state.writers[found["writer"]]
+    assert writer == attempt.writer
+    assert rig.rows(writer).path(found["process"]).read_bytes() == rows_of(1)
 
-    def fail_half_way(self, data):
-        append(self, data[: len(data) // 2])
+
+def test_an_attempt_whose_commit_failed_commits_no_more(tmp_path):
+    acts = []
+    store = MemoryStore(lambda operation, key: acts.pop()() if acts and operation == "create" else None)
+    rig = Rig(store, tmp_path)
+    attempt = rig.open()
+
+    def break_down():
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(files.Appender, "append", fail_half_way)
-        with pytest.raises(OSError, match="disk full"):
-            commit(attempt, [make_outcome(1)], rows={1: rows_of(1)}, progress=before)
+    acts.append(break_down)
+    with pytest.raises(OSError, match="disk full"):
+        rig.commit(attempt, *good(1))
     with pytest.raises(RunFolderError, match="commits no more"):
-        commit(attempt, [make_outcome(2)], rows={2: rows_of(2)}, progress=before)
-    attempt.close()
-    assert folder.read_outcomes(shard_of(folder))["index"].tolist() == [0]
+        rig.commit(attempt, *good(2))
+    assert rig.done == []
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_is_written_after_64_records(rig):
+    attempt = rig.open()
+    for place in range(70):
+        rig.commit(attempt, *good(*[place] if place < 5 else []), tries=[a_try(4)] if place == 3 else [])
+    [key] = rig.keys("checkpoints")
+    assert key == rig.state.record.checkpoint.key
+    assert (rig.state.record.checkpoint.number, rig.state.number) == (63, 70)
+    assert (rig.done, rig.tries) == ([0, 1, 2, 3, 4], [a_try(4)])
+    assert done(rig.open(2)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("records", "checkpoints"), [(6, 0), (9, 1)])
+def test_the_end_of_an_attempt_writes_a_checkpoint_unless_there_are_few_records(rig, records, checkpoints):
+    attempt = rig.open()
+    for _ in range(records):
+        rig.commit(attempt)
+    rig.commit(attempt, *good(4, 0), tries=[a_try(1)], closing=Closing.STOPPED)
+    assert len(rig.keys("checkpoints")) == checkpoints
+    assert (rig.done, rig.tries) == ([0, 4], [a_try(1)])
+
+
+def test_a_clear_writes_a_checkpoint_without_what_failed(rig):
+    rig.commit(rig.open(), *good(0), *bad(1), tries=[a_try(1), a_try(2)], closing=Closing.STOPPED)
+    rig.commit(rig.open(2, clear=1), *good(3))
+    assert len(rig.keys("checkpoints")) == 1
+    assert (rig.done, rig.tries) == ([0, 3], [])
