@@ -1,4 +1,4 @@
-"""What the tasks of a step leave for each other in XComs: the run folder, and the errors of shards."""
+"""What the tasks of a step leave for each other in XComs: the run folder, errors and positions of shards."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PLAN_KEY = "plan"
 ERROR_KEY = "error"
+POSITION_KEY = "position"
 _LONGEST_ERROR = 2000
 
 
@@ -29,6 +30,7 @@ class Handover:
     :param shards: number of shards.
     :param completed: the last completed run folder that this plan knew, so that a failed run does not end the chain of
         reuse.
+    :param execution: number of its record in the task log.
     """
 
     folder: str
@@ -36,11 +38,26 @@ class Handover:
     items: int
     shards: int
     completed: str | None = None
+    execution: int = 0
 
 
 def hand_over(ti: RuntimeTaskInstanceProtocol, handover: Handover) -> None:
     """Push the XCom of plan."""
     ti.xcom_push(PLAN_KEY, asdict(handover))
+
+
+def planned(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> Handover:
+    """
+    Return the XCom of plan.
+
+    :raises AirflowFailException: if plan left none, for example when it was marked as success by hand.
+    """
+    handover = _pull(ti, plan_task_id)
+    if handover is None:
+        raise AirflowFailException(
+            f"{plan_task_id} has left no run folder (was it marked as success by hand?); clear {plan_task_id}."
+        )
+    return handover
 
 
 def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFolder:
@@ -51,12 +68,7 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
     """
     from airflow_prs.run_folder.folder import RunFolder
 
-    handover = _pull(ti, plan_task_id)
-    if handover is None:
-        raise AirflowFailException(
-            f"{plan_task_id} has left no run folder (was it marked as success by hand?); clear {plan_task_id}."
-        )
-    return RunFolder(handover.folder)
+    return RunFolder(planned(ti, plan_task_id).folder)
 
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:
@@ -75,12 +87,34 @@ def leave_error(ti: RuntimeTaskInstanceProtocol, error: str) -> None:
     ti.xcom_push(ERROR_KEY, error[:_LONGEST_ERROR])
 
 
+def leave_position(ti: RuntimeTaskInstanceProtocol, number: int) -> None:
+    """Push the number of a record that is in the log of this shard: later tasks wait until they see as much."""
+    ti.xcom_push(POSITION_KEY, number)
+
+
 def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> list[str]:
     """Return the errors that shards have left, each with the number of its shard."""
     if not shards:
         return []
     texts = ti.xcom_pull(shards_task_id, key=ERROR_KEY, map_indexes=list(shards))
     return [f"shard {number}: {text}" for number, text in zip(shards, texts, strict=False) if text]
+
+
+def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> dict[int, int]:
+    """
+    Return the positions that shards have left; at least as many records are in their logs.
+
+    :param shards: numbers of all shards, in ascending order.
+    :return: number of a shard to the number of a record; shards that have left none are missing.
+    """
+    if not shards:
+        return {}
+    # One request for all; Airflow leaves out those that are missing, and returns a single one without a list.
+    found = ti.xcom_pull(shards_task_id, key=POSITION_KEY)
+    numbers = found if isinstance(found, list) else [found]
+    if len(numbers) != len(shards):
+        numbers = ti.xcom_pull(shards_task_id, key=POSITION_KEY, map_indexes=list(shards))
+    return {shard: number for shard, number in zip(shards, numbers, strict=True) if isinstance(number, int)}
 
 
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Manifest, Shard
-from airflow_prs.run_folder.attempt_records import StoredVerdict
-from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.attempts import Attempt, superseded
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.run_folder.run_log import Abort
+from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.thresholds.watch import Watch
 
 LOOK_S = 0.5
@@ -28,9 +28,10 @@ class Watcher:
     """
     Looks whether a node should stop.
 
-    Each look reads the verdicts and a few of the other shards, in turn, starting with the one after its own. So the
-    cost of all nodes together is linear in the number of shards.
+    Each look reads the run log and a few of the other shards, in turn, starting with the one after its own. So the cost
+    of all nodes together is linear in the number of shards.
 
+    :param limits: the limits of the execution; newer ones in the run log replace them.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     """
 
@@ -44,18 +45,10 @@ class Watcher:
         limits: Limits,
         is_orphaned: Callable[[], bool],
     ) -> None:
-        self._watch = Watch(
-            folder=folder,
-            manifest=manifest,
-            limits=limits,
-            author=f"shard-{shard.number:05d}",
-            attempt=attempt.claim.attempt,
-            set_aside=frozenset(attempt.claim.set_aside),
-        )
+        self._watch = Watch(folder, manifest, limits, author=attempt.writer.node, epoch=attempt.claim.epoch)
         self._attempt = attempt
         self._shard = shard
         self._is_orphaned = is_orphaned
-        self._states = {shard.number: ShardState(shard=shard) for shard in manifest.shards}
         self._others = self._in_turn()
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
@@ -64,7 +57,7 @@ class Watcher:
     @property
     def others(self) -> list[ShardState]:
         """The other shards as they were last read."""
-        return [state for number, state in list(self._states.items()) if number != self._shard.number]
+        return [state for state in self._watch.counts.states if state.shard.number != self._shard.number]
 
     @property
     def states(self) -> list[ShardState]:
@@ -80,42 +73,38 @@ class Watcher:
         """
         return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
 
-    def look(self) -> StoredVerdict | None:
+    def look(self) -> Abort | None:
         """
         Look once.
 
-        :return: the verdict that binds this node; it is written now if the counts exceed a threshold.
+        :return: the abort that binds this node; it is written now if the counts exceed a threshold.
         :raises SupersededError: if a later attempt has begun.
         :raises OrphanedError: if Airflow's supervisor of this task is gone.
         """
         began = time.monotonic()
         self._refuse_to_go_on()
         self._read(_OTHERS_PER_LOOK)
-        stored = self._watch.standing() or self._judge()
-        if stored is None:
+        abort = self._watch.binding() or self._judge()
+        if abort is None:
             self._looked_at = time.monotonic()
             self._look_took_s = self._looked_at - began
-        return stored
+        return abort
 
     def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
         if not self._attempt.is_newest():
-            raise SupersededError(
-                f"a later try of shard {self._shard.number} has begun. This one stops; the later one does what is not "
-                "committed yet."
-            )
+            raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
-        for other in itertools.islice(self._others, min(most, len(self._states) - 1)):
-            self._states[other.number] = self._watch.folder.read_shard(other)
+        self._watch.read(itertools.islice(self._others, min(most, len(self._watch.manifest.shards) - 1)))
 
-    def _judge(self) -> StoredVerdict | None:
-        self._states[self._shard.number] = self._attempt.state
-        if not self._watch.judge(list(self._states.values())).is_abort:
+    def _judge(self) -> Abort | None:
+        self._watch.counts.take(self._attempt.state)
+        if self._watch.find_abort() is None:
             return None
         # Another shard may have been cleared since it was read: judge what is stored now.
-        return self._watch.look().verdict
+        return self._watch.look().abort
 
     def _in_turn(self) -> Iterator[Shard]:
         shards, own = self._watch.manifest.shards, self._shard.number
