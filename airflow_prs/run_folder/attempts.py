@@ -288,9 +288,7 @@ def open_attempt(
         ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
         claim = Claim(
             writer=writer,
-            epoch=next_epoch(
-                state.claim, execution=execution, clear_number=clear_number, max_tries=max_tries
-            ),
+            epoch=next_epoch(state.claim, execution=execution, clear_number=clear_number, max_tries=max_tries),
             try_number=try_number,
             max_tries=max_tries or 0,
             suspected=_suspected(state, ended),
