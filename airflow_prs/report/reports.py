@@ -27,11 +27,6 @@ logger = logging.getLogger(__name__)
 
 ReportStatus = Literal["completed", "aborted", "failed"]
 
-_CLEAR_PLAN = (
-    "If you change something: clear plan. With other thresholds, tries, timeouts, nodes or processes the run continues "
-    "(not with allow_reuse=False): failed mini-batches get fresh tries, the others do not run again. With another "
-    "script, input or environment it starts over."
-)
 _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
 _INDEXES_SHOWN = 20
@@ -126,7 +121,7 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
     """
     what_next = (
         f"{HOW_TO_GO_ON}\n"
-        f"- {_CLEAR_PLAN}\n"
+        f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
         "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
         "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again."
     )
@@ -140,6 +135,14 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
             f"All failed items: {folder.names.failed_items}",
             what_next,
         ]
+    )
+
+
+def _clear_plan(terms: str) -> str:
+    return (
+        f"If you change something: clear plan. With {terms} tries, timeouts, nodes or processes the run continues (not "
+        "with allow_reuse=False): failed mini-batches get fresh tries, the others do not run again. With another "
+        "script, input or environment it starts over."
     )
 
 
@@ -187,7 +190,7 @@ def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> s
     what_next = (
         f"{HOW_TO_GO_ON}\n"
         "- Read the logs of the mini_batches tasks of these shards: they say why the shards ended.\n"
-        f"- {_CLEAR_PLAN}\n"
+        f"- {_clear_plan('other')}\n"
         "- Else remove the cause, and clear mini_batches with its downstream tasks: they continue where they stopped."
     )
     failed = describe_failures(failures, committed.folder)
