@@ -230,7 +230,7 @@ class FailedTry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """
-    The counts of a shard or a run. They can be added: ``sum(parts, Progress())``.
+    The counts of a shard or a run. They can be added and subtracted: ``sum(parts, Progress())``.
 
     :param total: mini-batches.
     :param handed_out: mini-batches whose first try began.
@@ -257,6 +257,9 @@ class Progress:
 
     def __add__(self, other: Progress) -> Progress:
         return Progress(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def __sub__(self, other: Progress) -> Progress:
+        return Progress(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
 
     @property
     def done(self) -> int:

@@ -100,6 +100,23 @@ def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Se
     return [f"shard {number}: {text}" for number, text in zip(shards, texts, strict=False) if text]
 
 
+def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> dict[int, int]:
+    """
+    Return the positions that shards have left; at least as many records are in their logs.
+
+    :param shards: numbers of all shards, in ascending order.
+    :return: number of a shard to the number of a record; shards that have left none are missing.
+    """
+    if not shards:
+        return {}
+    # One request for all; Airflow leaves out those that are missing, and returns a single one without a list.
+    found = ti.xcom_pull(shards_task_id, key=POSITION_KEY)
+    numbers = found if isinstance(found, list) else [found]
+    if len(numbers) != len(shards):
+        numbers = ti.xcom_pull(shards_task_id, key=POSITION_KEY, map_indexes=list(shards))
+    return {shard: number for shard, number in zip(shards, numbers, strict=True) if isinstance(number, int)}
+
+
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:
     # Without map_indexes=None, Airflow would look for an XCom of this task instance's own map index.
     plain: dict[str, Any] | None = ti.xcom_pull(

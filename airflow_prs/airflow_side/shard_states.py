@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 # Airflow 3.1.0 to 3.3.2: a trigger has no task instance of its own to ask. Airflow's WorkflowTrigger uses this, too.
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 _RUNNING = "running"
+_SUCCESS = "success"
 _REMOVED = "removed"
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed"})
 _BROKEN = frozenset({"failed", "upstream_failed"})
@@ -36,10 +37,28 @@ class ShardTaskStates:
         return not self.states or any(state not in _ENDED for state in self.states.values() if state != _REMOVED)
 
     @property
+    def running(self) -> frozenset[int]:
+        """The numbers of the shards that are running."""
+        return self._numbers({_RUNNING})
+
+    @property
+    def ended(self) -> frozenset[int]:
+        """The numbers of the shards that have ended and are not retried."""
+        return self._numbers(_ENDED)
+
+    @property
+    def succeeded(self) -> frozenset[int]:
+        """The numbers of the shards that have ended in success."""
+        return self._numbers({_SUCCESS})
+
+    @property
     def failed(self) -> list[int]:
         """The numbers of the shards that failed and are not retried."""
-        numbers = [key.rpartition("_")[2] for key, state in self.states.items() if state in _BROKEN]
-        return sorted(int(number) for number in numbers if number.isdigit())
+        return sorted(self._numbers(_BROKEN))
+
+    def _numbers(self, states: Container[str | None]) -> frozenset[int]:
+        numbers = (key.rpartition("_")[2] for key, state in self.states.items() if state in states)
+        return frozenset(int(number) for number in numbers if number.isdigit())
 
 
 def read_shard_states(dag_id: str, run_id: str, task_id: str) -> ShardTaskStates:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Limits, Manifest, Progress, Ruling, Shard
-from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.records import Limits, Manifest, Shard
+from airflow_prs.run_folder.attempts import Attempt, superseded
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
+from airflow_prs.run_folder.run_log import Abort
 from airflow_prs.run_folder.shard_log import ShardState
-from airflow_prs.thresholds.limits import judge
+from airflow_prs.thresholds.watch import Watch
 
 LOOK_S = 0.5
 _OTHERS_PER_LOOK = 4
@@ -28,9 +28,10 @@ class Watcher:
     """
     Looks whether a node should stop.
 
-    Each look reads the verdicts and a few of the other shards, in turn, starting with the one after its own. So the
-    cost of all nodes together is linear in the number of shards.
+    Each look reads the run log and a few of the other shards, in turn, starting with the one after its own. So the cost
+    of all nodes together is linear in the number of shards.
 
+    :param limits: the limits of the execution; newer ones in the run log replace them.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     """
 
@@ -44,14 +45,10 @@ class Watcher:
         limits: Limits,
         is_orphaned: Callable[[], bool],
     ) -> None:
-        self._folder = folder
-        self._manifest = manifest
-        self._limits = limits
-        self._log = folder.run_log()
+        self._watch = Watch(folder, manifest, limits, author=attempt.writer.node, epoch=attempt.claim.epoch)
         self._attempt = attempt
         self._shard = shard
         self._is_orphaned = is_orphaned
-        self._states = {shard.number: ShardState(shard=shard) for shard in manifest.shards}
         self._others = self._in_turn()
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
@@ -60,7 +57,7 @@ class Watcher:
     @property
     def others(self) -> list[ShardState]:
         """The other shards as they were last read."""
-        return [state for number, state in list(self._states.items()) if number != self._shard.number]
+        return [state for state in self._watch.counts.states if state.shard.number != self._shard.number]
 
     @property
     def states(self) -> list[ShardState]:
@@ -80,15 +77,14 @@ class Watcher:
         """
         Look once.
 
-        :return: the verdict that binds this node; it is written now if the counts exceed a threshold.
+        :return: the abort that binds this node; it is written now if the counts exceed a threshold.
         :raises SupersededError: if a later attempt has begun.
         :raises OrphanedError: if Airflow's supervisor of this task is gone.
         """
         began = time.monotonic()
         self._refuse_to_go_on()
         self._read(_OTHERS_PER_LOOK)
-        self._log.follow()
-        abort = self._log.binding(self._attempt.claim.epoch) or self._judge()
+        abort = self._watch.binding() or self._judge()
         if abort is None:
             self._looked_at = time.monotonic()
             self._look_took_s = self._looked_at - began
@@ -98,36 +94,18 @@ class Watcher:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
         if not self._attempt.is_newest():
-            raise SupersededError(
-                f"a later try of shard {self._shard.number} has begun. This one stops; the later one does what is not "
-                "committed yet."
-            )
+            raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
-        for other in itertools.islice(self._others, min(most, len(self._states) - 1)):
-            self._states[other.number] = self._folder.read_shard(other, self._states[other.number])
+        self._watch.read(itertools.islice(self._others, min(most, len(self._watch.manifest.shards) - 1)))
 
     def _judge(self) -> Abort | None:
-        self._states[self._shard.number] = self._attempt.state
-        if self._decide() is None:
+        self._watch.counts.take(self._attempt.state)
+        if self._watch.find_abort() is None:
             return None
-        self._log.append(self._decide)
-        return self._log.binding(self._attempt.claim.epoch)
-
-    def _decide(self) -> RunRecord | None:
-        epoch = self._attempt.claim.epoch
-        counts = [
-            state.progress
-            if state.epoch is not None and state.epoch >= epoch
-            else Progress(total=state.shard.count, items_total=state.shard.items)
-            for state in self._states.values()
-        ]
-        verdict = judge(sum(counts, Progress()), self._log.limits or self._limits)
-        if verdict.ruling is not Ruling.ABORT or self._log.binding(epoch) is not None:
-            return None
-        abort = Abort(verdict=verdict, epoch=epoch)
-        return RunRecord(kind=RunRecordKind.ABORT, author=f"shard-{self._shard.number:05d}", abort=abort)
+        # Another shard may have been cleared since it was read: judge what is stored now.
+        return self._watch.look().abort
 
     def _in_turn(self) -> Iterator[Shard]:
-        shards, own = self._manifest.shards, self._shard.number
+        shards, own = self._watch.manifest.shards, self._shard.number
         return itertools.cycle((*shards[own + 1 :], *shards[:own]))

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
 from airflow_prs.thresholds.limits import failed_mini_batches
@@ -28,6 +29,7 @@ ReportStatus = Literal["completed", "aborted", "failed"]
 
 _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
+_INDEXES_SHOWN = 20
 _TRACEBACK_CHARACTERS = 4000
 
 
@@ -105,22 +107,26 @@ def describe_report(report: dict[str, Any]) -> str:
 
 def aborted_error(verdict: Verdict, committed: Committed) -> RunAbortedError:
     """Return the error that every task of an aborted run raises."""
-    return RunAbortedError(abort_message(verdict, first_failures(committed), committed.folder))
+    return RunAbortedError(
+        abort_message(verdict, first_failures(committed), committed.folder, fresh_tries_advice(committed.states))
+    )
 
 
-def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder) -> str:
+def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFolder, advice: str = "") -> str:
     """
     Return the error text of an aborted run: what was exceeded, the first failures, what to do next.
 
     :param failures: the first ones.
+    :param advice: what else to do next; see fresh_tries_advice.
     """
     what_next = (
         f"{HOW_TO_GO_ON}\n"
-        f"- If you change the script, the input or the configuration (a higher {verdict.threshold} too): clear plan, "
-        "which starts over.\n"
-        "- If the cause is gone without a change (a service is back, a mount is there again): clear "
-        "mini_batches, gatekeeper and merge together. Failed mini-batches get new tries, the others do not run again."
+        f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
+        "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
+        "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again."
     )
+    if advice:
+        what_next += f"\n- {advice}"
     return "\n\n".join(
         [
             f"The run was aborted and nothing is published: {verdict.reason}.",
@@ -129,6 +135,33 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
             f"All failed items: {folder.names.failed_items}",
             what_next,
         ]
+    )
+
+
+def _clear_plan(terms: str) -> str:
+    return (
+        f"If you change something: clear plan. With {terms} tries, timeouts, nodes or processes the run continues (not "
+        "with allow_reuse=False): failed mini-batches get fresh tries, the others do not run again. With another "
+        "script, input or environment it starts over."
+    )
+
+
+def fresh_tries_advice(states: Iterable[ShardState]) -> str:
+    """
+    Return what to clear so that the failed mini-batches of shards that ended in success get fresh tries.
+
+    :return: one or two sentences; "": there are none.
+    """
+    ended = [state for state in states if state.is_done and state.progress.failed]
+    if not ended:
+        return ""
+    failed = sum(state.progress.failed for state in ended)
+    numbers = [str(state.shard.number) for state in ended[:_INDEXES_SHOWN]]
+    more = f" and {len(ended) - _INDEXES_SHOWN:,} more" if len(ended) > _INDEXES_SHOWN else ""
+    return (
+        f"{failed:,} failed mini-batches are in shards that ended in success (map indexes of mini_batches: "
+        f"{', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream tasks: clearing only "
+        "failed tasks leaves them out."
     )
 
 
@@ -157,9 +190,8 @@ def incomplete_message(committed: Committed, failures: Sequence[FailedTry]) -> s
     what_next = (
         f"{HOW_TO_GO_ON}\n"
         "- Read the logs of the mini_batches tasks of these shards: they say why the shards ended.\n"
-        "- If you change the script, the input or the configuration: clear plan, which starts over.\n"
-        "- Else remove the cause, and clear mini_batches, gatekeeper and merge together: they continue where they "
-        "stopped."
+        f"- {_clear_plan('other')}\n"
+        "- Else remove the cause, and clear mini_batches with its downstream tasks: they continue where they stopped."
     )
     failed = describe_failures(failures, committed.folder)
     return "\n\n".join([news, "\n".join(_describe_unfinished(committed)), *failed, what_next])

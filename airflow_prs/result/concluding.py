@@ -12,7 +12,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 
 _NOTHING_MISSING = (
-    "Every mini-batch has an outcome, but a shard has failed as a task. Clear it, gatekeeper and merge together: with "
+    "Every mini-batch has an outcome, but a shard has failed as a task. Clear it with its downstream tasks: with "
     "nothing left to do, it ends immediately."
 )
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder import loans as loan_logs
+from airflow_prs.run_folder.epochs import next_epoch
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
 from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
@@ -37,7 +38,6 @@ from airflow_prs.run_folder.shard_records import (
     Checkpoint,
     Claim,
     Closing,
-    Epoch,
     Loan,
     LoanRequest,
     ShardRecord,
@@ -290,7 +290,7 @@ def open_attempt(
         ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
         claim = Claim(
             writer=writer,
-            epoch=_epoch(state.claim, execution, clear_number, max_tries),
+            epoch=next_epoch(state.claim, execution=execution, clear_number=clear_number, max_tries=max_tries),
             try_number=try_number,
             max_tries=max_tries or 0,
             suspected=_suspected(state, ended),
@@ -413,13 +413,6 @@ def _position(writers: list[Writer], writer: Writer) -> int:
     if writer not in writers:
         writers.append(writer)
     return writers.index(writer)
-
-
-def _epoch(before: Claim | None, execution: int, clear_number: int, max_tries: int | None) -> Epoch:
-    if before is None or before.epoch.execution != execution:
-        return Epoch(execution, clear_number)
-    is_cleared = max_tries is not None and before.max_tries != max_tries
-    return Epoch(execution, max(clear_number, before.epoch.clear + is_cleared))
 
 
 def _suspected(state: ShardState, ended: Sequence[LoanState]) -> tuple[tuple[int, int], ...]:

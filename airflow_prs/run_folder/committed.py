@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
 
 
+LAGS_AT_MOST_S = 90.0
+"""Seconds to wait for records that storage does not show yet: longer than NFS keeps attributes of files and folders."""
+_LOOK_AGAIN_S = 1.0
 _KEPT_OUTCOMES = 1_000_000
 """Outcomes of up to this many mini-batches, about 90 MB, are kept in memory; larger runs read them for each use."""
 
@@ -85,21 +89,60 @@ class Committed:
         return content
 
 
-def read_committed(folder: RunFolder, manifest: Manifest) -> Committed:
-    """Return the state of all shards of a run."""
-    shards = sorted(manifest.shards, key=lambda shard: shard.first)
-    return Committed(folder=folder, states=tuple(map(folder.read_shard, shards)))
+def read_committed(
+    folder: RunFolder,
+    manifest: Manifest,
+    at_least: Mapping[int, int] | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Committed:
+    """
+    Return the state of all shards of a run.
+
+    :param at_least: shard number to the number of a record that its log has; what is missing is waited for.
+    :param clock: seconds on a clock that never goes back.
+    :param sleep: waits for some seconds.
+    :raises RunFolderError: if such a record cannot be seen for LAGS_AT_MOST_S.
+    """
+    positions = at_least or {}
+    until = clock() + LAGS_AT_MOST_S
+    states = {shard.number: folder.read_shard(shard) for shard in sorted(manifest.shards, key=lambda each: each.first)}
+    while lagging := [state for number, state in states.items() if state.number < positions.get(number, -1)]:
+        if clock() >= until:
+            raise _lags(folder, lagging, positions)
+        sleep(_LOOK_AGAIN_S)
+        states.update((state.shard.number, folder.read_shard(state.shard, state)) for state in lagging)
+    return Committed(folder=folder, states=tuple(states.values()))
 
 
-def read_result(folder: RunFolder, settings: RunSettings, manifest: Manifest | None = None) -> Committed:
+def _lags(folder: RunFolder, lagging: Sequence[ShardState], positions: Mapping[int, int]) -> RunFolderError:
+    first = lagging[0]
+    others = f" and {len(lagging) - 1} more" if len(lagging) > 1 else ""
+    return RunFolderError(
+        f"the storage of {folder.path} lags behind: shard {first.shard.number}{others} has written record "
+        f"{positions[first.shard.number]} of its log, and after {LAGS_AT_MOST_S:g} seconds this machine sees "
+        f"{'no record' if first.number < 0 else f'only record {first.number}'}. Mount the storage so that all machines "
+        "see new files soon (NFS: with the option noac, or with lookupcache=none and a low actimeo), and clear this "
+        "task. If all machines see the same files, a task of an older run folder has left the position: clear plan."
+    )
+
+
+def read_result(
+    folder: RunFolder,
+    settings: RunSettings,
+    manifest: Manifest | None = None,
+    at_least: Mapping[int, int] | None = None,
+) -> Committed:
     """
     Return the state of the shards with the result of a run: its own, or those of the run that it reuses.
 
     :param manifest: the manifest of the folder; None: it is read.
+    :param at_least: see read_committed.
     :raises RunFolderError: if the reused run cannot be read.
     """
     if settings.reused_from is None:
-        return read_committed(folder, manifest or folder.read_manifest())
+        return read_committed(folder, manifest or folder.read_manifest(), at_least)
     try:
         source = _find_source(folder, settings)
         return read_committed(source, source.read_manifest())

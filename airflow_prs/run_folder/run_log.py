@@ -11,7 +11,9 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
+from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Verdict
+from airflow_prs.run_folder.epochs import next_epoch
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import RUN_LOG
 from airflow_prs.run_folder.shard_records import Epoch
@@ -56,6 +58,11 @@ class GatekeeperAttempt:
     try_number: int
     max_tries: int = 0
     has_trigger: bool = True
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Tries are ordered by execution of plan, then by try number."""
+        return self.epoch.execution, self.try_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +113,11 @@ class RunLog:
         aborts = (record.abort for record in self.records if record.abort is not None)
         return next((abort for abort in aborts if abort.epoch >= epoch), None)
 
+    @property
+    def aborted(self) -> Epoch | None:
+        """The newest epoch that is bound by an abort, as of the last look; None: there is none."""
+        return max((record.abort.epoch for record in self.records if record.abort is not None), default=None)
+
     def append(self, make: Callable[[], RunRecord | None]) -> RunRecord | None:
         """
         Append a record that is decided with knowledge of all records before it.
@@ -121,6 +133,41 @@ class RunLog:
             if self._log.append(len(self.records), RUN_RECORD.dump_json(record)):
                 self._take(record)
                 return record
+
+    def open_gatekeeper(
+        self, *, execution: int, clear_number: int, try_number: int, max_tries: int | None, has_trigger: bool = True
+    ) -> GatekeeperAttempt:
+        """
+        Return the record of a try of the gatekeeper. A try that is executed again finds its own.
+
+        :param execution: the execution of plan.
+        :param clear_number: the run's ``clear_number`` now.
+        :param max_tries: see next_epoch.
+        :param has_trigger: False: from now on this try reschedules itself.
+        :raises SupersededError: if a later try has begun.
+        """
+
+        def make() -> RunRecord | None:
+            found = self.gatekeeper
+            if found is not None and found.order > (execution, try_number):
+                raise SupersededError("a later try of the gatekeeper has begun, so this one stops.")
+            if found is not None and found.order == (execution, try_number):
+                if has_trigger or not found.has_trigger:
+                    return None
+                opened = replace(found, has_trigger=False)
+            else:
+                opened = GatekeeperAttempt(
+                    epoch=next_epoch(found, execution=execution, clear_number=clear_number, max_tries=max_tries),
+                    try_number=try_number,
+                    max_tries=max_tries or 0,
+                    has_trigger=has_trigger,
+                )
+            return RunRecord(kind=RunRecordKind.GATEKEEPER, author="gatekeeper", gatekeeper=opened)
+
+        self.append(make)
+        if self.gatekeeper is None:
+            raise AssertionError("the gatekeeper has a record from here on")
+        return self.gatekeeper
 
     def _take(self, record: RunRecord) -> None:
         self.records.append(record)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
+from airflow_prs.airflow_side.clears import count_clears
 from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.handover import left_errors, planned_folder
+from airflow_prs.airflow_side.handover import left_errors, left_positions, planned
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from airflow_prs.errors import RunAbortedError
+    from airflow_prs.run_folder.committed import Committed
     from airflow_prs.run_folder.folder import RunFolder
-    from airflow_prs.run_folder.verdicts import GatekeeperClaim
-    from airflow_prs.thresholds.watch import Look, Watch
+    from airflow_prs.run_folder.run_log import Abort, GatekeeperAttempt
+    from airflow_prs.thresholds.watch import Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
 _LONGEST_WAIT = timedelta(seconds=30)
@@ -31,9 +35,10 @@ class GatekeeperSensor(BaseSensorOperator):
     """
     Watches the counts of a run while its shards are running.
 
-    The sensor holds no worker slot while it waits. It defers to a trigger. Where no triggerer answers, and under
-    `airflow dags test`, where the trigger would run before the shards and never end, it reschedules itself. It has no
-    time limit of its own: a run may take days, and the sensor ends with the shards.
+    The sensor holds no worker slot while it waits. While a shard is running, it defers to a trigger. While all of them
+    wait to run, it reschedules itself: a pool may count a deferred task, and keep its slot from the shards. So it does
+    where no triggerer answers, and under `airflow dags test`, where the trigger would run before the shards and never
+    end. It has no time limit of its own: a run may take days, and the sensor ends with the shards.
 
     :param plan_task_id: the id of the task that returns the run folder.
     :param shards_task_id: the id of the mapped task whose instances are the shards.
@@ -50,21 +55,8 @@ class GatekeeperSensor(BaseSensorOperator):
 
     @no_retry_where_hopeless()
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a summary if the run is complete, raise if a verdict aborts it, else wait."""
-        from airflow_prs.thresholds.watch import open_watch
-
-        ti = context["ti"]
-        folder, claim = self._open(ti)
-        watch = open_watch(folder, attempt=claim.attempt, set_aside=claim.set_aside)
-        # First the states, then the counts: these include what a shard committed before it ended.
-        states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
-        is_final = not (watch.manifest.shards and states.can_any_run)
-        look = watch.look(is_final=is_final)
-        if look.verdict is not None or is_final:
-            return self._conclude(ti, watch, states, look)
-        if self.deferrable and is_supervised() and not folder.is_without_trigger(claim.attempt):
-            self._defer(ti, watch)
-        raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
+        """Return a summary if the run is complete, raise if it is aborted, else wait."""
+        return self._execute(context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Look again after the trigger has fired."""
@@ -81,47 +73,89 @@ class GatekeeperSensor(BaseSensorOperator):
         except (AirflowSensorTimeout, TaskDeferralError) as error:
             return self._look_without_trigger(context, f"no triggerer has answered: {error}")
 
+    @no_retry_where_hopeless()
     def _look_without_trigger(self, context: Context, reason: str) -> dict[str, Any]:
         self.log.warning("The gatekeeper continues by rescheduling: %s", reason)
-        folder, claim = self._open(context["ti"])
-        folder.note_without_trigger(claim.attempt)
-        return self.execute(context)
+        return self._execute(context, has_trigger=False)
 
-    def _open(self, ti: RuntimeTaskInstanceProtocol) -> tuple[RunFolder, GatekeeperClaim]:
-        folder = planned_folder(ti, self.plan_task_id)
-        claim = folder.open_gatekeeper(try_number=ti.try_number, task_instance_id=str(ti.id), max_tries=ti.max_tries)
-        return folder, claim
+    def _execute(self, context: Context, *, has_trigger: bool = True) -> dict[str, Any]:
+        from airflow_prs.run_folder.committed import read_committed
+        from airflow_prs.run_folder.folder import RunFolder
+        from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, open_watch
 
-    def _conclude(
-        self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates, look: Look
-    ) -> dict[str, Any]:
+        ti = context["ti"]
+        handover = planned(ti, self.plan_task_id)
+        folder = RunFolder(handover.folder)
+        attempt = _open(folder, context, handover.execution, has_trigger=has_trigger)
+        watch = open_watch(folder, attempt.epoch)
+        while True:
+            # First the states, then the counts: these include what a shard committed before it ended.
+            states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
+            if not (watch.manifest.shards and states.can_any_run):
+                return self._conclude(ti, watch, states)
+            if (abort := watch.look(states).abort) is not None:
+                raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
+            if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
+                self._defer(ti, watch)
+            if not watch.suspects_abort:
+                raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
+            time.sleep(CERTAIN_AFTER_S)
+
+    def _conclude(self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""
-        from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
+        from airflow_prs.report.reports import fresh_tries_advice
+        from airflow_prs.result.concluding import conclude_incomplete
         from airflow_prs.run_folder.committed import read_committed
 
+        if (abort := watch.binding()) is not None:
+            raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
+        shards = [shard.number for shard in watch.manifest.shards]
+        positions = left_positions(ti, self.shards_task_id, shards)
+        committed = read_committed(watch.folder, watch.manifest, positions)
+        look = watch.conclude(committed.states)
+        if look.abort is not None:
+            raise _aborted(watch, look.abort, committed)
         progress = look.progress
-        if look.verdict is None and progress.done == progress.total and not states.failed:
+        if progress.done == progress.total and not states.failed:
             self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
-            return asdict(progress)
-        settings, committed = watch.folder.read_settings(), read_committed(watch.folder, watch.manifest)
-        if look.verdict is not None:
-            raise conclude_aborted(settings, committed, look.verdict.verdict)
+            summary = asdict(progress)
+            if advice := fresh_tries_advice(committed.states):
+                self.log.warning("%s", advice)
+                summary["advice"] = advice
+            return summary
         errors = left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN])
-        raise conclude_incomplete(settings, committed, errors)
+        raise conclude_incomplete(watch.folder.read_settings(), committed, errors)
 
     def _defer(self, ti: RuntimeTaskInstanceProtocol, watch: Watch) -> NoReturn:
         from airflow_prs.triggers.gatekeeper import LONGEST_WATCH, GatekeeperTrigger
 
         trigger = GatekeeperTrigger(
             folder=str(watch.folder.path),
-            attempt=watch.attempt,
-            set_aside=sorted(watch.set_aside),
+            execution=watch.epoch.execution,
+            clear=watch.epoch.clear,
             dag_id=ti.dag_id,
             run_id=ti.run_id,
             shards_task_id=self.shards_task_id,
             until=(datetime.now(timezone.utc) + LONGEST_WATCH).timestamp(),
         )
         self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=TRIGGERER_ANSWERS_WITHIN)
+
+
+def _open(folder: RunFolder, context: Context, execution: int, *, has_trigger: bool) -> GatekeeperAttempt:
+    clear_number, max_tries = count_clears(context)
+    return folder.run_log().open_gatekeeper(
+        execution=execution,
+        clear_number=clear_number,
+        try_number=context["ti"].try_number,
+        max_tries=max_tries,
+        has_trigger=has_trigger,
+    )
+
+
+def _aborted(watch: Watch, abort: Abort, committed: Committed) -> RunAbortedError:
+    from airflow_prs.result.concluding import conclude_aborted
+
+    return conclude_aborted(watch.folder.read_settings(), committed, abort.verdict)
 
 
 def _next_look(context: Context) -> datetime:

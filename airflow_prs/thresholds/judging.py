@@ -1,66 +1,98 @@
-"""The counts of a run, added up from its shards and judged."""
+"""The counts of a run, added up from its shards and judged epoch by epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from airflow_prs.records import Limits, Progress, Ruling, Verdict
-from airflow_prs.run_folder.attempt_records import Link
-from airflow_prs.run_folder.ledger import ShardState
+from airflow_prs.records import Limits, Progress, Ruling, Shard, Verdict
+from airflow_prs.run_folder.run_log import Abort
+from airflow_prs.run_folder.shard_log import ShardState
+from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.thresholds.limits import judge
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class RunCounts:
     """
-    What follows from the counts of a run.
+    The counts of a run by the epochs of its shards' claims.
 
-    :param verdict: the ruling.
-    :param progress: the counts that it was ruled from.
-    :param counted: shard number to the attempt and committed bytes that were counted.
-    :param counted_loans: likewise for the loans of that attempt.
+    A state that is taken changes only the sum of its epoch, so the cost does not grow with the number of shards.
+
+    :param shards: the run's shards; none of them has a claim yet.
     """
 
-    verdict: Verdict
-    progress: Progress
-    counted: Mapping[int, Link]
-    counted_loans: Mapping[int, tuple[Link, ...]]
+    def __init__(self, shards: Iterable[Shard]) -> None:
+        self._states = {shard.number: ShardState(shard=shard) for shard in shards}
+        self._sums: dict[Epoch | None, Progress] = {
+            None: sum((state.progress for state in self._states.values()), Progress())
+        }
 
     @property
-    def is_abort(self) -> bool:
-        """Whether a threshold is exceeded."""
-        return self.verdict.ruling is Ruling.ABORT
+    def states(self) -> list[ShardState]:
+        """The states that were taken last, in the order of the shards."""
+        return list(self._states.values())
+
+    def state(self, number: int) -> ShardState:
+        """Return the state of a shard that was taken last."""
+        return self._states[number]
+
+    def take(self, state: ShardState) -> None:
+        """Replace the state of a shard."""
+        before = self._states[state.shard.number]
+        if state is before:
+            return
+        self._states[state.shard.number] = state
+        self._sums[before.epoch] -= before.progress
+        self._sums[state.epoch] = self._sums.get(state.epoch, Progress()) + state.progress
+
+    @property
+    def epochs(self) -> list[Epoch]:
+        """The epochs of claims, newest first."""
+        found = (epoch for epoch, counts in self._sums.items() if epoch is not None and counts.total)
+        return sorted(found, reverse=True)
+
+    @property
+    def total(self) -> Progress:
+        """The counts of all shards."""
+        return sum(self._sums.values(), Progress())
+
+    def since(self, first: Epoch) -> Progress:
+        """Return the counts of the shards with a claim of an epoch or a newer one; of the others only the totals."""
+        return sum(
+            (
+                counts if epoch is not None and epoch >= first else _totals(counts)
+                for epoch, counts in self._sums.items()
+            ),
+            Progress(),
+        )
+
+    def without(self, numbers: Iterable[int]) -> Progress:
+        """Return the counts of all shards but some; of these only the totals."""
+        left_out = sum((self._states[number].progress for number in numbers), Progress())
+        return self.total - left_out + _totals(left_out)
 
 
-def judge_states(
-    states: Iterable[ShardState], limits: Limits, *, set_aside: frozenset[str], is_final: bool
-) -> Judgement:
+def _totals(counts: Progress) -> Progress:
+    return Progress(total=counts.total, items_total=counts.items_total)
+
+
+def find_abort(counts: RunCounts, limits: Limits, aborted: Epoch | None) -> Abort | None:
     """
-    Judge a run by the states of its shards.
+    Return the abort that follows from the counts while shards can run; None: no threshold is exceeded.
 
-    After a clear, shards that were cleared too but have not started again still show their old failures. So while
-    shards can run, an attempt that has set verdicts aside counts only the shards that have set them aside as well.
+    Each epoch that has claims is judged by the counts since then, the newest first. After a clear, shards that were
+    cleared too but have not started again still show their old failures: an epoch does not count those of older ones.
 
-    :param set_aside: verdicts that the attempt has set aside.
-    :param is_final: whether no shard can run any more, so that all count.
+    :param aborted: the newest epoch that has an abort; it and older ones need no other. None: there is none.
     """
-    counts, links = [], {}
-    for state in states:
-        if is_final or _has_set_aside(state, set_aside):
-            counts.append(state.progress)
-            if state.claim is not None:
-                links[state.shard.number] = state.newest_links
-        else:
-            counts.append(Progress(total=state.shard.count, items_total=state.shard.items))
-    progress = sum(counts, Progress())
-    return Judgement(
-        verdict=judge(progress, limits),
-        progress=progress,
-        counted={number: found[0] for number, found in links.items()},
-        counted_loans={number: found[1:] for number, found in links.items() if found[1:]},
-    )
+    for epoch in counts.epochs:
+        if aborted is not None and epoch <= aborted:
+            break
+        if (verdict := exceeded(counts.since(epoch), limits)) is not None:
+            return Abort(verdict=verdict, epoch=epoch)
+    return None
 
 
-def _has_set_aside(state: ShardState, set_aside: frozenset[str]) -> bool:
-    return not set_aside or (state.claim is not None and set_aside.issubset(state.claim.set_aside))
+def exceeded(progress: Progress, limits: Limits) -> Verdict | None:
+    """Return the verdict on counts that exceed a threshold; None: they exceed none."""
+    verdict = judge(progress, limits)
+    return verdict if verdict.ruling is Ruling.ABORT else None

@@ -1,4 +1,4 @@
-"""GatekeeperTrigger: watches a run for the gatekeeper while shards are running, or waiting to run."""
+"""GatekeeperTrigger: watches a run for the gatekeeper while a shard is running."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -16,13 +17,12 @@ from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_st
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.thresholds.watch import Watch, open_watch
 from airflow_prs.triggers.beside import beside
 
 LOOK_EVERY_S = 0.5
 ASK_AIRFLOW_EVERY_S = 3.0
-IDLE_S = 10.0
-"""Seconds between looks, and between questions to Airflow, while no shard is running."""
 LONGEST_WATCH = timedelta(minutes=4)
 """Shorter than the time after which the gatekeeper assumes that there is no triggerer."""
 ANSWERS_WITHIN_S = 45.0
@@ -36,19 +36,19 @@ _T = TypeVar("_T")
 class Seen(str, Enum):
     """Why a trigger wakes the gatekeeper."""
 
-    VERDICT = "verdict"
-    ALL_ENDED = "no shard can run any more"
+    ABORT = "abort"
+    IDLE = "no shard is running"
     TIME_IS_UP = "time is up"
     NOTHING = "the run folder cannot be read"
 
 
 class GatekeeperTrigger(BaseTrigger):
     """
-    Watches a run until there is a verdict or no shard can run any more.
+    Watches a run until there is an abort or no shard is running.
 
     :param folder: the run folder.
-    :param attempt: the gatekeeper's attempt.
-    :param set_aside: verdicts that do not bind it.
+    :param execution: the execution of plan in the epoch of the gatekeeper's attempt.
+    :param clear: the clear in that epoch.
     :param dag_id: the DAG of the run.
     :param run_id: the run.
     :param shards_task_id: the id of the mapped task whose instances are the shards.
@@ -60,8 +60,8 @@ class GatekeeperTrigger(BaseTrigger):
         self,
         *,
         folder: str,
-        attempt: str,
-        set_aside: list[str],
+        execution: int,
+        clear: int,
         dag_id: str,
         run_id: str,
         shards_task_id: str,
@@ -69,8 +69,8 @@ class GatekeeperTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.folder = folder
-        self.attempt = attempt
-        self.set_aside = set_aside
+        self.execution = execution
+        self.clear = clear
         self.dag_id = dag_id
         self.run_id = run_id
         self.shards_task_id = shards_task_id
@@ -78,7 +78,7 @@ class GatekeeperTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the path of the class, and the arguments that create this trigger again."""
-        names = ("folder", "attempt", "set_aside", "dag_id", "run_id", "shards_task_id", "until")
+        names = ("folder", "execution", "clear", "dag_id", "run_id", "shards_task_id", "until")
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
@@ -89,34 +89,35 @@ class GatekeeperTrigger(BaseTrigger):
             seen, message = await self._watch(), ""
         except (OSError, RunFolderError) as error:
             seen, message = Seen.NOTHING, f"{type(error).__name__}: {error}"
-        # A verdict is already written and stops the nodes. The gatekeeper may have to wait until Airflow has noticed
+        # An abort is already written and stops the nodes. The gatekeeper may have to wait until Airflow has noticed
         # that its last execution ended.
         await asyncio.sleep(began + EXECUTION_LINGERS.total_seconds() - time.monotonic())
         yield TriggerEvent({"seen": seen.value, "message": message})  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> Seen:
         watch = await self._beside(self._open)
-        ask_at = 0.0
-        is_idle = False
+        ask_at, was_idle = 0.0, False
         while time.time() < self.until:
-            now = time.monotonic()
-            if (await self._beside(watch.look)).verdict is not None:
-                return Seen.VERDICT
-            rest_s = max(LOOK_EVERY_S, _REST_PER_LOOK * (time.monotonic() - now))
-            if is_idle or now >= ask_at:
-                states = await self._read_states()
-                if not states.can_any_run:
-                    return Seen.ALL_ENDED
+            # First the states, then the counts: these include what a shard committed before it ended.
+            states = await self._read_states() if time.monotonic() >= ask_at else None
+            began = time.monotonic()
+            if (await self._beside(partial(watch.look, states))).abort is not None:
+                return Seen.ABORT
+            took_s = time.monotonic() - began
+            if states is not None:
                 is_idle = not states.is_any_running
-                ask_at = now + ASK_AIRFLOW_EVERY_S
-            await asyncio.sleep(max(rest_s, IDLE_S) if is_idle else rest_s)
+                # A slot that one shard has left may need a moment to get the next one.
+                if is_idle and (was_idle or not states.can_any_run):
+                    return Seen.IDLE
+                was_idle, ask_at = is_idle, began + ASK_AIRFLOW_EVERY_S
+            await asyncio.sleep(max(LOOK_EVERY_S, _REST_PER_LOOK * took_s))
         return Seen.TIME_IS_UP
 
     async def _beside(self, work: Callable[[], _T]) -> _T:
         return await beside(self.folder, work, within_s=ANSWERS_WITHIN_S)
 
     def _open(self) -> Watch:
-        return open_watch(RunFolder(self.folder), attempt=self.attempt, set_aside=self.set_aside)
+        return open_watch(RunFolder(self.folder), Epoch(self.execution, self.clear))
 
     async def _read_states(self) -> ShardTaskStates:
         # Airflow's channel to its supervisor belongs to the event loop's thread: sync_to_async respects that,

@@ -43,3 +43,10 @@ def test_failed_shards_are_named_by_number():
 
 def test_a_task_that_was_never_mapped_names_no_shard():
     assert ShardTaskStates({"step.mini_batches": "upstream_failed"}).failed == []
+
+
+def test_shards_that_run_or_have_ended_are_told_from_those_that_wait():
+    mixed = states("running", "success", "failed", "queued", "up_for_retry", "restarting", None, "skipped", "removed")
+    assert mixed.running == {0}
+    assert mixed.ended == {1, 2, 7}
+    assert mixed.succeeded == {1}

@@ -11,9 +11,17 @@ import pytest
 
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import Piece, Ruling, TryStatus, Verdict
-from airflow_prs.report.reports import abort_message, describe_report, first_failures, incomplete_message, write_reports
-from airflow_prs.run_folder.shard_records import Closing
+from airflow_prs.report.reports import (
+    abort_message,
+    aborted_error,
+    describe_report,
+    first_failures,
+    fresh_tries_advice,
+    incomplete_message,
+    write_reports,
+)
 from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.run_folder.shard_records import Closing
 from tests.makers import (
     commit,
     do_shard,
@@ -342,9 +350,10 @@ VERDICT = Verdict(
         "/data/1-0.png",
         "process001.stderr.txt",
         "failed_items.jsonl",
-        "clear mini_batches, gatekeeper and merge together",
-        "clear plan, which starts over",
-        "higher error_threshold",
+        "clear mini_batches with its downstream tasks",
+        "clear plan. With a higher error_threshold",
+        "the run continues",
+        "script, input or environment it starts over",
     ],
 )
 def test_an_abort_says_what_was_exceeded_what_failed_and_how_to_go_on(folder, part):
@@ -378,13 +387,29 @@ def test_an_abort_without_known_failures_still_says_how_to_go_on(folder):
     assert "What to do next" in abort_message(VERDICT, [], folder)
 
 
+def test_an_abort_names_failures_that_clearing_failed_tasks_leaves_as_they_are(tmp_path):
+    folder = make_folder(tmp_path, 2, 2, 2)
+    do_shard(folder, 0, failed=[0, 1])
+    do_shard(folder, 1)
+    do_shard(folder, 2, failed=[4])
+    text = str(aborted_error(VERDICT, read_committed(folder, folder.read_manifest())))
+    assert "3 failed mini-batches are in shards that ended in success (map indexes of mini_batches: 0, 2)" in text
+
+
+def test_failures_of_shards_that_go_on_or_were_stopped_need_no_advice(tmp_path):
+    folder = make_folder(tmp_path, 2, 2)
+    commit(open_attempt(folder, 0), [make_failure(0)], [make_failed_try(0)])
+    commit(open_attempt(folder, 1), [make_failure(2)], [make_failed_try(2)], closing=Closing.ABORTED)
+    assert fresh_tries_advice(read_committed(folder, folder.read_manifest()).states) == ""
+
+
 def test_an_incomplete_run_says_how_much_is_missing_and_where(tmp_path):
     folder = make_folder(tmp_path, 3, 2)
     do_shard(folder, 0)
     text = incomplete_message(read_committed(folder, folder.read_manifest()), [])
     assert "2 of 5 mini-batches were never tried to the end" in text
     assert "shard 1 · mini-batches 3\N{EN DASH}4: 2 missing" in text
-    assert "clear mini_batches, gatekeeper and merge together" in text
+    assert "clear mini_batches with its downstream tasks" in text
 
 
 def test_an_incomplete_run_of_many_shards_names_the_first_of_them(tmp_path):

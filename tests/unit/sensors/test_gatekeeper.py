@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
@@ -15,10 +16,14 @@ from airflow.sdk.execution_time.comms import CommsDecoder
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException, AirflowRescheduleException
+from airflow_prs.errors import RunFolderError
+from airflow_prs.run_folder import committed
+from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
+from airflow_prs.thresholds import watch as watch_module
 from airflow_prs.triggers import gatekeeper as trigger_module
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
-from tests.makers import do_shard, make_folder
+from tests.makers import commit, do_shard, make_folder, make_outcome, open_attempt
 
 
 @dataclass
@@ -26,17 +31,20 @@ class Instance:
     """A task instance of the gatekeeper."""
 
     folder: str
-    id: str = "ti-1"
     dag_id: str = "digits"
     run_id: str = "run 1"
     try_number: int = 1
     max_tries: int = 2
+    execution: int = 0
     errors: dict[int, str] = field(default_factory=dict)
+    positions: dict[int, int] = field(default_factory=dict)
 
     def xcom_pull(self, task_ids, key, map_indexes=None, include_prior_dates=False):
         if key == "plan":
-            return {"folder": self.folder, "mini_batches": 4, "items": 8, "shards": 2} if self.folder else None
-        return [self.errors.get(index) for index in map_indexes]
+            plan = {"folder": self.folder, "execution": self.execution, "mini_batches": 4, "items": 8, "shards": 2}
+            return plan if self.folder else None
+        found = self.errors if key == "error" else self.positions
+        return list(found.values()) if map_indexes is None else [found.get(index) for index in map_indexes]
 
 
 @pytest.fixture
@@ -64,17 +72,30 @@ def supervised(monkeypatch):
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", object.__new__(CommsDecoder), raising=False)
 
 
+def context_of(reschedules=0, clear_number=0, **instance):
+    run = SimpleNamespace(clear_number=clear_number)
+    return {"ti": Instance(**instance), "dag_run": run, "task_reschedule_count": reschedules}
+
+
 @pytest.fixture
 def look(gatekeeper, folder, states):
     """Let the gatekeeper look once."""
 
-    def look(method="execute", *arguments, reschedules=0, **instance):
-        context = {"ti": Instance(**{"folder": str(folder.path), **instance}), "task_reschedule_count": reschedules}
+    def look(method="execute", *arguments, **context):
+        context = context_of(**{"folder": str(folder.path), **context})
         if method == "resume_execution":
             return gatekeeper.resume_execution(*arguments, context)
         return getattr(gatekeeper, method)(context, *arguments)
 
     return look
+
+
+def abort_of(folder):
+    """Return the only abort of a run, with its author."""
+    log = folder.run_log()
+    log.follow()
+    [record] = [record for record in log.records if record.abort is not None]
+    return record
 
 
 def test_it_succeeds_once_every_mini_batch_has_an_outcome(look, folder):
@@ -87,7 +108,7 @@ def test_it_succeeds_at_once_where_there_are_no_shards(gatekeeper, tmp_path, sta
     empty = make_folder(tmp_path / "reused")
     states.clear()
     states["score.mini_batches"] = None
-    assert gatekeeper.execute({"ti": Instance(str(empty.path))})["total"] == 0
+    assert gatekeeper.execute(context_of(folder=str(empty.path)))["total"] == 0
 
 
 @pytest.mark.parametrize("state", ["running", "queued"])
@@ -115,12 +136,20 @@ def deferral(look, *arguments, **instance):
     return caught.value
 
 
-@pytest.mark.parametrize("state", ["running", "queued", "up_for_retry", None])
-def test_it_defers_while_a_shard_runs_or_may_yet(look, states, supervised, state):
-    states["score.mini_batches_1"] = state
+def test_it_defers_while_a_shard_runs(look, states, supervised):
+    states["score.mini_batches_1"] = "running"
     deferred = deferral(look)
     assert isinstance(deferred.trigger, GatekeeperTrigger)
     assert (deferred.method_name, deferred.timeout) == ("resume", timedelta(minutes=5))
+
+
+@pytest.mark.parametrize("state", ["queued", "up_for_retry", None])
+def test_it_keeps_no_slot_of_a_pool_from_shards_that_wait(look, states, supervised, state):
+    states["score.mini_batches_1"] = state
+    with pytest.raises(AirflowRescheduleException):
+        look("resume", {"seen": Seen.IDLE.value, "message": ""})
+    states["score.mini_batches_1"] = "running"
+    assert deferral(look)
 
 
 def test_it_reschedules_from_the_start_if_it_must_not_defer(gatekeeper, look, states, supervised):
@@ -155,7 +184,7 @@ def test_a_retry_tries_a_trigger_again(look, states, supervised):
     states["score.mini_batches_1"] = "running"
     with pytest.raises(AirflowRescheduleException):
         look("resume_execution", "__fail__", {"error": "Trigger timeout"})
-    assert deferral(look, id="ti-2", try_number=2)
+    assert deferral(look, try_number=2)
 
 
 def test_it_fails_while_shards_still_run_once_a_threshold_is_passed(look, folder, states):
@@ -166,11 +195,12 @@ def test_it_fails_while_shards_still_run_once_a_threshold_is_passed(look, folder
     assert "bad pixel" in str(caught.value)
 
 
-def test_its_verdict_binds_the_nodes(look, folder, states):
+def test_its_abort_binds_the_nodes(look, folder, states):
     do_shard(folder, 0, failed=[1])
     with pytest.raises(AirflowFailException):
-        look()
-    assert folder.standing_verdict(folder.read_manifest(), ()).author == "gatekeeper"
+        look(clear_number=2)
+    record = abort_of(folder)
+    assert (record.author, record.abort.epoch) == ("gatekeeper", Epoch(0, 2))
 
 
 def test_an_abort_is_reported(look, folder):
@@ -180,13 +210,90 @@ def test_an_abort_is_reported(look, folder):
     assert json.loads(folder.names.report.read_text())["status"] == "aborted"
 
 
-def test_a_verdict_that_a_clear_set_aside_does_not_bind_it(look, folder, states):
+def test_an_abort_before_a_clear_does_not_bind_it(look, folder, states):
     do_shard(folder, 0, failed=[1])
     with pytest.raises(AirflowFailException):
         look()
     states.update({"score.mini_batches_0": "queued", "score.mini_batches_1": "queued"})
     with pytest.raises(AirflowRescheduleException):
-        look(id="ti-2", try_number=2, max_tries=4)
+        look(try_number=2, clear_number=1)
+
+
+def test_a_try_that_looks_again_after_a_clear_of_others_is_bound_by_its_own_epoch(look, folder, states):
+    states["score.mini_batches_1"] = "queued"
+    with pytest.raises(AirflowRescheduleException):
+        look()
+    do_shard(folder, 0, failed=[1])
+    with pytest.raises(AirflowFailException):
+        look(clear_number=1)
+    assert abort_of(folder).abort.epoch == Epoch(0, 0)
+
+
+def test_another_execution_of_plan_begins_again_at_the_first_try(look, folder, states):
+    do_shard(folder, 0, failed=[1])
+    with pytest.raises(AirflowFailException):
+        look(try_number=3, clear_number=5)
+    states.update({"score.mini_batches_0": None, "score.mini_batches_1": None})
+    with pytest.raises(AirflowRescheduleException):
+        look(execution=1)
+
+
+def test_shards_that_were_not_cleared_abort_the_run_at_two_looks(look, folder, states, monkeypatch):
+    do_shard(folder, 0, failed=[1])
+    with pytest.raises(AirflowFailException):
+        look()
+    states["score.mini_batches_1"] = "queued"
+    monkeypatch.setattr(watch_module, "CERTAIN_AFTER_S", 0.02)
+    with pytest.raises(AirflowFailException, match="error_threshold"):
+        look(try_number=2, clear_number=1)
+
+
+def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, states):
+    lenient = make_folder(tmp_path / "lenient", 2, 2)
+    do_shard(lenient, 0)
+    do_shard(lenient, 1, failed=[2])
+    summary = gatekeeper.execute(context_of(folder=str(lenient.path)))
+    assert summary["failed"] == 1
+    assert summary["advice"].startswith(
+        "1 failed mini-batches are in shards that ended in success (map indexes of mini_batches: 1)"
+    )
+
+
+def test_a_run_without_failures_needs_no_advice(look, folder):
+    do_shard(folder, 0)
+    do_shard(folder, 1)
+    assert "advice" not in look()
+
+
+def test_it_waits_for_what_the_shards_have_written_before_it_concludes(look, folder, monkeypatch):
+    do_shard(folder, 0)
+    attempt = open_attempt(folder, 1)
+    monkeypatch.setattr(committed.read_committed, "__kwdefaults__", {"clock": lambda: 0.0, "sleep": lambda _: done()})
+
+    def done():
+        commit(attempt, [make_outcome(2), make_outcome(3)], closing=Closing.DONE)
+
+    assert look(positions={0: 4, 1: 1})["succeeded"] == 4
+
+
+def test_storage_that_lags_behind_fails_it_for_another_try(look, folder, monkeypatch):
+    do_shard(folder, 0)
+    times = iter([0.0, 30.0, 100.0])
+    monkeypatch.setattr(
+        committed.read_committed, "__kwdefaults__", {"clock": lambda: next(times), "sleep": lambda _: None}
+    )
+    with pytest.raises(RunFolderError, match="shard 1 has written record 9"):
+        look(positions={0: 0, 1: 9})
+
+
+def test_an_abort_needs_no_positions(look, folder, states):
+    do_shard(folder, 0, failed=[1])
+    states["score.mini_batches_1"] = "running"
+    with pytest.raises(AirflowFailException, match="error_threshold"):
+        look()
+    states["score.mini_batches_1"] = "failed"
+    with pytest.raises(AirflowFailException, match="error_threshold"):
+        look(positions={0: 100, 1: 100})
 
 
 def test_a_shard_that_failed_for_good_fails_the_run_with_its_reason(look, folder, states):
@@ -216,18 +323,21 @@ def test_without_a_run_folder_it_says_what_to_clear(look):
         look(folder="")
 
 
+# The trigger
+
+
 @pytest.fixture
 def watch(folder, monkeypatch):
     """Run the trigger to its event, with a clock in a hurry."""
     monkeypatch.setattr(trigger_module, "EXECUTION_LINGERS", timedelta())
     monkeypatch.setattr(trigger_module, "LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr(trigger_module, "IDLE_S", 0.02)
+    monkeypatch.setattr(trigger_module, "ASK_AIRFLOW_EVERY_S", 0.0)
 
-    def watch(path=folder.path, set_aside=(), longest_s=0.1):
+    def watch(path=folder.path, clear=0, longest_s=0.1):
         trigger = GatekeeperTrigger(
             folder=str(path),
-            attempt="000001-ti-1",
-            set_aside=list(set_aside),
+            execution=0,
+            clear=clear,
             dag_id="digits",
             run_id="run 1",
             shards_task_id="score.mini_batches",
@@ -240,23 +350,56 @@ def watch(folder, monkeypatch):
     return watch
 
 
-def test_the_trigger_wakes_on_a_verdict_and_has_written_it(watch, folder, states):
+def test_the_trigger_wakes_on_an_abort_and_has_written_it(watch, folder, states):
     states["score.mini_batches_1"] = "running"
     do_shard(folder, 0, failed=[0])
-    assert watch() == Seen.VERDICT.value
-    assert folder.standing_verdict(folder.read_manifest(), ()) is not None
+    assert watch() == Seen.ABORT.value
+    assert abort_of(folder).author == "gatekeeper"
 
 
-def test_the_trigger_wakes_once_no_shard_can_run_any_more(watch, states):
-    states["score.mini_batches_1"] = "failed"
-    assert watch() == Seen.ALL_ENDED.value
+def test_an_abort_before_a_clear_does_not_wake_it(watch, folder, states):
+    states["score.mini_batches_1"] = "running"
+    do_shard(folder, 0, failed=[0])
+    assert watch() == Seen.ABORT.value
+    assert watch(clear=1) == Seen.TIME_IS_UP.value
 
 
-@pytest.mark.parametrize("state", ["running", "queued", "up_for_retry"])
-def test_the_trigger_wakes_when_its_time_is_up(watch, states, state):
+def test_what_airflow_says_aborts_a_run_of_several_epochs(watch, folder, states, monkeypatch):
+    states["score.mini_batches_1"] = "running"
+    do_shard(folder, 0, failed=[0])
+    watch()
+    monkeypatch.setattr(watch_module, "CERTAIN_AFTER_S", 0.02)
+    assert watch(clear=1, longest_s=30) == Seen.ABORT.value
+
+
+@pytest.mark.parametrize("state", ["failed", "queued", "up_for_retry"])
+def test_the_trigger_wakes_once_no_shard_is_running(watch, states, state):
     states["score.mini_batches_1"] = state
+    assert watch(longest_s=30) == Seen.IDLE.value
+
+
+def test_the_trigger_watches_on_if_another_shard_starts_at_once(watch, monkeypatch):
+    found = iter(["running", "queued", "running", "queued", "running"])
+
+    def get_task_states(**_):
+        return {"run 1": {"score.mini_batches_0": "success", "score.mini_batches_1": next(found, "running")}}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    assert watch() == Seen.TIME_IS_UP.value
+
+
+def test_the_trigger_wakes_when_its_time_is_up(watch, states):
+    states["score.mini_batches_1"] = "running"
     assert watch() == Seen.TIME_IS_UP.value
 
 
 def test_the_trigger_says_where_it_sees_nothing(watch, tmp_path, states):
     assert watch(tmp_path / "not mounted") == Seen.NOTHING.value
+
+
+def test_a_trigger_of_an_older_version_fails_as_airflow_expects():
+    """Airflow then wakes the gatekeeper with an error, and it continues by rescheduling."""
+    with pytest.raises(TypeError):
+        GatekeeperTrigger(
+            folder="/out", attempt="1", set_aside=[], dag_id="d", run_id="r", shards_task_id="s", until=0.0
+        )

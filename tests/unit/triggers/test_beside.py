@@ -42,7 +42,7 @@ def hung(tmp_path):
 def test_hung_looks_keep_few_threads_and_nobody_from_resolving_names(hung, monkeypatch):
     monkeypatch.setattr(trigger_module, "ANSWERS_WITHIN_S", 0.3)
     trigger = GatekeeperTrigger(
-        folder=str(hung), attempt="1", set_aside=[], dag_id="d", run_id="r", shards_task_id="s", until=time.time() + 60
+        folder=str(hung), execution=0, clear=0, dag_id="d", run_id="r", shards_task_id="s", until=time.time() + 60
     )
 
     async def run() -> list[str]:
