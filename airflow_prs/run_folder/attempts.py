@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -293,7 +293,6 @@ def open_attempt(
             epoch=next_epoch(state.claim, execution=execution, clear_number=clear_number, max_tries=max_tries),
             try_number=try_number,
             max_tries=max_tries or 0,
-            suspected=_suspected(state, ended),
             started=time.time(),
         )
         made = _make_claim(store, replace(state, loans=ended), claim, window)
@@ -371,7 +370,8 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> _
     """
     content = read_content(store, state)
     is_reopening = state.epoch is not None and claim.epoch > state.epoch
-    inheritance = _inherit(state, content, claim, is_reopening=is_reopening)
+    inheritance = _inherit(state, content, is_reopening=is_reopening)
+    claim = replace(claim, suspected=_ranges(inheritance.suspects))
     number = state.number + 1
     checkpoint = state.record.checkpoint if state.record is not None else None
     added = _Added(content.outcomes[:0], [])
@@ -415,18 +415,32 @@ def _position(writers: list[Writer], writer: Writer) -> int:
     return writers.index(writer)
 
 
-def _suspected(state: ShardState, ended: Sequence[LoanState]) -> tuple[tuple[int, int], ...]:
+def _ranges(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return ascending indices as ranges (first, end)."""
+    ranges: list[tuple[int, int]] = []
+    for index in indices:
+        is_next = bool(ranges) and ranges[-1][1] == index
+        first = ranges.pop()[0] if is_next else index
+        ranges.append((first, index + 1))
+    return tuple(ranges)
+
+
+def _in_hand(state: ShardState) -> Iterator[tuple[int, int]]:
     """
-    Return the ranges of indices that borrowers may have been working on when they were stopped.
+    Yield ranges of indices that an attempt or a borrower may have been working on when it died.
 
-    Ranges of the previous claim stay if its attempt died, perhaps because of them. If it ended, it has finished them.
+    What an attempt was to try alone stays suspect until it has an outcome.
+
+    :param state: the state before, with the loans that were ended.
     """
-    before = state.claim.suspected if state.claim is not None and state.is_running else ()
-    loans = [(loan.loan.first, loan.granted) for loan in ended if loan.is_suspect]
-    return (*before, *(stretch for stretch in loans if stretch[0] < stretch[1]))
+    if state.claim is not None and not state.is_done:
+        yield from state.claim.suspected
+    if state.is_running:
+        yield state.shard.first, state.granted
+    yield from ((loan.loan.first, loan.granted) for loan in state.loans if loan.is_suspect)
 
 
-def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening: bool) -> Inheritance:
+def _inherit(state: ShardState, content: Content, *, is_reopening: bool) -> Inheritance:
     """
     Return what a claim's attempt takes over.
 
@@ -437,7 +451,7 @@ def _inherit(state: ShardState, content: Content, claim: Claim, *, is_reopening:
 
     shard, outcomes = state.shard, content.outcomes
     in_hand = np.zeros(shard.count, bool)
-    for first, end in (*claim.suspected, *([(shard.first, state.granted)] if state.is_running else [])):
+    for first, end in _in_hand(state):
         in_hand[first - shard.first : end - shard.first] = True
     in_hand[outcomes["index"] - shard.first] = outcomes["status"] == TryStatus.NODE_DIED
     if is_reopening:
