@@ -23,7 +23,8 @@ class Handover:
     """
     The XCom of plan.
 
-    :param folder: the run folder of this plan.
+    :param folder: the run folder.
+    :param execution: number of this execution of plan in the task log.
     :param mini_batches: number of mini-batches.
     :param items: number of items.
     :param shards: number of shards.
@@ -32,6 +33,7 @@ class Handover:
     """
 
     folder: str
+    execution: int
     mini_batches: int
     items: int
     shards: int
@@ -56,7 +58,7 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
         raise AirflowFailException(
             f"{plan_task_id} has left no run folder (was it marked as success by hand?); clear {plan_task_id}."
         )
-    return RunFolder(handover.folder)
+    return RunFolder(handover.folder, handover.execution)
 
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:

@@ -3,6 +3,7 @@ The task log: what plans planned and merges published, over all executions of pl
 
     plan         a plan has begun
     execution    its folder is complete; the number of this record is the number of the execution
+    abandoned    a folder turned out to be damaged, so plan does not continue it
     merge        a merge has begun, and names the upload that it will write
     publishing   the upload is complete and appears next
     published    the upload has appeared; up to which record of each shard it goes
@@ -22,7 +23,7 @@ from uuid import uuid4
 from pydantic import Field, TypeAdapter, ValidationError
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.run_folder.log import Log
+from airflow_prs.run_folder.log import Log, Record
 from airflow_prs.store.port import Store
 
 _LAG_S: Final = 0.1
@@ -63,6 +64,20 @@ class Execution(_Record):
     kind: Literal["execution"] = "execution"
     folder: str
     terms: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned(_Record):
+    """
+    A folder is not continued any more.
+
+    :param folder: its name.
+    :param reason: one sentence.
+    """
+
+    kind: Literal["abandoned"] = "abandoned"
+    folder: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +130,7 @@ class Published(_Record):
     reports: str
 
 
-TaskRecord = PlanClaim | Execution | MergeClaim | Publishing | Published
+TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published
 _RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
 
 
@@ -144,6 +159,10 @@ class History(list[TaskRecord]):
         if not isinstance(record, Execution):
             raise RunFolderError(f"the task log has no execution {number}. Clear the plan task.")
         return record
+
+    def why_abandoned(self, folder: str) -> str | None:
+        """Return why a folder is not continued; None: it may be."""
+        return next((r.reason for r in self if isinstance(r, Abandoned) and r.folder == folder), None)
 
     def newest_claim(self) -> int | None:
         """Return the number of the newest claim of a merge."""
@@ -192,13 +211,7 @@ class TaskLog:
         :raises RunFolderError: if one is damaged, or a newer version wrote it.
         """
         while (record := self._log.read(len(self.history))) is not None:
-            try:
-                self.history.append(_RECORD.validate_json(record.header))
-            except ValidationError as error:
-                raise RunFolderError(
-                    f"record {record.number} of the task log cannot be read: {error}. Install the same version of "
-                    "airflow_prs on all machines."
-                ) from None
+            self.history.append(_parse(record))
         return self.history
 
     def append(self, make: Callable[[History], TaskRecord]) -> int:
@@ -238,6 +251,20 @@ class TaskLog:
             return Execution(process=self.process, folder=folder, terms=terms)
 
         return self.append(make)
+
+    def abandon(self, folder: str, reason: str) -> None:
+        """Append that a folder is not continued any more."""
+        self.append(lambda _: Abandoned(process=self.process, folder=folder, reason=reason))
+
+
+def _parse(record: Record) -> TaskRecord:
+    try:
+        return _RECORD.validate_json(record.header)
+    except ValidationError as error:
+        raise RunFolderError(
+            f"record {record.number} of the task log cannot be read: {error}. Install the same version of airflow_prs "
+            "on all machines."
+        ) from None
 
 
 class Merge:
@@ -284,11 +311,14 @@ class Merge:
         :raises RunFolderError: if plan has left no execution.
         """
         while True:
-            self._claim()
+            self._uploads = {} if self._key is None else {self._key: self._output.new_upload(self._key)}
             try:
+                self._claim()
                 return attempt()
             except StartOverError:
                 continue
+            finally:
+                self._revoke(self._uploads)
 
     def check(self) -> None:
         """
@@ -346,8 +376,11 @@ class Merge:
         self.number = self._log.append(self._make_claim)
         for record in self._log.history[: self.number]:
             if isinstance(record, MergeClaim):
-                for key, upload in record.uploads.items():
-                    self._output.revoke(key, upload)
+                self._revoke(record.uploads)
+
+    def _revoke(self, uploads: Mapping[str, str]) -> None:
+        for key, upload in uploads.items():
+            self._output.revoke(key, upload)
 
     def _make_claim(self, history: History) -> MergeClaim:
         self._check_claims(history)
@@ -361,7 +394,6 @@ class Merge:
             self._try_number = tried + 1
         if earlier is not None and (earlier.execution, earlier.try_number) > (self._execution, self._try_number):
             raise SupersededError(_LATER_MERGE)
-        self._uploads = {} if self._key is None else {self._key: self._output.new_upload(self._key)}
         return MergeClaim(
             process=self._log.process,
             execution=self._execution,
