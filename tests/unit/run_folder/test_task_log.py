@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,48 +11,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError, SupersededError
+from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.task_log import Execution, History, Merge, Published, TaskLog
-from tests.interleaving import Actor
+from airflow_prs.store.memory import MemoryStore
+from tests.interleaving import Actor, pause
 
 RESULT = "result.txt"
 
 
-class Store:
+class Store(MemoryStore):
     """
-    The weakest store that is allowed: to revoke an upload has no effect before it has begun.
+    A store in memory.
 
     :ivar appeared: all contents of the result, in the order in which they appeared.
     """
 
     def __init__(self) -> None:
-        self.keys: dict[str, bytes] = {}
+        super().__init__(pause)
         self.appeared: list[bytes] = []
-        self.uploads = 0
-        self.open: set[str] = set()
 
-    def create(self, key: str, data: bytes) -> bool:
-        return self.keys.setdefault(key, data) == data
-
-    def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes | None:
-        return self.keys.get(key)
-
-    def new_upload(self, key: str) -> str:
-        self.uploads += 1
-        return f"{key}.{self.uploads}"
-
-    @contextmanager
-    def writer(self, key: str, upload: str) -> Iterator[io.BytesIO]:
-        self.open.add(upload)
-        out = io.BytesIO()
-        yield out
-        if upload not in self.open:
-            raise SupersededError("revoked")
-        self.open.discard(upload)
-        self.keys[key] = out.getvalue()
-        self.appeared.append(out.getvalue())
-
-    def revoke(self, key: str, upload: str) -> None:
-        self.open.discard(upload)
+    def _set(self, key: str, data: bytes) -> None:
+        super()._set(key, data)
+        if key == RESULT:
+            self.appeared.append(data)
 
 
 class Run:
@@ -68,23 +47,22 @@ class Run:
         self.store = Store()
         self.positions: dict[str, int] = {}
 
-    def log(self, store: Any = None) -> TaskLog:
-        return TaskLog(store or self.store, "log/")
+    def log(self) -> TaskLog:
+        return TaskLog(self.store, "log/")
 
-    def plan(self, folder: str, store: Any = None) -> int:
-        log = self.log(store)
+    def plan(self, folder: str) -> int:
+        log = self.log()
         claim = log.claim_plan()
         number = log.append_execution(claim, folder=folder, terms={})
         self.positions.setdefault(folder, 1)
         return number
 
-    def merge(self, folder: str, execution: int | None, try_number: int | None, store: Any = None) -> bytes:
+    def merge(self, folder: str, execution: int | None, try_number: int | None) -> bytes:
         """Publish what the shard has committed, as merge does, and return it."""
-        store = store or self.store
-        merge = Merge(self.log(store), store, folder=folder, execution=execution, try_number=try_number, key=RESULT)
+        merge = Merge(self.log(), self.store, folder=folder, execution=execution, try_number=try_number, key=RESULT)
 
         def probe() -> dict[int, int]:
-            store.get("shards/0/log/0")  # a step
+            pause("probe", folder)
             return {0: self.positions[folder]}
 
         def attempt() -> bytes:
@@ -97,11 +75,11 @@ class Run:
         return merge.run(attempt)
 
     def start_merge(self, folder: str, execution: int | None, try_number: int | None) -> Actor:
-        return Actor(lambda stepping: self.merge(folder, execution, try_number, stepping(self.store)))
+        return Actor(lambda: self.merge(folder, execution, try_number))
 
     @property
     def result(self) -> list[Any] | None:
-        data = self.store.keys.get(RESULT)
+        data = self.store.get(RESULT)
         return None if data is None else json.loads(data)
 
 
@@ -157,8 +135,8 @@ def test_a_number_that_is_no_execution_is_refused(run):
 
 
 def test_a_record_of_another_version_is_refused(run):
-    run.store.keys["log/0000000000"] = b'9fb25f1c {"kind": "vote"}\n'
-    with pytest.raises(RunFolderError):
+    Log(run.store, "log/").append(0, b'{"kind": "vote", "process": "a"}')
+    with pytest.raises(RunFolderError, match="Install the same version"):
         run.log().read()
 
 
@@ -212,8 +190,7 @@ def test_tries_count_from_one_again_in_a_newer_execution(run):
 def test_of_two_merges_with_one_try_number_the_later_claim_is_newer(run):
     execution = run.plan("a")
     zombie = run.start_merge("a", execution, 1)
-    while "publishing" not in kinds(run):
-        zombie.step()
+    zombie.step_to("publish")
     run.positions["a"] = 2
     run.merge("a", execution, 1)
     assert isinstance(zombie.finish(), SupersededError)
@@ -238,8 +215,7 @@ def test_a_merge_of_an_older_folder_is_refused(run):
 def test_a_merge_of_an_older_execution_reads_a_continued_folder_again(run):
     older = run.plan("a")
     merge = run.start_merge("a", older, 1)
-    while "merge" not in kinds(run):
-        merge.step()
+    merge.step_to("writer")
     run.plan("a")
     merge.finish()
     assert kinds(run) == ["plan", "execution", "merge", "plan", "execution", "merge", "publishing", "published"]
@@ -261,8 +237,7 @@ def test_a_folder_counts_as_published_whatever_was_planned_since(run):
 
 def test_a_shard_that_commits_while_a_merge_writes_makes_it_read_again(run):
     merge = run.start_merge("a", run.plan("a"), 1)
-    while not run.store.open:
-        merge.step()
+    merge.step_to("writer")
     run.positions["a"] = 2
     merge.finish()
     assert run.store.appeared == [b'["a", 2]']
@@ -270,12 +245,35 @@ def test_a_shard_that_commits_while_a_merge_writes_makes_it_read_again(run):
 
 def test_a_shard_that_commits_while_the_result_appears_makes_merge_read_again(run):
     merge = run.start_merge("a", run.plan("a"), 1)
-    while "publishing" not in kinds(run):
-        merge.step()
+    merge.step_to("publish")
     run.positions["a"] = 2
     merge.finish()
     assert run.store.appeared == [b'["a", 1]', b'["a", 2]']
     assert run.log().read()[-1].positions == {0: 2}
+
+
+def test_a_merge_that_is_overtaken_after_its_result_appeared_does_not_say_that_it_stands(run):
+    execution = run.plan("a")
+    merge = run.start_merge("a", execution, 1)
+    merge.step_to("publish")
+    merge.step()
+    run.merge("a", execution, 2)
+    assert isinstance(merge.finish(), SupersededError)
+    assert [record.claim for record in run.log().read() if isinstance(record, Published)] == [4]
+
+
+def test_an_upload_that_is_not_written_is_given_up(run):
+    merge = Merge(run.log(), run.store, folder="a", execution=run.plan("a"), try_number=1, key=RESULT)
+    with pytest.raises(ZeroDivisionError):
+        merge.run(lambda: 1 / 0)
+    assert not run.store._uploads
+
+
+def test_a_damaged_folder_is_known(run):
+    run.plan("a")
+    run.log().abandon("a", "rows are damaged.")
+    history = run.log().read()
+    assert (history.why_abandoned("a"), history.why_abandoned("b")) == ("rows are damaged.", None)
 
 
 # Whatever is interrupted
@@ -351,46 +349,56 @@ def test_two_merges_that_stall_anywhere_leave_the_newer_result(first_steps, seco
     check_results(run)
 
 
+class AnyOrder:
+    """A run on which everything happens in any order."""
+
+    def __init__(self, draw: Callable[..., Any]) -> None:
+        self.run = Run()
+        self.folder, self.execution, self.tries = "m", self.run.plan("m"), 0
+        self.merges: list[Actor] = []
+        self._draw = draw
+
+    def merge(self) -> Actor:
+        self.tries += 1
+        self.merges.append(self.run.start_merge(self.folder, self.execution, self.tries))
+        return self.merges[-1]
+
+    def commit(self) -> None:
+        self.run.positions[self.folder] += 1
+
+    def step(self) -> None:
+        for _ in range(self._draw(st.integers(1, 8), label="steps")):
+            self._any_merge().step()
+
+    def kill(self) -> None:
+        self._any_merge().kill()
+
+    def continue_folder(self) -> None:
+        self.execution, self.tries = self.run.plan(self.folder), 0
+
+    def start_over(self) -> None:
+        # Older folders sort before newer ones, and after them.
+        taken = set(self.run.positions)
+        self.folder = self._draw(st.sampled_from([name for name in "abcdefghijklmnopqrstuvwxyz" if name not in taken]))
+        self.continue_folder()
+
+    def _any_merge(self) -> Actor:
+        return self._draw(st.sampled_from(self.merges))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_in_any_order_of_plans_merges_kills_and_commits_the_newest_result_stands(data):
-    run = Run()
-    number = run.plan("a")
-    actors: list[Actor] = []
-    newest_try = 0
-
-    def start(folder: str, execution: int) -> None:
-        nonlocal newest_try
-        newest_try += 1
-        actors.append(run.start_merge(folder, execution, newest_try))
-
-    folder = "a"
-    for _ in range(data.draw(st.integers(1, 25), label="actions")):
-        action = data.draw(
-            st.sampled_from(["merge", "commit", "step", "step", "step", "kill", "continue", "start over"])
-        )
-        if action == "merge" and len(actors) < 4:
-            start(folder, number)
-        elif action == "commit":
-            run.positions[folder] += 1
-        elif action == "continue":
-            number, newest_try = run.plan(folder), 0
-        elif action == "start over":
-            # Not in the order of the names.
-            folder = chr(ord(folder) - 1)
-            number, newest_try = run.plan(folder), 0
-        elif actors:
-            actor = data.draw(st.sampled_from(actors))
-            for _ in range(data.draw(st.integers(1, 8), label="steps")):
-                actor.step()
-            if action == "kill":
-                actor.kill()
-    start(folder, number)
-    newest = actors[-1]
-    for actor in data.draw(st.permutations(actors)):
-        actor.finish()
-    assert run.result == [folder, run.positions[folder]] == json.loads(newest.outcome)
-    check_results(run)
+    world = AnyOrder(data.draw)
+    world.merge()
+    actions = [world.merge, world.commit, world.step, world.step, world.kill, world.continue_folder, world.start_over]
+    for _ in range(data.draw(st.integers(1, 20), label="actions")):
+        data.draw(st.sampled_from(actions))()
+    newest = world.merge()
+    for merge in data.draw(st.permutations(world.merges)):
+        merge.finish()
+    assert world.run.result == [world.folder, world.run.positions[world.folder]] == json.loads(newest.outcome)
+    check_results(world.run)
 
 
 def test_the_newest_of_no_records_is_none():
