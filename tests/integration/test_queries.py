@@ -14,15 +14,16 @@ from airflow_prs.config.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.plan.planning import PlanRequest, make_plan
-from airflow_prs.plan.queries import export_query
+from airflow_prs.plan.queries import export_query, rows_file
 from airflow_prs.records import RunIdentity
 from tests.lacking import lacking
 from tests.servers import POSTGRES
 
 
 def export(tmp_path, *batches, columns=("a",)):
-    path, _ = export_query("q", [(columns, rows) for rows in batches], tmp_path / "q")
-    assert [name.name for name in (tmp_path / "q").iterdir()] == ["rows.parquet"]
+    export_query("q", [(columns, rows) for rows in batches], tmp_path / "q")
+    [path] = (tmp_path / "q").iterdir()
+    assert path == rows_file(tmp_path / "q")
     return pd.read_parquet(path)
 
 
@@ -157,8 +158,8 @@ def test_postgresql_gives_its_rows_through_a_connection_of_airflow(tmp_path):
         FROM generate_series(1, 25000) AS n ORDER BY n
     """
     with postgres() as conn_id:
-        path, _ = export_query("q", run_query(sql, conn_id), tmp_path / "q")
-    frame = pd.read_parquet(path)
+        export_query("q", run_query(sql, conn_id), tmp_path / "q")
+    frame = pd.read_parquet(rows_file(tmp_path / "q"))
     assert frame["n"].tolist() == list(range(1, 25001))
     assert frame["third"].tolist() == [n / 3.0 for n in range(1, 25001)]
     assert frame["words"].tolist()[-1] == "100%"

@@ -35,7 +35,8 @@ class Instance:
 
     def xcom_pull(self, task_ids, key, map_indexes=None, include_prior_dates=False):
         if key == "plan":
-            return {"folder": self.folder, "mini_batches": 4, "items": 8, "shards": 2} if self.folder else None
+            counts = {"mini_batches": 4, "items": 8, "shards": 2}
+            return {"folder": self.folder, "execution": 1, **counts} if self.folder else None
         return [self.errors.get(index) for index in map_indexes]
 
 
