@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 
-SCHEMA = 1
-"""Number of the run folder's layout; readers refuse a higher one."""
+SCHEMA = 2
+"""Number of the run folder's layout; readers refuse any other one."""
 
 RUNS = "_parallel_run"
 """Name of the folder in an output that holds the run folders; inputs never include it."""

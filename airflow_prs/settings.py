@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
 
+TERMS: Final = frozenset(
+    {
+        "allowed_failed_count",
+        "allowed_failed_percent",
+        "compute_target",
+        "count_failed_tries",
+        "description",
+        "error_threshold",
+        "exit_timeout_s",
+        "lend",
+        "logging_level",
+        "max_concurrency_per_process",
+        "max_memory_per_process",
+        "max_mini_batches_per_process",
+        "mini_batches_per_task",
+        "node_count",
+        "process_count_per_node",
+        "retry_delay_s",
+        "run_invocation_timeout",
+        "run_max_try",
+    }
+)
+"""Parameters that may change when a run folder is continued: neither its rows nor how it was cut depend on them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """
-    Everything about a run that no longer changes after plan.
+    Everything about a run that no longer changes after plan, except for the terms.
 
     :param config: the configuration, with the values of the run in place of parameters.
     :param arguments: the arguments of the entry script, rendered.
@@ -24,6 +48,7 @@ class RunSettings:
     :param output: folder of the result; None: summary_only without output.
     :param identity: identity of the run.
     :param fingerprint: equal for runs whose results are the same; '' if reuse is off.
+    :param work: digest of each part of the work, see plan.fingerprint.Work; empty if a part is not known.
     :param variable_names: names of the environment variables; their values are never written.
     :param reused_from: run folder whose rows are the result of this run; None: the run does its own work.
     :param to_csv: arguments of to_csv for the result, from source_directory; None: there are none.
@@ -41,6 +66,7 @@ class RunSettings:
     side_inputs: Mapping[str, str] = field(default_factory=dict)
     output: str | None = None
     fingerprint: str = ""
+    work: Mapping[str, str] = field(default_factory=dict)
     variable_names: tuple[str, ...] = ()
     reused_from: str | None = None
     to_csv: Mapping[str, Any] | None = None
@@ -54,6 +80,19 @@ class RunSettings:
     def has_tables(self) -> bool:
         """Return whether run() gets DataFrames; inputs are either all tables or all files."""
         return any(spec.kind is not InputKind.FILES for spec in self.inputs)
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """Return the terms as plain values."""
+        return {name: value for name, value in self.config.to_json().items() if name in TERMS}
+
+    def with_terms(self, terms: Mapping[str, Any]) -> RunSettings:
+        """
+        Return the settings under other terms.
+
+        :param terms: as ``terms`` returns them.
+        """
+        return replace(self, config=ParallelRunConfig.from_json({**self.config.to_json(), **terms}))
 
     def to_json(self) -> bytes:
         """Return the settings as JSON, indented for readers."""
@@ -71,14 +110,10 @@ class RunSettings:
         """
         Return settings from the JSON that ``to_json`` returned.
 
-        :raises RunFolderError: if a newer version of airflow_prs wrote it.
+        :raises RunFolderError: if another version of airflow_prs wrote it, with another layout.
         """
         plain: dict[str, Any] = json.loads(data)
-        if (schema := plain.pop("schema")) > SCHEMA:
-            raise RunFolderError(
-                f"config.json was written by a newer version of airflow_prs (layout {schema}, this version reads "
-                f"{SCHEMA}); install the same version on all machines."
-            )
+        check_schema("config.json", plain.pop("schema"))
         plain["config"] = ParallelRunConfig.from_json(plain["config"])
         plain["identity"] = RunIdentity(**plain["identity"])
         plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
@@ -86,6 +121,25 @@ class RunSettings:
         plain["variable_names"] = tuple(plain["variable_names"])
         plain["withheld_arguments"] = tuple(plain.get("withheld_arguments", ()))
         return cls(**plain)
+
+
+def check_schema(file: str, schema: int) -> None:
+    """
+    Check that this version reads the layout of a run folder.
+
+    :param file: the file that names the layout.
+    :raises RunFolderError: if another version of airflow_prs wrote it, with another layout.
+    """
+    if schema > SCHEMA:
+        raise RunFolderError(
+            f"{file} was written by a newer version of airflow_prs (layout {schema}, this version reads {SCHEMA}); "
+            "install the same version on all machines."
+        )
+    if schema < SCHEMA:
+        raise RunFolderError(
+            f"{file} was written by an older version of airflow_prs (layout {schema}, this version reads {SCHEMA}). "
+            "Clear the plan task to start over."
+        )
 
 
 def _input_spec(plain: dict[str, Any]) -> InputSpec:

@@ -61,7 +61,7 @@ def make_folder(
     **config: Any,
 ) -> RunFolder:
     """
-    Plan a run: settings and manifest are written.
+    Plan a run: settings, manifest and the execution in the task log are written.
 
     :param counts: mini-batches of each shard.
     :param settings: fields of RunSettings.
@@ -72,7 +72,14 @@ def make_folder(
     values = {"config": make_config(**config), "identity": identity, "output": str(output), **(settings or {})}
     folder.write_settings(RunSettings(**values))
     folder.write_manifest(map(make_mini_batch, range(sum(counts))), make_shards(*counts))
+    append_execution(folder)
     return folder
+
+
+def append_execution(folder: RunFolder, **terms: Any) -> int:
+    """Append an execution of a folder to the task log, and return its number."""
+    log = folder.open_task_log()
+    return log.append_execution(log.claim_plan(), folder=folder.path.name, terms=terms)
 
 
 def make_failed_try(index: int = 0, **values: Any) -> FailedTry:

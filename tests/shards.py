@@ -72,6 +72,8 @@ def make_plan(
         for i in range(mini_batches)
     )
     folder.write_manifest(cut, dealt)
+    log = folder.open_task_log()
+    log.append_execution(log.claim_plan(), folder=folder.path.name, terms={})
     return folder
 
 

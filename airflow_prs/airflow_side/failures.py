@@ -14,7 +14,6 @@ from airflow_prs.errors import (
     IncompleteRunError,
     InputError,
     RunAbortedError,
-    SupersededError,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ _HOPELESS = (
     EntryScriptError,
     EnvironmentBrokenError,
     IncompleteRunError,
-    SupersededError,
 )
 """Errors that another try would only repeat."""
 

@@ -24,7 +24,8 @@ class Handover:
     """
     The XCom of plan.
 
-    :param folder: the run folder of this plan.
+    :param folder: the run folder.
+    :param execution: number of this execution of plan in the task log.
     :param mini_batches: number of mini-batches.
     :param items: number of items.
     :param shards: number of shards.
@@ -34,6 +35,7 @@ class Handover:
     """
 
     folder: str
+    execution: int
     mini_batches: int
     items: int
     shards: int
@@ -68,7 +70,8 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
     """
     from airflow_prs.run_folder.folder import RunFolder
 
-    return RunFolder(planned(ti, plan_task_id).folder)
+    handover = planned(ti, plan_task_id)
+    return RunFolder(handover.folder, handover.execution)
 
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:

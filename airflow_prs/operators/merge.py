@@ -32,7 +32,7 @@ class MergeOperator(BaseOperator):
         """Publish the result, and return its location."""
         from airflow_prs.result.merge import merge_run
 
-        folder = planned_folder(context["ti"], self.plan_task_id)
-        result = merge_run(folder)
+        ti = context["ti"]
+        result = merge_run(planned_folder(ti, self.plan_task_id), try_number=ti.try_number)
         self.log.info("The result is %s", result.location)
         return result.location

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import BaseOperator
 
@@ -103,7 +103,10 @@ class PlanOperator(BaseOperator):
             raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
         manifest = result.manifest
         counts = {"mini_batches": manifest.mini_batches, "items": manifest.items, "shards": len(manifest.shards)}
-        hand_over(ti, Handover(folder=str(result.folder.path), completed=completed, **counts))
+        handover = Handover(
+            folder=str(result.folder.path), execution=cast("int", result.execution), completed=completed, **counts
+        )
+        hand_over(ti, handover)
         return [_describe(shard) for shard in manifest.shards]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:

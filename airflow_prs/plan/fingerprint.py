@@ -1,4 +1,4 @@
-"""The fingerprint of a run: two runs with the same fingerprint have the same rows."""
+"""What the rows of a run depend on: two runs with the same fingerprint have the same rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.versions import own_versions
+from airflow_prs.settings import TERMS
 from airflow_prs.worker import distributions
 from airflow_prs.worker.distributions import describe_python
 
@@ -43,42 +45,56 @@ def describe(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     return {name: value for name, value in dataset.to_spec().items() if name not in apart}
 
 
-def fingerprint_of(
-    *,
-    config: Mapping[str, Any],
-    arguments: Sequence[str],
-    snapshot: Sequence[str],
-    inputs: Sequence[tuple[Mapping[str, Any], Listing]],
-    side_inputs: Sequence[tuple[str, Listing]],
-    versions: Mapping[str, Any],
-    variable_names: Sequence[str],
-    variables_hash: str | None,
-    output: str | None,
-) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
     """
-    Return a hash of everything that the rows of a run depend on.
+    All that the rows of a run depend on.
 
     :param config: the resolved configuration as JSON.
     :param arguments: the arguments of the entry script, rendered.
     :param snapshot: digest of the code, and the name of the entry script in it.
-    :param inputs: how each input is read, and its files.
+    :param inputs: how each input is read, and its files; None in place of the files of a query.
     :param side_inputs: name and files of each side input.
     :param versions: versions that plan and the worker processes run under, see ``versions_in``.
     :param variable_names: names of the environment variables.
     :param variables_hash: keyed hash of their values.
     :param output: folder to which the script itself writes; None: rows are the only output of the run.
     """
-    content = {
-        "config": {name: value for name, value in config.items() if name not in _NO_INFLUENCE},
-        "arguments": list(arguments),
-        "snapshot": list(snapshot),
-        "inputs": [[dict(described), listing.digest()] for described, listing in inputs],
-        "side_inputs": [[name, listing.digest()] for name, listing in side_inputs],
-        "versions": dict(versions),
-        "variables": [sorted(variable_names), variables_hash],
-        "output": output,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    config: Mapping[str, Any]
+    arguments: Sequence[str]
+    snapshot: Sequence[str]
+    inputs: Sequence[tuple[Mapping[str, Any], Listing | None]]
+    side_inputs: Sequence[tuple[str, Listing]]
+    versions: Mapping[str, Any]
+    variable_names: Sequence[str]
+    variables_hash: str | None
+    output: str | None
+
+    def digests(self) -> dict[str, str]:
+        """Return a hash of each part, by the name that the author knows it by. The terms are no part."""
+        apart = _NO_INFLUENCE | TERMS
+        parts = {name: value for name, value in self.config.items() if name not in apart} | {
+            "arguments": list(self.arguments),
+            "code": list(self.snapshot),
+            "inputs": [
+                [dict(described), None if listing is None else listing.digest()] for described, listing in self.inputs
+            ],
+            "side_inputs": [[name, listing.digest()] for name, listing in self.side_inputs],
+            "environment": dict(self.versions),
+            "environment_variables": [sorted(self.variable_names), self.variables_hash],
+            "output": self.output,
+        }
+        return {name: _digest(part) for name, part in parts.items()}
+
+    def fingerprint(self) -> str:
+        """Return a hash of all parts, and of those terms on which it depends which mini-batches fail."""
+        terms = {name: value for name, value in self.config.items() if name in TERMS - _NO_INFLUENCE}
+        return _digest([self.digests(), terms])
+
+
+def _digest(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def versions_in(environment: Environment) -> dict[str, Any] | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config.config import ParallelRunConfig
@@ -21,9 +21,10 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
+from airflow_prs.plan.continuing import find_unfinished, log_changed_terms
 from airflow_prs.plan.entry_check import check_entry_script
-from airflow_prs.plan.fingerprint import describe, fingerprint_of, versions_in
-from airflow_prs.plan.queries import RunQuery, export_query
+from airflow_prs.plan.fingerprint import Work, describe, versions_in
+from airflow_prs.plan.queries import RunQuery, export_query, rows_file
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.script_options import find_withheld
@@ -31,13 +32,11 @@ from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
 from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
+from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_Queries = dict[str, tuple[dict[str, Any], Listing]]
-"""What the fingerprint needs of each query, by its name."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +84,31 @@ class PlanRequest:
     run_query: RunQuery | None = None
 
 
+class _Query(NamedTuple):
+    """
+    A query among the inputs.
+
+    :param dataset: the query.
+    :param place: folder of the file with its rows.
+    """
+
+    dataset: TabularDataset
+    place: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """
+    The inputs, by name.
+
+    :param datasets: all inputs; in place of a query, the file with its rows.
+    :param queries: the queries among them.
+    """
+
+    datasets: dict[str, Dataset]
+    queries: dict[str, _Query]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
     """
@@ -93,32 +117,51 @@ class PlanResult:
     :param folder: the run folder.
     :param manifest: the totals and shards; without shards if there is nothing to do.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
-    :param is_empty: whether the input is empty and the task group is to be skipped; then nothing was written.
+    :param is_empty: whether the input is empty and the task group is to be skipped; then no run folder was written.
+    :param execution: number of this execution of plan in the task log; None: the input is empty.
     """
 
     folder: RunFolder
     manifest: Manifest
     reused_from: str | None = None
     is_empty: bool = False
+    execution: int | None = None
 
 
 def make_plan(request: PlanRequest) -> PlanResult:
     """
-    List and cut the input, deal it into shards, and write the run folder, the manifest last.
+    List and cut the input, deal it into shards, and write the run folder; or continue one of the same run.
+
+    The last thing is a record in the task log, without which a run folder does not count.
 
     :raises ConfigError: if the configuration does not fit the input.
     :raises InputError: if the input cannot be listed, read or cut.
     :raises InputChangedError: if the input changes while plan reads it.
     :raises EmptyInputError: if there is no item, unless ``on_empty`` is skip.
     :raises EntryScriptError: if the entry script is missing or cannot be used.
+    :raises SupersededError: if another plan of this run has begun since.
+    :raises RunFolderError: if the storage cannot hold run folders.
     """
     options = driver_options(request.arguments)
     if options.rank_mini_batch_count:
-        request = replace(request, datasets=(), allow_reuse=False)
+        request = replace(request, datasets=())
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
-    source_directory, entry_script = request.config.source_directory, request.config.entry_script
     folder = run_folder_of(request.output or request.run_root, request.identity)
+    task_log = folder.open_task_log()
+    claim = task_log.claim_plan()
+    result, terms = _plan(request, options, folder, task_log)
+    if result.is_empty:
+        return result
+    execution = task_log.append_execution(claim, folder=result.folder.path.name, terms=terms)
+    return replace(result, folder=RunFolder(result.folder.path, execution), execution=execution)
+
+
+def _plan(
+    request: PlanRequest, options: DriverOptions, folder: RunFolder, task_log: TaskLog
+) -> tuple[PlanResult, dict[str, Any]]:
+    """Return the result, without the number of the execution, and its terms."""
+    source_directory, entry_script = request.config.source_directory, request.config.entry_script
     with (
         take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,
         ExitStack() as unless_written,
@@ -126,20 +169,30 @@ def make_plan(request: PlanRequest) -> PlanResult:
         request = replace(request, config=_complete_config(request, snapshot))
         is_same_python = request.config.environment.interpreter == sys.executable
         check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=is_same_python)
+        inputs = _place_queries(request, folder)
+        listings = _list_inputs(request, inputs, [name for name in inputs.datasets if name not in inputs.queries])
+        side_inputs = _list_side_inputs(request)
+        work = _describe_work(request, snapshot, inputs, listings, side_inputs)
+        settings = _collect_settings(request, options, snapshot, side_inputs, work)
+        if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
+            return _continue(unfinished, settings), settings.terms
         unless_written.callback(_remove_inputs, folder)
-        request, queries = _export_queries(request, folder)
-        listings = _list_inputs(request)
-        if not any(map(len, listings)) and not options.rank_mini_batch_count:
-            return _nothing_to_do(folder)
-        settings = _collect_settings(request, options, snapshot, listings, queries)
+        checksums = _run_queries(request, inputs)
+        listings |= _list_inputs(request, inputs, inputs.queries)
+        if not any(map(len, listings.values())) and not options.rank_mini_batch_count:
+            return _nothing_to_do(folder), {}
+        if work is not None and not options.rank_mini_batch_count:
+            read = _describe_inputs(inputs, listings | checksums)
+            settings = replace(settings, fingerprint=replace(work, inputs=read).fingerprint())
         if reusable := _find_reusable(request, settings.fingerprint):
-            return _reuse(folder, reusable, settings)
-        cuts, specs = _cut_inputs(request, options, listings, copies=folder.names.inputs)
+            return _reuse(folder, reusable, settings), settings.terms
+        cuts, specs = _cut_inputs(request, options, inputs, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
-            return _nothing_to_do(folder)
-        result = _write(request, folder, replace(settings, inputs=tuple(specs)), snapshot, cuts)
+            return _nothing_to_do(folder), {}
+        settings = replace(settings, inputs=tuple(specs))
+        result = _write(request, folder, settings, snapshot, cuts)
         unless_written.pop_all()
-        return result
+        return result, settings.terms
 
 
 def _complete_config(request: PlanRequest, snapshot: Snapshot) -> ParallelRunConfig:
@@ -155,47 +208,65 @@ def _remove_inputs(folder: RunFolder) -> None:
         folder.path.rmdir()  # the folder holds something else
 
 
-def _export_queries(request: PlanRequest, folder: RunFolder) -> tuple[PlanRequest, _Queries]:
-    """
-    Run the queries among the inputs, and write their rows to files.
+def _place_queries(request: PlanRequest, folder: RunFolder) -> _Inputs:
+    """Return the inputs, with the file that a query is going to write in place of the query."""
+    datasets: dict[str, Dataset] = {}
+    queries: dict[str, _Query] = {}
+    for dataset in request.datasets:
+        name = str(dataset.name)
+        datasets[name] = dataset
+        if not isinstance(dataset, TabularDataset) or dataset.kind is not InputKind.QUERY:
+            continue
+        if request.run_query is None:
+            raise ConfigError([f"input {name!r} is a query; allowed without Airflow: files"])
+        # A name cannot contain '~', so no copy of another input has this path.
+        place = folder.names.inputs / (name if dataset.partitioned_by is None else f"{name}~rows")
+        exported = TabularDataset.from_parquet_files(rows_file(place)).as_named_input(name)
+        datasets[name] = replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target)
+        queries[name] = _Query(dataset, place)
+    return _Inputs(datasets, queries)
 
-    :return: the request with these files in place of the queries; and by the name of each query what the fingerprint
-        needs: the description of the query, and a listing with the checksum of its rows.
+
+def _run_queries(request: PlanRequest, inputs: _Inputs) -> dict[str, Listing]:
+    """
+    Write the rows of the queries to their files.
+
+    :return: what the fingerprint needs of each query, by its name: a listing with the checksum of its rows.
     """
     import numpy as np
 
-    datasets: list[Dataset] = []
-    queries: _Queries = {}
-    for dataset in request.datasets:
-        if not isinstance(dataset, TabularDataset) or dataset.kind is not InputKind.QUERY:
-            datasets.append(dataset)
-            continue
-        name = str(dataset.name)
-        if request.run_query is None:
-            raise ConfigError([f"input {name!r} is a query; allowed without Airflow: files"])
-        batches = request.run_query(str(dataset.sql), str(dataset.conn_id))
-        # A name cannot contain '~', so no copy of another input has this path.
-        place = name if dataset.partitioned_by is None else f"{name}~rows"
-        path, checksum = export_query(name, batches, folder.names.inputs / place)
-        queries[name] = describe(dataset), Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
-        exported = TabularDataset.from_parquet_files(path).as_named_input(name)
-        datasets.append(replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target))
-    return replace(request, datasets=tuple(datasets)), queries
+    checksums: dict[str, Listing] = {}
+    for name, (dataset, place) in inputs.queries.items():
+        batches = cast("RunQuery", request.run_query)(str(dataset.sql), str(dataset.conn_id))
+        checksum = export_query(name, batches, place)
+        checksums[name] = Listing(Paths.of([checksum]), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    return checksums
 
 
-def _list_inputs(request: PlanRequest) -> list[Listing]:
+def _list_inputs(request: PlanRequest, inputs: _Inputs, names: Iterable[str]) -> dict[str, Listing]:
+    """
+    List the files of some inputs.
+
+    :param names: the names of these inputs.
+    """
     published = None
     if request.output is not None and request.published_name is not None:
         published = str(Path(request.output, request.published_name))
-    sources = [dataset.to_source() for dataset in request.datasets]
-    targets = real_targets(sources, request.dag_folder)
-    listings = []
-    for source in sources:
-        listing = list_input(source, base=request.dag_folder, published=published, targets=targets)
+    sources = {name: dataset.to_source() for name, dataset in inputs.datasets.items()}
+    targets = real_targets(list(sources.values()), request.dag_folder)
+    listings = {}
+    for name in names:
+        listing = list_input(sources[name], base=request.dag_folder, published=published, targets=targets)
         if listing.unmatched:
-            _fail_or_warn(request, f"input {source.name!r}: {'; '.join(listing.unmatched)}")
-        listings.append(listing)
+            _fail_or_warn(request, f"input {name!r}: {'; '.join(listing.unmatched)}")
+        listings[name] = listing
     return listings
+
+
+def _list_side_inputs(request: PlanRequest) -> dict[str, tuple[str, Listing]]:
+    """Return the path and the files of each side input, by its name."""
+    sources = [dataset.to_source() for dataset in request.side_inputs]
+    return {source.name: local_path(source, request.dag_folder) for source in sources}
 
 
 def _fail_or_warn(request: PlanRequest, problem: str) -> None:
@@ -208,20 +279,11 @@ def _collect_settings(
     request: PlanRequest,
     options: DriverOptions,
     snapshot: Snapshot,
-    listings: Sequence[Listing],
-    queries: _Queries,
+    side_inputs: Mapping[str, tuple[str, Listing]],
+    work: Work | None,
 ) -> RunSettings:
-    """Return the settings of the run as far as they are known before the input is cut."""
+    """Return the settings of the run as far as they are known before its queries are run and the input is cut."""
     config = request.config
-    sources = [dataset.to_source() for dataset in request.side_inputs]
-    side_inputs = {source.name: local_path(source, request.dag_folder) for source in sources}
-    fingerprint = ""
-    if not options.rank_mini_batch_count:
-        described = [
-            queries.get(str(dataset.name), (describe(dataset), listing))
-            for dataset, listing in zip(request.datasets, listings, strict=True)
-        ]
-        fingerprint = _fingerprint(request, snapshot, described, side_inputs)
     to_csv = None
     if config.source_directory is not None and config.output_action == "append_row":
         to_csv = read_to_csv(snapshot.archive, config.result_format)
@@ -232,7 +294,7 @@ def _collect_settings(
         arguments=request.arguments,
         side_inputs={name: path for name, (path, _) in side_inputs.items()},
         output=request.output,
-        fingerprint=fingerprint,
+        work={} if work is None else work.digests(),
         variable_names=tuple(sorted(config.environment_variables or {})),
         load_timeout_s=options.task_overhead_timeout_s,
         progress_update_timeout_s=options.progress_update_timeout_s,
@@ -242,37 +304,51 @@ def _collect_settings(
     )
 
 
-def _fingerprint(
+def _describe_work(
     request: PlanRequest,
     snapshot: Snapshot,
-    inputs: Sequence[tuple[Mapping[str, Any], Listing]],
+    inputs: _Inputs,
+    listings: Mapping[str, Listing],
     side_inputs: Mapping[str, tuple[str, Listing]],
-) -> str:
+) -> Work | None:
     """
-    Return the fingerprint of the run; '' if something that it depends on is not known.
+    Return what the rows of the run depend on; None if something of it is not known.
 
-    :param inputs: see ``fingerprint_of``.
+    :param listings: the files of all inputs but queries.
     :param side_inputs: path and files by name.
     """
     config = request.config
     if request.variables_hash is None:
-        return ""
+        return None
     versions = versions_in(config.environment)
     if versions is None:
         if request.allow_reuse:
             logger.warning("No reuse: the packages of %s cannot be listed.", config.environment.interpreter)
-        return ""
-    return fingerprint_of(
+        return None
+    return Work(
         config=config.to_json(),
         arguments=request.arguments,
         snapshot=(snapshot.digest, snapshot.entry_script),
-        inputs=inputs,
+        inputs=_describe_inputs(inputs, listings),
         side_inputs=[(name, listing) for name, (_, listing) in side_inputs.items()],
         versions=versions,
         variable_names=tuple(config.environment_variables or {}),
         variables_hash=request.variables_hash,
         output=request.output if config.output_action == "summary_only" else None,
     )
+
+
+def _describe_inputs(
+    inputs: _Inputs, listings: Mapping[str, Listing]
+) -> list[tuple[Mapping[str, Any], Listing | None]]:
+    """Return how each input is read, and its files, or None."""
+    written = {name: query.dataset for name, query in inputs.queries.items()}
+    return [(describe(written.get(name, dataset)), listings.get(name)) for name, dataset in inputs.datasets.items()]
+
+
+def _continue(unfinished: RunFolder, settings: RunSettings) -> PlanResult:
+    log_changed_terms(unfinished.read_settings(), unfinished.read_planned_settings(), settings)
+    return PlanResult(folder=unfinished, manifest=unfinished.read_manifest())
 
 
 def _find_reusable(request: PlanRequest, fingerprint: str) -> RunFolder | None:
@@ -290,7 +366,7 @@ def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> Pla
 
 
 def _cut_inputs(
-    request: PlanRequest, options: DriverOptions, listings: Sequence[Listing], *, copies: Path
+    request: PlanRequest, options: DriverOptions, inputs: _Inputs, listings: Mapping[str, Listing], *, copies: Path
 ) -> tuple[list[Cut], list[InputSpec]]:
     """Return the mini-batches of each input, and how worker processes read it."""
     if options.rank_mini_batch_count:
@@ -299,7 +375,8 @@ def _cut_inputs(
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
-    for dataset, listing in zip(request.datasets, listings, strict=True):
+    for name, dataset in inputs.datasets.items():
+        listing = listings[name]
         if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit:
             allowed = f"allowed for the files of {dataset.name!r}: a number of files"
             raise ConfigError([f"mini_batch_size is {config.mini_batch_size!r}; {allowed}"])

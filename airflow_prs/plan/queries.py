@@ -21,7 +21,7 @@ RunQuery = Callable[[str, str], Iterable[Batch]]
 _ROWS_PER_GROUP = 128 * 1024
 
 
-def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str, str]:
+def export_query(name: str, batches: Iterable[Batch], folder: Path) -> str:
     """
     Write the rows of a query to a Parquet file.
 
@@ -31,11 +31,11 @@ def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str
     :param name: name of the input.
     :param batches: the rows.
     :param folder: folder of the Parquet file; created if it does not exist.
-    :return: path of the file, and its SHA-256.
+    :return: SHA-256 of the file, see ``rows_file``.
     :raises InputError: if the values of a column have no type in common.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "rows.parquet"
+    target = rows_file(folder)
     parts: list[Path] = []
     try:
         schemas = _write_parts(name, batches, folder, parts)
@@ -44,7 +44,12 @@ def export_query(name: str, batches: Iterable[Batch], folder: Path) -> tuple[str
         for part in parts:
             part.unlink(missing_ok=True)
     with target.open("rb") as file:
-        return str(target), _digest(file)
+        return _digest(file)
+
+
+def rows_file(folder: Path) -> Path:
+    """Return the path of the file with the rows of a query."""
+    return folder / "rows.parquet"
 
 
 def _write_parts(name: str, batches: Iterable[Batch], folder: Path, parts: list[Path]) -> list[Any]:

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.names import Names
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
@@ -40,6 +42,7 @@ def write_reports(
     status: ReportStatus,
     result: str | None = None,
     committed: Committed | None = None,
+    names: Names | None = None,
 ) -> dict[str, Any]:
     """
     Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one atomically.
@@ -49,16 +52,19 @@ def write_reports(
     :param status: how the run ended; failed: a shard failed for good.
     :param result: path of the result, None if nothing was published.
     :param committed: what is reported; None: what is committed now.
+    :param names: where the reports are written; None: in the run folder.
     :return: what report.json holds.
     :raises RunFolderError: if the reports of a completed run cannot be written.
     """
     try:
         committed = committed or read_result(folder, settings)
         report = _describe(folder, settings, committed, status, result)
-        write_processed(folder.names.processed, committed)
-        write_summaries(folder.names.process_summary, folder.names.node_summary, committed)
-        write_failed_items(folder.names.failed_items, committed)
-        files.write_atomically(folder.names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
+        names = names or folder.names
+        files.make_folder(names.path)
+        write_processed(names.processed, committed)
+        write_summaries(names.process_summary, names.node_summary, committed)
+        write_failed_items(names.failed_items, committed)
+        files.write_atomically(names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
     except (OSError, RunFolderError) as error:
         problem = f"the reports in {folder.path} cannot be written: {error}"
         if status == "completed":
@@ -67,6 +73,21 @@ def write_reports(
         logger.warning("%s", problem)
         return {"schema": SCHEMA, "status": status, "warnings": [problem], "result": None}
     return report
+
+
+def place_reports(written: Names, names: Names) -> None:
+    """
+    Give reports their names in the run folder too, report.json last; each replaces an earlier one atomically.
+
+    :param written: where they were written.
+    :param names: those of the run folder.
+    """
+    for report in (names.processed, names.process_summary, names.node_summary, names.failed_items, names.report):
+        temporary = files.temporary_name(report)
+        # A second name, not a copy: a report may be long, and none is ever changed.
+        os.link(written.path / report.name, temporary)
+        temporary.replace(report)
+    files.sync_folder(names.path)
 
 
 def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.errors import PrsError, RunFolderError, SupersededError
+from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Ruling, Verdict
-from airflow_prs.report.reports import describe_report, write_reports
+from airflow_prs.report.reports import describe_report, place_reports, write_reports
 from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
-from airflow_prs.result.publication import publish_rows
+from airflow_prs.result.publication import naming, remove_leftovers, write_result
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
-from airflow_prs.run_folder.folder import RunFolder, sibling_plans
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.task_log import Merge
 from airflow_prs.settings import RunSettings
+from airflow_prs.store.posix import PosixStore
 from airflow_prs.thresholds.limits import judge
 
 logger = logging.getLogger(__name__)
@@ -33,52 +35,81 @@ class MergeResult:
     report: dict[str, Any]
 
 
-def merge_run(folder: RunFolder, settings: RunSettings | None = None, manifest: Manifest | None = None) -> MergeResult:
+def merge_run(folder: RunFolder, *, try_number: int | None = None, manifest: Manifest | None = None) -> MergeResult:
     """
     Publish the result of a run atomically, and write its reports.
 
     Verdicts and task states do not count here: a run is published if every mini-batch has an outcome, and no threshold
     is exceeded.
 
-    :param settings: those of the folder; None: they are read.
+    :param try_number: number of this try of merge; None: nobody counts them.
     :param manifest: that of the folder; None: it is read.
-    :raises SupersededError: if plan has run again since.
+    :raises SupersededError: if a later try has begun, or plan has run again and begun another folder.
     :raises RunAbortedError: if a threshold is exceeded.
     :raises IncompleteRunError: if mini-batches have no outcome.
     :raises RunFolderError: if the run folder, or that of the run whose result is reused, is damaged or gone.
     :raises PublicationError: if the result cannot be put in its place.
     """
-    _refuse_superseded(folder)
-    settings = settings or folder.read_settings()
+    settings = folder.read_settings()
+    target = _target(settings)
+    task_log = folder.open_task_log()
+    merge = Merge(
+        task_log,
+        PosixStore(folder.path if target is None else target.parent),
+        folder=folder.path.name,
+        execution=folder.execution,
+        try_number=try_number,
+        key=None if target is None else target.name,
+    )
+    with naming(target or folder.path):
+        try:
+            result = merge.run(lambda: _publish(folder, merge, manifest))
+        except DamagedError as error:
+            task_log.abandon(folder.path.name, str(error).partition("\n")[0])
+            raise
+        if target is not None:
+            remove_leftovers(target)
+    logger.info("%s", describe_report(result.report))
+    return result
+
+
+def _publish(folder: RunFolder, merge: Merge, manifest: Manifest | None) -> MergeResult:
+    # The terms are those of the newest execution, which may have continued the folder since.
+    settings = RunFolder(folder.path).read_settings()
     committed = read_result(folder, settings, manifest)
     verdict = judge(committed.progress, settings.config.limits)
     if verdict.ruling is not Ruling.COMPLETE:
+        merge.check()
         raise _refusal(settings, committed, verdict)
-    location = _publish(folder, settings, committed)
-    report = write_reports(folder, settings, status="completed", result=location, committed=committed)
-    logger.info("%s", describe_report(report))
-    return MergeResult(location=location, report=report)
-
-
-def _publish(folder: RunFolder, settings: RunSettings, committed: Committed) -> str:
-    output = settings.output
-    if settings.config.output_action == "summary_only" or output is None:
-        _refuse_superseded(folder)
-        return output or str(committed.folder.names.script_output)
-    target = Path(output, settings.config.result_file_name)
+    positions = committed.positions
     try:
-        publish_rows(
-            target,
-            committed,
-            identity=settings.identity,
-            result_format=settings.config.result_format,
-            confirm=lambda: _refuse_superseded(folder),
+        merge.publish(
+            lambda out: write_result(out, committed, settings.config.result_format),
+            positions=positions,
+            probe=lambda: read_result(folder, settings, manifest).positions,
         )
     except RunFolderError as error:
         if settings.reused_from is None:
             raise
         raise unusable(settings.reused_from, str(error)) from None
-    return str(target)
+    location = str(_target(settings) or settings.output or committed.folder.names.script_output)
+    names = folder.names.reports_of(merge.number)
+    report = write_reports(folder, settings, status="completed", result=location, committed=committed, names=names)
+    merge.note_published(
+        positions=positions,
+        result=location,
+        status=report["status"],
+        reports=str(names.path.relative_to(folder.path)),
+    )
+    place_reports(names, folder.names)
+    return MergeResult(location=location, report=report)
+
+
+def _target(settings: RunSettings) -> Path | None:
+    """Return the path of the file with all rows; None: there is none."""
+    if settings.config.output_action == "summary_only" or settings.output is None:
+        return None
+    return Path(settings.output, settings.config.result_file_name)
 
 
 def _refusal(settings: RunSettings, committed: Committed, verdict: Verdict) -> PrsError:
@@ -87,13 +118,3 @@ def _refusal(settings: RunSettings, committed: Committed, verdict: Verdict) -> P
     if verdict.ruling is Ruling.ABORT:
         return conclude_aborted(settings, committed, verdict)
     return conclude_incomplete(settings, committed)
-
-
-def _refuse_superseded(folder: RunFolder) -> None:
-    """Raise if a newer plan of the same run has written its manifest; a plan without one may still fail."""
-    for sibling in sibling_plans(folder):
-        if sibling.path.name > folder.path.name and sibling.names.manifest.exists():
-            raise SupersededError(
-                f"plan has run again since: {sibling.path} is newer than {folder.path}, so nothing is published "
-                "from the older one. The tasks after the newer plan publish their own result."
-            )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from airflow_prs.result import rows as result_rows
 
@@ -21,7 +20,7 @@ _JOINED_STREAMS = 10_000
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-def write_parquet(path: Path, committed: Committed) -> None:
+def write_parquet(out: IO[bytes], committed: Committed) -> None:
     """
     Write one Parquet file, with one row group in memory.
 
@@ -35,7 +34,7 @@ def write_parquet(path: Path, committed: Committed) -> None:
     layout = committed.folder.read_layout()
     known = pa.schema([]) if layout is None else pa.ipc.read_schema(pa.py_buffer(layout))
     schema = pa.schema([(field.name, widening.storable(field.type)) for field in known])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(out, schema) as writer:
         group = _RowGroup(writer)
         for table in _tables(committed):
             group.add(table if table.schema.equals(schema) else _widened(table, schema))

@@ -1,22 +1,23 @@
-"""Publish the rows of all mini-batches, in the order of the input, as one file."""
+"""Write the rows of all mini-batches, in the order of the input, as one file."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from airflow_prs.errors import PublicationError
 from airflow_prs.result import parquet as result_parquet
 from airflow_prs.result import rows as result_rows
-from airflow_prs.result import temporaries
 from airflow_prs.store import files
 from airflow_prs.wording import HOW_TO_GO_ON
 
 if TYPE_CHECKING:
-    from airflow_prs.records import RunIdentity
     from airflow_prs.run_folder.committed import Committed
     from airflow_prs.run_folder.folder import RunFolder
 
@@ -28,35 +29,34 @@ _ADVICE = {
     errno.EPERM: "Give the worker's user the right to write there",
 }
 
+_ABANDONED_S = 24 * 3600
+"""A temporary file counts as abandoned if nobody has written to it for this long."""
 
-def publish_rows(
-    target: Path, committed: Committed, *, identity: RunIdentity, result_format: str, confirm: Callable[[], None]
-) -> None:
+
+def write_result(out: IO[bytes], committed: Committed, result_format: str) -> None:
     """
-    Write a file with the rows of all mini-batches atomically.
+    Write the rows of all mini-batches.
 
-    :param identity: whose result it is; temporary files of killed merges of the same task are removed.
     :param result_format: ``parquet``; in all other formats the rows are bytes one after the other.
-    :param confirm: called right before the file gets its name; if it raises, the file does not appear.
     :raises RunFolderError: if rows are not what was committed.
-    :raises PublicationError: if the file cannot be written.
     """
+    if result_format == "parquet":
+        result_parquet.write_parquet(out, committed)
+        return
+    out.write(_read_header(committed.folder))
+    for state in committed.states:
+        result_rows.copy_rows(committed.outcomes(state), committed.rows_path(state), out)
 
-    def write(temporary: Path) -> None:
-        if result_format == "parquet":
-            result_parquet.write_parquet(temporary, committed)
-        else:
-            _write_rows(temporary, committed)
-        # A large file takes time to become durable: sync before the last check, not after it.
-        files.sync_file(temporary)
-        confirm()
 
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """
+    Name the file that cannot be written.
+
+    :raises PublicationError: in place of an OSError.
+    """
     try:
-        files.make_folder(target.parent)
-        temporaries.remove_leftovers(target, identity)
-        temporary = temporaries.owned_temporary_name(target, identity)
-        with temporaries.held(temporary):
-            files.publish(target, write, temporary)
+        yield
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Remove the cause")
         raise PublicationError(
@@ -65,11 +65,17 @@ def publish_rows(
         ) from error
 
 
-def _write_rows(path: Path, committed: Committed) -> None:
-    with files.EarlyFile(path) as out:
-        out.write(_read_header(committed.folder))
-        for state in committed.states:
-            result_rows.copy_rows(committed.outcomes(state), committed.rows_path(state), out)
+def remove_leftovers(target: Path) -> None:
+    """
+    Remove temporary files that killed merges, of any run, have left beside a file more than a day ago.
+
+    Those of the same run are revoked by the next merge. One that is still alive fails, and can be tried again.
+    """
+    for found in target.parent.glob(f".{glob.escape(target.name[:50])}.*.tmp"):
+        # A file that cannot be removed now does no harm; a later merge removes it.
+        with suppress(OSError):
+            if files.is_temporary(found.name) and found.stat().st_mtime < time.time() - _ABANDONED_S:
+                found.unlink()
 
 
 def _read_header(folder: RunFolder) -> bytes:

@@ -8,10 +8,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from airflow_prs.ahead import one_ahead
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError
 from airflow_prs.records import TryStatus
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SMALL_BYTES = 1024
 _OPEN_FILES = 64
 
 
-def copy_rows(outcomes: npt.NDArray[Any], path: RowsPath, out: BinaryIO) -> None:
+def copy_rows(outcomes: npt.NDArray[Any], path: RowsPath, out: IO[bytes]) -> None:
     """
     Copy the rows of a shard in the order of its mini-batches.
 
@@ -36,7 +36,7 @@ def copy_rows(outcomes: npt.NDArray[Any], path: RowsPath, out: BinaryIO) -> None
 
     :param outcomes: see Committed.outcomes.
     :param path: returns the path of a rows file, by writer and process of an outcome.
-    :raises RunFolderError: if rows are not what was committed.
+    :raises DamagedError: if rows are not what was committed.
     """
     with _RowsFiles(path) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
         out.writelines(parts)
@@ -49,7 +49,7 @@ def read_pieces(outcomes: npt.NDArray[Any], path: RowsPath) -> Iterator[bytes | 
     :param outcomes: see Committed.outcomes.
     :param path: returns the path of a rows file, by writer and process of an outcome.
     :return: bytes, or a file for many rows; read the file before asking for the next element.
-    :raises RunFolderError: if rows are not what was committed.
+    :raises DamagedError: if rows are not what was committed.
     """
     with _RowsFiles(path) as sources:
         for pieces in _divide(outcomes):
@@ -173,7 +173,7 @@ class _RowsFiles(ExitStack):
 
         Beyond the end of the file there are zeros, so that the checksum shows which piece is damaged.
 
-        :raises RunFolderError: if it cannot be read.
+        :raises DamagedError: if it cannot be read.
         """
         path = self._path(piece)
         try:
@@ -182,15 +182,15 @@ class _RowsFiles(ExitStack):
             while done < len(into) and (count := os.preadv(descriptor, [into[done:]], offset + done)):
                 done += count
         except OSError as error:
-            raise RunFolderError(
+            raise DamagedError(
                 f"rows of mini-batch {piece['index']} cannot be read from {path}: {error.strerror}. "
                 "Nothing was published. Clear the plan task to start over."
             ) from None
         into[done:] = bytes(len(into) - done)
 
-    def damaged(self, piece: Any) -> RunFolderError:
+    def damaged(self, piece: Any) -> DamagedError:
         """Return the error for a piece that is not what was committed."""
-        return RunFolderError(
+        return DamagedError(
             f"rows of mini-batch {piece['index']} are damaged: bytes {piece['offset']} to "
             f"{piece['offset'] + piece['length']} of {self._path(piece)} are not what was committed. "
             "Nothing was published. Clear the plan task to start over."

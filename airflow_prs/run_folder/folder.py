@@ -14,10 +14,11 @@ from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, RowsFiles, open_attempt
 from airflow_prs.run_folder.loans import Request
-from airflow_prs.run_folder.names import Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.names import TASK_LOG, Names, all_pattern, run_path, task_pattern
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
 from airflow_prs.run_folder.shard_records import Writer
+from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
 from airflow_prs.store.port import Store
@@ -32,15 +33,21 @@ class RunFolder:
     The run folder of one execution of plan.
 
     :param path: its path; it need not exist yet.
+    :param execution: number of the execution of plan whose terms apply; None: those of the newest one of this folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], execution: int | None = None) -> None:
         self.path = Path(path)
         self.names = Names(self.path)
         self.store: Store = PosixStore(self.path)
+        self.execution = execution
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+    def open_task_log(self) -> TaskLog:
+        """Return the task log of the run, for one process."""
+        return TaskLog(PosixStore(self.path.parent), f"{TASK_LOG}/")
 
     # What plan writes
 
@@ -51,9 +58,20 @@ class RunFolder:
 
     def read_settings(self) -> RunSettings:
         """
-        Return the settings that plan has resolved.
+        Return the settings that plan has resolved, under the terms of the execution.
 
-        :raises RunFolderError: if this machine does not see the run folder, or a newer version wrote it.
+        :raises RunFolderError: if this machine does not see the run folder, or another version wrote it.
+        """
+        settings = self.read_planned_settings()
+        history = self.open_task_log().read()
+        number = history.newest_execution(self.path.name) if self.execution is None else self.execution
+        return settings if number is None else settings.with_terms(history.execution(number).terms)
+
+    def read_planned_settings(self) -> RunSettings:
+        """
+        Return the settings under the terms of the first execution of this folder.
+
+        :raises RunFolderError: if this machine does not see the run folder, or another version wrote it.
         """
         try:
             return RunSettings.from_json(self.names.settings.read_bytes())
@@ -149,14 +167,9 @@ def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:
     return RunFolder(run_path(output, identity))
 
 
-def sibling_plans(folder: RunFolder) -> list[RunFolder]:
-    """Return the run folders of other plans of the same run and task, oldest first: task instance ids sort by time."""
-    return [RunFolder(path) for path in sorted(folder.path.parent.iterdir()) if path != folder.path]
-
-
 def earlier_runs(output: str, dag_id: str, task_id: str) -> list[RunFolder]:
     """Return the run folders of all runs of a task in an output, newest first."""
-    found = Path(output).glob(task_pattern(dag_id, task_id))
+    found = [path for path in Path(output).glob(task_pattern(dag_id, task_id)) if path.name != TASK_LOG]
     return [RunFolder(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 

@@ -11,6 +11,9 @@ from airflow_prs.run_folder.shard_records import Writer
 
 _LONGEST_BYTES = 120
 
+TASK_LOG = "log"
+"""Name of the folder of the task log, beside the run folders of the plans."""
+
 
 def encode(name: str) -> str:
     """
@@ -29,12 +32,12 @@ def encode(name: str) -> str:
 
 
 def all_pattern() -> str:
-    """Return the glob of all run folders, relative to the output."""
+    """Return the glob of all run folders and task logs, relative to the output."""
     return f"{RUNS}/*/*/*/*"
 
 
 def task_pattern(dag_id: str, task_id: str) -> str:
-    """Return the glob of the run folders of all runs of a task, relative to the output."""
+    """Return the glob of the run folders of all runs of a task, and their task logs, relative to the output."""
     return f"{RUNS}/{encode(dag_id)}/*/{encode(task_id)}/*"
 
 
@@ -105,6 +108,7 @@ class Names:
         self.process_summary = path / "process_summary.csv"
         self.node_summary = path / "node_summary.csv"
         self.failed_items = path / "failed_items.jsonl"
+        self.reports = path / "reports"
         self.script_output = path / "output"
         self.logs = path / "logs" / "user"
         self.system_logs = path / "logs" / "sys"
@@ -112,6 +116,14 @@ class Names:
     def rows(self, writer: Writer, process: int) -> Path:
         """Return the file with the rows that a worker process of a node has written."""
         return self.path / shard_prefix(writer.shard) / "rows" / f"{writer.id}-{process:03d}.bin"
+
+    def reports_of(self, claim: int) -> Names:
+        """
+        Return the paths of the reports that a merge writes before it has published.
+
+        :param claim: number of its claim in the task log.
+        """
+        return Names(self.reports / f"{claim:010d}")
 
     def log(self, kind: str, node: str, process: str) -> Path:
         """

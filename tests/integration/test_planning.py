@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -14,10 +15,13 @@ import pytest
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
-from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError
+from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError, RunFolderError
 from airflow_prs.inputs import versions
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
+from airflow_prs.result.merge import merge_run
+from airflow_prs.run_folder.folder import RunFolder
+from tests.makers import do_shard
 
 
 @pytest.fixture
@@ -62,6 +66,11 @@ def request_plan(dags, tmp_path):
 
 def mini_batches(result):
     return list(result.folder.read_mini_batches(0, result.manifest.mini_batches))
+
+
+def written(output):
+    """Return the files below an output, without the task logs, where plans note that they have begun."""
+    return [path for path in output.rglob("*") if path.is_file() and path.parent.name != "log"]
 
 
 def version_of(path):
@@ -204,14 +213,14 @@ def test_an_empty_input_names_the_pattern_and_writes_nothing(request_plan, tmp_p
     images = FileDataset("data/*.png").as_named_input("images")
     with pytest.raises(EmptyInputError, match=r"input 'images': 'data/\*\.png' matched no file"):
         make_plan(request_plan(images))
-    assert not (tmp_path / "out").exists()
+    assert not written(tmp_path / "out")
 
 
 def test_an_empty_input_may_skip(request_plan, tmp_path):
     result = make_plan(request_plan(FileDataset("data/*.png").as_named_input("images"), on_empty="skip"))
     assert result.is_empty
     assert result.manifest.shards == ()
-    assert not (tmp_path / "out").exists()
+    assert not written(tmp_path / "out")
 
 
 def test_files_without_any_row_are_an_empty_input(request_plan, dags):
@@ -238,7 +247,7 @@ def test_a_script_that_cannot_be_used_is_refused_before_anything_is_written(requ
     (dags / "scripts/score.py").write_text("def runs(mini_batch): ...")
     with pytest.raises(EntryScriptError, match=r"score\.py defines no run\(\)"):
         make_plan(request_plan())
-    assert not (tmp_path / "out").exists()
+    assert not written(tmp_path / "out")
 
 
 def test_more_shards_than_airflow_allows_say_what_fits(request_plan):
@@ -360,6 +369,144 @@ class TestReuse:
 
 
 RANKS = ("--rank_mini_batch_count", "5")
+
+
+class TestContinuing:
+    """Plan again in the same run."""
+
+    @pytest.fixture
+    def plan(self, request_plan, caplog):
+        """Plan one run again and again, and return the result and the first line of the log."""
+        request = request_plan()
+        plans = iter(range(99, 0, -1))
+        caplog.set_level(logging.INFO)
+
+        def make(*datasets, settings=None, **changes):
+            caplog.clear()
+            made = request_plan(*datasets, settings=settings, **changes)
+            # The ids of later plans sort before those of earlier ones.
+            identity = replace(request.identity, plan=f"plan{next(plans)}")
+            result = make_plan(replace(made, identity=identity))
+            return result, next(record.getMessage() for record in caplog.records if "ontinuing" in record.name)
+
+        return make
+
+    def test_the_same_work_goes_on_in_the_folder_that_has_it(self, plan):
+        (first, begun), (again, continued) = plan(), plan()
+        assert begun == "Starting: this is the first execution of plan in this run."
+        assert continued.startswith(f"Continuing {first.folder.path}:")
+        assert again.folder.path == first.folder.path
+        assert again.manifest == first.manifest
+        assert again.execution > first.execution
+        assert [path.name for path in first.folder.path.parent.iterdir() if path.name != "log"] == ["plan99"]
+
+    def test_it_goes_on_under_new_terms(self, plan, caplog):
+        first, _ = plan(settings={"error_threshold": 0, "run_max_try": 2})
+        planned = first.folder.names.settings.read_bytes()
+        terms = {"error_threshold": 5, "run_max_try": 4, "run_invocation_timeout": 9, "process_count_per_node": 3}
+        again, _ = plan(settings=terms)
+        assert again.folder.path == first.folder.path
+        for folder, expected in ((again.folder, (5, 4, 9, 3)), (first.folder, (0, 2, 60, None))):
+            config = folder.read_settings().config
+            found = config.error_threshold, config.run_max_try, config.run_invocation_timeout
+            assert (*found, config.process_count_per_node) == expected
+        assert RunFolder(first.folder.path).read_settings() == again.folder.read_settings()
+        assert first.folder.names.settings.read_bytes() == planned
+        assert "error_threshold is 5, was 0" in caplog.text
+
+    def test_shards_stay_as_first_planned(self, plan, caplog):
+        first, _ = plan(settings={"mini_batch_size": 1, "node_count": 2})
+        again, _ = plan(settings={"mini_batch_size": 1, "node_count": 3})
+        assert again.manifest.shards == first.manifest.shards
+        assert "node_count has no effect in a continued folder" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("changes", "part"),
+        [
+            ({"settings": {"mini_batch_size": 1}}, "mini_batch_size"),
+            ({"settings": {"append_row_format": "csv"}}, "append_row_format"),
+            ({"arguments": ("--x", "1")}, "arguments"),
+            ({"variables_hash": "other"}, "environment_variables"),
+        ],
+    )
+    def test_other_work_starts_over_and_the_log_says_what_differs(self, plan, changes, part):
+        first, _ = plan()
+        again, line = plan(**changes)
+        assert line == f"Starting over: not the same as in the execution before: {part}."
+        assert again.folder.path != first.folder.path
+        assert again.folder.read_settings().identity.plan == "plan98"
+
+    def test_other_code_and_input_start_over(self, plan, dags):
+        plan()
+        (dags / "scripts/lib.py").write_text("")
+        (dags / "data/d.txt").write_text("new")
+        assert plan()[1].endswith("in the execution before: code, inputs.")
+
+    def test_the_newest_execution_goes_on_whatever_it_is_called(self, plan):
+        plan()
+        other, _ = plan(arguments=("--x",))
+        assert plan(arguments=("--x",))[0].folder.path == other.folder.path
+        again, line = plan()
+        assert line.startswith("Starting over")
+        assert again.folder.path.name == "plan96"
+
+    def test_what_was_published_starts_over_so_that_a_person_can_force_it(self, plan):
+        first, _ = plan()
+        for number in range(len(first.manifest.shards)):
+            do_shard(first.folder, number)
+        merge_run(first.folder)
+        again, line = plan()
+        assert line == "Starting over: the execution before has published its result."
+        assert again.folder.path != first.folder.path
+        assert plan()[0].folder.path == again.folder.path
+
+    def test_without_reuse_it_starts_over(self, plan):
+        first, _ = plan()
+        again, line = plan(allow_reuse=False)
+        assert line == "Starting over: allow_reuse is False."
+        assert again.folder.path != first.folder.path
+
+    def test_what_cannot_be_compared_starts_over(self, plan):
+        plan()
+        assert "not known whether the work is the same" in plan(variables_hash=None)[1]
+        assert "not known whether the work is the same" in plan()[1]
+
+    @pytest.mark.parametrize("what", ["", "config.json", "manifest.parquet"])
+    def test_a_folder_that_is_gone_starts_over(self, plan, what):
+        first, _ = plan()
+        path = first.folder.path / what
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        again, line = plan()
+        assert "cannot be read" in line
+        assert again.folder.path != first.folder.path
+
+    def test_a_damaged_folder_starts_over(self, plan):
+        first, _ = plan()
+        first.folder.open_task_log().abandon(first.folder.path.name, "rows of mini-batch 1 are damaged.")
+        assert plan()[1] == "Starting over: rows of mini-batch 1 are damaged."
+
+    def test_a_reused_result_is_no_work_to_go_on_with(self, plan, request_plan):
+        complete(make_plan(request_plan()))
+        plan()
+        assert plan()[1] == "Starting over: the execution before reused the result of another run."
+
+    def test_mini_batches_without_input_go_on(self, plan):
+        first, _ = plan(arguments=RANKS)
+        assert plan(arguments=RANKS)[0].folder.path == first.folder.path
+
+    def test_another_run_has_work_of_its_own(self, plan, request_plan):
+        first, _ = plan()
+        assert make_plan(request_plan()).folder.path.parent != first.folder.path.parent
+
+
+@pytest.mark.parametrize("schema", [1, 3])
+def test_a_run_folder_of_another_version_is_refused(request_plan, schema):
+    folder = make_plan(request_plan()).folder
+    settings = json.loads(folder.names.settings.read_bytes())
+    folder.names.settings.write_text(json.dumps({**settings, "schema": schema}))
+    expected = {1: "older version .*Clear the plan task to start over", 3: "newer version .*install the same"}[schema]
+    with pytest.raises(RunFolderError, match=expected):
+        folder.read_settings()
 
 
 @pytest.mark.parametrize("datasets", [(), (FileDataset("no/such/folder").as_named_input("ignored"),)])

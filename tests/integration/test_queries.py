@@ -12,17 +12,18 @@ import pytest
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import TabularDataset, dataset_from_spec
 from airflow_prs.config.environment import Environment
-from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.errors import ConfigError, InputError, SupersededError
 from airflow_prs.plan.planning import PlanRequest, make_plan
-from airflow_prs.plan.queries import export_query
+from airflow_prs.plan.queries import export_query, rows_file
 from airflow_prs.records import RunIdentity
 from tests.lacking import lacking
 from tests.servers import POSTGRES
 
 
 def export(tmp_path, *batches, columns=("a",)):
-    path, _ = export_query("q", [(columns, rows) for rows in batches], tmp_path / "q")
-    assert [name.name for name in (tmp_path / "q").iterdir()] == ["rows.parquet"]
+    export_query("q", [(columns, rows) for rows in batches], tmp_path / "q")
+    [path] = (tmp_path / "q").iterdir()
+    assert path == rows_file(tmp_path / "q")
     return pd.read_parquet(path)
 
 
@@ -69,7 +70,7 @@ def plan(tmp_path):
     """Plan a run over a query."""
     (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
 
-    def make(rows, run="1", columns=("a",), max_shards=1024, **settings):
+    def make(rows, run="1", columns=("a",), *, max_shards=1024, name=None, sql="SELECT a", **settings):
         config = ParallelRunConfig(
             environment=Environment.current(),
             source_directory=".",
@@ -84,11 +85,11 @@ def plan(tmp_path):
         return make_plan(
             PlanRequest(
                 config=config,
-                datasets=(TabularDataset.from_sql_query("SELECT a", "db").as_named_input("q"),),
+                datasets=(TabularDataset.from_sql_query(sql, "db").as_named_input("q"),),
                 output=str(tmp_path / "out"),
                 run_root=str(tmp_path / "root"),
                 dag_folder=str(tmp_path),
-                identity=RunIdentity(dag_id="d", run_id=run, task_id="t", plan=f"plan{run}"),
+                identity=RunIdentity(dag_id="d", run_id=run, task_id="t", plan=f"plan{name or run}"),
                 run_query=lambda sql, conn_id: iter([(columns, rows)]),
                 on_empty="skip",
                 max_shards=max_shards,
@@ -116,6 +117,32 @@ def test_equal_rows_are_reused_and_others_are_not(plan):
     assert reused.reused_from is not None
     assert not reused.folder.names.inputs.exists()
     assert plan([(2,)], "3").reused_from is None
+
+
+def test_a_query_that_has_run_is_not_run_again_by_a_plan_that_goes_on(plan):
+    first = plan([(1,), (2,), (3,)])
+    again = plan([(9,)])
+    assert again.folder.path == first.folder.path
+    assert again.manifest == first.manifest
+    assert pd.read_parquet(first.folder.path / "inputs" / "q" / "rows.parquet")["a"].tolist() == [1, 2, 3]
+
+
+def test_another_query_starts_over(plan):
+    first = plan([(1,)])
+    assert plan([(1,)], name="2", sql="SELECT a + 1").folder.path != first.folder.path
+
+
+def test_a_plan_that_is_overtaken_while_its_query_runs_ends_without_an_effect(plan):
+    def overtaken():
+        newer.append(plan([(1,), (2,), (3,)], name="2"))
+        yield (1,)
+
+    newer = []
+    with pytest.raises(SupersededError, match="plan has run again since"):
+        plan(overtaken())
+    history = newer[0].folder.open_task_log().read()
+    assert history.newest_execution() == newer[0].execution
+    assert [record.folder for record in history if record.kind == "execution"] == ["plan2"]
 
 
 def test_a_plan_that_fails_leaves_no_rows_of_a_query_behind(plan, tmp_path):
@@ -157,8 +184,8 @@ def test_postgresql_gives_its_rows_through_a_connection_of_airflow(tmp_path):
         FROM generate_series(1, 25000) AS n ORDER BY n
     """
     with postgres() as conn_id:
-        path, _ = export_query("q", run_query(sql, conn_id), tmp_path / "q")
-    frame = pd.read_parquet(path)
+        export_query("q", run_query(sql, conn_id), tmp_path / "q")
+    frame = pd.read_parquet(rows_file(tmp_path / "q"))
     assert frame["n"].tolist() == list(range(1, 25001))
     assert frame["third"].tolist() == [n / 3.0 for n in range(1, 25001)]
     assert frame["words"].tolist()[-1] == "100%"

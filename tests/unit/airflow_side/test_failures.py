@@ -20,7 +20,7 @@ from airflow_prs.errors import (
     SupersededError,
 )
 
-HOPELESS = [EmptyInputError, EntryScriptError, EnvironmentBrokenError, IncompleteRunError, SupersededError]
+HOPELESS = [EmptyInputError, EntryScriptError, EnvironmentBrokenError, IncompleteRunError]
 
 
 @pytest.mark.parametrize("error", HOPELESS)
@@ -40,7 +40,9 @@ def test_an_abort_is_known_as_one():
         raise RunAbortedError("too many")
 
 
-@pytest.mark.parametrize("error", [InputChangedError, NodeError, RunFolderError, PublicationError, OSError])
+@pytest.mark.parametrize(
+    "error", [InputChangedError, NodeError, RunFolderError, PublicationError, SupersededError, OSError]
+)
 def test_what_may_pass_is_left_to_airflows_retries(error):
     with pytest.raises(error), no_retry_where_hopeless():
         raise error("storage is gone")

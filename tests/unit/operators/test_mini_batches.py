@@ -28,7 +28,7 @@ def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekee
         xcom_push=xcoms.__setitem__,
         xcom_pull=lambda task_id, key, **options: xcoms[key],
     )
-    hand_over(ti, Handover(folder=str(tmp_path / "elsewhere"), mini_batches=1, items=1, shards=1))
+    hand_over(ti, Handover(folder=str(tmp_path / "elsewhere"), execution=1, mini_batches=1, items=1, shards=1))
     with pytest.raises(RunFolderError):
         make_operator().execute({"ti": ti})
     assert f"{tmp_path}/elsewhere" in xcoms[ERROR_KEY]

@@ -11,7 +11,7 @@ import airflow_prs
 from airflow_prs.config.environment import Environment
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.fingerprint import fingerprint_of, versions_in, versions_of
+from airflow_prs.plan.fingerprint import Work, versions_in, versions_of
 
 CONFIG = {"error_threshold": 1, "mini_batch_size": 5, "node_count": 2, "description": None, "source_directory": "a"}
 
@@ -20,7 +20,7 @@ def files(path="/a", size=1, modified=1):
     return Listing(Paths.of([path]), np.array([size]), np.array([modified]))
 
 
-def fingerprint(**changes):
+def work(**changes):
     parts = {
         "config": CONFIG,
         "arguments": ["--model", "x"],
@@ -32,7 +32,11 @@ def fingerprint(**changes):
         "variables_hash": "hash",
         "output": None,
     }
-    return fingerprint_of(**{**parts, **changes})
+    return Work(**{**parts, **changes})
+
+
+def fingerprint(**changes):
+    return work(**changes).fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,31 @@ def test_what_may_change_rows_changes_it(changes):
 )
 def test_what_does_not_change_rows_does_not_change_it(changes):
     assert fingerprint(**changes) == fingerprint()
+
+
+def changed(**changes):
+    before, after = work().digests(), work(**changes).digests()
+    return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"config": {**CONFIG, "mini_batch_size": 6}}, {"mini_batch_size"}),
+        ({"arguments": []}, {"arguments"}),
+        ({"snapshot": ("other", "score.py")}, {"code"}),
+        ({"inputs": [({"name": "in", "kind": "files"}, files("/b"))]}, {"inputs"}),
+        ({"inputs": [({"name": "in", "kind": "query", "sql": "SELECT 1"}, None)]}, {"inputs"}),
+        ({"side_inputs": []}, {"side_inputs"}),
+        ({"versions": {}}, {"environment"}),
+        ({"variables_hash": "other"}, {"environment_variables"}),
+        ({"output": "/out"}, {"output"}),
+        ({"config": {**CONFIG, "error_threshold": 2}}, set()),
+        ({"config": {**CONFIG, "node_count": 9, "run_max_try": 7, "run_invocation_timeout": 5}}, set()),
+    ],
+)
+def test_the_parts_that_differ_are_known_by_name_and_terms_are_none(changes, expected):
+    assert changed(**changes) == expected
 
 
 @pytest.fixture

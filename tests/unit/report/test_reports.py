@@ -77,7 +77,7 @@ def test_seconds_run_from_the_first_start_to_the_last_end(folder):
 
 def test_the_report_names_the_run_and_its_result(folder):
     report = report_on(folder)
-    assert (report["schema"], report["status"], report["result"]) == (1, "completed", "/out/rows.txt")
+    assert (report["schema"], report["status"], report["result"]) == (2, "completed", "/out/rows.txt")
     assert report["reused_from"] is None
     assert report["run"] == {
         "dag_id": "digits",

@@ -18,16 +18,17 @@ from hypothesis import strategies as st
 from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedError, RunFolderError, SupersededError
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.result.merge import merge_run
-from airflow_prs.result.temporaries import held, owned_temporary_name
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.task_log import Merge, Published
+from airflow_prs.store.files import temporary_name
 from tests.makers import (
+    append_execution,
     commit,
     count,
     do_shard,
     make_failed_try,
     make_failure,
     make_folder,
-    make_identity,
     make_outcome,
     open_attempt,
     rows_of,
@@ -246,30 +247,131 @@ def test_a_verdict_that_stands_does_not_bind_merge(tmp_path):
     assert published(tmp_path) == all_rows(0, 1)
 
 
-def test_the_older_plan_of_a_run_is_not_published(tmp_path):
-    older = make_folder(tmp_path, 2, plan="plan-1")
+# The ids of plans sort by the clocks of the machines that made them, which may go backwards.
+ORDERS = pytest.mark.parametrize(("first", "second"), [("plan-1", "plan-2"), ("plan-2", "plan-1")])
+
+
+@ORDERS
+def test_the_older_plan_of_a_run_is_not_published(tmp_path, first, second):
+    older = make_folder(tmp_path, 2, plan=first)
     do_shard(older)
-    make_folder(tmp_path, 2, plan="plan-2")
-    with pytest.raises(SupersededError, match="plan-2"):
+    make_folder(tmp_path, 2, plan=second)
+    with pytest.raises(SupersededError, match=f"{second} is newer"):
         merge_run(older)
     assert files_in(tmp_path) == []
     assert not older.names.report.exists()
 
 
-def test_the_newer_plan_of_a_run_is_published(tmp_path):
-    make_folder(tmp_path, 2, plan="plan-1")
-    newer = make_folder(tmp_path, 3, plan="plan-2")
+@ORDERS
+def test_the_newer_plan_of_a_run_is_published(tmp_path, first, second):
+    make_folder(tmp_path, 2, plan=first)
+    newer = make_folder(tmp_path, 3, plan=second)
     do_shard(newer)
     merge_run(newer)
     assert published(tmp_path) == all_rows(0, 1, 2)
 
 
-def test_a_newer_plan_that_has_not_come_to_a_manifest_is_no_hindrance(tmp_path):
+def test_a_newer_plan_that_has_only_begun_is_no_hindrance(tmp_path):
     folder = make_folder(tmp_path, 2, plan="plan-1")
     do_shard(folder)
-    make_folder(tmp_path, 2, plan="plan-2").names.manifest.unlink()
+    folder.open_task_log().claim_plan()
     merge_run(folder)
     assert published(tmp_path) == all_rows(0, 1)
+
+
+# Zombies
+
+
+def stall(monkeypatch, meanwhile):
+    """Let the next merge stall when it is about to publish, and something else happen meanwhile."""
+    publish = Merge.publish
+
+    def stalled(merge, write, **values):
+        def write_late(out):
+            write(out)
+            monkeypatch.setattr(Merge, "publish", publish)
+            meanwhile()
+
+        publish(merge, write_late, **values)
+
+    monkeypatch.setattr(Merge, "publish", stalled)
+
+
+def report_of(folder):
+    return json.loads(folder.names.report.read_bytes())
+
+
+def test_a_merge_that_wakes_up_after_a_later_try_leaves_its_result_alone(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder, failed=[1])
+
+    def repair():
+        do_shard(folder, try_number=2, max_tries=7)
+        merge_run(folder, try_number=2)
+
+    stall(monkeypatch, repair)
+    with pytest.raises(SupersededError, match="a later try of merge has begun"):
+        merge_run(folder, try_number=1)
+    assert published(tmp_path) == all_rows(0, 1, 2)
+    assert report_of(folder)["mini_batches"]["failed"] == 0
+    assert files_in(tmp_path) == [RESULT]
+
+
+@ORDERS
+def test_a_merge_that_wakes_up_after_plan_was_cleared_leaves_the_newer_result_alone(
+    tmp_path, monkeypatch, first, second
+):
+    older = make_folder(tmp_path, 4, plan=first)
+    do_shard(older)
+
+    def start_over():
+        newer = make_folder(tmp_path, 2, plan=second)
+        do_shard(newer)
+        merge_run(newer, try_number=1)
+
+    stall(monkeypatch, start_over)
+    with pytest.raises(SupersededError):
+        merge_run(older, try_number=3)
+    assert published(tmp_path) == all_rows(0, 1)
+    assert not older.names.report.exists()
+
+
+def test_of_two_executions_of_one_try_the_later_one_publishes(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder)
+    stall(monkeypatch, lambda: merge_run(folder, try_number=1))
+    with pytest.raises(SupersededError):
+        merge_run(folder, try_number=1)
+    assert published(tmp_path) == all_rows(0, 1, 2)
+
+
+def test_a_shard_that_is_repaired_while_merge_writes_is_published_as_it_is_then(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder, failed=[1])
+    stall(monkeypatch, lambda: do_shard(folder, try_number=2, max_tries=7))
+    assert merge_run(folder).report["mini_batches"]["failed"] == 0
+    assert published(tmp_path) == all_rows(0, 1, 2)
+
+
+def test_a_folder_that_is_continued_while_merge_writes_is_judged_by_its_new_terms(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, 3)
+    do_shard(folder, failed=[1])
+    stall(monkeypatch, lambda: append_execution(folder, error_threshold=0))
+    with pytest.raises(RunAbortedError, match="error_threshold allows 0"):
+        merge_run(folder)
+    assert files_in(tmp_path) == []
+
+
+def test_what_was_published_is_known(tmp_path):
+    folder = make_folder(tmp_path, 3, 2)
+    do_shard(folder, 0)
+    do_shard(folder, 1)
+    result = merge_run(folder, try_number=1)
+    record = folder.open_task_log().read()[-1]
+    assert isinstance(record, Published)
+    assert record.positions.keys() == {0, 1}
+    assert (record.result, record.status) == (result.location, "completed")
+    assert json.loads((folder.path / record.reports / "report.json").read_bytes()) == report_of(folder)
 
 
 # Damage
@@ -389,46 +491,58 @@ def test_the_longest_file_name_that_a_file_system_takes_can_be_published(tmp_pat
 # What killed merges have left
 
 
-def leave(output, *, run_id="run 1", dag_id="digits", hours=0):
+def leave(output, *, name=RESULT, hours=0):
     """Leave what a merge that was killed so many hours ago leaves."""
-    path = owned_temporary_name(output / RESULT, make_identity(run_id=run_id, dag_id=dag_id))
+    path = temporary_name(output / name)
     path.write_bytes(b"half")
     then = time.time() - hours * 3600
     os.utime(path, (then, then))
     return path
 
 
-def test_what_a_killed_merge_has_left_is_removed_by_the_next_of_its_run(tmp_path):
+class KilledError(BaseException):
+    pass
+
+
+def test_what_a_killed_merge_has_left_is_removed_by_the_next_of_its_run(tmp_path, monkeypatch):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
-    leave(tmp_path)
+    kept = []
+
+    def die():
+        [name] = files_in(tmp_path)
+        kept.append((tmp_path / name, (tmp_path / name).read_bytes()))
+        raise KilledError
+
+    stall(monkeypatch, die)
+    with pytest.raises(KilledError):
+        merge_run(folder)
+    # A process that is killed removes nothing.
+    [(path, data)] = kept
+    path.write_bytes(data)
     merge_run(folder)
     assert files_in(tmp_path) == [RESULT]
 
 
-def test_a_file_that_another_merge_is_writing_stays(tmp_path):
-    folder = make_folder(tmp_path, 2)
-    do_shard(folder)
-    path = owned_temporary_name(tmp_path / RESULT, make_identity())
-    with held(path):
-        merge_run(folder)
-        assert path.exists()
-
-
 @pytest.mark.parametrize(
     ("left", "stays"),
-    [
-        ({"run_id": "run 2"}, True),
-        ({"run_id": "run 2", "hours": 25}, False),
-        ({"dag_id": "letters", "hours": 25}, True),
-    ],
+    [({}, True), ({"hours": 25}, False), ({"name": "other.txt", "hours": 25}, True)],
 )
-def test_what_others_have_left_is_removed_only_if_it_is_an_old_one_of_the_same_task(tmp_path, left, stays):
+def test_what_merges_of_other_runs_have_left_is_removed_after_a_day(tmp_path, left, stays):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
     path = leave(tmp_path, **left)
     merge_run(folder)
     assert path.exists() is stays
+
+
+def test_a_damaged_folder_is_not_continued(tmp_path):
+    folder = make_folder(tmp_path, 6)
+    do_shard(folder)
+    damage(folder, process=0)
+    with pytest.raises(RunFolderError):
+        merge_run(folder)
+    assert "mini-batch 1 are damaged" in folder.open_task_log().read().why_abandoned("plan-1")
 
 
 # Results without rows

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_prs.records import Shard
-from airflow_prs.run_folder.folder import earlier_runs, run_folder_of, sibling_plans
+from airflow_prs.run_folder.folder import earlier_runs, run_folder_of
 from airflow_prs.run_folder.names import Names, attempt_name, encode, run_path
 from tests.makers import make_identity
 
@@ -74,16 +74,11 @@ def test_logs_lie_where_the_original_has_them(kind, expected):
     assert Names(Path("/run")).log(kind, "host-0-1", "process000") == Path("/run/logs/user", expected)
 
 
-def test_other_plans_of_a_run_are_listed_oldest_first(tmp_path):
-    folders = {plan: run_folder_of(str(tmp_path), make_identity(plan)) for plan in ("plan-3", "plan-1", "plan-2")}
-    for folder in folders.values():
-        folder.path.mkdir(parents=True)
-    assert [sibling.path.name for sibling in sibling_plans(folders["plan-2"])] == ["plan-1", "plan-3"]
-
-
 def test_run_folders_of_all_runs_of_a_task_are_listed_newest_first(tmp_path):
     for run_id, plan in (("run 1", "plan-1"), ("run [2]", "plan-3"), ("run 3", "plan-2")):
-        run_folder_of(str(tmp_path), make_identity(plan, run_id=run_id)).path.mkdir(parents=True)
+        folder = run_folder_of(str(tmp_path), make_identity(plan, run_id=run_id))
+        folder.path.mkdir(parents=True)
+        folder.open_task_log().claim_plan()
     run_folder_of(str(tmp_path), make_identity("plan-4", task_id="other")).path.mkdir(parents=True)
     found = earlier_runs(str(tmp_path), "digits", "score")
     assert [folder.path.name for folder in found] == ["plan-3", "plan-2", "plan-1"]

@@ -1,0 +1,83 @@
+"""Continue the work of an earlier execution of plan of the same run, or say why plan starts over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from airflow_prs.errors import RunFolderError
+from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.task_log import History
+from airflow_prs.settings import RunSettings
+
+logger = logging.getLogger(__name__)
+
+_OF_THE_CUT = ("node_count", "mini_batches_per_task")
+
+
+def find_unfinished(
+    folder: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool
+) -> RunFolder | None:
+    """
+    Return the folder of the newest execution if its work is the same and not finished; None: plan starts over.
+
+    Which of the two it is, and why, is logged.
+
+    :param folder: the folder that plan would make.
+    :param history: the task log of the run.
+    :param work: digest of each part of the work; empty if a part is not known.
+    :param allow_reuse: whether earlier work may be used at all.
+    """
+    newest = history.newest_execution()
+    if newest is None:
+        logger.info("Starting: this is the first execution of plan in this run.")
+        return None
+    earlier = RunFolder(folder.path.with_name(history.execution(newest).folder), newest)
+    why_not = _why_not(earlier, history, work, allow_reuse=allow_reuse)
+    if why_not is not None:
+        logger.info("Starting over: %s", why_not)
+        return None
+    logger.info("Continuing %s: the work is the same, and its result is not published yet.", earlier.path)
+    return earlier
+
+
+def log_changed_terms(earlier: RunSettings, planned: RunSettings, settings: RunSettings) -> None:
+    """
+    Log which terms a continued folder gets.
+
+    :param earlier: the settings of the execution before.
+    :param planned: the settings of the first execution of the folder, by which it was cut.
+    :param settings: those of this execution.
+    """
+    before, now = earlier.terms, settings.terms
+    if changed := [f"{name} is {now[name]!r}, was {before[name]!r}" for name in now if now[name] != before[name]]:
+        logger.info("New terms: %s.", "; ".join(changed))
+    for name in _OF_THE_CUT:
+        if now[name] != planned.terms[name]:
+            logger.info("%s has no effect in a continued folder: its shards stay as first planned.", name)
+
+
+def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool) -> str | None:
+    """Return why plan cannot continue a folder; None: it can."""
+    name = earlier.path.name
+    if not allow_reuse:
+        return "allow_reuse is False."
+    if history.is_published(name):
+        return "the execution before has published its result."
+    return history.why_abandoned(name) or _why_unfit(earlier, work)
+
+
+def _why_unfit(earlier: RunFolder, work: Mapping[str, str]) -> str | None:
+    """Return why a folder does not fit the work of this execution; None: it does."""
+    try:
+        settings = earlier.read_planned_settings()
+        read_committed(earlier, earlier.read_manifest())
+    except (OSError, RunFolderError) as error:
+        return f"the execution before cannot be read: {error}"
+    if settings.reused_from is not None:
+        return "the execution before reused the result of another run."
+    if not work or not settings.work:
+        return "it is not known whether the work is the same (environment variables or packages cannot be compared)."
+    changed = sorted(part for part in {*work, *settings.work} if work.get(part) != settings.work.get(part))
+    return f"not the same as in the execution before: {', '.join(changed)}." if changed else None

@@ -1,0 +1,439 @@
+"""
+The task log: what plans planned and merges published, over all executions of plan in a run.
+
+    plan         a plan has begun
+    execution    its folder is complete; the number of this record is the number of the execution
+    abandoned    a folder turned out to be damaged, so plan does not continue it
+    merge        a merge has begun, and names the upload that it will write
+    publishing   the upload is complete and appears next
+    published    the upload has appeared; up to which record of each shard it goes
+
+Only the order of the records decides. So clocks, names of plans and try numbers of different executions never matter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import IO, Annotated, Any, Final, Literal, TypeVar
+from uuid import uuid4
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from airflow_prs.errors import RunFolderError, SupersededError
+from airflow_prs.run_folder.log import Log, Record
+from airflow_prs.store.port import Store
+
+_LAG_S: Final = 0.1
+_LATER_MERGE: Final = "a later try of merge has begun, so this one publishes nothing."
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """
+    What all records have.
+
+    :param process: random id of the process that appended it.
+    :param at: when, in seconds since the epoch (UTC); for readers, it decides nothing.
+    """
+
+    process: str
+    at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanClaim(_Record):
+    """A plan has begun; earlier ones append no execution any more."""
+
+    kind: Literal["plan"] = "plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution(_Record):
+    """
+    An execution of plan: its folder is complete.
+
+    :param folder: name of the folder, beside that of the log; several executions may continue one folder.
+    :param terms: see RunSettings.terms.
+    """
+
+    kind: Literal["execution"] = "execution"
+    folder: str
+    terms: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned(_Record):
+    """
+    A folder is not continued any more.
+
+    :param folder: its name.
+    :param reason: one sentence.
+    """
+
+    kind: Literal["abandoned"] = "abandoned"
+    folder: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeClaim(_Record):
+    """
+    A merge has begun; earlier ones publish nothing any more.
+
+    :param execution: number of the execution that it was started for.
+    :param try_number: number of its try.
+    :param folder: folder of that execution.
+    :param uploads: name of the upload by the key that it is going to replace; empty if there is nothing to write.
+    """
+
+    kind: Literal["merge"] = "merge"
+    execution: int
+    try_number: int
+    folder: str
+    uploads: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publishing(_Record):
+    """
+    The output of a merge is complete, and appears next.
+
+    :param claim: number of the merge's claim.
+    """
+
+    kind: Literal["publishing"] = "publishing"
+    claim: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published(_Record):
+    """
+    The output of a merge has appeared.
+
+    :param claim: number of the merge's claim.
+    :param positions: by number of each shard, the position in its log up to which the result goes.
+    :param result: location of the result.
+    :param status: status of the run in report.json.
+    :param reports: folder of the reports, relative to the run folder.
+    """
+
+    kind: Literal["published"] = "published"
+    claim: int
+    positions: Mapping[int, int]
+    result: str
+    status: str
+    reports: str
+
+
+TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published
+_RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
+
+
+class StartOverError(Exception):
+    """What a merge has read is no longer all: it has to read again."""
+
+
+class History(list[TaskRecord]):
+    """The records of a task log; the position of a record is its number."""
+
+    def newest_execution(self, folder: str | None = None) -> int | None:
+        """
+        Return the number of the newest execution.
+
+        :param folder: only of this folder; None: of any.
+        """
+        return self._last(lambda r: isinstance(r, Execution) and folder in {None, r.folder})
+
+    def execution(self, number: int) -> Execution:
+        """
+        Return an execution by its number.
+
+        :raises RunFolderError: if there is none.
+        """
+        record = self[number] if number < len(self) else None
+        if not isinstance(record, Execution):
+            raise RunFolderError(f"the task log has no execution {number}. Clear the plan task.")
+        return record
+
+    def why_abandoned(self, folder: str) -> str | None:
+        """Return why a folder is not continued; None: it may be."""
+        return next((r.reason for r in self if isinstance(r, Abandoned) and r.folder == folder), None)
+
+    def newest_claim(self) -> int | None:
+        """Return the number of the newest claim of a merge."""
+        return self._last(lambda r: isinstance(r, MergeClaim))
+
+    def merge_claims(self) -> Iterator[MergeClaim]:
+        """Yield the claims of merges, oldest first."""
+        return (record for record in self if isinstance(record, MergeClaim))
+
+    def claim(self, number: int) -> MergeClaim:
+        """
+        Return the claim of a merge by its number.
+
+        :raises RunFolderError: if there is none.
+        """
+        record = self[number]
+        if not isinstance(record, MergeClaim):
+            raise RunFolderError(f"record {number} of the task log is not the claim of a merge. Clear the plan task.")
+        return record
+
+    def is_published(self, folder: str) -> bool:
+        """Return whether a merge has published the result of a folder."""
+        return any(isinstance(r, Published) and self.claim(r.claim).folder == folder for r in self)
+
+    def _last(self, matches: Callable[[TaskRecord], bool]) -> int | None:
+        return next((number for number in range(len(self) - 1, -1, -1) if matches(self[number])), None)
+
+
+class TaskLog:
+    """
+    The task log of a run, as one process reads it and appends to it.
+
+    :param prefix: prefix of the keys of its records; it ends with `/`.
+    :ivar history: the records that it has read.
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._log = Log(store, prefix)
+        self.history = History()
+        self.process = uuid4().hex
+
+    def read(self) -> History:
+        """
+        Return all records.
+
+        :raises RunFolderError: if one is damaged, or a newer version wrote it.
+        """
+        while (record := self._log.read(len(self.history))) is not None:
+            self.history.append(_parse(record))
+        return self.history
+
+    def append(self, make: Callable[[History], TaskRecord]) -> int:
+        """
+        Append a record after all others, and return its number.
+
+        :param make: returns the record, given all records before it; it may raise instead.
+        """
+        while True:
+            record, number = make(self.read()), len(self.history)
+            if self._log.append(number, _RECORD.dump_json(record)):
+                self.history.append(record)
+                return number
+            if len(self.read()) == number:
+                # The storage does not show yet what somebody else has appended.
+                time.sleep(_LAG_S)
+
+    def claim_plan(self) -> int:
+        """Append the claim of a plan, and return its number."""
+        return self.append(lambda _: PlanClaim(process=self.process))
+
+    def append_execution(self, claim: int, *, folder: str, terms: Mapping[str, Any]) -> int:
+        """
+        Append an execution of plan, and return its number.
+
+        :param claim: number of the plan's claim.
+        :param folder: name of the folder, which is complete.
+        :param terms: see RunSettings.terms.
+        :raises SupersededError: if another plan has claimed since.
+        """
+
+        def make(history: History) -> Execution:
+            if any(isinstance(record, PlanClaim) for record in history[claim + 1 :]):
+                raise SupersededError(
+                    f"plan has run again since, so this execution of it ends without an effect ({folder})."
+                )
+            return Execution(process=self.process, folder=folder, terms=terms)
+
+        return self.append(make)
+
+    def abandon(self, folder: str, reason: str) -> None:
+        """Append that a folder is not continued any more."""
+        self.append(lambda _: Abandoned(process=self.process, folder=folder, reason=reason))
+
+
+def _parse(record: Record) -> TaskRecord:
+    try:
+        return _RECORD.validate_json(record.header)
+    except ValidationError as error:
+        raise RunFolderError(
+            f"record {record.number} of the task log cannot be read: {error}. Install the same version of airflow_prs "
+            "on all machines."
+        ) from None
+
+
+class Merge:
+    """
+    An attempt to publish the result of a run.
+
+    Of all merges of a run the newest claimant publishes. Merges are ordered by execution and try number; of two with
+    the same numbers the later claim is newer.
+
+    :param output: store of the result.
+    :param folder: name of the run folder.
+    :param execution: number of the execution that it was started for; None: the newest one.
+    :param try_number: number of this try; None: nobody counts, so it is one more than that of the last claim.
+    :param key: what it is going to write; None: nothing, but it is to be known what was published.
+    :ivar number: number of its claim.
+    """
+
+    def __init__(
+        self,
+        log: TaskLog,
+        output: Store,
+        *,
+        folder: str,
+        execution: int | None = None,
+        try_number: int | None = None,
+        key: str | None,
+    ) -> None:
+        self._log = log
+        self._output = output
+        self._folder = folder
+        self._execution = execution
+        self._try_number = try_number
+        self._key = key
+        self._uploads: dict[str, str] = {}
+        self._known_execution = -1
+        self.number = -1
+
+    def run(self, attempt: Callable[[], _T]) -> _T:
+        """
+        Claim, revoke the uploads of earlier merges, and call a function, again if more was committed meanwhile.
+
+        :param attempt: reads what was committed, and calls ``publish`` and ``note_published``.
+        :raises SupersededError: if a later merge has claimed, or plan has begun another folder.
+        :raises RunFolderError: if plan has left no execution.
+        """
+        while True:
+            self._uploads = {} if self._key is None else {self._key: self._output.new_upload(self._key)}
+            try:
+                self._claim()
+                return attempt()
+            except StartOverError:
+                continue
+            finally:
+                self._revoke(self._uploads)
+
+    def check(self) -> None:
+        """
+        Check that this merge may still publish what it has read.
+
+        :raises SupersededError: if a later merge has claimed, or plan has begun another folder.
+        :raises StartOverError: if plan has continued this folder, under other terms.
+        """
+        self._check(self._log.read())
+
+    def publish(
+        self,
+        write: Callable[[IO[bytes]], object],
+        *,
+        positions: Mapping[int, int],
+        probe: Callable[[], Mapping[int, int]],
+    ) -> None:
+        """
+        Write the output, and let it appear.
+
+        :param write: writes the output; it is not called without a key.
+        :param positions: by number of each shard, the position up to which the output goes.
+        :param probe: returns the positions of now.
+        :raises SupersededError: see ``check``; nothing has appeared, except if a later merge claims at this moment.
+        :raises StartOverError: if the shards have got further; the output may have appeared.
+        """
+        with self._writer() as out:
+            if out is not None:
+                write(out)
+            _require_same(positions, probe())
+            self._log.append(self._make_publishing)
+        _require_same(positions, probe())
+
+    def note_published(self, *, positions: Mapping[int, int], result: str, status: str, reports: str) -> None:
+        """
+        Append that the output has appeared.
+
+        :raises SupersededError: if a later merge has claimed.
+        """
+
+        def make(history: History) -> Published:
+            self._check_claims(history)
+            return Published(
+                process=self._log.process,
+                claim=self.number,
+                positions=positions,
+                result=result,
+                status=status,
+                reports=reports,
+            )
+
+        self._log.append(make)
+
+    def _claim(self) -> None:
+        self.number = self._log.append(self._make_claim)
+        for record in self._log.history[: self.number]:
+            if isinstance(record, MergeClaim):
+                self._revoke(record.uploads)
+
+    def _revoke(self, uploads: Mapping[str, str]) -> None:
+        for key, upload in uploads.items():
+            self._output.revoke(key, upload)
+
+    def _make_claim(self, history: History) -> MergeClaim:
+        self._check_claims(history)
+        self._known_execution = self._check_folder(history)
+        if self._execution is None:
+            self._execution = self._known_execution
+        newest = history.newest_claim()
+        earlier = None if newest is None else history.claim(newest)
+        tried = earlier.try_number if earlier is not None and earlier.execution == self._execution else 0
+        if self._try_number is None:
+            self._try_number = tried + 1
+        if earlier is not None and (earlier.execution, earlier.try_number) > (self._execution, self._try_number):
+            raise SupersededError(_LATER_MERGE)
+        return MergeClaim(
+            process=self._log.process,
+            execution=self._execution,
+            try_number=self._try_number,
+            folder=self._folder,
+            uploads=self._uploads,
+        )
+
+    def _make_publishing(self, history: History) -> Publishing:
+        self._check(history)
+        return Publishing(process=self._log.process, claim=self.number)
+
+    def _check(self, history: History) -> None:
+        self._check_claims(history)
+        if self._check_folder(history) != self._known_execution:
+            raise StartOverError
+
+    def _check_claims(self, history: History) -> None:
+        """Check that nobody has claimed since this merge has."""
+        if self.number >= 0 and history.newest_claim() != self.number:
+            raise SupersededError(_LATER_MERGE)
+
+    def _check_folder(self, history: History) -> int:
+        """Check that the newest execution has this folder, and return its number."""
+        newest = history.newest_execution()
+        if newest is None:
+            raise RunFolderError("the task log holds no execution of plan. Clear the plan task.")
+        if (execution := history.execution(newest)).folder != self._folder:
+            raise SupersededError(
+                f"plan has run again since: {execution.folder} is newer than {self._folder}, so nothing is published "
+                "from the older one. The tasks after the newer plan publish their own result."
+            )
+        return newest
+
+    def _writer(self) -> AbstractContextManager[IO[bytes] | None]:
+        for key, upload in self._uploads.items():
+            return self._output.writer(key, upload)
+        return nullcontext()
+
+
+def _require_same(positions: Mapping[int, int], now: Mapping[int, int]) -> None:
+    if positions != now:
+        raise StartOverError
