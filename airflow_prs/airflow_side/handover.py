@@ -31,7 +31,6 @@ class Handover:
     :param shards: number of shards.
     :param completed: the last completed run folder that this plan knew, so that a failed run does not end the chain of
         reuse.
-    :param execution: number of its record in the task log.
     """
 
     folder: str
@@ -40,7 +39,6 @@ class Handover:
     items: int
     shards: int
     completed: str | None = None
-    execution: int = 0
 
 
 def hand_over(ti: RuntimeTaskInstanceProtocol, handover: Handover) -> None:

@@ -6,19 +6,17 @@ import logging
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
-from airflow_prs.cli.run import MAX_TRIES
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import FailedTry, Manifest, MiniBatch, Shard, TryStatus
-from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.records import FailedTry, MiniBatch, Shard, TryStatus
+from airflow_prs.run_folder.committed import Committed, read_committed
 from airflow_prs.run_folder.folder import RunFolder
 
 _ROWS_SHOWN = 5
@@ -74,8 +72,6 @@ def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
             folder=folder,
             shard_number=0,
             try_number=1,
-            task_instance_id=str(uuid.uuid4()),
-            max_tries=MAX_TRIES,
             environ=os.environ,
             variables=job.variables,
             redact=Masker(job.variables.values()),
@@ -84,11 +80,12 @@ def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
         )
     )
     manifest = folder.read_manifest()
-    failed = next(folder.read_failed_tries(manifest.shards[0]), None)
+    committed = read_committed(folder, manifest)
+    failed = next(iter(committed.tries(committed.states[0])), None)
     if failed is not None:
         _print("\n".join(_describe_failure(failed)))
         return 1
-    return _describe_success(job, folder, manifest, mini_batch)
+    return _describe_success(job, committed, mini_batch)
 
 
 def _describe_failure(failed: FailedTry) -> Iterator[str]:
@@ -98,8 +95,7 @@ def _describe_failure(failed: FailedTry) -> Iterator[str]:
     yield f"What to do: {_ADVICE[failed.status]}"
 
 
-def _describe_success(job: Job, folder: RunFolder, manifest: Manifest, mini_batch: MiniBatch) -> int:
-    committed = read_committed(folder, manifest)
+def _describe_success(job: Job, committed: Committed, mini_batch: MiniBatch) -> int:
     state = committed.states[0]
     outcome = committed.outcomes(state)[0]
     returned, items = int(outcome["returned"]), mini_batch.items

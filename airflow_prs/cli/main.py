@@ -46,7 +46,10 @@ def _run_command(options: argparse.Namespace) -> int:
     # Each command imports many modules, which the others do not need.
     if options.command == "show":
         from airflow_prs.cli.show import show
+        from airflow_prs.cli.show_log import show_log
 
+        if options.is_log:
+            return show_log(options.folder)
         return show(options.folder, is_following=options.is_following)
     from airflow_prs.cli.job import read_job
 
@@ -139,6 +142,7 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.add_argument(
         "--follow", dest="is_following", action="store_true", help="refresh every second until the run has ended"
     )
+    show.add_argument("--log", dest="is_log", action="store_true", help="print the records of the run's logs instead")
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,15 @@ from airflow_prs.run_folder.shard_log import (
     unpack_record,
 )
 from airflow_prs.run_folder.shard_records import Epoch, LoanRecord, ShardRecord
+from airflow_prs.run_folder.task_log import (
+    Abandoned,
+    Execution,
+    MergeClaim,
+    PlanClaim,
+    Published,
+    Publishing,
+    TaskRecord,
+)
 
 
 def show_log(path: str) -> int:
@@ -37,11 +46,14 @@ def show_log(path: str) -> int:
 
 
 def _lines(folder: RunFolder) -> Iterator[str]:
-    yield f"run log: {folder.path}"
+    yield f"task log of {folder.path.parent}"
+    for number, step in enumerate(folder.open_task_log().read()):
+        yield _line(number, step.at, _describe_task_record(step))
+    yield f"\nrun log of {folder.path}"
     log = folder.run_log()
     log.follow()
-    for number, record in enumerate(log.records):
-        yield _line(number, record.at, _describe_run_record(record))
+    for number, said in enumerate(log.records):
+        yield _line(number, said.at, _describe_run_record(said))
     for shard in folder.read_manifest().shards:
         yield f"\n{shard.label}"
         for record in shard_log(folder.store, shard).read_all():
@@ -64,6 +76,22 @@ def _loan_lines(folder: RunFolder, shard: Shard) -> Iterator[str]:
 def _line(number: int, at: float, text: str) -> str:
     moment = f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S.%f}"[:-3] if at else "-"
     return f"{number:>6}  {moment:<12}  {text}"
+
+
+def _describe_task_record(record: TaskRecord) -> str:
+    match record:
+        case PlanClaim():
+            return "plan begins"
+        case Execution():
+            return f"execution of plan: folder {record.folder}"
+        case Abandoned():
+            return f"folder {record.folder} is not continued: {record.reason}"
+        case MergeClaim():
+            return f"merge begins: execution {record.execution}, try {record.try_number}, folder {record.folder}"
+        case Publishing():
+            return f"merge of record {record.claim} publishes"
+        case Published():
+            return f"merge of record {record.claim} has published ({record.status}): {record.result}"
 
 
 def _describe_run_record(record: RunRecord) -> str:

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from airflow_prs.run_folder.epochs import next_epoch
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
 from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
+from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.shard_log import (
     OWN_LOG,
     SHARD_RECORD,
@@ -44,7 +44,6 @@ from airflow_prs.run_folder.shard_records import (
     Writer,
 )
 from airflow_prs.run_folder.tries import read_lines
-from airflow_prs.store.files import sync_file, sync_folder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,27 +77,6 @@ class Inheritance:
     tries: dict[int, int] = field(default_factory=dict)
     suspects: tuple[int, ...] = ()
     charged: tuple[int, int] | None = None
-
-
-class RowsFiles:
-    """
-    The rows files of one writer, to which its worker processes append.
-
-    :param path: returns the path of the rows file of a worker process.
-    """
-
-    def __init__(self, path: Callable[[int], Path]) -> None:
-        self.path = path
-        self._durable: set[Path] = set()
-
-    def sync(self, processes: Iterable[int]) -> None:
-        """Make everything durable that some worker processes have written."""
-        for process in processes:
-            path = self.path(process)
-            sync_file(path)
-            if path not in self._durable:
-                sync_folder(path.parent)
-                self._durable.add(path)
 
 
 class Attempt:

@@ -12,9 +12,10 @@ from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
-from airflow_prs.run_folder.attempts import Attempt, RowsFiles, open_attempt
+from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import TASK_LOG, Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
 from airflow_prs.run_folder.shard_records import Writer

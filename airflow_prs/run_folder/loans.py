@@ -22,8 +22,8 @@ from airflow_prs.run_folder.shard_log import LOAN_RECORD, LoanState, loan_log, r
 from airflow_prs.run_folder.shard_records import Closing, Loan, LoanRecord, LoanRequest, LoanStatus, Writer
 
 if TYPE_CHECKING:
-    from airflow_prs.run_folder.attempts import RowsFiles
     from airflow_prs.run_folder.log import Log
+    from airflow_prs.run_folder.rows_files import RowsFiles
     from airflow_prs.run_folder.shard_log import ShardState
     from airflow_prs.store.port import Store
 

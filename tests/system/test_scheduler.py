@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psutil
 import pytest
-
 from airflow_prs.run_folder.attempt_records import Closing
+
 from tests.airflow_services import wait_until
 from tests.system.step_runs import IS_AIRFLOW_3_1, Place, StepRun, write_dag
 

@@ -13,7 +13,7 @@ from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outc
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
+from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
 from airflow_prs.run_folder.attempts import Attempt, Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState

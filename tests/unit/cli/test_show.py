@@ -8,10 +8,11 @@ import re
 import threading
 import time
 
+from airflow_prs.run_folder.attempt_records import Closing
+
 from airflow_prs.cli.main import main
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.report.reports import write_reports
-from airflow_prs.run_folder.attempt_records import Closing
 from tests.makers import (
     commit,
     do_shard,

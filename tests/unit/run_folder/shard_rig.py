@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard
-from airflow_prs.run_folder.attempts import Attempt, RowsFiles, open_attempt
+from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.outcomes import Content
+from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.shard_log import ShardState, read_content, read_shard, shard_log
 from airflow_prs.run_folder.shard_records import Closing, Loan, Writer
 from airflow_prs.run_folder.tries import TriesIndex

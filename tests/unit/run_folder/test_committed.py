@@ -30,9 +30,7 @@ class Waiting:
 
 
 def read(folder, at_least, waiting):
-    return read_committed(
-        folder, folder.read_manifest(), at_least, clock=waiting.clock, sleep=waiting.sleep
-    )
+    return read_committed(folder, folder.read_manifest(), at_least, clock=waiting.clock, sleep=waiting.sleep)
 
 
 @pytest.fixture

@@ -102,9 +102,9 @@ def test_without_some_shards_their_totals_alone_count():
 # A naive reference: everything from scratch, from the words of the rule
 
 EPOCHS = st.builds(Epoch, st.integers(0, 1), st.integers(0, 2))
-STATES = st.tuples(
-    st.integers(0, 2), EPOCHS, st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 2), (0, 3), (3, 0)])
-).map(lambda drawn: state(drawn[0], drawn[1], succeeded=drawn[2][0], failed=drawn[2][1]))
+STATES = st.tuples(st.integers(0, 2), EPOCHS, st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 2), (0, 3), (3, 0)])).map(
+    lambda drawn: state(drawn[0], drawn[1], succeeded=drawn[2][0], failed=drawn[2][1])
+)
 LIMITS = st.builds(
     Limits,
     error_threshold=st.integers(-1, 8),

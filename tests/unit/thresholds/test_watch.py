@@ -89,9 +89,7 @@ def test_a_look_at_a_run_without_failures_aborts_nothing(folder):
     commit(open_attempt(folder), [make_outcome(0)])
     look = watch(folder).look()
     assert look.abort is None
-    assert look.progress == Progress(
-        total=6, handed_out=1, succeeded=1, items_total=12, items_succeeded=2, elements=2
-    )
+    assert look.progress == Progress(total=6, handed_out=1, succeeded=1, items_total=12, items_succeeded=2, elements=2)
 
 
 def test_the_first_to_see_a_threshold_exceeded_aborts_the_run(folder):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from airflow_prs.run_folder.attempt_records import Closing, Loan
 
 from airflow_prs.errors import SupersededError
 from airflow_prs.node.work.dispatcher import Dispatcher, Signals
@@ -19,7 +20,6 @@ from airflow_prs.node.work.failed_tries import Failure, RetryPolicy
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Shard, TryStatus
-from airflow_prs.run_folder.attempt_records import Closing, Loan
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import Request
