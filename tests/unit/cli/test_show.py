@@ -8,11 +8,11 @@ import re
 import threading
 import time
 
-from airflow_prs.run_folder.attempt_records import Closing
-
 from airflow_prs.cli.main import main
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.report.reports import write_reports
+from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
+from airflow_prs.run_folder.shard_records import Closing, Epoch
 from tests.makers import (
     commit,
     do_shard,
@@ -39,7 +39,6 @@ def begin(folder, number=0, *, try_number=1, **values):
     attempt = open_attempt(folder, number, try_number=try_number)
     first = folder.read_manifest().shards[number].first
     commit(attempt, [make_outcome(first)], rows={first: rows_of(first)}, **values)
-    attempt.close()
 
 
 def test_a_completed_run_shows_its_report(tmp_path, capsys):
@@ -99,18 +98,41 @@ def test_failures_are_shown_with_their_logs(tmp_path, capsys):
     folder = make_folder(tmp_path, 2)
     attempt = open_attempt(folder)
     commit(attempt, [make_failure(1)], [make_failed_try(1)])
-    attempt.close()
     shown = page(capsys, folder.path)
     assert "1. mini-batch 1, try 3 on host-0-1, process001: RUN_EXCEPTION: ValueError: bad pixel" in shown
     assert f"log: {folder.path}/logs/user/stderr/host-0-1/process001.stderr.txt" in shown
 
 
-def test_the_verdict_is_shown(tmp_path, capsys):
+def abort(folder):
+    verdict = Verdict(ruling=Ruling.ABORT, threshold="error_threshold", reason="3 of 9 items failed")
+    record = RunRecord(kind=RunRecordKind.ABORT, author="gatekeeper", abort=Abort(verdict=verdict, epoch=Epoch(0, 0)))
+    folder.run_log().append(lambda: record)
+
+
+def test_an_abort_is_shown(tmp_path, capsys):
     folder = make_folder(tmp_path, 2)
     begin(folder)
-    verdict = Verdict(ruling=Ruling.ABORT, threshold="error_threshold", reason="3 of 9 items failed")
-    folder.write_verdict(verdict, author="gatekeeper", attempt="1", counted={})
-    assert "Verdict: abort, by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path)
+    abort(folder)
+    assert "Aborted by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path)
+
+
+def test_an_abort_before_a_clear_is_not_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 2)
+    begin(folder)
+    abort(folder)
+    open_attempt(folder, try_number=2, clear_number=1)
+    assert "Aborted" not in page(capsys, folder.path)
+
+
+def test_the_logs_have_a_line_for_each_record(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    attempt = open_attempt(folder)
+    commit(attempt, [make_outcome(0), make_failure(1)], [make_failed_try(1)], rows={0: rows_of(0)})
+    abort(folder)
+    shown = page(capsys, folder.path, "--log")
+    assert "claim by host-0-1, try 1, epoch 0.0; 0 of 3 done, 0 of them failed; granted below 3" in shown
+    assert "commit; 2 outcomes; 1 failed tries; 2 of 3 done, 1 of them failed" in shown
+    assert "abort of epoch 0.0 and older ones by gatekeeper: 3 of 9 items failed" in shown
 
 
 def test_a_run_that_is_not_planned_yet_says_so(tmp_path, capsys):

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_prs.records import Shard
 from airflow_prs.run_folder.folder import earlier_runs, run_folder_of
-from airflow_prs.run_folder.names import Names, attempt_name, encode, run_path
+from airflow_prs.run_folder.names import Names, encode, run_path, shard_prefix
 from tests.makers import make_identity
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)
@@ -51,15 +50,9 @@ def test_the_run_folder_lies_under_output_dag_run_task_and_plan():
     assert path == Path("/out/_parallel_run/digits/run%201/score/plan-1")
 
 
-def test_attempts_sort_by_try_number_not_by_task_instance():
-    assert attempt_name(9, "zzz") < attempt_name(10, "aaa")
-
-
 def test_shards_sort_by_number():
-    names = Names(Path("/run"))
-    shards = [Shard(number=number, first=0, count=1, items=1, size_bytes=1) for number in (2, 10, 1000)]
-    paths = [names.shard(shard) for shard in shards]
-    assert paths == sorted(paths)
+    prefixes = [shard_prefix(number) for number in (2, 10, 1000)]
+    assert prefixes == sorted(prefixes)
 
 
 @pytest.mark.parametrize(
