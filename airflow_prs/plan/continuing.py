@@ -63,7 +63,7 @@ def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, a
     name = earlier.path.name
     if not allow_reuse:
         return "allow_reuse is False."
-    if history.is_published(name):
+    if history.newest_published(name) is not None:
         return "the execution before has published its result."
     return history.why_abandoned(name) or _why_unfit(earlier, work)
 

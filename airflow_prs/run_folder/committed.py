@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.errors import PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.shard_log import read_content
+from airflow_prs.run_folder.shard_log import read_content, read_shard_at
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
 
@@ -128,6 +128,20 @@ def _lags(folder: RunFolder, lagging: Sequence[ShardState], positions: Mapping[i
     )
 
 
+def read_published(folder: RunFolder) -> Committed:
+    """
+    Return the state of all shards of a run as its newest result has it, whatever was cleared since.
+
+    :raises RunFolderError: if nothing was published.
+    """
+    published = folder.open_task_log().read().newest_published(folder.path.name)
+    if published is None:
+        raise RunFolderError(f"{folder.path} has published no result.")
+    shards = sorted(folder.read_manifest().shards, key=lambda shard: shard.first)
+    states = [read_shard_at(folder.store, shard, published.positions[shard.number]) for shard in shards]
+    return Committed(folder=folder, states=tuple(states))
+
+
 def read_result(
     folder: RunFolder,
     settings: RunSettings,
@@ -144,8 +158,7 @@ def read_result(
     if settings.reused_from is None:
         return read_committed(folder, manifest or folder.read_manifest(), at_least)
     try:
-        source = _find_source(folder, settings)
-        return read_committed(source, source.read_manifest())
+        return read_published(_find_source(folder, settings))
     except (PrsError, OSError, ValueError) as error:
         raise unusable(settings.reused_from, str(error)) from None
 

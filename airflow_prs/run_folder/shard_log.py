@@ -183,7 +183,26 @@ def read_shard(store: Store, shard: Shard, known: ShardState | None = None) -> S
     record, number = known.record, known.number
     if found is not None:
         record, number = SHARD_RECORD.validate_json(found.header), found.number
-    before = {state.loan.number: state for state in known.loans}
+    return _state(store, shard, number, record, known.loans)
+
+
+def read_shard_at(store: Store, shard: Shard, number: int) -> ShardState:
+    """
+    Return a shard's state as of an earlier record.
+
+    :param number: number of the record; -1: before the first one.
+    :raises RunFolderError: if the record is missing or damaged.
+    """
+    record = None
+    for found in _read_all(shard_log(store, shard), number, number if number >= 0 else -2):
+        record = SHARD_RECORD.validate_json(found.header)
+    return _state(store, shard, number, record)
+
+
+def _state(
+    store: Store, shard: Shard, number: int, record: ShardRecord | None, known: tuple[LoanState, ...] = ()
+) -> ShardState:
+    before = {state.loan.number: state for state in known}
     loans = () if record is None else record.loans
     states = tuple(read_loan(store, shard, loan, before.get(loan.number)) for loan in loans)
     return ShardState(shard=shard, number=number, record=record, loans=states)

@@ -183,9 +183,10 @@ class History(list[TaskRecord]):
             raise RunFolderError(f"record {number} of the task log is not the claim of a merge. Clear the plan task.")
         return record
 
-    def is_published(self, folder: str) -> bool:
-        """Return whether a merge has published the result of a folder."""
-        return any(isinstance(r, Published) and self.claim(r.claim).folder == folder for r in self)
+    def newest_published(self, folder: str) -> Published | None:
+        """Return the record of the newest result of a folder that a merge has published; None: there is none."""
+        found = (r for r in reversed(self) if isinstance(r, Published) and self.claim(r.claim).folder == folder)
+        return next(found, None)
 
     def _last(self, matches: Callable[[TaskRecord], bool]) -> int | None:
         return next((number for number in range(len(self) - 1, -1, -1) if matches(self[number])), None)
