@@ -1,8 +1,8 @@
 """
 Writes status.json of the run: how far the run is, in a few KiB whatever its size.
 
-It is put together from what a node knows of all shards and from the status.json of each shard and open loan. No decision
-depends on it, so each node may replace it.
+It is put together from what a node knows of all shards and from the status.json of each shard and open loan. No
+decision depends on it, so each node may replace it.
 """
 
 from __future__ import annotations

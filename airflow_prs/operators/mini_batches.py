@@ -58,11 +58,8 @@ class MiniBatchesOperator(BaseOperator):
     @no_retry_where_hopeless()
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
-        from airflow_prs.node.running import run_node
-
-        request = self._request(context)
         try:
-            return run_node(request)
+            return self._run(context)
         except RunAbortedError:
             raise
         except PrsError as error:
@@ -74,7 +71,6 @@ class MiniBatchesOperator(BaseOperator):
             raise
         finally:
             self._is_over = True
-            _leave_position(context, request)
 
     def on_kill(self) -> None:
         """
@@ -88,6 +84,18 @@ class MiniBatchesOperator(BaseOperator):
         if not self._is_over:
             self._is_over = True
             raise AirflowException("Airflow has asked this shard to stop; what it committed stays.")
+
+    def _run(self, context: Context) -> dict[str, Any]:
+        from airflow_prs.node.running import run_node
+
+        request = self._request(context)
+        try:
+            return run_node(request)
+        finally:
+            # If the storage has a problem, it is the node's error that counts.
+            with contextlib.suppress(OSError, PrsError):
+                shard = request.folder.read_manifest().shards[request.shard_number]
+                leave_position(context["ti"], request.folder.read_shard(shard).number)
 
     def _request(self, context: Context) -> NodeRequest:
         from airflow_prs.node.request import NodeRequest
@@ -114,10 +122,3 @@ class MiniBatchesOperator(BaseOperator):
             redact=known_secrets_masker(),
             logger=logger,
         )
-
-
-def _leave_position(context: Context, request: NodeRequest) -> None:
-    """Leave how far the log of the shard goes, whatever the reason for the end is."""
-    with contextlib.suppress(OSError, PrsError):
-        shard = request.folder.read_manifest().shards[request.shard_number]
-        leave_position(context["ti"], request.folder.read_shard(shard).number)

@@ -1,16 +1,19 @@
-"""What a shard leaves for the gatekeeper, which tells why a run has failed."""
+"""What a shard leaves for later tasks: how far its log goes, and why it has failed."""
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 
 import pytest
 
+from airflow_prs.airflow_side.clears import count_clears
 from airflow_prs.airflow_side.exceptions import AirflowException
-from airflow_prs.airflow_side.handover import ERROR_KEY, Handover, hand_over
-from airflow_prs.errors import RunFolderError
+from airflow_prs.airflow_side.handover import ERROR_KEY, POSITION_KEY, Handover, hand_over
+from airflow_prs.errors import RunAbortedError, RunFolderError, SupersededError
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
 from airflow_prs.operators.variables import EnvironmentVariables
+from tests.makers import commit, make_folder, make_outcome, open_attempt
 
 
 def make_operator() -> MiniBatchesOperator:
@@ -19,19 +22,57 @@ def make_operator() -> MiniBatchesOperator:
     )
 
 
-def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekeeper(tmp_path):
-    xcoms = {}
+def context_of(folder, xcoms, *, clear_number=None):
     ti = SimpleNamespace(
-        id="0",
         try_number=1,
         max_tries=0,
         xcom_push=xcoms.__setitem__,
         xcom_pull=lambda task_id, key, **options: xcoms[key],
     )
-    hand_over(ti, Handover(folder=str(tmp_path / "elsewhere"), execution=1, mini_batches=1, items=1, shards=1))
+    hand_over(ti, Handover(folder=str(folder), execution=6, mini_batches=1, items=1, shards=1))
+    return {"ti": ti, "params": {}, "dag_run": SimpleNamespace(clear_number=clear_number)}
+
+
+def test_a_node_that_cannot_see_the_run_folder_leaves_the_reason_for_the_gatekeeper(tmp_path):
+    xcoms = {}
     with pytest.raises(RunFolderError):
-        make_operator().execute({"ti": ti})
+        make_operator().execute(context_of(tmp_path / "elsewhere", xcoms))
     assert f"{tmp_path}/elsewhere" in xcoms[ERROR_KEY]
+
+
+@pytest.mark.parametrize(
+    "failure", [None, SupersededError("a later try"), RunAbortedError("too many failed"), OSError()]
+)
+def test_a_shard_leaves_how_far_its_log_goes_however_it_ends(tmp_path, monkeypatch, failure):
+    folder, xcoms = make_folder(tmp_path, 3), {}
+
+    def run_node(request):
+        commit(open_attempt(folder), [make_outcome(0)])
+        if failure is not None:
+            raise failure
+        return {}
+
+    monkeypatch.setattr("airflow_prs.node.running.run_node", run_node)
+    with contextlib.suppress(Exception):
+        make_operator().execute(context_of(folder.path, xcoms))
+    assert xcoms[POSITION_KEY] == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "clears"), [("3.1.0", (4, 7)), ("3.1.8", (4, 7)), ("3.2.0", (4, None)), ("3.3.2", (4, None))]
+)
+def test_max_tries_shows_clears_where_airflow_does_not_count_them_all(monkeypatch, version, clears):
+    monkeypatch.setattr("airflow_prs.airflow_side.clears.version", lambda _: version)
+    ti = SimpleNamespace(max_tries=7)
+    assert count_clears({"ti": ti, "dag_run": SimpleNamespace(clear_number=4)}) == clears
+    assert count_clears({"ti": ti, "dag_run": SimpleNamespace()})[0] == 0
+
+
+def test_a_node_learns_its_epoch_from_plan_and_the_run(tmp_path, monkeypatch):
+    folder, requests = make_folder(tmp_path, 3), []
+    monkeypatch.setattr("airflow_prs.node.running.run_node", lambda request: requests.append(request) or {})
+    make_operator().execute(context_of(folder.path, {}, clear_number=2))
+    assert (requests[0].execution, requests[0].clear_number, requests[0].try_number) == (6, 2, 1)
 
 
 def test_a_kill_wakes_whoever_waits_for_the_node_once():

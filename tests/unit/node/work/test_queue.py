@@ -111,6 +111,18 @@ def test_what_is_given_up_is_never_handed_out(now):
     assert queue.give_up() == (0, 0)
 
 
+def test_what_was_given_up_can_be_taken_back_if_the_queue_still_ends_there(now):
+    queue = make_queue(now)
+    first, second = queue.give_up(), queue.give_up()
+    assert not queue.take_back(*first)
+    assert queue.take_back(*second)
+    assert queue.take_back(*first)
+    assert (len(queue), queue.granted) == (6, 13), "only the next commit grants them again"
+    assert [index for index, _ in take_all(queue)] == [10, 11, 12]
+    queue.grant(queue.next_grant(1000))
+    assert [index for index, _ in take_all(queue)] == [13, 14, 15]
+
+
 def test_only_what_lies_together_and_was_never_tried_is_given_up(now):
     assert make_queue(now, tries={14: 1}).give_up() == (15, 16)
     assert make_queue(now, tries={15: 1}).give_up() == (0, 0)

@@ -13,13 +13,14 @@ from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
+from airflow_prs.store.posix import PosixStore
 
 
 def make_board(path, count, done=()):
     mask = np.zeros(count, bool)
     mask[list(done)] = True
     shard = Shard(number=0, first=1000, count=count, items=count, size_bytes=count)
-    return StatusBoard(path / "status.json", shard, 1000 + count, "host-0-1", done=mask, failed=mask & False)
+    return StatusBoard(PosixStore(path), "status.json", shard, 1000 + count, "host-0-1", done=mask, failed=mask & False)
 
 
 def read(path):
@@ -30,7 +31,7 @@ def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
     board = make_board(tmp_path, 1_000_000, done=range(10_000))
     for index in range(1000, 3000):
         board.count(Outcome(index=index + 500_000, status=TryStatus.RUN_DONE, tries=1, items=1))
-    board.write(Progress(total=1_000_000))
+    board.write(Progress(total=1_000_000), record=7)
     bins = read(tmp_path)["bins"]
     assert (len(bins["done"]), bins["done"][:3], bins["done"][50]) == (100, [9010, 990, 0], 2000)
     assert (tmp_path / "status.json").stat().st_size < 4096
@@ -39,7 +40,8 @@ def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
 def test_a_small_run_has_a_bin_for_each_mini_batch(tmp_path):
     shard = Shard(number=1, first=4, count=3, items=3, size_bytes=3)
     board = StatusBoard(
-        tmp_path / "status.json",
+        PosixStore(tmp_path),
+        "status.json",
         shard,
         7,
         "host-1-2",
@@ -47,7 +49,7 @@ def test_a_small_run_has_a_bin_for_each_mini_batch(tmp_path):
         failed=np.array([True, False, False]),
     )
     board.count(Outcome(index=6, status=TryStatus.RUN_EXCEPTION, tries=3, items=1))
-    board.write(Progress())
+    board.write(Progress(), record=7)
     assert read(tmp_path)["bins"] == {"first": 4, "done": [1, 1, 1], "failed": [1, 0, 1]}
 
 
@@ -60,7 +62,9 @@ def test_the_bins_of_all_shards_add_up_to_those_of_the_run(tmp_path_factory, tot
     for number, (first, end) in enumerate(itertools.pairwise(bounds)):
         shard = Shard(number=number, first=first, count=end - first, items=end - first, size_bytes=end - first)
         mask = np.array(done[first:end])
-        StatusBoard(path / "status.json", shard, total, "host-0-1", done=mask, failed=mask).write(Progress())
+        StatusBoard(PosixStore(path), "status.json", shard, total, "host-0-1", done=mask, failed=mask).write(
+            Progress(), record=7
+        )
         bins = read(path)["bins"]
         for place, count in enumerate(bins["done"], bins["first"]):
             sums[place] += count
@@ -81,5 +85,19 @@ def test_the_last_failures_are_shown(tmp_path):
                 duration_s=0,
             )
         )
-    board.write(Progress())
+    board.write(Progress(), record=7)
     assert [failure["error"] for failure in read(tmp_path)["last_failures"]] == [f"error {n}" for n in range(3, 8)]
+
+
+def test_what_a_loan_shows_is_added_when_it_is_taken_over(tmp_path):
+    lender, lent = make_board(tmp_path, 200), Shard(number=0, first=1120, count=40, items=40, size_bytes=40)
+    none = np.zeros(40, bool)
+    borrower = StatusBoard(PosixStore(tmp_path), "loan.json", lent, 1200, "host-1-1", done=none, failed=none)
+    for index in range(1120, 1160):
+        borrower.count(Outcome(index=index, status=TryStatus.RUN_EXCEPTION, tries=1, items=1))
+    borrower.write(Progress(), record=3)
+    lender.add(json.loads((tmp_path / "loan.json").read_text()))
+    lender.write(Progress(), record=7)
+    bins = read(tmp_path)["bins"]
+    assert (sum(bins["done"]), sum(bins["failed"])) == (40, 40)
+    assert [place + bins["first"] for place, done in enumerate(bins["done"]) if done] == [93, 94, 95, 96]
