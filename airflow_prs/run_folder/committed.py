@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.errors import PrsError, RunFolderError
+from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_log import read_content
@@ -80,7 +80,7 @@ class Committed:
             return self._kept[number]
         content = read_content(self.folder.store, state)
         if len(content.outcomes) != state.progress.done:
-            raise RunFolderError(
+            raise DamagedError(
                 f"shard {number} of {self.folder.path} is damaged: it has {len(content.outcomes)} outcomes, "
                 f"{state.progress.done} were counted. Clear the plan task to start over."
             )

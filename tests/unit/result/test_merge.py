@@ -19,6 +19,8 @@ from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedE
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
+from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.run_folder.task_log import Merge, Published
 from airflow_prs.store.files import temporary_name
 from tests.makers import (
@@ -50,7 +52,7 @@ def all_rows(*indices: int) -> bytes:
 
 
 def damage(folder: RunFolder, process: int = 0) -> str:
-    path = next(folder.path.glob(f"nodes/*/*/rows-{process:03d}.bin"))
+    path = next(folder.path.glob(f"shards/*/rows/*-{process:03d}.bin"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -90,7 +92,6 @@ def test_rows_of_a_retry_join_those_before_it(tmp_path):
     folder = make_folder(tmp_path, 6)
     first = open_attempt(folder)
     commit(first, [make_outcome(4), make_outcome(1)], rows={4: rows_of(4), 1: rows_of(1)})
-    first.close()
     do_shard(folder, try_number=2)
     merge_run(folder)
     assert published(tmp_path) == all_rows(*range(6))
@@ -101,8 +102,8 @@ def test_what_a_zombie_commits_after_it_was_replaced_is_not_published(tmp_path):
     zombie = open_attempt(folder)
     before = commit(zombie, [make_outcome(0)], rows={0: rows_of(0)})
     do_shard(folder, try_number=2)
-    commit(zombie, [make_outcome(1), make_outcome(2)], rows={1: b"twice\n", 2: b"twice\n"}, progress=before)
-    zombie.close()
+    with pytest.raises(SupersededError):
+        commit(zombie, [make_outcome(1), make_outcome(2)], rows={1: b"twice\n", 2: b"twice\n"}, progress=before)
     merge_run(folder)
     assert published(tmp_path) == all_rows(*range(4))
 
@@ -112,7 +113,6 @@ def test_torn_rows_between_committed_ones_are_not_published(tmp_path):
     attempt = open_attempt(folder)
     progress = commit(attempt, [make_outcome(2)], rows={7: b"torn" * 3000, 2: rows_of(2), 8: b"void"})
     commit(attempt, [make_outcome(0), make_outcome(1)], rows={0: rows_of(0), 1: rows_of(1)}, progress=progress)
-    attempt.close()
     merge_run(folder)
     assert published(tmp_path) == all_rows(0, 1, 2)
 
@@ -122,7 +122,6 @@ def test_rows_of_any_size_are_copied_whole(tmp_path):
     rows = {1: b"x" * 9_000_001, 0: b"small\n", 3: b"y" * 3_000_000, 2: b"", 4: b"z" * 4_194_304}
     attempt = open_attempt(folder)
     commit(attempt, [make_outcome(index) for index in rows], rows=rows)
-    attempt.close()
     merge_run(folder)
     assert published(tmp_path) == b"".join(rows[index] for index in range(5))
 
@@ -142,7 +141,6 @@ def test_rows_spread_over_many_files_are_found(tmp_path):
         progress = commit(
             attempt, [make_outcome(index)], rows={index: rows_of(index)}, process=index, progress=progress
         )
-    attempt.close()
     merge_run(folder)
     assert published(tmp_path) == all_rows(*range(70))
 
@@ -169,7 +167,6 @@ def test_rows_stand_in_input_order_wherever_they_were_written(data):
                 }
                 outcomes = [make_outcome(index) for index in mine]
                 progress = commit(attempt, outcomes, rows=written, process=process, progress=progress)
-            attempt.close()
         merge_run(folder)
         assert published(Path(output)) == b"".join(rows.values())
 
@@ -226,7 +223,6 @@ def test_thresholds_do_not_excuse_work_that_was_not_tried(tmp_path):
     folder = make_folder(tmp_path, 3, error_threshold=-1, allowed_failed_percent=100)
     attempt = open_attempt(folder)
     commit(attempt, [make_failure(0)], [make_failed_try(0)])
-    attempt.close()
     with pytest.raises(IncompleteRunError, match="2 of 3"):
         merge_run(folder)
 
@@ -234,15 +230,16 @@ def test_thresholds_do_not_excuse_work_that_was_not_tried(tmp_path):
 def test_a_reopened_mini_batch_is_not_published_before_it_was_tried_again(tmp_path):
     folder = make_folder(tmp_path, 3)
     do_shard(folder, failed=[1])
-    open_attempt(folder, try_number=2, max_tries=7).close()
+    open_attempt(folder, try_number=2, clear_number=1)
     with pytest.raises(IncompleteRunError, match="1 of 3"):
         merge_run(folder)
 
 
-def test_a_verdict_that_stands_does_not_bind_merge(tmp_path):
+def test_an_abort_does_not_bind_merge(tmp_path):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
-    folder.write_verdict(Verdict(ruling=Ruling.ABORT, reason="overtaken"), author="gatekeeper", attempt="1", counted={})
+    abort = Abort(verdict=Verdict(ruling=Ruling.ABORT, reason="overtaken"), epoch=Epoch(1, 0))
+    folder.run_log().append(lambda: RunRecord(kind=RunRecordKind.ABORT, author="gatekeeper", abort=abort))
     merge_run(folder)
     assert published(tmp_path) == all_rows(0, 1)
 
@@ -306,7 +303,7 @@ def test_a_merge_that_wakes_up_after_a_later_try_leaves_its_result_alone(tmp_pat
     do_shard(folder, failed=[1])
 
     def repair():
-        do_shard(folder, try_number=2, max_tries=7)
+        do_shard(folder, try_number=2, clear_number=1)
         merge_run(folder, try_number=2)
 
     stall(monkeypatch, repair)
@@ -348,7 +345,7 @@ def test_of_two_executions_of_one_try_the_later_one_publishes(tmp_path, monkeypa
 def test_a_shard_that_is_repaired_while_merge_writes_is_published_as_it_is_then(tmp_path, monkeypatch):
     folder = make_folder(tmp_path, 3)
     do_shard(folder, failed=[1])
-    stall(monkeypatch, lambda: do_shard(folder, try_number=2, max_tries=7))
+    stall(monkeypatch, lambda: do_shard(folder, try_number=2, clear_number=1))
     assert merge_run(folder).report["mini_batches"]["failed"] == 0
     assert published(tmp_path) == all_rows(0, 1, 2)
 
@@ -392,7 +389,7 @@ def test_the_first_of_several_damaged_pieces_is_named(tmp_path):
     folder = make_folder(tmp_path, 4000)
     do_shard(folder)
     # Mini-batches 3999, 3997, ... stand in the file in this order.
-    path = next(folder.path.glob("nodes/*/*/rows-000.bin"))
+    path = next(folder.path.glob("shards/*/rows/*-000.bin"))
     data = bytearray(path.read_bytes())
     for index in (2001, 1999, 3001):
         data[data.index(rows_of(index))] ^= 1
@@ -405,7 +402,6 @@ def test_a_long_damaged_piece_is_found(tmp_path):
     folder = make_folder(tmp_path, 1)
     attempt = open_attempt(folder)
     commit(attempt, [make_outcome(0)], rows={0: b"x" * 5_000_000})
-    attempt.close()
     damage(folder)
     with pytest.raises(RunFolderError, match="mini-batch 0 are damaged"):
         merge_run(folder)
@@ -414,7 +410,7 @@ def test_a_long_damaged_piece_is_found(tmp_path):
 def test_a_rows_file_that_lost_its_end_names_the_piece_that_is_gone(tmp_path):
     folder = make_folder(tmp_path, 6)
     do_shard(folder)
-    path = next(folder.path.glob("nodes/*/*/rows-001.bin"))
+    path = next(folder.path.glob("shards/*/rows/*-001.bin"))
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(RunFolderError, match="mini-batch 4 are damaged"):
         merge_run(folder)
@@ -423,7 +419,7 @@ def test_a_rows_file_that_lost_its_end_names_the_piece_that_is_gone(tmp_path):
 def test_a_rows_file_that_is_gone_is_named(tmp_path):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
-    path = next(folder.path.glob("nodes/*/*/rows-001.bin"))
+    path = next(folder.path.glob("shards/*/rows/*-001.bin"))
     path.unlink()
     with pytest.raises(RunFolderError, match=f"cannot be read from {path}"):
         merge_run(folder)
@@ -433,8 +429,8 @@ def test_a_rows_file_that_is_gone_is_named(tmp_path):
 def test_outcomes_that_are_gone_are_not_passed_over(tmp_path):
     folder = make_folder(tmp_path, 2)
     do_shard(folder)
-    next(folder.path.glob("nodes/*/*/outcomes.bin")).unlink()
-    with pytest.raises(RunFolderError, match="outcomes of shard 0 cannot be read"):
+    (folder.path / "shards/00000/log/0000000002").unlink()
+    with pytest.raises(RunFolderError, match="log/0000000002 is missing"):
         merge_run(folder)
     assert files_in(tmp_path) == []
 
@@ -444,7 +440,6 @@ def test_fewer_outcomes_than_were_counted_are_not_passed_over(tmp_path):
     attempt = open_attempt(folder)
     progress = commit(attempt, [make_outcome(0)], rows={0: rows_of(0)})
     commit(attempt, [], progress=progress + count([make_outcome(1)]))
-    attempt.close()
     with pytest.raises(RunFolderError, match="damaged"):
         merge_run(folder)
 
@@ -617,7 +612,7 @@ def test_an_earlier_run_that_is_gone_is_not_reused(tmp_path, earlier):
 
 
 def test_an_earlier_run_that_was_cleared_since_is_not_reused(tmp_path, earlier):
-    open_attempt(earlier, try_number=2, max_tries=7).close()
+    open_attempt(earlier, try_number=2, clear_number=1)
     with pytest.raises(RunFolderError, match="no longer complete"):
         merge_run(make_reuse(tmp_path, earlier))
     assert not (tmp_path / RESULT).exists()
