@@ -53,6 +53,10 @@ class Committed:
         """Shard number to the number of the last record of its log."""
         return {state.shard.number: state.number for state in self.states}
 
+    def read_positions(self) -> dict[int, int]:
+        """Return what ``positions`` are now: one request for each shard that has not gone on."""
+        return {s.shard.number: self.folder.read_shard(s.shard, s).number for s in self.states}
+
     def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
         """
         Return a shard's outcomes, one for each mini-batch at most, sorted by index; see outcomes.outcome_type().
