@@ -30,13 +30,14 @@ from airflow_prs.config.environment import Environment
 from airflow_prs.records import Manifest, Progress, RunIdentity, Shard, TryStatus
 from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
-from airflow_prs.result.publication import publish_rows
+from airflow_prs.result.publication import write_result
 from airflow_prs.run_folder import shard_log
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.outcomes import Content, no_content, outcome_type, pack_checkpoint
 from airflow_prs.run_folder.shard_records import Checkpoint, Claim, Closing, Epoch, ShardRecord, Writer
 from airflow_prs.settings import RunSettings
+from airflow_prs.store.posix import PosixStore
 from benchmarks.comparing import Comparison
 
 MANY = (1_000_000, 100)
@@ -91,6 +92,9 @@ def committed_run(mini_batches: int, size_bytes: int) -> CommittedRun:
     shard = Shard(number=0, first=0, count=mini_batches, items=mini_batches, size_bytes=mini_batches * size_bytes)
     folder = run_folder_of(output, identity)
     _write_attempt(folder, shard, mini_batches, size_bytes)
+    folder.write_settings(settings)
+    task_log = folder.open_task_log()
+    task_log.append_execution(task_log.claim_plan(), folder=folder.path.name, terms=settings.terms)
     manifest = Manifest(mini_batches=mini_batches, items=mini_batches, size_bytes=shard.size_bytes, shards=(shard,))
     return CommittedRun(folder, settings, manifest)
 
@@ -187,7 +191,7 @@ def merge_s(mini_batches: int, size_bytes: int) -> float:
     run = committed_run(mini_batches, size_bytes)
     with _fresh(run.result, mini_batches * size_bytes):
         began = time.monotonic()
-        merge_run(run.folder, run.settings, run.manifest)
+        merge_run(run.folder, manifest=run.manifest)
         return time.monotonic() - began
 
 
@@ -197,7 +201,8 @@ def publish_s(mini_batches: int, size_bytes: int) -> float:
     with _fresh(run.result, mini_batches * size_bytes):
         began = time.monotonic()
         committed = read_committed(run.folder, run.manifest)
-        publish_rows(run.result, committed, identity=run.settings.identity, result_format="text", confirm=lambda: None)
+        with PosixStore(run.result.parent).writer(run.result.name) as out:
+            write_result(out, committed, "text")
         return time.monotonic() - began
 
 
@@ -236,7 +241,7 @@ def _memory_of_merge(run: CommittedRun) -> int:
     # According to the manual of /proc, this resets the peak.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = _resident_bytes("VmRSS")
-    merge_run(run.folder, run.settings, run.manifest)
+    merge_run(run.folder, manifest=run.manifest)
     return _resident_bytes("VmHWM") - before
 
 

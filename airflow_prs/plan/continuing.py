@@ -6,8 +6,10 @@ import logging
 from collections.abc import Mapping
 
 from airflow_prs.errors import RunFolderError
+from airflow_prs.records import Limits
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.run_log import RunRecord, RunRecordKind
 from airflow_prs.run_folder.task_log import History
 from airflow_prs.settings import RunSettings
 
@@ -42,20 +44,32 @@ def find_unfinished(
     return earlier
 
 
-def log_changed_terms(earlier: RunSettings, planned: RunSettings, settings: RunSettings) -> None:
+def log_changed_terms(folder: RunFolder, settings: RunSettings) -> None:
     """
     Log which terms a continued folder gets.
 
-    :param earlier: the settings of the execution before.
-    :param planned: the settings of the first execution of the folder, by which it was cut.
-    :param settings: those of this execution.
+    :param folder: the folder, under the terms of the execution before.
+    :param settings: the settings of this execution.
     """
+    earlier, planned = folder.read_settings(), folder.read_planned_settings()
     before, now = earlier.terms, settings.terms
     if changed := [f"{name} is {now[name]!r}, was {before[name]!r}" for name in now if now[name] != before[name]]:
         logger.info("New terms: %s.", "; ".join(changed))
     for name in _OF_THE_CUT:
         if now[name] != planned.terms[name]:
             logger.info("%s has no effect in a continued folder: its shards stay as first planned.", name)
+
+
+def set_limits(folder: RunFolder, limits: Limits) -> None:
+    """Append limits to the run log of a continued folder, unless they are the newest."""
+    log, planned = folder.run_log(), folder.read_planned_settings().config.limits
+
+    def make() -> RunRecord | None:
+        if limits == (log.limits or planned):
+            return None
+        return RunRecord(kind=RunRecordKind.LIMITS, author="plan", limits=limits)
+
+    log.append(make)
 
 
 def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool) -> str | None:

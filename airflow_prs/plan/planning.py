@@ -21,7 +21,7 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.continuing import find_unfinished, log_changed_terms
+from airflow_prs.plan.continuing import find_unfinished, log_changed_terms, set_limits
 from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import Work, describe, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query, rows_file
@@ -150,17 +150,19 @@ def make_plan(request: PlanRequest) -> PlanResult:
     folder = run_folder_of(request.output or request.run_root, request.identity)
     task_log = folder.open_task_log()
     claim = task_log.claim_plan()
-    result, terms = _plan(request, options, folder, task_log)
+    result, settings = _plan(request, options, folder, task_log)
     if result.is_empty:
         return result
-    execution = task_log.append_execution(claim, folder=result.folder.path.name, terms=terms)
+    execution = task_log.append_execution(claim, folder=result.folder.path.name, terms=settings.terms)
+    if result.folder.path != folder.path:
+        set_limits(result.folder, settings.config.limits)
     return replace(result, folder=RunFolder(result.folder.path, execution), execution=execution)
 
 
 def _plan(
     request: PlanRequest, options: DriverOptions, folder: RunFolder, task_log: TaskLog
-) -> tuple[PlanResult, dict[str, Any]]:
-    """Return the result, without the number of the execution, and its terms."""
+) -> tuple[PlanResult, RunSettings]:
+    """Return the result, without the number of the execution, and its settings."""
     source_directory, entry_script = request.config.source_directory, request.config.entry_script
     with (
         take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,
@@ -175,24 +177,24 @@ def _plan(
         work = _describe_work(request, snapshot, inputs, listings, side_inputs)
         settings = _collect_settings(request, options, snapshot, side_inputs, work)
         if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
-            return _continue(unfinished, settings), settings.terms
+            return _continue(unfinished, settings), settings
         unless_written.callback(_remove_inputs, folder)
         checksums = _run_queries(request, inputs)
         listings |= _list_inputs(request, inputs, inputs.queries)
         if not any(map(len, listings.values())) and not options.rank_mini_batch_count:
-            return _nothing_to_do(folder), {}
+            return _nothing_to_do(folder), settings
         if work is not None and not options.rank_mini_batch_count:
             read = _describe_inputs(inputs, listings | checksums)
             settings = replace(settings, fingerprint=replace(work, inputs=read).fingerprint())
         if reusable := _find_reusable(request, settings.fingerprint):
-            return _reuse(folder, reusable, settings), settings.terms
+            return _reuse(folder, reusable, settings), settings
         cuts, specs = _cut_inputs(request, options, inputs, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
-            return _nothing_to_do(folder), {}
+            return _nothing_to_do(folder), settings
         settings = replace(settings, inputs=tuple(specs))
         result = _write(request, folder, settings, snapshot, cuts)
         unless_written.pop_all()
-        return result, settings.terms
+        return result, settings
 
 
 def _complete_config(request: PlanRequest, snapshot: Snapshot) -> ParallelRunConfig:
@@ -347,7 +349,7 @@ def _describe_inputs(
 
 
 def _continue(unfinished: RunFolder, settings: RunSettings) -> PlanResult:
-    log_changed_terms(unfinished.read_settings(), unfinished.read_planned_settings(), settings)
+    log_changed_terms(unfinished, settings)
     return PlanResult(folder=unfinished, manifest=unfinished.read_manifest())
 
 

@@ -86,7 +86,7 @@ def _publish(folder: RunFolder, merge: Merge, manifest: Manifest | None) -> Merg
         merge.publish(
             lambda out: write_result(out, committed, settings.config.result_format),
             positions=positions,
-            probe=lambda: read_result(folder, settings, manifest).positions,
+            probe=committed.read_positions,
         )
     except RunFolderError as error:
         if settings.reused_from is None:

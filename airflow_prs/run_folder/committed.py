@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.errors import PrsError, RunFolderError
+from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_log import read_content, read_shard_at
@@ -53,6 +53,10 @@ class Committed:
         """Shard number to the number of the last record of its log."""
         return {state.shard.number: state.number for state in self.states}
 
+    def read_positions(self) -> dict[int, int]:
+        """Return what ``positions`` are now: one request for each shard that has not gone on."""
+        return {s.shard.number: self.folder.read_shard(s.shard, s).number for s in self.states}
+
     def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
         """
         Return a shard's outcomes, one for each mini-batch at most, sorted by index; see outcomes.outcome_type().
@@ -80,7 +84,7 @@ class Committed:
             return self._kept[number]
         content = read_content(self.folder.store, state)
         if len(content.outcomes) != state.progress.done:
-            raise RunFolderError(
+            raise DamagedError(
                 f"shard {number} of {self.folder.path} is damaged: it has {len(content.outcomes)} outcomes, "
                 f"{state.progress.done} were counted. Clear the plan task to start over."
             )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError
 from airflow_prs.records import FailedTry, Outcome
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def parse_try(line: bytes) -> FailedTry:
     """
     Return a failed try.
 
-    :raises RunFolderError: if the line is damaged.
+    :raises DamagedError: if the line is damaged.
     """
     try:
         return _FAILED_TRY.validate_json(line)
     except ValidationError:
-        raise RunFolderError(f"a failed try is damaged: {line[:80]!r}. Clear the plan task to start over.") from None
+        raise DamagedError(f"a failed try is damaged: {line[:80]!r}. Clear the plan task to start over.") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def unpack(payload: bytes, outcomes: int, *, log: int, record: int, offset: int)
     :param log: see place_type().
     :param record: number of the record.
     :param offset: where the payload begins in the record's object.
-    :raises RunFolderError: if it is damaged.
+    :raises DamagedError: if it is damaged.
     """
     import numpy as np
 
@@ -158,7 +158,7 @@ def _lines(payload: bytes, begin: int) -> Iterator[tuple[int, int, int]]:
             # `index` is the first field of FailedTry; parsing the others would take most of the time.
             yield int(line[line.index(b":") + 1 : line.index(b",")]), begin, len(line)
         except ValueError:
-            raise RunFolderError(f"a failed try is damaged: {line[:80]!r}. Clear plan to start over.") from None
+            raise DamagedError(f"a failed try is damaged: {line[:80]!r}. Clear plan to start over.") from None
         begin = end
 
 
@@ -188,7 +188,7 @@ def unpack_checkpoint(data: bytes, key: str) -> Content:
     Return what a checkpoint holds.
 
     :param key: its key, for the error.
-    :raises RunFolderError: if it is damaged.
+    :raises DamagedError: if it is damaged.
     """
     import numpy as np
 
@@ -199,5 +199,5 @@ def unpack_checkpoint(data: bytes, key: str) -> Content:
         crc, outcomes = -1, 0
     end = outcomes * outcome_type().itemsize
     if crc != zlib.crc32(body):
-        raise RunFolderError(f"{key} is damaged. Clear the plan task to start over.")
+        raise DamagedError(f"{key} is damaged. Clear the plan task to start over.")
     return Content(outcomes=np.frombuffer(body[:end], outcome_type()), tries=np.frombuffer(body[end:], place_type()))

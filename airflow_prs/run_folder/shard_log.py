@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError
 from airflow_prs.records import Progress, Shard
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import loan_prefix, shard_prefix
@@ -227,7 +227,7 @@ def read_content(store: Store, state: ShardState) -> Content:
 
     ``writer`` of an outcome is a position in ``state.writers``.
 
-    :raises RunFolderError: if they are damaged or missing.
+    :raises DamagedError: if they are damaged or missing.
     """
     if state.record is None:
         return join(())
@@ -259,11 +259,11 @@ def read_checkpoint(store: Store, key: str) -> Content:
     """
     Return what a checkpoint holds.
 
-    :raises RunFolderError: if it is damaged or missing.
+    :raises DamagedError: if it is damaged or missing.
     """
     data = store.get(key)
     if data is None:
-        raise RunFolderError(f"{key} is missing. Clear the plan task to start over.")
+        raise DamagedError(f"{key} is missing. Clear the plan task to start over.")
     return unpack_checkpoint(data, key)
 
 
@@ -280,7 +280,7 @@ def _read_all(log: Log, first: int, last: int) -> Iterator[Record]:
     for number in range(first, last + 1):
         record = log.read(number)
         if record is None:
-            raise RunFolderError(f"{log.key(number)} is missing. Clear the plan task to start over.")
+            raise DamagedError(f"{log.key(number)} is missing. Clear the plan task to start over.")
         yield record
 
 
@@ -290,6 +290,6 @@ def unpack_record(record: Record, outcomes: int, log: int) -> Content:
 
     :param outcomes: number of its outcomes.
     :param log: number of the loan to whose log it belongs, or OWN_LOG.
-    :raises RunFolderError: if it is damaged.
+    :raises DamagedError: if it is damaged.
     """
     return unpack(record.payload, outcomes, log=log, record=record.number, offset=record.payload_offset)

@@ -26,7 +26,6 @@ from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.run_folder.log import Log, Record
 from airflow_prs.store.port import Store
 
-_LAG_S: Final = 0.1
 _LATER_MERGE: Final = "a later try of merge has begun, so this one publishes nothing."
 
 _T = TypeVar("_T")
@@ -211,8 +210,7 @@ class TaskLog:
 
         :raises RunFolderError: if one is damaged, or a newer version wrote it.
         """
-        while (record := self._log.read(len(self.history))) is not None:
-            self.history.append(_parse(record))
+        self.history.extend(map(_parse, self._log.read_all(len(self.history))))
         return self.history
 
     def append(self, make: Callable[[History], TaskRecord]) -> int:
@@ -226,9 +224,6 @@ class TaskLog:
             if self._log.append(number, _RECORD.dump_json(record)):
                 self.history.append(record)
                 return number
-            if len(self.read()) == number:
-                # The storage does not show yet what somebody else has appended.
-                time.sleep(_LAG_S)
 
     def claim_plan(self) -> int:
         """Append the claim of a plan, and return its number."""

@@ -1,5 +1,6 @@
 """Plan as a whole: from a request to a run folder."""
 
+import itertools
 import json
 import logging
 import os
@@ -413,6 +414,14 @@ class TestContinuing:
         assert RunFolder(first.folder.path).read_settings() == again.folder.read_settings()
         assert first.folder.names.settings.read_bytes() == planned
         assert "error_threshold is 5, was 0" in caplog.text
+
+    @pytest.mark.parametrize("thresholds", [[0], [0, 0], [0, 5], [0, 5, 5], [0, 5, 0]])
+    def test_the_run_log_has_the_newest_limits(self, plan, thresholds):
+        results = [plan(settings={"error_threshold": threshold})[0] for threshold in thresholds]
+        log = results[0].folder.run_log()
+        log.follow()
+        changes = [new for old, new in itertools.pairwise(thresholds) if old != new]
+        assert [record.limits.error_threshold for record in log.records] == changes
 
     def test_shards_stay_as_first_planned(self, plan, caplog):
         first, _ = plan(settings={"mini_batch_size": 1, "node_count": 2})

@@ -19,6 +19,7 @@ def run(mini_batch):
         file.writelines(pathlib.Path(path).name + "\\n" for path in mini_batch)
     return [pathlib.Path(path).name + {mark!r} for path in mini_batch]
 """
+SETTINGS = {"error_threshold": 0, "mini_batch_size": 1, "node_count": 1, "run_max_try": 1, "lend": False}
 NAMES = [str(number) for number in range(4)]
 
 
@@ -34,8 +35,8 @@ def dag_file(airflow_home, tmp_path, request):
         f"""
         with DAG({dag_id!r}) as dag:
             ParallelRunOperator(
-                task_id="step", parallel_run_config=config(), inputs=[FileDataset({str(tmp_path / "items")!r})],
-                output={str(tmp_path / "out")!r},
+                task_id="step", parallel_run_config=config(**{SETTINGS!r}), output={str(tmp_path / "out")!r},
+                inputs=[FileDataset({str(tmp_path / "items")!r})],
             )
         """
     )
@@ -54,9 +55,35 @@ def run(dag_file, tmp_path, mark):
 
 
 @pytest.mark.parametrize("mark", [" new", " old"], ids=["a changed script", "the same script"])
-def test_the_same_date_starts_over(dag_file, tmp_path, mark):
+def test_the_same_date_starts_over_once_it_has_published(dag_file, tmp_path, mark):
     first, _, _ = run(dag_file, tmp_path, " old")
     second, rows, ran = run(dag_file, tmp_path, mark)
     assert first == second
     assert rows == [f"{name}{mark}" for name in NAMES]
     assert ran == dict.fromkeys(NAMES, 2)
+
+
+FAILING = """
+import pathlib
+
+def run(mini_batch):
+    with open({ran!r}, "a") as file:
+        file.writelines(pathlib.Path(path).name + "\\n" for path in mini_batch)
+    if pathlib.Path({broken!r}).exists() and any(path.endswith("2") for path in mini_batch):
+        raise ValueError("the service is down")
+    return [pathlib.Path(path).name for path in mini_batch]
+"""
+
+
+def test_the_same_date_continues_what_has_failed(dag_file, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+    dag_file.script(FAILING.format(ran=str(tmp_path / "ran"), broken=str(broken)))
+    first = dag_file.run(logical_date=DATE, run_after=DATE)
+    assert first.state == "failed"
+    broken.unlink()
+    second = dag_file.run(logical_date=DATE, run_after=DATE)
+    assert (second.state, second.run_id) == ("success", first.run_id)
+    assert (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines() == NAMES
+    ran = Counter((tmp_path / "ran").read_text().splitlines())
+    assert (ran["0"], ran["1"], ran["2"]) == (1, 1, 2)
