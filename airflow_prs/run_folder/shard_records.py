@@ -50,8 +50,8 @@ class Claim:
     :param epoch: its epoch.
     :param try_number: try number of the Airflow task.
     :param max_tries: max_tries of the Airflow task.
-    :param suspected: ranges of indices (first, end) that are tried first, alone: an attempt before, or a borrower, may have
-        died of them.
+    :param suspected: ranges of indices (first, end) that are tried first, alone: an attempt before, or a borrower, may
+        have died of them.
     :param started: when the attempt began, in seconds since the epoch (UTC).
     """
 

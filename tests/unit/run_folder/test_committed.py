@@ -69,5 +69,5 @@ def test_storage_that_lags_for_too_long_is_an_error_that_names_the_mount_option(
 
 
 def test_an_error_about_several_shards_says_how_many_there_are(folder):
-    with pytest.raises(RunFolderError, match="shard 0 and 1 more has written record 3 .* sees no record"):
+    with pytest.raises(RunFolderError, match=r"shard 0 and 1 more has written record 3 .* sees no record"):
         read(folder, {0: 3, 1: 3}, Waiting())
