@@ -11,28 +11,30 @@ from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
 
-TERMS: Final = frozenset(
+_TERMS_OF_FAILURES: Final = frozenset(
     {
         "allowed_failed_count",
         "allowed_failed_percent",
-        "compute_target",
         "count_failed_tries",
-        "description",
         "error_threshold",
         "exit_timeout_s",
-        "lend",
-        "logging_level",
         "max_concurrency_per_process",
         "max_memory_per_process",
         "max_mini_batches_per_process",
-        "mini_batches_per_task",
-        "node_count",
-        "process_count_per_node",
         "retry_delay_s",
         "run_invocation_timeout",
         "run_max_try",
     }
 )
+TERMS: Final = _TERMS_OF_FAILURES | {
+    "compute_target",
+    "description",
+    "lend",
+    "logging_level",
+    "mini_batches_per_task",
+    "node_count",
+    "process_count_per_node",
+}
 """Parameters that may change when a run folder is continued: neither its rows nor how it was cut depend on them."""
 
 
@@ -47,7 +49,7 @@ class RunSettings:
     :param side_inputs: local path by name: a folder, or a single file.
     :param output: folder of the result; None: summary_only without output.
     :param identity: identity of the run.
-    :param fingerprint: equal for runs whose results are the same; '' if reuse is off.
+    :param fingerprint: equal for runs with the same work; '' if a part of it is not known.
     :param work: digest of each part of the work, see plan.fingerprint.Work; empty if a part is not known.
     :param variable_names: names of the environment variables; their values are never written.
     :param reused_from: run folder whose rows are the result of this run; None: the run does its own work.
@@ -85,6 +87,12 @@ class RunSettings:
     def terms(self) -> dict[str, Any]:
         """Return the terms as plain values."""
         return {name: value for name, value in self.config.to_json().items() if name in TERMS}
+
+    def has_result_of(self, other: RunSettings) -> bool:
+        """Return whether the result of another run is also the result of this one: which mini-batches fail, too."""
+        ours, theirs = self.terms, other.terms
+        is_same_work = self.fingerprint != "" and self.fingerprint == other.fingerprint
+        return is_same_work and all(ours[name] == theirs[name] for name in _TERMS_OF_FAILURES)
 
     def with_terms(self, terms: Mapping[str, Any]) -> RunSettings:
         """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.handover import planned_folder
+from airflow_prs.airflow_side.handover import left_positions, planned
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,18 +21,26 @@ class MergeOperator(BaseOperator):
     result.
 
     :param plan_task_id: the id of the task that returns the run folder.
+    :param shards_task_id: the id of the mapped task whose instances are the shards.
     """
 
-    def __init__(self, *, plan_task_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, plan_task_id: str, shards_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
+        self.shards_task_id = shards_task_id
 
     @no_retry_where_hopeless()
     def execute(self, context: Context) -> str:
         """Publish the result, and return its location."""
         from airflow_prs.result.merge import merge_run
+        from airflow_prs.run_folder.folder import RunFolder
 
         ti = context["ti"]
-        result = merge_run(planned_folder(ti, self.plan_task_id), try_number=ti.try_number)
+        handover = planned(ti, self.plan_task_id)
+        result = merge_run(
+            RunFolder(handover.folder, handover.execution),
+            try_number=ti.try_number,
+            at_least=left_positions(ti, self.shards_task_id, range(handover.shards)),
+        )
         self.log.info("The result is %s", result.location)
         return result.location

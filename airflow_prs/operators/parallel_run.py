@@ -150,7 +150,7 @@ class ParallelRunOperator(TaskGroup):
         self.gatekeeper = GatekeeperSensor(
             task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
         )
-        self.merge = MergeOperator(task_id="merge", **named, **dealt.merge)
+        self.merge = MergeOperator(task_id="merge", shards_task_id=self.mini_batches.task_id, **named, **dealt.merge)
         self.plan >> self.gatekeeper
         self.merge << [self.mini_batches, self.gatekeeper]
 

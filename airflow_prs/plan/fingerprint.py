@@ -1,4 +1,4 @@
-"""What the rows of a run depend on: two runs with the same fingerprint have the same rows."""
+"""What the rows of a run depend on: two runs with the same fingerprint do the same work."""
 
 from __future__ import annotations
 
@@ -19,22 +19,13 @@ from airflow_prs.settings import TERMS
 from airflow_prs.worker import distributions
 from airflow_prs.worker.distributions import describe_python
 
-_NO_INFLUENCE = frozenset(
-    {
-        "compute_target",
-        "description",
-        "environment",  # its versions are hashed instead
-        "environment_variables",  # their names and a keyed hash are hashed instead
-        "entry_script",  # the name inside the snapshot is hashed instead
-        "lend",
-        "logging_level",
-        "mini_batches_per_task",
-        "node_count",
-        "process_count_per_node",
-        "source_directory",  # the snapshot's digest is hashed instead
-    }
-)
-"""Settings that do not change the rows of a run, only where and when it runs and what it logs."""
+_APART = TERMS | {
+    "environment",  # its versions are hashed instead
+    "environment_variables",  # their names and a keyed hash are hashed instead
+    "entry_script",  # the name inside the snapshot is hashed instead
+    "source_directory",  # the snapshot's digest is hashed instead
+}
+"""Parameters that do not change the rows of a run, or of which something else is hashed."""
 
 _ASK_TIMEOUT_S = 60
 
@@ -73,8 +64,7 @@ class Work:
 
     def digests(self) -> dict[str, str]:
         """Return a hash of each part, by the name that the author knows it by. The terms are no part."""
-        apart = _NO_INFLUENCE | TERMS
-        parts = {name: value for name, value in self.config.items() if name not in apart} | {
+        parts = {name: value for name, value in self.config.items() if name not in _APART} | {
             "arguments": list(self.arguments),
             "code": list(self.snapshot),
             "inputs": [
@@ -88,9 +78,8 @@ class Work:
         return {name: _digest(part) for name, part in parts.items()}
 
     def fingerprint(self) -> str:
-        """Return a hash of all parts, and of those terms on which it depends which mini-batches fail."""
-        terms = {name: value for name, value in self.config.items() if name in TERMS - _NO_INFLUENCE}
-        return _digest([self.digests(), terms])
+        """Return a hash of all parts."""
+        return _digest(self.digests())
 
 
 def _digest(plain: Any) -> str:

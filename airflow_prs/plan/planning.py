@@ -186,7 +186,7 @@ def _plan(
         if work is not None and not options.rank_mini_batch_count:
             read = _describe_inputs(inputs, listings | checksums)
             settings = replace(settings, fingerprint=replace(work, inputs=read).fingerprint())
-        if reusable := _find_reusable(request, settings.fingerprint):
+        if reusable := _find_reusable(request, settings):
             return _reuse(folder, reusable, settings), settings
         cuts, specs = _cut_inputs(request, options, inputs, listings, copies=folder.names.inputs)
         if not any(map(len, cuts)):
@@ -353,11 +353,10 @@ def _continue(unfinished: RunFolder, settings: RunSettings) -> PlanResult:
     return PlanResult(folder=unfinished, manifest=unfinished.read_manifest())
 
 
-def _find_reusable(request: PlanRequest, fingerprint: str) -> RunFolder | None:
-    if not request.allow_reuse or not fingerprint:
+def _find_reusable(request: PlanRequest, settings: RunSettings) -> RunFolder | None:
+    if not request.allow_reuse or not settings.fingerprint:
         return None
-    root = request.output or request.run_root
-    return find_reusable(fingerprint, request.identity, root=root, earlier=request.earlier)
+    return find_reusable(settings, root=request.output or request.run_root, earlier=request.earlier)
 
 
 def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> PlanResult:

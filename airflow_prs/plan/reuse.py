@@ -10,23 +10,25 @@ from airflow_prs.run_folder.folder import RunFolder, earlier_runs
 from airflow_prs.settings import RunSettings
 
 
-def find_reusable(fingerprint: str, identity: RunIdentity, *, root: str, earlier: str | None) -> RunFolder | None:
+def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> RunFolder | None:
     """
-    Return the newest completed run folder with the same fingerprint; None: there is none.
+    Return the newest completed run folder with the same result; None: there is none.
 
     If that run itself reused another one, the run folder that holds the rows is returned. A run never reuses itself.
 
+    :param settings: those of this run.
     :param root: folder whose run folders are searched.
     :param earlier: run folder of the last completed run, searched last; None: not known.
     """
+    identity = settings.identity
     candidates = earlier_runs(root, identity.dag_id, identity.task_id)
     for candidate in [*candidates, *([RunFolder(earlier)] if earlier else [])]:
-        settings = _read_completed(candidate)
-        if settings is None or settings.fingerprint != fingerprint or _is_same_run(settings, identity):
+        found = _read_completed(candidate)
+        if found is None or not settings.has_result_of(found) or _is_same_run(found, identity):
             continue
-        if settings.reused_from is None:
+        if found.reused_from is None:
             return candidate
-        origin = RunFolder(settings.reused_from)
+        origin = RunFolder(found.reused_from)
         original = _read_completed(origin)
         if original is not None and not _is_same_run(original, identity):
             return origin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,13 @@ class MergeResult:
     report: dict[str, Any]
 
 
-def merge_run(folder: RunFolder, *, try_number: int | None = None, manifest: Manifest | None = None) -> MergeResult:
+def merge_run(
+    folder: RunFolder,
+    *,
+    try_number: int | None = None,
+    manifest: Manifest | None = None,
+    at_least: Mapping[int, int] | None = None,
+) -> MergeResult:
     """
     Publish the result of a run atomically, and write its reports.
 
@@ -44,6 +51,7 @@ def merge_run(folder: RunFolder, *, try_number: int | None = None, manifest: Man
 
     :param try_number: number of this try of merge; None: nobody counts them.
     :param manifest: that of the folder; None: it is read.
+    :param at_least: shard number to the number of a record that its log has; what is missing is waited for.
     :raises SupersededError: if a later try has begun, or plan has run again and begun another folder.
     :raises RunAbortedError: if a threshold is exceeded.
     :raises IncompleteRunError: if mini-batches have no outcome.
@@ -63,7 +71,7 @@ def merge_run(folder: RunFolder, *, try_number: int | None = None, manifest: Man
     )
     with naming(target or folder.path):
         try:
-            result = merge.run(lambda: _publish(folder, merge, manifest))
+            result = merge.run(lambda: _publish(folder, merge, manifest, at_least))
         except DamagedError as error:
             task_log.abandon(folder.path.name, str(error).partition("\n")[0])
             raise
@@ -73,25 +81,29 @@ def merge_run(folder: RunFolder, *, try_number: int | None = None, manifest: Man
     return result
 
 
-def _publish(folder: RunFolder, merge: Merge, manifest: Manifest | None) -> MergeResult:
+def _publish(
+    folder: RunFolder, merge: Merge, manifest: Manifest | None, at_least: Mapping[int, int] | None
+) -> MergeResult:
     # The terms are those of the newest execution, which may have continued the folder since.
     settings = RunFolder(folder.path).read_settings()
-    committed = read_result(folder, settings, manifest)
+    committed = read_result(folder, settings, manifest, at_least)
     verdict = judge(committed.progress, settings.config.limits)
     if verdict.ruling is not Ruling.COMPLETE:
         merge.check()
         raise _refusal(settings, committed, verdict)
     positions = committed.positions
+    is_reused = settings.reused_from is not None
     try:
         merge.publish(
             lambda out: write_result(out, committed, settings.config.result_format),
             positions=positions,
-            probe=committed.read_positions,
+            # A result is reused as it was published, whatever became of that run since.
+            probe=lambda: positions if is_reused else committed.read_positions(),
         )
     except RunFolderError as error:
-        if settings.reused_from is None:
+        if not is_reused:
             raise
-        raise unusable(settings.reused_from, str(error)) from None
+        raise unusable(str(settings.reused_from), str(error)) from None
     location = str(_target(settings) or settings.output or committed.folder.names.script_output)
     names = folder.names.reports_of(merge.number)
     report = write_reports(folder, settings, status="completed", result=location, committed=committed, names=names)

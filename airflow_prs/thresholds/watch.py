@@ -131,8 +131,7 @@ class Watch:
         def make() -> RunRecord | None:
             # The run log was read just before, so these counts are no older than the limits and aborts in it.
             self.read(self.manifest.shards)
-            is_bound = self._run_log.binding(self.epoch) is not None
-            abort = None if is_bound else find()
+            abort = find()
             return None if abort is None else RunRecord(kind=RunRecordKind.ABORT, author=self._author, abort=abort)
 
         self._run_log.append(make)

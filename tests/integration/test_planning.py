@@ -340,6 +340,20 @@ class TestReuse:
         (dags / "scripts/lib.py").write_text("")
         assert make_plan(request_plan()).reused_from is None
 
+    @pytest.mark.parametrize("changed", [{"error_threshold": 1}, {"run_max_try": 9}, {"run_invocation_timeout": 9}])
+    def test_a_run_whose_mini_batches_fail_by_other_rules_is_not_reused(self, request_plan, changed):
+        complete(make_plan(request_plan()))
+        assert make_plan(request_plan(settings=changed)).reused_from is None
+        assert make_plan(request_plan(settings={"node_count": 7, "lend": False})).reused_from is not None
+
+    def test_a_continued_run_is_reused_by_its_last_rules(self, request_plan):
+        first = request_plan()
+        make_plan(first)
+        config = first.config.model_copy(update={"error_threshold": 5})
+        continued = complete(make_plan(replace(first, config=config)))
+        assert make_plan(request_plan()).reused_from is None
+        assert make_plan(request_plan(settings={"error_threshold": 5})).reused_from == str(continued.folder.path)
+
     def test_another_version_of_this_package_is_not_reused(self, request_plan, monkeypatch):
         complete(make_plan(request_plan()))
         known = versions.version

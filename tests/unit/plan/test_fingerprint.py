@@ -43,7 +43,6 @@ def fingerprint(**changes):
     "changes",
     [
         {"config": {**CONFIG, "mini_batch_size": 6}},
-        {"config": {**CONFIG, "error_threshold": 2}},
         {"arguments": ["--model", "y"]},
         {"arguments": ["--modelx"]},
         {"snapshot": ("other", "score.py")},
@@ -70,6 +69,7 @@ def test_what_may_change_rows_changes_it(changes):
             "config": {
                 **CONFIG,
                 "node_count": 9,
+                "error_threshold": 2,
                 "lend": False,
                 "description": "text",
                 "source_directory": "b",

@@ -321,6 +321,17 @@ def test_once_no_shard_can_run_any_more_everything_counts(mixed):
     assert (look.abort.epoch, look.abort.verdict.count) == (THIRD, 4)
 
 
+def test_the_end_binds_shards_that_were_cleared_later_than_the_gatekeeper(mixed):
+    open_attempt(mixed, 0, try_number=2, clear_number=2)
+    look = watch(mixed, SECOND).conclude(())
+    assert (look.abort.epoch, look.abort.verdict.count) == (THIRD, 2)
+
+
+def test_a_run_that_is_aborted_is_not_aborted_again_at_its_end(mixed):
+    assert watch(mixed, FIRST).conclude(()).abort.epoch == FIRST
+    assert aborts(mixed) == [("gatekeeper", FIRST)]
+
+
 def test_a_run_whose_failures_were_repaired_ends_without_an_abort(mixed):
     for number in (0, 1):
         attempt = open_attempt(mixed, number, try_number=2, clear_number=1)
