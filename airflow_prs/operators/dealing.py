@@ -109,6 +109,8 @@ def deal(
             **rested,
             # It includes the time for which a task is deferred, and a run may take days.
             "execution_timeout": None,
+            # The first success upstream is plan's, so it runs beside the shards.
+            "trigger_rule": TriggerRule.ONE_SUCCESS,
             # A gatekeeper that looks again must not take the slot of a waiting shard; nodes check the thresholds, too.
             "priority_weight": chosen.get("priority_weight", DEFAULT_PRIORITY_WEIGHT) - 1,
         },

@@ -151,7 +151,8 @@ class ParallelRunOperator(TaskGroup):
             task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
         )
         self.merge = MergeOperator(task_id="merge", **named, **dealt.merge)
-        self.plan >> self.gatekeeper
+        # The gatekeeper runs beside the shards, but what clears them and what follows them clears it, too.
+        self.gatekeeper << [self.plan, self.mini_batches]
         self.merge << [self.mini_batches, self.gatekeeper]
 
 

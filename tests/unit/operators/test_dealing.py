@@ -25,7 +25,7 @@ def in_dag(make_step, default_args=None, **arguments):
 RULES = {
     "plan": "all_success",
     "mini_batches": "all_success",
-    "gatekeeper": "all_success",
+    "gatekeeper": "one_success",
     "merge": "none_failed_min_one_success",
 }
 

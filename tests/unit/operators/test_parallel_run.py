@@ -38,12 +38,12 @@ def serialized(dag):
     return json.dumps(serialization.to_dict(dag), default=str)
 
 
-def test_a_step_is_four_tasks_in_a_diamond(dag, make_step):
+def test_a_step_is_four_tasks_each_of_which_follows_all_before(dag, make_step):
     make_step()
     edges = {task_id: sorted(task.downstream_task_ids) for task_id, task in dag.task_dict.items()}
     assert edges == {
         "step.plan": ["step.gatekeeper", "step.mini_batches"],
-        "step.mini_batches": ["step.merge"],
+        "step.mini_batches": ["step.gatekeeper", "step.merge"],
         "step.gatekeeper": ["step.merge"],
         "step.merge": [],
     }
