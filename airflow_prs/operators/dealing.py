@@ -28,6 +28,9 @@ _PLAN = {
 }
 """Arguments of plan alone, with the values for the others: a shard that waits for the previous run may never start."""
 
+_WAITING = ("depends_on_past", "wait_for_downstream")
+"""Arguments that let a task wait for the run before."""
+
 _MERGE: dict[str, Any] = {"outlets": [], "on_success_callback": None}
 """Arguments of merge alone, with the values for the others."""
 
@@ -93,6 +96,9 @@ def deal(
     rested = {**common, **_retrying(default_args, RETRIES)}
     wanted = {name: chosen.get(name, ours) for name, ours in _PLAN.items()}
     wanted["trigger_rule"] = given.get("trigger_rule", TriggerRule.ALL_SUCCESS)
+    # The step is one unit: plan's success in the run before does not mean that its result is published.
+    for flag in _WAITING:
+        wanted[flag] = any(wanted[name] for name in _WAITING)
     shards = {
         **common,
         **_retrying(chosen, _shard_retries(config)),

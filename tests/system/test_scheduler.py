@@ -90,6 +90,32 @@ def test_a_step_without_shards_ends_as_plan_does(airflow, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flag", ["depends_on_past", "wait_for_downstream"])
+def test_a_step_waits_until_the_step_of_the_run_before_has_succeeded(airflow, tmp_path, flag):
+    write_dag(airflow, flag, step=f"{flag}=True")
+    places = [Place(tmp_path / day) for day in ("28", "29")]
+    places[0].fail("0004")
+    first, second = (
+        StepRun.trigger(
+            airflow, flag, place, logical_date=f"2024-02-{place.path.name}T00:00:00Z", allowed=0, tries=1
+        )
+        for place in places
+    )
+    second.wait_for_task("before", "success")
+    first.wait_for_end("failed")
+    assert first.states()["step.plan"] == "success"
+    assert second.states()["step.plan"] is None, second.summary()
+
+    places[0].repair()
+    first.clear("step.mini_batches", downstream=True)
+
+    assert (first.finish(), second.finish()) == ("success", "success"), second.summary()
+    assert [place.result for place in places] == [place.items for place in places]
+    plan, merge = second.task_instances()["step.plan"], first.task_instances()["step.merge"]
+    assert plan["start_date"] > merge["end_date"]
+
+
+@pytest.mark.slow
 def test_default_args_reach_no_task_that_they_would_break(airflow, tmp_path):
     default_args = {"trigger_rule": "one_failed", "retries": 1, "retry_delay": 1, "depends_on_past": True}
     write_dag(airflow, "default_args", dag=f"{default_args=}")

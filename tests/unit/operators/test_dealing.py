@@ -44,9 +44,19 @@ def test_a_trigger_rule_given_to_the_step_is_plans(make_step):
     assert of_each(in_dag(make_step, trigger_rule="all_done"), "trigger_rule") == {**RULES, "plan": "all_done"}
 
 
-@pytest.mark.parametrize("name", ["depends_on_past", "wait_for_downstream"])
-def test_plan_alone_waits_for_the_run_before(make_step, name):
-    assert of_each(in_dag(make_step, {name: True}), name) == dict.fromkeys(TASKS, False) | {"plan": True}
+@pytest.mark.parametrize("given", ["depends_on_past", "wait_for_downstream"])
+@pytest.mark.parametrize("as_default", [True, False])
+def test_either_flag_lets_plan_alone_wait_for_the_entire_step_of_the_run_before(make_step, given, as_default):
+    step = in_dag(make_step, {given: True}) if as_default else in_dag(make_step, **{given: True})
+    for name in ("depends_on_past", "wait_for_downstream"):
+        assert of_each(step, name) == dict.fromkeys(TASKS, False) | {"plan": True}
+    assert step.plan.downstream_task_ids == {f"step.{task}" for task in TASKS[1:]}
+
+
+def test_a_flag_given_to_the_step_wins_over_default_args(make_step):
+    step = in_dag(make_step, {"depends_on_past": True}, depends_on_past=False)
+    assert not step.plan.depends_on_past
+    assert not step.plan.wait_for_downstream
 
 
 @pytest.mark.parametrize(("default_args", "expected"), [({}, True), ({"deferrable": False}, False)])
