@@ -121,6 +121,21 @@ def test_a_script_that_never_starts_fails_the_run_as_incomplete(dag_file, items,
     assert report_of(run)["status"] == "failed"
 
 
+def test_a_run_goes_on_without_reuse_if_the_xcom_of_the_one_before_is_of_another_kind(dag_file, items, tmp_path):
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    dag_file.write(one_step("another_kind", items, f"{tmp_path}/out/{{{{ run_id }}}}"))
+    first = dag_file.run()
+    with create_session() as session:
+        left = update(XComModel).where(XComModel.run_id == first.run_id, XComModel.key == "plan")
+        session.execute(left.values(value="step.plan/plan.json"))
+    second = dag_file.run()
+    assert (first.state, second.state, is_reuse(second)) == ("success", "success", False)
+    assert is_reuse(dag_file.run())
+
+
 def test_an_equal_run_reuses_the_rows_of_the_one_before(dag_file, items, tmp_path):
     dag_file.write(one_step("reuses", items, f"{tmp_path}/out/{{{{ run_id }}}}"))
     first, second = dag_file.run(), dag_file.run()
