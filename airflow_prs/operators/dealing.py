@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 
-from airflow_prs.airflow_side.failures import unless_aborted
 from airflow_prs.config.config import ParallelRunConfig
 
 DEFAULT_PRIORITY_WEIGHT = 1
@@ -88,11 +87,10 @@ def deal(
     :param default_args: those of the DAG and of the groups around.
     :param target: the arguments of the compute target, which override all others for mini_batches.
     """
-    alone = {*_PLAN, *_MERGE, *_MINI_BATCHES, "on_failure_callback"}
+    alone = {*_PLAN, *_MERGE, *_MINI_BATCHES}
     everybody = {name: value for name, value in given.items() if name not in alone}
     chosen = {**default_args, **given}
-    failed = chosen.get("on_failure_callback")
-    common = {**everybody, **_FIXED, **_PLAN, **_MERGE, "on_failure_callback": failed}
+    common = {**everybody, **_FIXED, **_PLAN, **_MERGE}
     rested = {**common, **_retrying(default_args, RETRIES)}
     wanted = {name: chosen.get(name, ours) for name, ours in _PLAN.items()}
     wanted["trigger_rule"] = given.get("trigger_rule", TriggerRule.ALL_SUCCESS)
@@ -103,7 +101,6 @@ def deal(
         **common,
         **_retrying(chosen, _shard_retries(config)),
         **{name: given[name] for name in ("execution_timeout",) if name in given},
-        "on_failure_callback": unless_aborted(failed),
         "map_index_template": "{{ task.shard['label'] }}",
         "max_active_tis_per_dagrun": shard_limit(config),
         **target,

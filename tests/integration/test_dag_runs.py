@@ -11,6 +11,8 @@ from packaging.version import Version
 
 from tests.dag_runs import result_of
 
+CALLS_BACK = Version(version("apache-airflow-core")) >= Version("3.3")
+"""Whether dag.test() calls callbacks, and sends e-mails."""
 ALL = "".join(f"item {number}\n" for number in range(10))
 
 FAILS_AT_3 = """
@@ -109,6 +111,34 @@ def test_an_exceeded_threshold_aborts_the_run_and_publishes_nothing(dag_file, it
     report = report_of(run)
     assert report["status"] == "aborted"
     assert "bad pixel" in report["failures"][0]["traceback"]
+
+
+@pytest.mark.skipif(not CALLS_BACK, reason="calls none")
+def test_one_abort_is_one_message(dag_file, items, output, tmp_path, monkeypatch):
+    told = tmp_path / "told"
+    (tmp_path / "sent_by_test.py").write_text(
+        f"send = lambda to, subject, *_, **__: print(to, subject, file=open({str(told)!r}, 'a'))"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("AIRFLOW__EMAIL__EMAIL_BACKEND", "sent_by_test.send")
+    callback = f"on_failure_callback=lambda context: print('callback', context['ti'], file=open({str(told)!r}, 'a'))"
+    dag_file.script(FAILS_AT_3)
+    dag_file.write(
+        one_step(
+            "one_message",
+            items,
+            output,
+            config="error_threshold=0, run_max_try=1",
+            step=f"email='us@example.org', {callback}",
+        )
+    )
+
+    run = dag_file.run()
+
+    assert run.states["step.mini_batches[0]"] == run.states["step.gatekeeper"] == "failed"
+    messages = told.read_text().splitlines()
+    assert [message.split()[0].strip("'[]") for message in messages] == ["callback", "us@example.org"]
+    assert all("step.gatekeeper" in message for message in messages)
 
 
 def test_a_script_that_never_starts_fails_the_run_as_incomplete(dag_file, items, output):
@@ -379,8 +409,7 @@ def test_a_shard_that_exceeds_its_execution_timeout_says_so(dag_file, items, out
 
     assert run.states["step.mini_batches[0]"] == "failed"
     assert "execution_timeout of 3 seconds is over" in run.xcom("step.mini_batches", key="error")
-    # The dag.test() of older versions calls no callbacks.
-    if Version(version("apache-airflow-core")) >= Version("3.3"):
+    if CALLS_BACK:
         of_shard, of_gatekeeper = told.read_text().splitlines()
         assert of_shard.startswith("AirflowTaskTimeout('Timeout")
         assert "shard 0: execution_timeout of 3 seconds is over" in of_gatekeeper

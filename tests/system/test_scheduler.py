@@ -96,9 +96,7 @@ def test_a_step_waits_until_the_step_of_the_run_before_has_succeeded(airflow, tm
     places = [Place(tmp_path / day) for day in ("28", "29")]
     places[0].fail("0004")
     first, second = (
-        StepRun.trigger(
-            airflow, flag, place, logical_date=f"2024-02-{place.path.name}T00:00:00Z", allowed=0, tries=1
-        )
+        StepRun.trigger(airflow, flag, place, logical_date=f"2024-02-{place.path.name}T00:00:00Z", allowed=0, tries=1)
         for place in places
     )
     second.wait_for_task("before", "success")

@@ -8,7 +8,6 @@ import pytest
 from airflow.sdk import DAG, Asset, TaskGroup
 
 from airflow_prs import ComputeTarget, PipelineParameter
-from airflow_prs.airflow_side.failures import RunAbortedFailure
 
 TASKS = ("plan", "mini_batches", "gatekeeper", "merge")
 
@@ -157,18 +156,6 @@ def test_default_args_cannot_change_what_is_ours(make_step):
     assert not step.gatekeeper.soft_fail
 
 
-def test_one_abort_is_one_message(make_step):
-    told = []
-    step = in_dag(make_step, on_failure_callback=told.append)
-    for callback in step.mini_batches.partial_kwargs["on_failure_callback"]:
-        callback({"exception": RunAbortedFailure("threshold")})
-    assert told == []
-    assert step.gatekeeper.on_failure_callback == step.plan.on_failure_callback == [told.append]
-
-
-def test_a_shard_that_failed_otherwise_tells(make_step):
-    told = []
-    step = in_dag(make_step, {"on_failure_callback": told.append})
-    for callback in step.mini_batches.partial_kwargs["on_failure_callback"]:
-        callback({"exception": OSError("disk")})
-    assert len(told) == 1
+def test_all_tasks_tell_of_a_failure(make_step):
+    step = in_dag(make_step, on_failure_callback=print)
+    assert of_each(step, "on_failure_callback") == {task: [print] for task in TASKS}
