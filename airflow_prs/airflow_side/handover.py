@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
+from airflow_prs.airflow_side.supervision import is_supervised
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -64,9 +65,7 @@ def planned(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> Handover:
     except HandoverError as error:
         raise AirflowFailException(f"{error}; clear {plan_task_id}.") from None
     if handover is None:
-        raise AirflowFailException(
-            f"{plan_task_id} has left no run folder (was it marked as success by hand?); clear {plan_task_id}."
-        )
+        raise without_plan(plan_task_id)
     return handover
 
 
@@ -80,6 +79,17 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
 
     handover = planned(ti, plan_task_id)
     return RunFolder(handover.folder, handover.execution)
+
+
+def without_plan(plan_task_id: str) -> AirflowFailException:
+    """Return the error of a task that finds nothing of plan in its run."""
+    problem = f"{plan_task_id} has left no run folder in this run"
+    if is_supervised():
+        return AirflowFailException(f"{problem} (was it marked as success by hand?); clear {plan_task_id}.")
+    return AirflowFailException(
+        f"{problem}. `airflow tasks test` runs a task alone: pass it the run_id of a run in which {plan_task_id} has "
+        "succeeded, for example one of `airflow dags test`, which runs the entire DAG."
+    )
 
 
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:

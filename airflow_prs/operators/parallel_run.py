@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
 
-from airflow_prs.airflow_side.authoring import StepOutput
+from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.pods import with_pod
 from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
@@ -148,7 +148,7 @@ class ParallelRunOperator(TaskGroup):
         named = {"plan_task_id": self.plan.task_id, **place}
         self.mini_batches = MiniBatchesOperator.partial(
             task_id="mini_batches", variables=variables, **named, **dealt.mini_batches
-        ).expand(shard=self.plan.output)
+        ).expand(shard=PlannedShards(self.plan))
         self.gatekeeper = GatekeeperSensor(
             task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
         )

@@ -413,3 +413,20 @@ def test_a_shard_that_exceeds_its_execution_timeout_says_so(dag_file, items, out
         of_shard, of_gatekeeper = told.read_text().splitlines()
         assert of_shard.startswith("AirflowTaskTimeout('Timeout")
         assert "shard 0: execution_timeout of 3 seconds is over" in of_gatekeeper
+
+
+def test_a_task_that_is_tested_alone_says_how_to_try_it(dag_file, items, output, capfd):
+    from airflow.cli.cli_parser import get_parser
+
+    def test_alone(*arguments):
+        arguments = get_parser().parse_args(["tasks", "test", "alone", *arguments])
+        arguments.func(arguments)
+        return capfd.readouterr().out
+
+    dag_file.write(one_step("alone", items, output))
+    run = dag_file.run()
+    (output / "parallel_run_step.txt").unlink()
+    for arguments in (["step.mini_batches", "--map-index", "0"], ["step.gatekeeper"], ["step.merge"]):
+        assert "step.plan has left no run folder in this run. `airflow tasks test`" in test_alone(*arguments)
+    test_alone("step.merge", run.run_id)
+    assert result_of(output) == ALL

@@ -50,7 +50,12 @@ def test_there_is_nothing_to_log_about_a_first_run(caplog):
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("value", [None, "xcom/step.plan/plan.json", {"folder": "/out/run", "mini_batches": 1}])
-def test_without_a_usable_xcom_of_plan_the_error_says_to_clear_it(value):
+@pytest.mark.parametrize("value", ["xcom/step.plan/plan.json", {"folder": "/out/run", "mini_batches": 1}])
+def test_an_xcom_of_another_kind_is_an_error_that_says_to_clear_plan(value):
     with pytest.raises(AirflowFailException, match=r"clear step\.plan"):
         planned_folder(instance(value), "step.plan")
+
+
+def test_a_task_alone_says_which_run_to_name():
+    with pytest.raises(AirflowFailException, match=r"run_id of a run in which step\.plan has succeeded"):
+        planned_folder(instance(), "step.plan")
