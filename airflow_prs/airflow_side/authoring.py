@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 # Airflow 3.1.0 to 3.3.2: no public name returns the current DAG and task group, whose ids @parallel_run needs.
@@ -10,6 +11,8 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGro
 
 # Airflow 3.1.0 to 3.3.2: only this subclass of XComArg, which XComArg() returns, has the fields operator and key.
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+from airflow_prs.airflow_side.handover import without_plan
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, EdgeModifier, TaskGroup
@@ -39,6 +42,21 @@ class StepOutput(PlainXComArg):
     @property
     def _step(self) -> Any:
         return self.operator.task_group
+
+
+class PlannedShards(PlainXComArg):
+    """The shards that plan returns, for the mapped task to expand over."""
+
+    def resolve(self, context: Mapping[str, Any]) -> Any:
+        """
+        Return the shards.
+
+        :raises AirflowFailException: if plan has left none; Airflow would raise a KeyError without a name.
+        """
+        shards = super().resolve(context)
+        if shards is None:
+            raise without_plan(self.operator.task_id)
+        return shards
 
 
 def free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
+from airflow_prs.airflow_side.supervision import is_supervised
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -17,6 +19,11 @@ PLAN_KEY = "plan"
 ERROR_KEY = "error"
 POSITION_KEY = "position"
 _LONGEST_ERROR = 2000
+_log = logging.getLogger(__name__)
+
+
+class HandoverError(Exception):
+    """The XCom of a plan is not one that this version of airflow_prs writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +57,15 @@ def planned(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> Handover:
     """
     Return the XCom of plan.
 
-    :raises AirflowFailException: if plan left none, for example when it was marked as success by hand.
+    :raises AirflowFailException: if plan left none, for example when it was marked as success by hand, or one of
+        another version.
     """
-    handover = _pull(ti, plan_task_id)
+    try:
+        handover = _pull(ti, plan_task_id)
+    except HandoverError as error:
+        raise AirflowFailException(f"{error}; clear {plan_task_id}.") from None
     if handover is None:
-        raise AirflowFailException(
-            f"{plan_task_id} has left no run folder (was it marked as success by hand?); clear {plan_task_id}."
-        )
+        raise without_plan(plan_task_id)
     return handover
 
 
@@ -64,7 +73,7 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
     """
     Return the run folder that plan named. The other tasks use no other folder.
 
-    :raises AirflowFailException: if plan left none, for example when it was marked as success by hand.
+    :raises AirflowFailException: if plan left none; see planned.
     """
     from airflow_prs.run_folder.folder import RunFolder
 
@@ -72,12 +81,31 @@ def planned_folder(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> RunFol
     return RunFolder(handover.folder, handover.execution)
 
 
+def without_plan(plan_task_id: str) -> AirflowFailException:
+    """Return the error of a task that finds nothing of plan in its run."""
+    problem = f"{plan_task_id} has left no run folder in this run"
+    if is_supervised():
+        return AirflowFailException(f"{problem} (was it marked as success by hand?); clear {plan_task_id}.")
+    return AirflowFailException(
+        f"{problem}. `airflow tasks test` runs a task alone: pass it the run_id of a run in which {plan_task_id} has "
+        "succeeded, for example one of `airflow dags test`, which runs the entire DAG."
+    )
+
+
 def last_completed(ti: RuntimeTaskInstanceProtocol, plan_task_id: str) -> str | None:
-    """Return the last completed run folder that the plans of earlier runs know of."""
+    """
+    Return the last completed run folder that the plans of earlier runs know of.
+
+    :return: None if there is none, or if the XCom of the last plan cannot be read; the log says so.
+    """
     from airflow_prs.plan.reuse import is_completed
     from airflow_prs.run_folder.folder import RunFolder
 
-    earlier = _pull(ti, plan_task_id, include_prior_dates=True)
+    try:
+        earlier = _pull(ti, plan_task_id, include_prior_dates=True)
+    except Exception as error:  # noqa: BLE001 - whatever an XCom backend raises, the run goes on without reuse
+        _log.warning("No reuse: what the last run of %s has left cannot be read: %r", plan_task_id, error)
+        return None
     if earlier is None:
         return None
     return earlier.folder if is_completed(RunFolder(earlier.folder)) else earlier.completed
@@ -120,7 +148,12 @@ def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards:
 
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:
     # Without map_indexes=None, Airflow would look for an XCom of this task instance's own map index.
-    plain: dict[str, Any] | None = ti.xcom_pull(
-        plan_task_id, key=PLAN_KEY, map_indexes=None, include_prior_dates=include_prior_dates
-    )
-    return None if plain is None else Handover(**plain)
+    plain: Any = ti.xcom_pull(plan_task_id, key=PLAN_KEY, map_indexes=None, include_prior_dates=include_prior_dates)
+    if plain is None:
+        return None
+    try:
+        return Handover(**plain)
+    except TypeError:
+        # Also the reference that an XCom backend has left, if another one is configured now.
+        problem = f"the XCom {PLAN_KEY!r} of {plan_task_id} is not one of this version of airflow_prs: {plain!r:.200}"
+        raise HandoverError(problem) from None

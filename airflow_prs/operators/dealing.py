@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 
-from airflow_prs.airflow_side.failures import unless_aborted
 from airflow_prs.config.config import ParallelRunConfig
 
 DEFAULT_PRIORITY_WEIGHT = 1
@@ -27,6 +26,9 @@ _PLAN = {
     "wait_for_past_depends_before_skipping": False,
 }
 """Arguments of plan alone, with the values for the others: a shard that waits for the previous run may never start."""
+
+_WAITING = ("depends_on_past", "wait_for_downstream")
+"""Arguments that let a task wait for the run before."""
 
 _MERGE: dict[str, Any] = {"outlets": [], "on_success_callback": None}
 """Arguments of merge alone, with the values for the others."""
@@ -85,19 +87,20 @@ def deal(
     :param default_args: those of the DAG and of the groups around.
     :param target: the arguments of the compute target, which override all others for mini_batches.
     """
-    alone = {*_PLAN, *_MERGE, *_MINI_BATCHES, "on_failure_callback"}
+    alone = {*_PLAN, *_MERGE, *_MINI_BATCHES}
     everybody = {name: value for name, value in given.items() if name not in alone}
     chosen = {**default_args, **given}
-    failed = chosen.get("on_failure_callback")
-    common = {**everybody, **_FIXED, **_PLAN, **_MERGE, "on_failure_callback": failed}
+    common = {**everybody, **_FIXED, **_PLAN, **_MERGE}
     rested = {**common, **_retrying(default_args, RETRIES)}
     wanted = {name: chosen.get(name, ours) for name, ours in _PLAN.items()}
     wanted["trigger_rule"] = given.get("trigger_rule", TriggerRule.ALL_SUCCESS)
+    # The step is one unit: plan's success in the run before does not mean that its result is published.
+    for flag in _WAITING:
+        wanted[flag] = any(wanted[name] for name in _WAITING)
     shards = {
         **common,
         **_retrying(chosen, _shard_retries(config)),
         **{name: given[name] for name in ("execution_timeout",) if name in given},
-        "on_failure_callback": unless_aborted(failed),
         "map_index_template": "{{ task.shard['label'] }}",
         "max_active_tis_per_dagrun": shard_limit(config),
         **target,
@@ -109,6 +112,8 @@ def deal(
             **rested,
             # It includes the time for which a task is deferred, and a run may take days.
             "execution_timeout": None,
+            # The first success upstream is plan's, so it runs beside the shards.
+            "trigger_rule": TriggerRule.ONE_SUCCESS,
             # A gatekeeper that looks again must not take the slot of a waiting shard; nodes check the thresholds, too.
             "priority_weight": chosen.get("priority_weight", DEFAULT_PRIORITY_WEIGHT) - 1,
         },

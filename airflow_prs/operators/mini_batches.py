@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +62,8 @@ class MiniBatchesOperator(BaseOperator):
         try:
             return self._run(context)
         except RunAbortedError:
+            # One abort is one message, and the gatekeeper sends it.
+            self.on_failure_callback, self.email_on_failure = (), False
             raise
         except PrsError as error:
             leave_error(context["ti"], str(error))
@@ -77,11 +80,11 @@ class MiniBatchesOperator(BaseOperator):
         Stop the node and its processes.
 
         Airflow calls this from its signal handler and then waits: the error that is raised here ends execute(). Airflow
-        also calls it after execute() has ended by a timeout; an error raised here would replace the timeout's.
+        also calls it where it handles a timeout; an error raised here would replace the timeout's.
 
         :raises AirflowException: once, unless execute() has ended.
         """
-        if not self._is_over:
+        if not self._is_over and not isinstance(sys.exc_info()[1], AirflowTaskTimeout):
             self._is_over = True
             raise AirflowException("Airflow has asked this shard to stop; what it committed stays.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
 
-from airflow_prs.airflow_side.authoring import StepOutput
+from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.pods import with_pod
 from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
@@ -53,11 +53,13 @@ class ParallelRunOperator(TaskGroup):
     :param on_empty: ``fail``, or ``skip`` the group, if nothing matches the inputs.
     :param dag: as for any operator.
     :param task_group: the group around this one.
-    :param default_args: as for any operator. depends_on_past and wait_for_downstream apply to plan only, a trigger_rule
-        is ignored, and ``deferrable=False`` lets the gatekeeper reschedule instead of waiting in the triggerer.
-    :param task_arguments: the arguments of Airflow's BaseOperator. trigger_rule and depends_on_past go to plan; outlets
-        and on_success_callback to merge; retries, retry_delay and execution_timeout to mini_batches;
-        on_failure_callback to all tasks, but shards that a verdict ended do not call it; the others to all tasks.
+    :param default_args: as for any operator, except that a trigger_rule is ignored, and that ``deferrable=False`` lets
+        the gatekeeper reschedule instead of waiting in the triggerer.
+    :param task_arguments: the arguments of Airflow's BaseOperator. trigger_rule goes to plan; so do depends_on_past and
+        wait_for_downstream, each of which lets the step wait until the entire step of the run before has succeeded;
+        outlets and on_success_callback go to merge; retries, retry_delay and execution_timeout to mini_batches;
+        on_failure_callback and email_on_failure to all tasks, but shards that an abort ended send no message; the
+        others to all tasks.
     """
 
     def __init__(
@@ -146,13 +148,15 @@ class ParallelRunOperator(TaskGroup):
         named = {"plan_task_id": self.plan.task_id, **place}
         self.mini_batches = MiniBatchesOperator.partial(
             task_id="mini_batches", variables=variables, **named, **dealt.mini_batches
-        ).expand(shard=self.plan.output)
+        ).expand(shard=PlannedShards(self.plan))
         self.gatekeeper = GatekeeperSensor(
             task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
         )
         self.merge = MergeOperator(task_id="merge", shards_task_id=self.mini_batches.task_id, **named, **dealt.merge)
-        self.plan >> self.gatekeeper
-        self.merge << [self.mini_batches, self.gatekeeper]
+        # The gatekeeper runs beside the shards, but what clears them and what follows them clears it, too.
+        self.gatekeeper << [self.plan, self.mini_batches]
+        # From plan, too: a plan that waits for the run before waits for the tasks directly after it.
+        self.merge << [self.plan, self.mini_batches, self.gatekeeper]
 
 
 ParallelRunTaskGroup = ParallelRunOperator

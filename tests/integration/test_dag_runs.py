@@ -11,6 +11,8 @@ from packaging.version import Version
 
 from tests.dag_runs import result_of
 
+CALLS_BACK = Version(version("apache-airflow-core")) >= Version("3.3")
+"""Whether dag.test() calls callbacks, and sends e-mails."""
 ALL = "".join(f"item {number}\n" for number in range(10))
 
 FAILS_AT_3 = """
@@ -111,6 +113,34 @@ def test_an_exceeded_threshold_aborts_the_run_and_publishes_nothing(dag_file, it
     assert "bad pixel" in report["failures"][0]["traceback"]
 
 
+@pytest.mark.skipif(not CALLS_BACK, reason="calls none")
+def test_one_abort_is_one_message(dag_file, items, output, tmp_path, monkeypatch):
+    told = tmp_path / "told"
+    (tmp_path / "sent_by_test.py").write_text(
+        f"send = lambda to, subject, *_, **__: print(to, subject, file=open({str(told)!r}, 'a'))"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("AIRFLOW__EMAIL__EMAIL_BACKEND", "sent_by_test.send")
+    callback = f"on_failure_callback=lambda context: print('callback', context['ti'], file=open({str(told)!r}, 'a'))"
+    dag_file.script(FAILS_AT_3)
+    dag_file.write(
+        one_step(
+            "one_message",
+            items,
+            output,
+            config="error_threshold=0, run_max_try=1",
+            step=f"email='us@example.org', {callback}",
+        )
+    )
+
+    run = dag_file.run()
+
+    assert run.states["step.mini_batches[0]"] == run.states["step.gatekeeper"] == "failed"
+    messages = told.read_text().splitlines()
+    assert [message.split()[0].strip("'[]") for message in messages] == ["callback", "us@example.org"]
+    assert all("step.gatekeeper" in message for message in messages)
+
+
 def test_a_script_that_never_starts_fails_the_run_as_incomplete(dag_file, items, output):
     dag_file.script("def init():\n    raise OSError('no model')\n\ndef run(mini_batch):\n    return mini_batch\n")
     dag_file.write(one_step("never_starts", items, output, step="retries=0"))
@@ -119,6 +149,21 @@ def test_a_script_that_never_starts_fails_the_run_as_incomplete(dag_file, items,
     assert run.states["step.gatekeeper"] == "failed"
     assert run.states["step.merge"] == "upstream_failed"
     assert report_of(run)["status"] == "failed"
+
+
+def test_a_run_goes_on_without_reuse_if_the_xcom_of_the_one_before_is_of_another_kind(dag_file, items, tmp_path):
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    dag_file.write(one_step("another_kind", items, f"{tmp_path}/out/{{{{ run_id }}}}"))
+    first = dag_file.run()
+    with create_session() as session:
+        left = update(XComModel).where(XComModel.run_id == first.run_id, XComModel.key == "plan")
+        session.execute(left.values(value="step.plan/plan.json"))
+    second = dag_file.run()
+    assert (first.state, second.state, is_reuse(second)) == ("success", "success", False)
+    assert is_reuse(dag_file.run())
 
 
 def test_an_equal_run_reuses_the_rows_of_the_one_before(dag_file, items, tmp_path):
@@ -364,8 +409,24 @@ def test_a_shard_that_exceeds_its_execution_timeout_says_so(dag_file, items, out
 
     assert run.states["step.mini_batches[0]"] == "failed"
     assert "execution_timeout of 3 seconds is over" in run.xcom("step.mini_batches", key="error")
-    # The dag.test() of older versions calls no callbacks.
-    if Version(version("apache-airflow-core")) >= Version("3.3"):
+    if CALLS_BACK:
         of_shard, of_gatekeeper = told.read_text().splitlines()
         assert of_shard.startswith("AirflowTaskTimeout('Timeout")
         assert "shard 0: execution_timeout of 3 seconds is over" in of_gatekeeper
+
+
+def test_a_task_that_is_tested_alone_says_how_to_try_it(dag_file, items, output, capfd):
+    from airflow.cli.cli_parser import get_parser
+
+    def test_alone(*arguments):
+        arguments = get_parser().parse_args(["tasks", "test", "alone", *arguments])
+        arguments.func(arguments)
+        return capfd.readouterr().out
+
+    dag_file.write(one_step("alone", items, output))
+    run = dag_file.run()
+    (output / "parallel_run_step.txt").unlink()
+    for arguments in (["step.mini_batches", "--map-index", "0"], ["step.gatekeeper"], ["step.merge"]):
+        assert "step.plan has left no run folder in this run. `airflow tasks test`" in test_alone(*arguments)
+    test_alone("step.merge", run.run_id)
+    assert result_of(output) == ALL

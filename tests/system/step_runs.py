@@ -247,6 +247,10 @@ class StepRun:
         place = f"{self._path}/taskInstances/{task}" + ("" if number is None else f"/{number}")
         self.services.api.patch(place, {"new_state": state})
 
+    def mark_run(self, state: str) -> None:
+        """Mark the run as success or failed."""
+        self.services.api.patch(self._path, {"state": state})
+
     def task_process(self, number: int) -> psutil.Process:
         """The Airflow task process of a running shard: the node."""
         return psutil.Process(self.shard(number)["pid"])

@@ -1,13 +1,14 @@
-"""With one slot and without a triggerer a run ends all the same: the gatekeeper keeps nothing from the shards."""
+"""With one slot a run ends all the same: the gatekeeper keeps nothing from the shards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from tests.airflow_services import AirflowServices, running_airflow
-from tests.system.step_runs import Place, StepRun, write_dag
+from tests.system.step_runs import IS_AIRFLOW_3_1, Place, StepRun, write_dag
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -47,3 +48,27 @@ def test_an_aborted_run_ends_with_one_slot_and_without_a_triggerer(scarce, tmp_p
     states = run.states()
     assert (states["step.gatekeeper"], states["step.merge"]) == ("failed", "upstream_failed")
     assert place.result is None
+
+
+@pytest.mark.skipif(IS_AIRFLOW_3_1, reason="it fails a task whose process was killed, without a retry")
+def test_a_pool_that_counts_deferred_tasks_has_a_slot_for_a_retry(tmp_path):
+    with running_airflow(tmp_path / "home") as services:
+        write_dag(services, "counted", step="pool='counted'")
+        pool = {"name": "counted", "slots": 2, "include_deferred": True}
+        services.api.post("pools", pool)
+        place = Place(tmp_path / "place")
+        place.hold("0002", "0003")
+        run = StepRun.trigger(services, "counted", place, nodes=1)
+        run.wait_for_shard(0, done=2)
+        run.wait_for_task("step.gatekeeper", "deferred")
+        services.api.patch("pools/counted", {**pool, "slots": 1})
+        killed = datetime.now(timezone.utc)
+        run.task_process(0).kill()
+        place.release("0002")
+        run.wait_for_shard(0, try_number=2, done=3)
+        waited = datetime.fromisoformat(run.shard(0)["start_date"]) - killed
+
+        assert run.finish() == "success", run.summary()
+
+        assert place.result == place.items
+        assert waited < timedelta(minutes=1)

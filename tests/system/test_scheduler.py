@@ -13,7 +13,8 @@ pytestmark = pytest.mark.system
 
 LABELS = {0: "shard 0 · mini-batches 0–5", 1: "shard 1 · mini-batches 6–11"}  # noqa: RUF001 - an en dash
 
-
+BESIDE = {"queued", "running", "deferred", "up_for_reschedule"}
+"""States of a gatekeeper that need not wait for the shards."""
 GRACE_S = 30
 
 
@@ -32,7 +33,9 @@ def test_two_shards_run_at_the_same_time_and_the_result_is_published(airflow, tm
     for done in (2, 4):
         for number in LABELS:
             run.wait_for_shard(number, done=done)
-        assert {run.states()[f"step.mini_batches[{number}]"] for number in LABELS} == {"running"}
+        states = run.states()
+        assert {states[f"step.mini_batches[{number}]"] for number in LABELS} == {"running"}
+        assert states["step.gatekeeper"] in BESIDE
         assert [run.done(number, 1) for number in LABELS] == [done, done]
         if not IS_AIRFLOW_3_1:  # which renders labels when a task ends
             assert labels(run) == LABELS
@@ -53,6 +56,61 @@ def test_two_shards_run_at_the_same_time_and_the_result_is_published(airflow, tm
         "success",
     )
     assert set(place.ran.values()) == {1}
+
+
+def test_a_step_without_shards_ends_as_plan_does(airflow, tmp_path):
+    """plan fails, skips, or finds the rows of an earlier run."""
+    write_dag(airflow, "no_input", step='on_empty="skip"')
+    write_dag(airflow, "missing_input")
+    write_dag(airflow, "reused")
+    full, empty = Place(tmp_path / "full"), Place(tmp_path / "empty", items=0)
+    assert StepRun.trigger(airflow, "reused", full).finish() == "success"
+    runs = {
+        "skipped": StepRun.trigger(airflow, "no_input", empty),
+        "failed": StepRun.trigger(airflow, "missing_input", empty),
+        "success": StepRun.trigger(airflow, "reused", full),
+    }
+
+    def states(of_plan, of_shards, of_others):
+        return {
+            "before": "success",
+            "step.plan": of_plan,
+            "step.mini_batches": of_shards,
+            **dict.fromkeys(("step.gatekeeper", "step.merge", "after"), of_others),
+        }
+
+    for run in runs.values():
+        run.finish()
+    assert {plan: run.states() for plan, run in runs.items()} == {
+        "skipped": states("skipped", "skipped", "skipped"),
+        "failed": states("failed", "upstream_failed", "upstream_failed"),
+        "success": states("success", "skipped", "success"),
+    }
+    assert set(full.ran.values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["depends_on_past", "wait_for_downstream"])
+def test_a_step_waits_until_the_step_of_the_run_before_has_succeeded(airflow, tmp_path, flag):
+    write_dag(airflow, flag, step=f"{flag}=True")
+    places = [Place(tmp_path / day) for day in ("28", "29")]
+    places[0].fail("0004")
+    first, second = (
+        StepRun.trigger(airflow, flag, place, logical_date=f"2024-02-{place.path.name}T00:00:00Z", allowed=0, tries=1)
+        for place in places
+    )
+    second.wait_for_task("before", "success")
+    first.wait_for_end("failed")
+    assert first.states()["step.plan"] == "success"
+    assert second.states()["step.plan"] is None, second.summary()
+
+    places[0].repair()
+    first.clear("step.mini_batches", downstream=True)
+
+    assert (first.finish(), second.finish()) == ("success", "success"), second.summary()
+    assert [place.result for place in places] == [place.items for place in places]
+    plan, merge = second.task_instances()["step.plan"], first.task_instances()["step.merge"]
+    assert plan["start_date"] > merge["end_date"]
 
 
 @pytest.mark.slow

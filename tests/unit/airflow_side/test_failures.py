@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
-from airflow_prs.airflow_side.failures import RunAbortedFailure, no_retry_where_hopeless
+from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.errors import (
     ConfigError,
     EmptyInputError,
@@ -20,7 +20,13 @@ from airflow_prs.errors import (
     SupersededError,
 )
 
-HOPELESS = [EmptyInputError, EntryScriptError, EnvironmentBrokenError, IncompleteRunError]
+HOPELESS = [
+    EmptyInputError,
+    EntryScriptError,
+    EnvironmentBrokenError,
+    IncompleteRunError,
+    RunAbortedError,
+]
 
 
 @pytest.mark.parametrize("error", HOPELESS)
@@ -33,11 +39,6 @@ def test_what_another_try_would_repeat_fails_at_once_with_the_same_text(error):
 def test_a_wrong_value_fails_at_once():
     with pytest.raises(AirflowFailException, match="wrong values"), no_retry_where_hopeless():
         raise ConfigError(["a is 1", "b is 2"])
-
-
-def test_an_abort_is_known_as_one():
-    with pytest.raises(RunAbortedFailure, match="too many"), no_retry_where_hopeless():
-        raise RunAbortedError("too many")
 
 
 @pytest.mark.parametrize(

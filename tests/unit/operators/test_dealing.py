@@ -8,7 +8,6 @@ import pytest
 from airflow.sdk import DAG, Asset, TaskGroup
 
 from airflow_prs import ComputeTarget, PipelineParameter
-from airflow_prs.airflow_side.failures import RunAbortedFailure
 
 TASKS = ("plan", "mini_batches", "gatekeeper", "merge")
 
@@ -25,7 +24,7 @@ def in_dag(make_step, default_args=None, **arguments):
 RULES = {
     "plan": "all_success",
     "mini_batches": "all_success",
-    "gatekeeper": "all_success",
+    "gatekeeper": "one_success",
     "merge": "none_failed_min_one_success",
 }
 
@@ -44,9 +43,19 @@ def test_a_trigger_rule_given_to_the_step_is_plans(make_step):
     assert of_each(in_dag(make_step, trigger_rule="all_done"), "trigger_rule") == {**RULES, "plan": "all_done"}
 
 
-@pytest.mark.parametrize("name", ["depends_on_past", "wait_for_downstream"])
-def test_plan_alone_waits_for_the_run_before(make_step, name):
-    assert of_each(in_dag(make_step, {name: True}), name) == dict.fromkeys(TASKS, False) | {"plan": True}
+@pytest.mark.parametrize("given", ["depends_on_past", "wait_for_downstream"])
+@pytest.mark.parametrize("as_default", [True, False])
+def test_either_flag_lets_plan_alone_wait_for_the_entire_step_of_the_run_before(make_step, given, as_default):
+    step = in_dag(make_step, {given: True}) if as_default else in_dag(make_step, **{given: True})
+    for name in ("depends_on_past", "wait_for_downstream"):
+        assert of_each(step, name) == dict.fromkeys(TASKS, False) | {"plan": True}
+    assert step.plan.downstream_task_ids == {f"step.{task}" for task in TASKS[1:]}
+
+
+def test_a_flag_given_to_the_step_wins_over_default_args(make_step):
+    step = in_dag(make_step, {"depends_on_past": True}, depends_on_past=False)
+    assert not step.plan.depends_on_past
+    assert not step.plan.wait_for_downstream
 
 
 @pytest.mark.parametrize(("default_args", "expected"), [({}, True), ({"deferrable": False}, False)])
@@ -147,18 +156,6 @@ def test_default_args_cannot_change_what_is_ours(make_step):
     assert not step.gatekeeper.soft_fail
 
 
-def test_one_abort_is_one_message(make_step):
-    told = []
-    step = in_dag(make_step, on_failure_callback=told.append)
-    for callback in step.mini_batches.partial_kwargs["on_failure_callback"]:
-        callback({"exception": RunAbortedFailure("threshold")})
-    assert told == []
-    assert step.gatekeeper.on_failure_callback == step.plan.on_failure_callback == [told.append]
-
-
-def test_a_shard_that_failed_otherwise_tells(make_step):
-    told = []
-    step = in_dag(make_step, {"on_failure_callback": told.append})
-    for callback in step.mini_batches.partial_kwargs["on_failure_callback"]:
-        callback({"exception": OSError("disk")})
-    assert len(told) == 1
+def test_all_tasks_tell_of_a_failure(make_step):
+    step = in_dag(make_step, on_failure_callback=print)
+    assert of_each(step, "on_failure_callback") == {task: [print] for task in TASKS}

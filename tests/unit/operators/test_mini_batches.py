@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_prs.airflow_side.clears import count_clears
-from airflow_prs.airflow_side.exceptions import AirflowException
+from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.handover import ERROR_KEY, POSITION_KEY, Handover, hand_over
 from airflow_prs.errors import RunAbortedError, RunFolderError, SupersededError
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
@@ -20,6 +21,16 @@ def make_operator() -> MiniBatchesOperator:
     return MiniBatchesOperator(
         task_id="mini_batches", plan_task_id="plan", variables=EnvironmentVariables({}), shard={"shard": 0}
     )
+
+
+@contextlib.contextmanager
+def handling(handle: Callable[[], None]) -> Iterator[None]:
+    """Handle a timeout as Airflow does."""
+    try:
+        yield
+    except AirflowTaskTimeout:
+        handle()
+        raise
 
 
 def context_of(folder, xcoms, *, clear_number=None):
@@ -87,3 +98,10 @@ def test_a_kill_after_the_node_has_ended_replaces_no_reason():
     with pytest.raises(KeyError):
         operator.execute({})
     operator.on_kill()
+
+
+def test_a_kill_in_the_handler_of_a_timeout_replaces_no_reason():
+    """The timeout may be over before execute() has begun."""
+    operator = make_operator()
+    with pytest.raises(AirflowTaskTimeout), handling(operator.on_kill):
+        raise AirflowTaskTimeout

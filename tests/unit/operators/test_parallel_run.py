@@ -38,12 +38,12 @@ def serialized(dag):
     return json.dumps(serialization.to_dict(dag), default=str)
 
 
-def test_a_step_is_four_tasks_in_a_diamond(dag, make_step):
+def test_a_step_is_four_tasks_each_of_which_follows_all_before(dag, make_step):
     make_step()
     edges = {task_id: sorted(task.downstream_task_ids) for task_id, task in dag.task_dict.items()}
     assert edges == {
-        "step.plan": ["step.gatekeeper", "step.mini_batches"],
-        "step.mini_batches": ["step.merge"],
+        "step.plan": ["step.gatekeeper", "step.merge", "step.mini_batches"],
+        "step.mini_batches": ["step.gatekeeper", "step.merge"],
         "step.gatekeeper": ["step.merge"],
         "step.merge": [],
     }
@@ -76,7 +76,7 @@ def test_what_comes_before_the_output_of_a_step_comes_before_the_entire_step(dag
     chain([second], Label("scored"), output)
     output << third
     assert dag.task_dict["step.plan"].upstream_task_ids == {"first", "second", "third"}
-    assert dag.task_dict["step.merge"].upstream_task_ids == {"step.mini_batches", "step.gatekeeper"}
+    assert dag.task_dict["step.merge"].upstream_task_ids == {"step.plan", "step.mini_batches", "step.gatekeeper"}
     output >> give.override(task_id="last")()
     assert dag.task_dict["last"].upstream_task_ids == {"step.merge"}
 

@@ -318,7 +318,7 @@ def test_a_shard_marked_as_success_by_hand_hides_no_missing_work(look, folder):
         look()
 
 
-def test_without_a_run_folder_it_says_what_to_clear(look):
+def test_without_a_run_folder_it_says_what_to_clear(look, supervised):
     with pytest.raises(AirflowFailException, match=r"clear score\.plan"):
         look(folder="")
 
