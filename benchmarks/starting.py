@@ -8,7 +8,7 @@ import time
 
 from benchmarks.comparing import Comparison
 from benchmarks.shards import PROCESSES, new_folder
-from tests.shards import make_plan
+from tests.shards import make_plan, read_outcomes
 
 ECHO = "def run(mini_batch): return mini_batch\n"
 EXECUTE = """
@@ -27,7 +27,7 @@ def start_s() -> float:
         command = [sys.executable, "-c", EXECUTE, str(folder.path), "0", "1"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         began = float(done.stdout.split()[0])
-        return float(folder.read_outcomes(folder.read_manifest().shards[0])["started"].min()) - began
+        return float(read_outcomes(folder)["started"].min()) - began
 
 
 def command_s(code: str) -> float:

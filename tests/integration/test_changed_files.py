@@ -15,7 +15,7 @@ from airflow_prs.records import TryStatus
 from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.reading.readers import TableReader, make_reader
 from airflow_prs.worker.reading.versions import find_change
-from tests.shards import Tries, read_rows
+from tests.shards import Tries, read_rows, read_tries
 from tests.table_plans import KINDS, table_plan, write_table
 from tests.tables import cut
 
@@ -165,9 +165,8 @@ def test_a_mini_batch_of_a_changed_file_fails_alone_and_as_a_failed_try(tmp_path
     planned = table_plan(tmp_path, dataset, **settings)
     change(tmp_path / "in/b.csv", lambda path: path.write_text("n\n7\n"))
     Tries(planned.folder).run()
-    (shard,) = planned.manifest.shards
     assert read_rows(planned.folder) == ["1", "3"]
-    failed = list(planned.folder.read_failed_tries(shard))
+    failed = read_tries(planned.folder)
     assert [(each.index, each.try_number, each.status) for each in failed] == [
         (1, 1, TryStatus.LOAD_EXCEPTION),
         (1, 2, TryStatus.LOAD_EXCEPTION),

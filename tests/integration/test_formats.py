@@ -136,7 +136,7 @@ def test_a_large_mini_batch_is_read_a_part_at_a_time(tmp_path):
 def test_damaged_parquet_rows_publish_nothing(tmp_path):
     folder = make_plan(tmp_path, FRAMES, append_row_format="parquet")
     Tries(folder).run()
-    path = max(folder.path.glob("nodes/*/*/rows-*.bin"), key=lambda path: path.stat().st_size)
+    path = max(folder.path.glob("shards/*/rows/*.bin"), key=lambda path: path.stat().st_size)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

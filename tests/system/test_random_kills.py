@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.airflow_services import wait_until
+from tests.shards import read_outcomes
 from tests.system.step_runs import Place, StepRun, under_way, write_dag
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def go_through(airflow, place: Place, seed: int) -> Round:
     shard = folder.read_manifest().shards[0]
     wait_until(lambda: folder.read_shard(shard).progress.done >= moment, run.summary, every=0.01)
     time.sleep(chance.uniform(0, 0.5))
-    committed = {place.items[index] for index in folder.read_outcomes(shard)["index"].tolist()}
+    committed = {place.items[index] for index in read_outcomes(folder)["index"].tolist()}
     victim.kill()
     return Round(run, run.finish_after_kill(), committed)
 

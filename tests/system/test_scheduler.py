@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import psutil
 import pytest
-from airflow_prs.run_folder.attempt_records import Closing
 
+from airflow_prs.run_folder.shard_records import Closing
 from tests.airflow_services import wait_until
+from tests.shards import read_outcomes
 from tests.system.step_runs import IS_AIRFLOW_3_1, Place, StepRun, write_dag
 
 pytestmark = pytest.mark.system
@@ -124,7 +125,7 @@ def test_default_args_reach_no_task_that_they_would_break(airflow, tmp_path):
         run.wait_for_shard(0, done=2)
         run.task_process(0).kill()
         folder = run.folder()
-        committed = folder.read_outcomes(folder.read_manifest().shards[0])["index"].tolist()
+        committed = read_outcomes(folder)["index"].tolist()
         assert run.finish_after_kill() == "success", run.summary()
         assert place.result == place.items
         # Behind the step the trigger rule does what it says.
@@ -152,7 +153,7 @@ def test_a_pod_that_is_to_go_commits_what_is_done(airflow, tmp_path):
 
     def commit() -> tuple[int, Closing | None]:
         state = folder.read_shard(folder.read_manifest().shards[0])
-        return state.progress.done, state.commit.closing
+        return state.progress.done, state.closing
 
     node.parent().terminate()
 
