@@ -71,14 +71,10 @@ class RunSettings:
         """
         Return settings from the JSON that ``to_json`` returned.
 
-        :raises RunFolderError: if a newer version of airflow_prs wrote it.
+        :raises RunFolderError: if the run folder has the layout of another version of airflow_prs.
         """
         plain: dict[str, Any] = json.loads(data)
-        if (schema := plain.pop("schema")) > SCHEMA:
-            raise RunFolderError(
-                f"config.json was written by a newer version of airflow_prs (layout {schema}, this version reads "
-                f"{SCHEMA}); install the same version on all machines."
-            )
+        check_layout("config.json", plain.pop("schema"))
         plain["config"] = ParallelRunConfig.from_json(plain["config"])
         plain["identity"] = RunIdentity(**plain["identity"])
         plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
@@ -94,4 +90,24 @@ def _input_spec(plain: dict[str, Any]) -> InputSpec:
         kind=InputKind(plain["kind"]),
         options=plain["options"],
         partition_keys=tuple(plain["partition_keys"]),
+    )
+
+
+def check_layout(file: object, layout: int) -> None:
+    """
+    Check that this version reads the layout of a run folder.
+
+    :param file: the file that tells the layout.
+    :param layout: its number.
+    :raises RunFolderError: if another version wrote it, which says what to do.
+    """
+    if layout == SCHEMA:
+        return
+    age, what_next = (
+        ("a newer", "Install the same version on all machines.")
+        if layout > SCHEMA
+        else ("an older", "Clear the plan task to start over with this version.")
+    )
+    raise RunFolderError(
+        f"{file} was written by {age} version of airflow_prs (layout {layout}, this version reads {SCHEMA}). {what_next}"
     )

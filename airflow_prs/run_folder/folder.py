@@ -47,7 +47,7 @@ class RunFolder:
         """
         Return the settings that plan has resolved.
 
-        :raises RunFolderError: if this machine does not see the run folder, or a newer version wrote it.
+        :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
         """
         try:
             return RunSettings.from_json(self.names.settings.read_bytes())
