@@ -109,5 +109,6 @@ def check_layout(file: object, layout: int) -> None:
         else ("an older", "Clear the plan task to start over with this version.")
     )
     raise RunFolderError(
-        f"{file} was written by {age} version of airflow_prs (layout {layout}, this version reads {SCHEMA}). {what_next}"
+        f"{file} was written by {age} version of airflow_prs (layout {layout}, this version reads {SCHEMA}). "
+        f"{what_next}"
     )

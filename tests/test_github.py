@@ -138,7 +138,9 @@ def test_a_release_waits_for_ci_and_for_the_check_of_its_files():
     ],
 )
 def test_a_tag_must_fit_the_version_and_the_changelog(tag, heading, fits, tmp_path):
-    (compare,) = (step["run"] for step in steps("release.yml") if "CHANGELOG" in step.get("run", "") and "grep" in step["run"])
+    (compare,) = (
+        step["run"] for step in steps("release.yml") if "CHANGELOG" in step.get("run", "") and "grep" in step["run"]
+    )
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
     (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n")
     done = subprocess.run(

@@ -1,0 +1,76 @@
+"""A triggerer that has another version of the package than the gatekeeper whose trigger it loads."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from airflow.executors.workloads import RunTrigger
+from airflow.jobs.triggerer_job_runner import TriggerRunner
+from airflow.models.trigger import Trigger
+
+from airflow_prs.triggers.gatekeeper import GatekeeperTrigger
+
+PATH = f"{GatekeeperTrigger.__module__}.{GatekeeperTrigger.__qualname__}"
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """The arguments of a trigger as Airflow's database keeps them."""
+    trigger = GatekeeperTrigger(
+        folder=str(tmp_path),
+        attempt="gatekeeper-1",
+        set_aside=[],
+        dag_id="digits",
+        run_id="run 1",
+        shards_task_id="score.mini_batches",
+        until=0.0,
+    )
+    return trigger.serialize()[1]
+
+
+def load(path, arguments):
+    """Let Airflow's triggerer load a trigger, and then one that it knows; return what failed, and what runs."""
+
+    async def create():
+        runner = TriggerRunner()
+        own = Trigger.encrypt_kwargs({"moment": "2026-01-01T00:00:00+00:00"})
+        runner.to_create.extend(
+            [
+                RunTrigger(id=1, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments)),
+                RunTrigger(id=2, classpath="tests.unit.triggers.test_other_versions.Other", encrypted_kwargs=own),
+            ]
+        )
+        await runner.create_triggers()
+        for details in runner.triggers.values():
+            details["task"].cancel()
+        return {number: type(error) for number, error in runner.failed_triggers}, set(runner.triggers)
+
+    return asyncio.run(create())
+
+
+class Other(GatekeeperTrigger):
+    """Another trigger in the same triggerer."""
+
+    def __init__(self, moment):
+        self.moment = moment
+
+
+def test_a_trigger_of_the_same_version_runs(arguments):
+    assert load(PATH, arguments) == ({}, {1, 2})
+
+
+OTHERS = {
+    "one argument more": (PATH, lambda arguments: {**arguments, "added": 1}),
+    "one argument less": (PATH, lambda arguments: dict(list(arguments.items())[1:])),
+    "another class": (f"{PATH}2", dict),
+    "another module": ("airflow_prs.triggers.gone.GatekeeperTrigger", dict),
+}
+
+
+@pytest.mark.parametrize(("path", "change"), OTHERS.values(), ids=OTHERS)
+def test_a_trigger_of_another_version_fails_alone(arguments, path, change):
+    failed, running = load(path, change(arguments))
+    assert set(failed) == {1}
+    assert issubclass(failed[1], (TypeError, ImportError))
+    assert running == {2}
