@@ -29,18 +29,14 @@ def arguments(tmp_path):
     return trigger.serialize()[1]
 
 
-def load(path, arguments):
-    """Let Airflow's triggerer load a trigger, and then one that it knows; return what failed, and what runs."""
+def load(*stored):
+    """Let a triggerer load triggers, each a path and arguments; return what failed and what runs, by number."""
 
     async def create():
         runner = TriggerRunner()
-        own = Trigger.encrypt_kwargs({"moment": "2026-01-01T00:00:00+00:00"})
-        runner.to_create.extend(
-            [
-                RunTrigger(id=1, classpath=path, encrypted_kwargs=Trigger.encrypt_kwargs(arguments)),
-                RunTrigger(id=2, classpath="tests.unit.triggers.test_other_versions.Other", encrypted_kwargs=own),
-            ]
-        )
+        for number, (path, arguments) in enumerate(stored):
+            encrypted = Trigger.encrypt_kwargs(arguments)
+            runner.to_create.append(RunTrigger(id=number, ti=None, classpath=path, encrypted_kwargs=encrypted))
         await runner.create_triggers()
         for details in runner.triggers.values():
             details["task"].cancel()
@@ -49,15 +45,8 @@ def load(path, arguments):
     return asyncio.run(create())
 
 
-class Other(GatekeeperTrigger):
-    """Another trigger in the same triggerer."""
-
-    def __init__(self, moment):
-        self.moment = moment
-
-
 def test_a_trigger_of_the_same_version_runs(arguments):
-    assert load(PATH, arguments) == ({}, {1, 2})
+    assert load((PATH, arguments)) == ({}, {0})
 
 
 OTHERS = {
@@ -70,7 +59,7 @@ OTHERS = {
 
 @pytest.mark.parametrize(("path", "change"), OTHERS.values(), ids=OTHERS)
 def test_a_trigger_of_another_version_fails_alone(arguments, path, change):
-    failed, running = load(path, change(arguments))
-    assert set(failed) == {1}
-    assert issubclass(failed[1], (TypeError, ImportError))
-    assert running == {2}
+    failed, running = load((path, change(arguments)), (PATH, arguments))
+    assert set(failed) == {0}
+    assert issubclass(failed[0], (TypeError, ImportError))
+    assert running == {1}
