@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from inspect import signature
 
 import pytest
 from airflow.executors.workloads import RunTrigger
@@ -15,18 +16,9 @@ PATH = f"{GatekeeperTrigger.__module__}.{GatekeeperTrigger.__qualname__}"
 
 
 @pytest.fixture
-def arguments(tmp_path):
+def arguments():
     """The arguments of a trigger as Airflow's database keeps them."""
-    trigger = GatekeeperTrigger(
-        folder=str(tmp_path),
-        attempt="gatekeeper-1",
-        set_aside=[],
-        dag_id="digits",
-        run_id="run 1",
-        shards_task_id="score.mini_batches",
-        until=0.0,
-    )
-    return trigger.serialize()[1]
+    return GatekeeperTrigger(**dict.fromkeys(signature(GatekeeperTrigger).parameters, "")).serialize()[1]
 
 
 def load(*stored):
