@@ -22,7 +22,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers docs docs-serve lint format
+.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -111,6 +111,13 @@ docs: $(VENV)/.synced  ## build the documentation as a site in .site; a warning 
 
 docs-serve: docs  ## show the documentation at http://localhost:8000; Ctrl-C stops it
 	$(BIN)/zensical serve --config-file .mkdocs.yml
+
+dist: $(VENV)/.synced  ## build the wheel and the source distribution in dist, and check them
+	$(UV) build --quiet --clear
+	$(MAKE) check-dist
+
+check-dist: $(VENV)/.synced  ## check the files in dist: an environment with nothing else runs the first DAG
+	DIST=dist $(BIN)/python -m pytest tests/test_wheel.py
 
 lint: $(VENV)/.synced  ## run ruff (lint and format), mypy, import contracts, dependencies, spelling
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ Every error that airflow_prs raises on purpose.
     ├── InputChangedError         the input changed while plan was reading it
     ├── EntryScriptError          the entry script cannot be used: no run(), init() keeps failing, ...
     ├── EnvironmentBrokenError    the chosen Python environment cannot run the worker processes
-    ├── RunFolderError            the run folder is not visible, is damaged, or was written by another version
+    ├── RunFolderError            the run folder is not visible, is damaged, or has another version's layout
     │   └── DamagedError          what was committed is damaged or gone
     ├── SupersededError           a newer attempt of the same shard has taken over
     ├── RunAbortedError           a threshold was exceeded, so the run was aborted
@@ -67,7 +67,7 @@ class EnvironmentBrokenError(PrsError):
 
 
 class RunFolderError(PrsError):
-    """The run folder is not visible, is damaged, or was written by another version of airflow_prs."""
+    """The run folder is not visible, is damaged, or has the layout of another version of airflow_prs."""
 
 
 class DamagedError(RunFolderError):

@@ -12,7 +12,7 @@ from enum import Enum, IntEnum
 from typing import Any, NamedTuple
 
 SCHEMA = 2
-"""Number of the run folder's layout; readers refuse any other one."""
+"""Number of the layout of run folders; readers refuse any other one."""
 
 RUNS = "_parallel_run"
 """Name of the folder in an output that holds the run folders; inputs never include it."""

@@ -118,10 +118,10 @@ class RunSettings:
         """
         Return settings from the JSON that ``to_json`` returned.
 
-        :raises RunFolderError: if another version of airflow_prs wrote it, with another layout.
+        :raises RunFolderError: if the run folder has the layout of another version of airflow_prs.
         """
         plain: dict[str, Any] = json.loads(data)
-        check_schema("config.json", plain.pop("schema"))
+        check_layout("config.json", plain.pop("schema"))
         plain["config"] = ParallelRunConfig.from_json(plain["config"])
         plain["identity"] = RunIdentity(**plain["identity"])
         plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
@@ -131,29 +131,31 @@ class RunSettings:
         return cls(**plain)
 
 
-def check_schema(file: str, schema: int) -> None:
-    """
-    Check that this version reads the layout of a run folder.
-
-    :param file: the file that names the layout.
-    :raises RunFolderError: if another version of airflow_prs wrote it, with another layout.
-    """
-    if schema > SCHEMA:
-        raise RunFolderError(
-            f"{file} was written by a newer version of airflow_prs (layout {schema}, this version reads {SCHEMA}); "
-            "install the same version on all machines."
-        )
-    if schema < SCHEMA:
-        raise RunFolderError(
-            f"{file} was written by an older version of airflow_prs (layout {schema}, this version reads {SCHEMA}). "
-            "Clear the plan task to start over."
-        )
-
-
 def _input_spec(plain: dict[str, Any]) -> InputSpec:
     return InputSpec(
         name=plain["name"],
         kind=InputKind(plain["kind"]),
         options=plain["options"],
         partition_keys=tuple(plain["partition_keys"]),
+    )
+
+
+def check_layout(file: object, layout: int) -> None:
+    """
+    Check that this version reads the layout of a run folder.
+
+    :param file: the file that tells the layout.
+    :param layout: its number.
+    :raises RunFolderError: if another version wrote it, which says what to do.
+    """
+    if layout == SCHEMA:
+        return
+    age, what_next = (
+        ("a newer", "Install the same version on all machines.")
+        if layout > SCHEMA
+        else ("an older", "Clear the plan task to start over with this version.")
+    )
+    raise RunFolderError(
+        f"{file} was written by {age} version of airflow_prs (layout {layout}, this version reads {SCHEMA}). "
+        f"{what_next}"
     )

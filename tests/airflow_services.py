@@ -166,12 +166,16 @@ class AirflowServices:
                     self._start(name, [name, *options])
         wait_until(self._is_healthy, self._complaint, _START_S, every=0.5)
 
-    def restart(self, name: str) -> None:
-        """End a service as an administrator does, and start it again."""
+    def restart(self, name: str, environment: Mapping[str, str] | None = None) -> None:
+        """
+        End a service as an administrator does, and start it again.
+
+        :param environment: variables for this service alone.
+        """
         process = self._processes[name]
         process.terminate()
         process.wait(_STOP_S)
-        self._start(name, [name, *SERVICES[name]])
+        self._start(name, [name, *SERVICES[name]], environment)
 
     def process(self, name: str) -> psutil.Process:
         """Give the process of a service, for measurements."""
@@ -249,12 +253,14 @@ class AirflowServices:
         assert ended == "success", f"{path} {ended}:\n{self.logs()}"
         return path
 
-    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, name: str, command: list[str], environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
                 cwd=self.home,
-                env={**service_environment(name, self.home, self.port), **self._keys},
+                env={**service_environment(name, self.home, self.port), **self._keys, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -61,7 +61,7 @@ class RunFolder:
         """
         Return the settings that plan has resolved, under the terms of the execution.
 
-        :raises RunFolderError: if this machine does not see the run folder, or another version wrote it.
+        :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
         """
         settings = self.read_planned_settings()
         history = self.open_task_log().read()
@@ -72,7 +72,7 @@ class RunFolder:
         """
         Return the settings under the terms of the first execution of this folder.
 
-        :raises RunFolderError: if this machine does not see the run folder, or another version wrote it.
+        :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
         """
         try:
             return RunSettings.from_json(self.names.settings.read_bytes())

@@ -14,7 +14,7 @@ from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import mini_batches_of, schema_of
 from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
-from airflow_prs.settings import check_schema
+from airflow_prs.settings import check_layout
 from airflow_prs.store import files
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     Return the totals and shards from the footer.
 
-    :raises RunFolderError: if there is no manifest, or another version wrote it, with another layout.
+    :raises RunFolderError: if there is no manifest, or it has the layout of another version.
     """
     return _manifest_of(_open(path).schema_arrow)
 
@@ -145,7 +145,7 @@ def _open(path: Path) -> Any:
     except pa.ArrowInvalid as error:
         raise RunFolderError(f"{path} is damaged: {error}. Clear the plan task to start over.") from None
     stored = json.loads((file.schema_arrow.metadata or {}).get(b"airflow_prs", b'{"schema": 0}'))["schema"]
-    check_schema(str(path), stored)
+    check_layout(path, stored)
     return file
 
 

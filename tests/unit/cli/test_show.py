@@ -11,6 +11,7 @@ import time
 from airflow_prs.cli.main import main
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.report.reports import write_reports
+from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from tests.makers import (
@@ -159,6 +160,7 @@ def test_a_report_of_before_a_new_attempt_is_not_shown(tmp_path, capsys):
 def test_a_run_whose_result_is_another_runs_shows_that_ones_shards(tmp_path, capsys):
     origin = make_folder(tmp_path, 3, run_id="run a")
     do_shard(origin)
+    merge_run(origin)
     folder = make_folder(tmp_path, run_id="run b", settings={"reused_from": str(origin.path)})
     report_on(folder)
     assert f"Reused from `{origin.path}`" in page(capsys, folder.path)

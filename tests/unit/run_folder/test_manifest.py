@@ -138,11 +138,12 @@ def test_a_damaged_manifest_says_what_to_do(path):
         manifests.read_manifest(path)
 
 
-def test_a_manifest_of_a_newer_version_is_refused(path, monkeypatch):
+@pytest.mark.parametrize(("layout", "error"), [(0, "an older version.*Clear the plan task"), (99, "a newer version")])
+def test_a_manifest_of_another_version_is_refused(path, monkeypatch, layout, error):
     with monkeypatch.context() as patch:
-        patch.setattr(manifests, "SCHEMA", 99)
+        patch.setattr(manifests, "SCHEMA", layout)
         write(path, [make_mini_batch(0)], 1)
-    with pytest.raises(RunFolderError, match="newer version"):
+    with pytest.raises(RunFolderError, match=error):
         manifests.read_manifest(path)
 
 
