@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from airflow_prs.config import rules
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
+from airflow_prs.config.declaring import Refused, declared, declares
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
@@ -31,6 +32,7 @@ __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_siz
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 
 
+@declared
 class ParallelRunConfig(BaseModel):
     """
     How to do a run.
@@ -150,13 +152,15 @@ class ParallelRunConfig(BaseModel):
 
         def __init__(self, *args: Any, **values: Any) -> None:
             problems = list(_name_positions(args, values))
-            known = {name: value for name, value in values.items() if name in RULES}
+            refused = {name: value for name, value in values.items() if isinstance(value, Refused)}
+            problems += [problem for value in refused.values() for problem in value.problems]
+            known = {name: value for name, value in values.items() if name in RULES and name not in refused}
             what = "parameter of ParallelRunConfig"
             problems += [unknown(name, RULES, what=what) for name in values if name not in RULES]
             try:
                 super().__init__(**known)
             except ValidationError as error:
-                problems += map(_problem_in, error.errors())
+                problems += [_problem_in(each) for each in error.errors() if each["loc"][0] not in refused]
             problems += find_conflicts(known, RULES)
             if problems:
                 raise ConfigError(problems)
@@ -296,6 +300,7 @@ class ParallelRunConfig(BaseModel):
         config_yaml.write_config(path, dict(self.resolve({})), ours)
 
     @staticmethod
+    @declares
     def load_yaml(workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]) -> ParallelRunConfig:
         """
         Return the configuration in a YAML file of the original's layout.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.parameters import PipelineParameter, Promotion, find_parameters, promote
 from airflow_prs.wording import shown
 
@@ -103,6 +104,8 @@ def _path_problems(normalized: Any) -> list[str]:
 def _problems_of_one(path: Any) -> list[str]:
     if hasattr(path, "iter_references"):
         return []
+    if isinstance(path, Refused):
+        return list(path.problems)
     if isinstance(path, PipelineParameter):
         default = path.default_value
         values = default if isinstance(default, list) and default else [default]

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_prs.config.declaring import declared
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown
 
 
+@declared
 @dataclass(frozen=True, slots=True)
 class PipelineParameter:
     """

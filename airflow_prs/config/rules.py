@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_prs.config.compute import ComputeTarget
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, promote
@@ -221,7 +222,7 @@ def _variables(value: Any) -> dict[str, Any]:
 
 def _is_filled_in_later(value: Any) -> bool:
     """Whether a value is the output of another task, or a side input."""
-    return hasattr(value, "iter_references") or isinstance(value, FileDataset)
+    return hasattr(value, "iter_references") or isinstance(value, FileDataset | Refused)
 
 
 _ACTIONS = one_of("append_row", "summary_only")

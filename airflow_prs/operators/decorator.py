@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from airflow.sdk import BaseOperator
-
 from airflow_prs.airflow_side.authoring import free_id
 from airflow_prs.config.config import RULES, ParallelRunConfig
+from airflow_prs.config.declaring import Refused, collected
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript, make_script
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.parallel_run import ParallelRunOperator
+from airflow_prs.operators.dealing import TASK_ARGUMENTS
+from airflow_prs.operators.parallel_run import STEP_PARAMETERS, ParallelRunOperator
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ _MAPPING = frozenset({"expand", "expand_kwargs", "partial"})
 _AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})
 
 _CONFIG = frozenset(RULES) - {"entry_script"}
-_STEP = frozenset(inspect.signature(ParallelRunOperator.__init__).parameters) - {
-    "self",
-    "parallel_run_config",
-    "task_arguments",
-}
-_TASKS = frozenset(inspect.signature(BaseOperator.__init__).parameters) - {"self", "kwargs"}
+_KNOWN = _CONFIG | (STEP_PARAMETERS - {"parallel_run_config"}) | TASK_ARGUMENTS
 
 
 class ParallelRunFunction:
@@ -51,9 +46,8 @@ class ParallelRunFunction:
     function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any], script: FunctionScript, settings: Mapping[str, Any]) -> None:
-        known = _CONFIG | _STEP | _TASKS
         name = function.__name__
-        problems = [unknown(each, known, what="parameter of @parallel_run") for each in settings if each not in known]
+        problems = [unknown(each, _KNOWN, what="parameter of @parallel_run") for each in settings if each not in _KNOWN]
         if "entry_script" in settings:
             problems = ["entry_script is the function itself; use ParallelRunOperator to run a file"]
         if problems:
@@ -98,10 +92,15 @@ class ParallelRunFunction:
             }
             for each in {"task_id", "name"} & settings.keys():
                 settings[each] = free_id(settings[each], settings.get("dag"), settings.get("task_group"))
-            config = ParallelRunConfig(
-                entry_script=self._script.call(parameters),
-                **{name: value for name, value in settings.items() if name in _CONFIG},
-            )
+            problems: list[str] = []
+            script, config = self._script, None
+            with collected(problems):
+                script = script.call(parameters)
+            with collected(problems):
+                configured = {name: value for name, value in settings.items() if name in _CONFIG}
+                config = ParallelRunConfig(entry_script=script, **configured)
+            if problems:
+                config = Refused(problems)
             others = {name: value for name, value in settings.items() if name not in _CONFIG}
             return ParallelRunOperator(parallel_run_config=config, **others).output
 

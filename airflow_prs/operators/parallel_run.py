@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
 
-from airflow_prs.airflow_side.authoring import StepOutput
+from airflow_prs.airflow_side.authoring import StepOutput, free_id, is_parsing_dag_file
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.pods import with_pod
-from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
+from airflow_prs.config.compute import LOCAL, ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import collected, defer_while
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.dealing import check_task_arguments, deal
 from airflow_prs.operators.declaration import check_id_length, choose_id, declare
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
     from airflow_prs.operators.dealing import Dealt
     from airflow_prs.operators.declaration import Declaration, Inputs, OnEmpty
+
+
+defer_while(is_parsing_dag_file)
 
 
 class ParallelRunOperator(TaskGroup):
@@ -77,8 +82,12 @@ class ParallelRunOperator(TaskGroup):
         default_args: dict[str, Any] | None = None,
         **task_arguments: Any,
     ) -> None:
-        step_id = choose_id(task_id, name)
-        check_task_arguments(task_arguments, f"{type(self).__name__} (task_id: {step_id})")
+        problems: list[str] = []
+        step_id = free_id("step", dag, task_group)
+        with collected(problems):
+            step_id = choose_id(task_id, name)
+        with collected(problems):
+            check_task_arguments(task_arguments, STEP_PARAMETERS, type(self).__name__)
         place: dict[str, Any] = {"dag": dag, "parent_group": task_group}
         super().__init__(
             group_id=step_id,
@@ -88,22 +97,32 @@ class ParallelRunOperator(TaskGroup):
             **{parameter: value for parameter, value in place.items() if value is not None},
         )
         self.doc_md = task_arguments.get("doc_md")  # no argument of Airflow 3.1's constructor
-        self._check_place()
-        declaration = declare(
-            parallel_run_config,
-            inputs=inputs,
-            side_inputs=side_inputs,
-            output=output,
-            arguments=arguments,
-            allow_reuse=allow_reuse,
-            on_empty=on_empty,
-            dag_folder=str(Path(self.dag.fileloc).absolute().parent),
-        )
-        add_params(self.dag, declaration.promotions)
-        target = find_compute_target(parallel_run_config.compute_target, declared_targets())
+        with collected(problems):
+            self._check_place()
+        target = ComputeTarget()
+        with collected(problems):
+            target = find_compute_target(getattr(parallel_run_config, "compute_target", LOCAL), declared_targets())
+        with collected(problems):
+            declaration = declare(
+                parallel_run_config,
+                inputs=inputs,
+                side_inputs=side_inputs,
+                output=output,
+                arguments=arguments,
+                allow_reuse=allow_reuse,
+                on_empty=on_empty,
+                dag_folder=str(Path(self.dag.fileloc).absolute().parent),
+            )
+            add_params(self.dag, declaration.promotions)
+        if problems:
+            raise ConfigError(problems)
         inherited = {**self.dag.default_args, **self.default_args}
         dealt = deal(parallel_run_config, task_arguments, inherited, with_pod(target.to_arguments()))
         self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
+
+    if not TYPE_CHECKING:
+        # Without it, this is a problem like all others. Type checkers still require it.
+        __init__.__kwdefaults__["parallel_run_config"] = None
 
     @property
     def output(self) -> XComArg:
@@ -157,6 +176,9 @@ class ParallelRunOperator(TaskGroup):
 
 ParallelRunTaskGroup = ParallelRunOperator
 """Another name, for those who look for a task group."""
+
+STEP_PARAMETERS = frozenset(inspect.signature(ParallelRunOperator.__init__).parameters) - {"self", "task_arguments"}
+"""The parameters of ParallelRunOperator that are not Airflow's own."""
 
 
 def declared_targets() -> Mapping[str, ComputeTarget]:

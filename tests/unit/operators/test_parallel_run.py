@@ -6,12 +6,13 @@ import ast
 import copy
 import inspect
 import json
+import re
 import textwrap
 
 import pytest
 from airflow.sdk import DAG, Label, TaskGroup, chain, task, task_group
 
-from airflow_prs import FileDataset, PipelineParameter, TabularDataset
+from airflow_prs import FileDataset, ParallelRunOperator, PipelineParameter, TabularDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.merge import MergeOperator
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
@@ -110,8 +111,6 @@ def test_a_step_finds_its_dag_and_group_by_argument_too(make_step):
 
 
 def test_the_original_name_is_the_task_id(dag, make_config):
-    from airflow_prs import ParallelRunOperator
-
     ParallelRunOperator(
         name="step", parallel_run_config=make_config(), inputs=[FileDataset("/data/in")], output="/data/out"
     )
@@ -221,9 +220,35 @@ def test_all_problems_are_told_at_once(dag, make_step):
     assert len(caught.value.problems) == 3
 
 
-def test_an_unknown_argument_is_a_type_error_as_with_any_operator(dag, make_step):
-    with pytest.raises(TypeError, match=r"passed to ParallelRunOperator \(task_id: step\): retry_count"):
-        make_step(retry_count=3)
+def test_the_problems_of_the_step_and_its_place_are_told_together_too(dag, make_step):
+    dag.params["n"] = "many"
+    with pytest.raises(ConfigError) as caught:
+        make_step("my step", config={"compute_target": "gpu"}, inputs=[], on_emty="skip", retrys=2)
+    first_words = [problem.split(" ", 1)[0] for problem in caught.value.problems]
+    assert first_words == ["task_id", "on_emty", "retrys", "compute_target", "inputs"]
+
+
+UNKNOWN = {
+    "of ours": ({"on_emty": "skip"}, "on_emty is no parameter of ParallelRunOperator; did you mean 'on_empty'?"),
+    "of Airflow's": ({"retrys": 3}, "retrys is no parameter of ParallelRunOperator; did you mean 'retries'?"),
+    "of the configuration": ({"node_count": 2}, "node_count is no parameter of ParallelRunOperator, but of Parallel"),
+    "of nothing": ({"xyz": 2}, "xyz is no parameter of ParallelRunOperator, nor of Airflow's BaseOperator"),
+}
+
+
+@pytest.mark.parametrize(("given", "problem"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_unknown_argument_is_an_error_that_names_the_one_that_was_meant(dag, make_step, given, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        make_step(**given)
+
+
+def test_a_misspelled_required_argument_names_the_one_that_was_meant(dag, make_config):
+    with pytest.raises(ConfigError) as caught:
+        ParallelRunOperator(task_id="step", paralel_run_config=make_config(), inputs="/data/in", output="/data/out")
+    assert caught.value.problems == (
+        "paralel_run_config is no parameter of ParallelRunOperator; did you mean 'parallel_run_config'?",
+        "parallel_run_config is None; allowed: a ParallelRunConfig",
+    )
 
 
 def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag, make_step):
