@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,19 +12,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from airflow_prs.config import rules
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
+from airflow_prs.config.datasets import Dataset, FileDataset
 from airflow_prs.config.declaring import Refused, declared, declares
+from airflow_prs.config.entry_check import check_entry_script
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
-from airflow_prs.config.rules import SUFFIX_OF_FORMAT, at_least, find_conflicts, find_promotions, one_of
+from airflow_prs.config.rules import SUFFIX_OF_FORMAT, at_least, default_of, find_conflicts, find_promotions, one_of
 from airflow_prs.config.sizes import parse_size
-from airflow_prs.errors import ConfigError
+from airflow_prs.errors import ConfigError, EntryScriptError
 from airflow_prs.inputs.sources import MiniBatchSize
 from airflow_prs.records import Limits
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -38,7 +41,7 @@ class ParallelRunConfig(BaseModel):
     How to do a run.
 
     A parameter marked with * may be a PipelineParameter; ``resolve`` replaces it by the value of the run. The
-    constructor does not look at the disk; ``find_missing_paths`` does.
+    constructor does not look at the disk; ``find_file_problems`` does.
 
     :param environment: which Python runs the entry script: an Environment, or the path of an interpreter or a virtual
         environment.
@@ -236,17 +239,33 @@ class ParallelRunConfig(BaseModel):
             raise ConfigError(problems)
         return resolved
 
-    def find_missing_paths(self, folder: str | os.PathLike[str]) -> list[str]:
+    def find_file_problems(self, folder: str | os.PathLike[str]) -> list[str]:
         """
-        Return a problem for each path that does not exist: the script, its folder, files that list packages.
+        Return a problem for each file that is missing, and for an entry script that cannot work.
+
+        The script is read, but not run. A script that this process may not read has no problem; plan reads it again.
 
         :param folder: folder that relative paths begin at: that of the DAG file.
         """
-        missing = [path for path in self.environment.relative_to(folder).files if not Path(path).is_file()]
+        environment = self.environment.relative_to(folder)
+        missing = [path for path in environment.files if not Path(path).is_file()]
         problems = [f"environment: {path} is missing; allowed: an existing file" for path in missing]
-        return problems + self._find_missing_script(folder)
+        return problems + self._find_script_problems(folder, is_same_python=environment.interpreter == sys.executable)
 
-    def _find_missing_script(self, folder: str | os.PathLike[str]) -> list[str]:
+    def find_size_problems(self, inputs: Iterable[Dataset]) -> list[str]:
+        """Return a problem for each input of files, if mini_batch_size is in rows or bytes."""
+        if self.mini_batch_size is None or self.partition_keys is not None:
+            return []
+        given = default_of(self.mini_batch_size)
+        if given is None or parse_size(given).unit is None:
+            return []
+        return [
+            f"mini_batch_size is {given!r}; allowed for the files of {dataset.name!r}: a number of files"
+            for dataset in inputs
+            if isinstance(dataset, FileDataset)
+        ]
+
+    def _find_script_problems(self, folder: str | os.PathLike[str], *, is_same_python: bool) -> list[str]:
         source = Path(folder, self.source_directory or "")
         if self.source_directory is not None and not source.is_dir():
             found = "a file" if source.exists() else "missing"
@@ -258,6 +277,12 @@ class ParallelRunConfig(BaseModel):
         if not script.is_file():
             found = "no file" if script.exists() else "missing"
             return [f"entry_script is {self.entry_script!r}, but {script} is {found}; allowed: an existing file"]
+        try:
+            check_entry_script(script.read_bytes(), self.entry_script, is_same_python=is_same_python)
+        except EntryScriptError as error:
+            return [f"entry_script: {error}"]
+        except OSError:
+            return []
         return []
 
     def to_json(self) -> dict[str, Any]:

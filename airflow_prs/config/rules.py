@@ -68,7 +68,7 @@ class Rule:
         is_promoted = isinstance(value, PipelineParameter)
         if is_promoted:
             self._check_promotion(name, value)
-        given = _default(value)
+        given = default_of(value)
         try:
             kept = self.parse(given)
         except (TypeError, ValueError) as error:
@@ -125,7 +125,7 @@ def one_of(*words: str) -> Rule:
 
 def find_conflicts(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
     """Yield the conflicts between parameters, whether or not each is valid alone."""
-    defaults = {name: _default(value) for name, value in values.items()}
+    defaults = {name: default_of(value) for name, value in values.items()}
     size, keys = defaults.get("mini_batch_size"), defaults.get("partition_keys")
     if size is not None and keys is not None:
         yield f"mini_batch_size is {shown(size)} and partition_keys is {shown(keys)}; allowed: one of the two"
@@ -166,7 +166,8 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
     return [types] if isinstance(types, str) else types
 
 
-def _default(value: Any) -> Any:
+def default_of(value: Any) -> Any:
+    """Return the default of a PipelineParameter; any other value stays."""
     return value.default_value if isinstance(value, PipelineParameter) else value
 
 

@@ -103,6 +103,7 @@ def declare(
     may_be_none = bool(inputs) or may_need_no_inputs(listed_arguments)
     problems += _input_problems(named_inputs, may_be_none=may_be_none)
     problems += _side_input_problems(named_inputs, named_side_inputs)
+    problems += known.find_size_problems(named_inputs) if known else []
     problems += _output_problems(known, output)
     problems += check_arguments(listed_arguments)
     if not isinstance(allow_reuse, bool):
@@ -170,7 +171,7 @@ def check_id_length(group_id: str) -> None:
 
 def _config_problems(config: Any, dag_folder: str) -> Iterator[str]:
     if isinstance(config, ParallelRunConfig):
-        yield from config.find_missing_paths(dag_folder)
+        yield from config.find_file_problems(dag_folder)
     elif isinstance(config, Refused):
         yield from config.problems
     else:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
+from airflow_prs.config.datasets import Dataset, TabularDataset
+from airflow_prs.config.entry_check import check_entry_script
 from airflow_prs.config.environment_files import read_packages
 from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError, EmptyInputError
@@ -21,7 +22,6 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import describe, fingerprint_of, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query
 from airflow_prs.plan.result_settings import read_to_csv
@@ -299,10 +299,9 @@ def _cut_inputs(
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
+    if problems := config.find_size_problems(request.datasets):
+        raise ConfigError(problems)
     for dataset, listing in zip(request.datasets, listings, strict=True):
-        if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit:
-            allowed = f"allowed for the files of {dataset.name!r}: a number of files"
-            raise ConfigError([f"mini_batch_size is {config.mini_batch_size!r}; {allowed}"])
         cut, spec = cut_input(
             dataset.to_source(), listing, size, config.partition_keys, base=request.dag_folder, copies=copies
         )

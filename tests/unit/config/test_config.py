@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 import airflow_prs
 from airflow_prs.config.compute import ComputeTarget
 from airflow_prs.config.config import MiniBatchSize, ParallelRunConfig, parse_size
-from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.errors import ConfigError
 from airflow_prs.records import Limits
+
+SCRIPT = "def run(mini_batch):\n    return mini_batch\n"
 
 
 def make(**changes):
@@ -512,30 +514,65 @@ def test_secrets_are_not_in_the_json():
 
 def test_existing_paths_are_not_missing(tmp_path):
     (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "score.py").touch()
-    assert make(source_directory="scripts").find_missing_paths(tmp_path) == []
-    assert make(entry_script=str(tmp_path / "scripts" / "score.py")).find_missing_paths("/") == []
+    (tmp_path / "scripts" / "score.py").write_text(SCRIPT)
+    assert make(source_directory="scripts").find_file_problems(tmp_path) == []
+    assert make(entry_script=str(tmp_path / "scripts" / "score.py")).find_file_problems("/") == []
 
 
 def test_a_missing_folder_is_named_with_where_it_was_looked_for(tmp_path):
-    (problem,) = make(source_directory="scripts").find_missing_paths(tmp_path)
+    (problem,) = make(source_directory="scripts").find_file_problems(tmp_path)
     assert problem == (
         f"source_directory is 'scripts', but {tmp_path / 'scripts'} is missing; allowed: an existing folder"
     )
 
 
 def test_a_missing_script_is_named_with_where_it_was_looked_for(tmp_path):
-    (problem,) = make().find_missing_paths(tmp_path)
+    (problem,) = make().find_file_problems(tmp_path)
     assert problem == f"entry_script is 'score.py', but {tmp_path / 'score.py'} is missing; allowed: an existing file"
 
 
 def test_a_folder_is_no_script(tmp_path):
     (tmp_path / "score.py").mkdir()
-    (problem,) = make().find_missing_paths(tmp_path)
+    (problem,) = make().find_file_problems(tmp_path)
     assert "is no file" in problem
 
 
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("def run(mini_batch):\nreturn", "entry_script: score.py, line 2: "),
+        ("def run(mini_batch): ...\nreturn 1", "entry_script: score.py, line 2: 'return' outside function"),
+        ("def runs(mini_batch): ...", "entry_script: score.py defines no run(); "),
+        ("\0", "entry_script: score.py"),
+    ],
+)
+def test_a_script_that_cannot_work_is_found_without_running_it(tmp_path, script, problem):
+    (tmp_path / "score.py").write_text(script)
+    (found,) = make().find_file_problems(tmp_path)
+    assert found.startswith(problem)
+
+
+def test_another_python_may_know_the_syntax_of_its_script(tmp_path):
+    (tmp_path / "score.py").write_text("def run(mini_batch):\nreturn")
+    assert make(environment="/opt/venv/bin/python").find_file_problems(tmp_path) == []
+    (tmp_path / "score.py").write_text("1")
+    (problem,) = make(environment="/opt/venv/bin/python").find_file_problems(tmp_path)
+    assert "defines no run()" in problem
+
+
+@pytest.mark.parametrize("size", ["10 rows", "1MB", PipelineParameter("size", "10 rows")])
+def test_rows_and_bytes_are_no_size_of_files(size):
+    digits, table = FileDataset("/in").as_named_input("digits"), TabularDataset.from_parquet_files("/in")
+    (problem,) = make(mini_batch_size=size).find_size_problems([digits, table])
+    assert "allowed for the files of 'digits': a number of files" in problem
+
+
+@pytest.mark.parametrize("values", [{}, {"mini_batch_size": 10}, {"mini_batch_size": "10"}, {"partition_keys": ["a"]}])
+def test_a_number_of_files_is_one(values):
+    assert make(**values).find_size_problems([FileDataset("/in").as_named_input("digits")]) == []
+
+
 def test_a_missing_file_of_packages_is_named(tmp_path):
-    (tmp_path / "score.py").touch()
-    (problem,) = make(environment=Environment.from_conda_file("conda.yml")).find_missing_paths(tmp_path)
+    (tmp_path / "score.py").write_text(SCRIPT)
+    (problem,) = make(environment=Environment.from_conda_file("conda.yml")).find_file_problems(tmp_path)
     assert problem == f"environment: {tmp_path / 'conda.yml'} is missing; allowed: an existing file"

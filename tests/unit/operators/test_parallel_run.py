@@ -172,6 +172,10 @@ def test_relative_paths_begin_at_the_dag_file(dag, make_step, scripts):
 WRONG = {
     "a missing script": ({"config": {"entry_script": "none.py"}}, "entry_script is 'none.py'"),
     "a missing folder": ({"config": {"source_directory": "/nowhere"}}, "source_directory is '/nowhere'"),
+    "rows of files": (
+        {"config": {"mini_batch_size": "10 rows"}},
+        "mini_batch_size is '10 rows'; allowed for the files of 'input_0': a number of files",
+    ),
     "no inputs": ({"inputs": []}, "inputs is empty"),
     "reuse that is no bool": ({"allow_reuse": "no"}, "allow_reuse is 'no'; allowed: True or False"),
     "a path as a side input": ({"side_inputs": ["/m"]}, r"side_inputs\[0\] is '/m'; allowed: a FileDataset(?! or)"),
@@ -249,6 +253,12 @@ def test_a_misspelled_required_argument_names_the_one_that_was_meant(dag, make_c
         "paralel_run_config is no parameter of ParallelRunOperator; did you mean 'parallel_run_config'?",
         "parallel_run_config is None; allowed: a ParallelRunConfig",
     )
+
+
+def test_a_script_without_run_is_an_error(dag, make_step, scripts):
+    (scripts / "score.py").write_text("def runs(mini_batch): ...")
+    with pytest.raises(ConfigError, match=r"entry_script: score\.py defines no run\(\)"):
+        make_step()
 
 
 def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag, make_step):
