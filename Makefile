@@ -115,7 +115,7 @@ docs-serve: docs  ## show the documentation at http://localhost:8000; Ctrl-C sto
 lint: $(VENV)/.synced  ## run ruff (lint and format), mypy, import contracts, dependencies, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict airflow_prs
+	$(BIN)/mypy --strict airflow_prs tests/typing
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry airflow_prs dags_examples
 	$(BIN)/codespell

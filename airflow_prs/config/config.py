@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_size"]
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
+
+OutputAction = Literal["append_row", "summary_only"]
+LoggingLevel = Literal["WARNING", "INFO", "DEBUG"]
+RowFormat = Literal["text", "csv", "jsonl", "parquet"]
 
 
 @declared
@@ -95,7 +99,7 @@ class ParallelRunConfig(BaseModel):
     mini_batch_size: Annotated[int | str | None, rules.SIZE.or_none("None for 10 files or 1 MB of a table")] = None
     source_directory: Annotated[str | None, rules.FOLDER.or_none()] = None
     description: Annotated[str | None, rules.TEXT.or_none()] = None
-    logging_level: Annotated[str, one_of("WARNING", "INFO", "DEBUG")] = "INFO"
+    logging_level: Annotated[str, one_of(*get_args(LoggingLevel))] = "INFO"
     run_invocation_timeout: Annotated[int, at_least(1, ", in seconds")] = 60
     run_max_try: Annotated[int, at_least(1)] = 3
     append_row_file_name: Annotated[
@@ -107,7 +111,7 @@ class ParallelRunConfig(BaseModel):
     environment_variables: Annotated[dict[str, Any] | None, rules.VARIABLES.or_none()] = None
     mini_batches_per_task: Annotated[int | None, at_least(1).or_none("None for one shard a node")] = None
     append_row_format: Annotated[
-        str | None, one_of(*SUFFIX_OF_FORMAT).or_none("None for what the suffix of append_row_file_name says")
+        str | None, one_of(*get_args(RowFormat)).or_none("None for what the suffix of append_row_file_name says")
     ] = None
     count_failed_tries: Annotated[bool, rules.FLAG] = False
     retry_delay_s: Annotated[float, rules.SECONDS] = 0
@@ -124,14 +128,14 @@ class ParallelRunConfig(BaseModel):
             environment: Environment | str | os.PathLike[str],
             entry_script: str | os.PathLike[str] | FunctionScript,
             error_threshold: int | PipelineParameter,
-            output_action: str,
+            output_action: OutputAction,
             compute_target: ComputeTarget | str,
             node_count: int | PipelineParameter,
             process_count_per_node: int | PipelineParameter | None = None,
             mini_batch_size: int | str | PipelineParameter | None = None,
             source_directory: str | os.PathLike[str] | None = None,
             description: str | None = None,
-            logging_level: str | PipelineParameter = "INFO",
+            logging_level: LoggingLevel | PipelineParameter = "INFO",
             run_invocation_timeout: int | PipelineParameter = 60,
             run_max_try: int | PipelineParameter = 3,
             append_row_file_name: str | PipelineParameter | None = None,
@@ -141,7 +145,7 @@ class ParallelRunConfig(BaseModel):
             environment_variables: Mapping[str, Any] | None = None,
             *,
             mini_batches_per_task: int | PipelineParameter | None = None,
-            append_row_format: str | PipelineParameter | None = None,
+            append_row_format: RowFormat | PipelineParameter | None = None,
             count_failed_tries: bool | PipelineParameter = False,
             retry_delay_s: float | PipelineParameter = 0,
             max_mini_batches_per_process: int | PipelineParameter | None = None,

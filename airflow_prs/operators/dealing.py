@@ -44,7 +44,7 @@ _FIXED = {
 }
 """Arguments that default_args must not change."""
 
-_OURS = {
+OWN_ARGUMENTS = {
     "map_index_template": "shards have labels of their own",
     "max_active_tis_per_dagrun": "node_count is that limit",
     "do_xcom_push": "the tasks of the step pass their results to each other as XComs",
@@ -75,14 +75,14 @@ def check_task_arguments(given: Mapping[str, Any], own: Iterable[str], operator_
     :param own: the names of its own.
     :raises ConfigError: with a problem for each that is not allowed, and the parameter that was probably meant.
     """
-    known = {*own, *TASK_ARGUMENTS} - set(_OURS)
+    known = {*own, *TASK_ARGUMENTS} - set(OWN_ARGUMENTS)
     if problems := [_find_problem(name, known, operator_name) for name in given if name not in known]:
         raise ConfigError(problems)
 
 
 def _find_problem(name: str, known: Iterable[str], operator_name: str) -> str:
-    if name in _OURS:
-        return f"{name} is no parameter of {operator_name}: {_OURS[name]}"
+    if name in OWN_ARGUMENTS:
+        return f"{name} is no parameter of {operator_name}: {OWN_ARGUMENTS[name]}"
     if name in RULES:
         return f"{name} is no parameter of {operator_name}, but of ParallelRunConfig"
     near = nearest(name, known)

@@ -18,14 +18,12 @@ from airflow_prs.operators.parallel_run import STEP_PARAMETERS, ParallelRunOpera
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
-    import os
+    from airflow.sdk import XComArg
+    from typing_extensions import Unpack
 
-    from airflow.sdk import DAG, TaskGroup, XComArg
-
-    from airflow_prs.config.compute import ComputeTarget
     from airflow_prs.config.datasets import FileDataset
-    from airflow_prs.config.parameters import PipelineParameter
-    from airflow_prs.operators.declaration import Inputs, OnEmpty
+    from airflow_prs.operators.declaration import Inputs
+    from airflow_prs.operators.settings_types import FunctionSettings
 
 _MAPPING = frozenset({"expand", "expand_kwargs", "partial"})
 _AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})
@@ -110,7 +108,7 @@ class ParallelRunFunction:
                 raise AttributeError(f"{self.__name__}.{name} is not there: its tasks are mapped already; {instead}")
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
-    def override(self, **settings: Any) -> ParallelRunFunction:
+    def override(self, **settings: Unpack[FunctionSettings]) -> ParallelRunFunction:
         """
         Return the same function with other settings, such as ``task_id``.
 
@@ -131,44 +129,7 @@ def parallel_run(
     *,
     init: Callable[..., Any] | None = ...,
     shutdown: Callable[..., Any] | None = ...,
-    task_id: str = ...,
-    name: str = ...,
-    inputs: Inputs = ...,
-    side_inputs: Sequence[FileDataset] | FileDataset | None = ...,
-    output: Any = ...,
-    arguments: Sequence[Any] | None = ...,
-    allow_reuse: bool = ...,
-    on_empty: OnEmpty = ...,
-    dag: DAG | None = ...,
-    task_group: TaskGroup | None = ...,
-    default_args: dict[str, Any] | None = ...,
-    environment: Environment | str | os.PathLike[str] = ...,
-    error_threshold: int | PipelineParameter = ...,
-    output_action: str = ...,
-    compute_target: ComputeTarget | str = ...,
-    node_count: int | PipelineParameter = ...,
-    process_count_per_node: int | PipelineParameter | None = ...,
-    mini_batch_size: int | str | PipelineParameter | None = ...,
-    source_directory: str | os.PathLike[str] | None = ...,
-    description: str | None = ...,
-    logging_level: str | PipelineParameter = ...,
-    run_invocation_timeout: int | PipelineParameter = ...,
-    run_max_try: int | PipelineParameter = ...,
-    append_row_file_name: str | PipelineParameter | None = ...,
-    allowed_failed_count: int | PipelineParameter | None = ...,
-    allowed_failed_percent: float | PipelineParameter | None = ...,
-    partition_keys: Sequence[str] | PipelineParameter | None = ...,
-    environment_variables: Mapping[str, Any] | None = ...,
-    mini_batches_per_task: int | PipelineParameter | None = ...,
-    append_row_format: str | PipelineParameter | None = ...,
-    count_failed_tries: bool | PipelineParameter = ...,
-    retry_delay_s: float | PipelineParameter = ...,
-    max_mini_batches_per_process: int | PipelineParameter | None = ...,
-    max_memory_per_process: int | str | PipelineParameter | None = ...,
-    max_concurrency_per_process: int | PipelineParameter = ...,
-    exit_timeout_s: float | PipelineParameter = ...,
-    lend: bool | PipelineParameter = ...,
-    **task_arguments: Any,
+    **settings: Unpack[FunctionSettings],
 ) -> Callable[[Callable[..., Any]], ParallelRunFunction]: ...
 
 

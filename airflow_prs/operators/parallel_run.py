@@ -28,9 +28,11 @@ from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, XComArg
+    from typing_extensions import Unpack
 
     from airflow_prs.operators.dealing import Dealt
     from airflow_prs.operators.declaration import Declaration, Inputs, OnEmpty
+    from airflow_prs.operators.settings_types import TaskArguments
 
 
 defer_while(is_parsing_dag_file)
@@ -80,7 +82,7 @@ class ParallelRunOperator(TaskGroup):
         dag: DAG | None = None,
         task_group: TaskGroup | None = None,
         default_args: dict[str, Any] | None = None,
-        **task_arguments: Any,
+        **task_arguments: Unpack[TaskArguments],
     ) -> None:
         problems: list[str] = []
         step_id = free_id("step", dag, task_group)
@@ -92,7 +94,7 @@ class ParallelRunOperator(TaskGroup):
         super().__init__(
             group_id=step_id,
             tooltip=getattr(parallel_run_config, "description", None) or "",
-            group_display_name=task_arguments.pop("task_display_name", ""),
+            group_display_name=task_arguments.pop("task_display_name", None) or "",
             default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter confuses mypy
             **{parameter: value for parameter, value in place.items() if value is not None},
         )

@@ -224,7 +224,7 @@ def test_a_missing_last_folder_may_skip(request_plan, path):
 
 @pytest.mark.parametrize("path", ["share/today", "share/today/*.txt"])
 def test_a_missing_parent_never_skips(request_plan, path):
-    with pytest.raises(InputError, match="there is no '.*/share'"):
+    with pytest.raises(InputError, match=r"there is no '.*/share'"):
         make_plan(request_plan(FileDataset(path).as_named_input("today"), on_empty="skip"))
 
 
