@@ -8,10 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from airflow_prs.config.dataset_paths import normalize_path, normalize_target, promote_path, promote_target
+from airflow_prs.config.dataset_paths import (
+    fill_in_path,
+    normalize_path,
+    normalize_target,
+    promote_path,
+    promote_target,
+)
 from airflow_prs.config.declaring import declared, declares
 from airflow_prs.config.mltable import read_mltable
-from airflow_prs.config.parameters import Promotion, find_parameters
+from airflow_prs.config.parameters import Promotion, fill_in, find_parameters
 from airflow_prs.config.row_filters import filter_problems
 from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_limit, record_size_problems
 from airflow_prs.config.table_options import (
@@ -406,13 +412,16 @@ class TabularDataset:
 Dataset = FileDataset | TabularDataset
 
 
-def dataset_from_spec(spec: Mapping[str, Any]) -> Dataset:
+def dataset_from_spec(spec: Mapping[str, Any], params: Mapping[str, Any]) -> Dataset:
     """
     Return the dataset that ``to_spec`` described, after Airflow has rendered the templates in it.
 
+    :param params: the params of the run, whose values replace PipelineParameters.
     :raises ConfigError: if a template was rendered to something that is not a path.
     """
-    options = {name: value for name, value in spec.items() if name != "kind"}
+    options = {name: fill_in(value, params) for name, value in spec.items() if name not in {"kind", "path"}}
+    if "path" in spec:
+        options["path"] = fill_in_path(spec["path"], params)
     kind = InputKind(spec["kind"])
     if options.get("filter") is not None:
         options["filter"] = decode(options["filter"])

@@ -16,6 +16,7 @@ from airflow_prs.config.compute import ComputeTarget
 from airflow_prs.config.datasets import FileDataset
 from airflow_prs.config.declaring import Refused
 from airflow_prs.config.environment import Environment
+from airflow_prs.config.form import FORM
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, promote
 from airflow_prs.config.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, normalize_memory, normalize_size
@@ -154,7 +155,7 @@ def find_promotions(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Ite
     """Yield how the form of a run shows each PipelineParameter."""
     for name, value in values.items():
         if isinstance(value, PipelineParameter) and (schema := rules[name].schema) is not None:
-            yield promote(value, name, schema, allowed=rules[name].allowed)
+            yield promote(value, name, schema, FORM[name])
 
 
 class _ExplainedError(ValueError):
@@ -246,11 +247,11 @@ FLAG = Rule("True or False", _flag, {"type": "boolean"})
 THRESHOLD = at_least(-1, " (-1 ignores all)")
 PERCENT = number("a number from 0 to 100 (100 ignores all)", minimum=0, maximum=100)
 SECONDS = number("a number of at least 0, in seconds", minimum=0)
-SIZE = Rule(SIZE_ALLOWED, normalize_size, {"type": ["integer", "string"], "minimum": 1, "pattern": SIZE_PATTERN})
+SIZE = Rule(SIZE_ALLOWED, normalize_size, {"type": ["string", "integer"], "minimum": 1, "pattern": SIZE_PATTERN})
 MEMORY = Rule(
     "an int of at least 1, in bytes, or a str such as '500MB' or '2GB'",
     normalize_memory,
-    {"type": ["integer", "string"], "minimum": 1, "pattern": MEMORY_PATTERN},
+    {"type": ["string", "integer"], "minimum": 1, "pattern": MEMORY_PATTERN},
 )
 FILE_NAME = Rule(
     f"a file name other than '', '.' and '..', without control characters and any of {_FORBIDDEN}",

@@ -15,7 +15,15 @@ from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
 from airflow_prs.config.declaring import Refused
 from airflow_prs.config.function_script import FunctionScript
-from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
+from airflow_prs.config.parameters import (
+    PipelineParameter,
+    Promotion,
+    Words,
+    combine_promotions,
+    find_parameters,
+    promote,
+    title_of,
+)
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, wrong
 
@@ -285,6 +293,13 @@ def with_paths(value: Any, side_inputs: Mapping[str, str]) -> Any:
     return value
 
 
+def _words(parameter: PipelineParameter, place: str) -> Words:
+    if place == "output":
+        return Words(title="Folder of the result", effect="Where the step writes its result and its reports.")
+    effects = {"arguments": "An argument of the script.", "environment_variables": "An environment variable."}
+    return Words(title=title_of(parameter.name), effect=effects.get(place, "A value for the function of the step."))
+
+
 def _promotions(
     config: ParallelRunConfig | None, datasets: Iterable[Dataset], free: Mapping[str, Any], problems: list[str]
 ) -> Mapping[str, Promotion]:
@@ -293,7 +308,7 @@ def _promotions(
         *(each for dataset in datasets for each in dataset.promoted()),
     ]
     found += [
-        promote(parameter, place, _VALUE, allowed="text or a number")
+        promote(parameter, place, _VALUE, _words(parameter, place))
         for place, value in free.items()
         for parameter in find_parameters(value)
     ]

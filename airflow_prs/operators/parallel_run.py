@@ -115,7 +115,7 @@ class ParallelRunOperator(TaskGroup):
                 on_empty=on_empty,
                 dag_folder=str(Path(self.dag.fileloc).absolute().parent),
             )
-            add_params(self.dag, declaration.promotions)
+            add_params(self.dag, declaration.promotions, section=f"Step {self.group_id}")
         if problems:
             raise ConfigError(problems)
         inherited = {**self.dag.default_args, **self.default_args}
@@ -160,6 +160,7 @@ class ParallelRunOperator(TaskGroup):
             variables=variables,
             allow_reuse=allow_reuse,
             on_empty=on_empty,
+            promoted=tuple(declaration.promotions),
             **place,
             **dealt.plan,
         )

@@ -10,7 +10,7 @@ import re
 import textwrap
 
 import pytest
-from airflow.sdk import DAG, Label, TaskGroup, chain, task, task_group
+from airflow.sdk import DAG, Label, Param, TaskGroup, chain, task, task_group
 
 from airflow_prs import FileDataset, ParallelRunOperator, PipelineParameter, TabularDataset
 from airflow_prs.errors import ConfigError
@@ -269,14 +269,40 @@ def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag
 def test_a_run_may_choose_what_a_parameter_stands_for(dag, make_step):
     make_step(config={"node_count": PipelineParameter("nodes", default_value=2, maximum=8, description="machines")})
     param = dag.params.get_param("nodes")
-    assert (param.value, param.description) == (2, "machines")
-    assert param.schema == {"type": "integer", "minimum": 1, "maximum": 8}
+    assert (param.value, param.description) == (2, "machines. Allowed: 1 to 8.")
+    assert param.schema == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 8,
+        "title": "Nodes at the same time",
+        "section": "Step step",
+    }
 
 
 def test_two_steps_share_a_parameter_with_the_same_schema(dag, make_step):
     for task_id in ("one", "two"):
         make_step(task_id, config={"node_count": PipelineParameter("nodes", default_value=2)})
     assert list(dag.params) == ["nodes"]
+    assert dag.params.get_param("nodes").schema["section"] == "Several steps"
+
+
+def test_a_param_of_the_dag_with_the_same_rules_is_shared_and_stays_as_it_is(make_step):
+    given = Param(2, type="integer", minimum=1, title="Machines", description="How many")
+    with DAG("own", schedule=None, params={"nodes": given}) as dag:
+        make_step(config={"node_count": PipelineParameter("nodes", default_value=2)})
+    param = dag.params.get_param("nodes")
+    assert (param.schema, param.description) == ({"type": "integer", "minimum": 1, "title": "Machines"}, "How many")
+
+
+def test_what_the_script_gets_from_a_run_is_titled_by_its_name(dag, make_step):
+    make_step(
+        output=PipelineParameter("folder", "/data/out"), arguments=["--n", PipelineParameter("row_limit", 3, "Rows")]
+    )
+    limit, folder = (dag.params.get_param(name) for name in ("row_limit", "folder"))
+    assert (limit.schema["title"], limit.description) == ("Row limit", "Rows.")
+    assert limit.schema["type"][0] == "integer"
+    assert folder.schema["title"] == "Folder of the result"
+    assert [dag.params.get_param(name).resolve() for name in dag.params] == ["/data/out", 3]
 
 
 def test_a_parameter_that_the_dag_uses_otherwise_is_an_error(make_step):
