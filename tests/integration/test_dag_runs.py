@@ -369,3 +369,20 @@ def test_a_shard_that_exceeds_its_execution_timeout_says_so(dag_file, items, out
         of_shard, of_gatekeeper = told.read_text().splitlines()
         assert of_shard.startswith("AirflowTaskTimeout('Timeout")
         assert "shard 0: execution_timeout of 3 seconds is over" in of_gatekeeper
+
+
+def test_the_conf_of_a_run_names_paths_line_by_line_and_no_misspelled_parameter(dag_file, items, output):
+    dag_file.write(
+        f"""
+        with DAG("of_lines", schedule=None, params={{"day": ""}}) as dag:
+            ParallelRunOperator(
+                task_id="step", parallel_run_config=config(), output={str(output)!r},
+                inputs=PipelineParameter("images", default_value={str(items / "0.txt")!r}),
+            )
+        """
+    )
+    run = dag_file.run({"images": f"{items / '1.txt'}\n{items / '2.txt'}\n", "day": "today", "dag_for_others": 1})
+    assert (run.state, result_of(output)) == ("success", "item 1\nitem 2\n")
+    run = dag_file.run({"imags": str(items)})
+    assert (run.state, run.states["step.plan"]) == ("failed", "failed")
+    assert run.states["step.merge"] == "upstream_failed"

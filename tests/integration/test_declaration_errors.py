@@ -31,7 +31,7 @@ def score(mini_batch, size):
     return mini_batch
 
 with DAG("wrong", schedule=None):
-    score(siz=3)
+    score(sizee=3)
 """
 
 
@@ -67,7 +67,7 @@ def test_configuration_datasets_and_operator_are_refused_in_one_round(parse):
 def test_a_function_and_its_step_are_refused_in_one_round(parse):
     shown = parse(FUNCTION, ["FileDataset", "parallel_run"])
     for problem in (
-        "siz is no parameter of score; did you mean 'size'?",
+        "sizee is no parameter of score; did you mean 'size'?",
         "score() lacks the parameter size",
         "node_count is 0",
         "path is ''",
@@ -77,6 +77,6 @@ def test_a_function_and_its_step_are_refused_in_one_round(parse):
 
 
 def test_a_wrong_dataset_alone_is_shown_as_the_only_problem(parse):
-    body = FUNCTION.replace("siz=", "size=").replace('"out"', '"/out"')
+    body = FUNCTION.replace("sizee=", "size=").replace('"out"', '"/out"')
     shown = parse(body.replace("node_count=0", "node_count=1"), ["FileDataset", "parallel_run"])
     assert "ConfigError: path is ''; allowed:" in shown

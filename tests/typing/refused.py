@@ -21,7 +21,7 @@ config = ParallelRunConfig(
 ParallelRunConfig(Environment.current(), "score.py", 0, "append_row", "local", 1, node_cont=2)  # type: ignore[call-arg]
 
 FileDataset("/in", partition_fromat="/{day}")  # type: ignore[call-arg]
-TabularDataset.from_delimited_files("/in", seperator=";")  # type: ignore[call-arg]
+TabularDataset.from_delimited_files("/in", separatr=";")  # type: ignore[call-arg]
 TabularDataset.from_delimited_files("/in", header="all")  # type: ignore[arg-type]
 TabularDataset.from_parquet_files("/in").partition_by(["a"], tarket="/out")  # type: ignore[call-arg]
 

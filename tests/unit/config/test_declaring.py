@@ -21,15 +21,15 @@ MISSPELLED = {
     "FileDataset": (lambda: FileDataset("/in", partition_fromat="/{day}"), "'partition_format'"),
     "FileDataset without a path": (lambda: FileDataset(pth="/in"), "'path'"),
     "TabularDataset.from_delimited_files": (
-        lambda: TabularDataset.from_delimited_files("/in", seperator=";"),
+        lambda: TabularDataset.from_delimited_files("/in", separatr=";"),
         "'separator'",
     ),
-    "TabularDataset.from_parquet_files": (lambda: TabularDataset.from_parquet_files("/in", colums=["a"]), "'columns'"),
+    "TabularDataset.from_parquet_files": (lambda: TabularDataset.from_parquet_files("/in", columnz=["a"]), "'columns'"),
     "TabularDataset.partition_by": (
         lambda: TabularDataset.from_parquet_files("/in").partition_by(["a"], tarket="/out"),
         "'target'",
     ),
-    "PipelineParameter": (lambda: PipelineParameter("n", 2, maximun=3), "'maximum'"),
+    "PipelineParameter": (lambda: PipelineParameter("n", 2, maximumm=3), "'maximum'"),
     "ComputeTarget": (lambda: ComputeTarget(quue="gpu"), "'queue'"),
     "Environment.from_pip": (lambda: Environment.from_pip(["x"], pyton="3.12"), "'python'"),
     "ParallelRunConfig": (lambda: make_config(node_cont=2), "'node_count'"),
