@@ -19,7 +19,7 @@ NEAR_MISS_LIKENESS = 0.8
 
 SHARED_SECTION = "Several steps"
 
-_LOOK = frozenset({"title", "section", "examples", "format", "description_md", "values_display"})
+_LOOK = frozenset({"title", "section", "examples", "description_md", "values_display"})
 """Entries of a schema that change what the form shows, but not which values are allowed."""
 
 
@@ -35,8 +35,8 @@ def add_params(dag: DAG, promotions: Mapping[str, Promotion], *, section: str) -
     for name, promotion in promotions.items():
         if name not in dag.params:
             dag.params[name] = _param(promotion, section)
-        elif "section" in (schema := dag.params.get_param(name).schema):
-            schema["section"] = SHARED_SECTION
+        elif _is_of_a_step(there := dag.params.get_param(name), promotion):
+            there.schema["section"] = SHARED_SECTION
 
 
 def check_conf(conf: Mapping[str, Any] | None, dag: DAG, promoted: Iterable[str]) -> None:
@@ -64,12 +64,22 @@ def _param(promotion: Promotion, section: str) -> Param:
     return Param(promotion.parameter.default_value, description=promotion.description, schema=schema)
 
 
+def _is_of_a_step(there: Param, promotion: Promotion) -> bool:
+    """Whether another step made a Param. The author's own stays as it is."""
+    ours = _param(promotion, str(there.schema.get("section")))
+    return (there.schema, there.description) == (ours.schema, ours.description)
+
+
 def _conflicts(dag: DAG, promotions: Mapping[str, Promotion]) -> Iterator[str]:
     for name, promotion in promotions.items():
         if name not in dag.params:
             continue
         there, default = dag.params.get_param(name), promotion.parameter.default_value
-        rules = {key: value for key, value in there.schema.items() if key not in _LOOK}
+        rules = {
+            key: value
+            for key, value in there.schema.items()
+            if key not in _LOOK and (key, value) != ("format", "multiline")
+        }
         if (there.value, _in_any_order(rules)) != (default, _in_any_order(promotion.rules)):
             yield (
                 f"{', '.join(promotion.fields)} is the PipelineParameter {name!r} (default {default!r}, schema "
