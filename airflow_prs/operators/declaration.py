@@ -242,6 +242,8 @@ def _output_problems(config: ParallelRunConfig | None, output: Any) -> Iterator[
     if hasattr(output, "protocol") or isinstance(output, str):
         if remote_scheme(str(output)) or is_plain_text(output):
             yield from absolute_problems(str(output))
+    elif isinstance(output, Refused):
+        yield from output.problems
     elif isinstance(output, os.PathLike):
         yield from absolute_problems(os.fspath(output))
     elif not (hasattr(output, "iter_references") or list(find_parameters(output))):
@@ -296,8 +298,13 @@ def with_paths(value: Any, side_inputs: Mapping[str, str]) -> Any:
 def _words(parameter: PipelineParameter, place: str) -> Words:
     if place == "output":
         return Words(title="Folder of the result", effect="Where the step writes its result and its reports.")
-    effects = {"arguments": "An argument of the script.", "environment_variables": "An environment variable."}
-    return Words(title=title_of(parameter.name), effect=effects.get(place, "A value for the function of the step."))
+    if place == "arguments":
+        effect = "The script receives this value as an argument."
+    elif place == "environment_variables":
+        effect = "The script receives this value as an environment variable."
+    else:
+        effect = "The function of the step receives this value."
+    return Words(title=title_of(parameter.name), effect=effect)
 
 
 def _promotions(

@@ -85,14 +85,14 @@ class ParallelRunOperator(TaskGroup):
         **task_arguments: Unpack[TaskArguments],
     ) -> None:
         problems: list[str] = []
-        step_id = free_id("step", dag, task_group)
+        step_id = None
         with collected(problems):
             step_id = choose_id(task_id, name)
         with collected(problems):
             check_task_arguments(task_arguments, STEP_PARAMETERS, type(self).__name__)
         place: dict[str, Any] = {"dag": dag, "parent_group": task_group}
         super().__init__(
-            group_id=step_id,
+            group_id=step_id or free_id("step", dag, task_group),  # of a group that reports the problems
             tooltip=getattr(parallel_run_config, "description", None) or "",
             group_display_name=task_arguments.pop("task_display_name", None) or "",
             default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter confuses mypy

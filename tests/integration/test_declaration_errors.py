@@ -64,6 +64,22 @@ def test_configuration_datasets_and_operator_are_refused_in_one_round(parse):
         assert f"\n- {problem}" in shown
 
 
+def test_a_wrong_parameter_of_an_output_or_an_argument_is_shown(parse):
+    body = """
+@parallel_run(inputs="/in", output=PipelineParameter("out", "/out", maximun_=3))
+def score(mini_batch, size):
+    return mini_batch
+
+with DAG("wrong", schedule=None):
+    score(size=PipelineParameter("a size", 3), arguments=["--n", PipelineParameter("a b", 3)])
+"""
+    shown = parse(body, ["PipelineParameter", "parallel_run"])
+    assert "\n- maximun_ is no parameter of PipelineParameter; did you mean 'maximum'?" in shown
+    assert "\n- name of a PipelineParameter is 'a b'" in shown
+    assert "\n- name of a PipelineParameter is 'a size'" in shown
+    assert "Refused" not in shown.rpartition("ConfigError: ")[2]
+
+
 def test_a_function_and_its_step_are_refused_in_one_round(parse):
     shown = parse(FUNCTION, ["FileDataset", "parallel_run"])
     for problem in (
