@@ -122,7 +122,7 @@ check-dist: $(VENV)/.synced  ## check the files in dist: an environment with not
 lint: $(VENV)/.synced  ## run ruff (lint and format), mypy, import contracts, dependencies, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict airflow_prs
+	$(BIN)/mypy --strict airflow_prs tests/typing
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry airflow_prs dags_examples
 	$(BIN)/codespell

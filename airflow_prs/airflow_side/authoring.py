@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-# Airflow 3.1.0 to 3.3.2: no public name returns the current DAG and task group, whose ids @parallel_run needs.
+# Airflow 3.1.0 to 3.3.2: no public name returns the current DAG and task group, whose ids @parallel_run needs, or says
+# whether a DAG file is being parsed.
 from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGroupContext
 
 # Airflow 3.1.0 to 3.3.2: only this subclass of XComArg, which XComArg() returns, has the fields operator and key.
@@ -57,6 +58,11 @@ class PlannedShards(PlainXComArg):
         if shards is None:
             raise without_plan(self.operator.task_id)
         return shards
+
+
+def is_parsing_dag_file() -> bool:
+    """Whether Airflow is parsing a DAG file, after which it shows any error that a step has raised."""
+    return DagContext.current_autoregister_module_name is not None
 
 
 def free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:

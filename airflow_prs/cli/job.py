@@ -60,8 +60,9 @@ def read_job(options: argparse.Namespace) -> Job:
     """
     file = Path(options.config).absolute()
     config = load_config(file)
-    problems = [*config.find_missing_paths(file.parent), *check_arguments(options.arguments)]
+    problems = [*config.find_file_problems(file.parent), *check_arguments(options.arguments)]
     inputs = _inputs(options, problems)
+    problems += config.find_size_problems(inputs)
     side_inputs = tuple(_side_inputs(options.side_input, problems))
     if problems:
         raise ConfigError(problems)

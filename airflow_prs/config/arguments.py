@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.config.rules import SECONDS, one_of
 from airflow_prs.errors import ConfigError
@@ -196,7 +197,7 @@ def _find_problem(given: _Given) -> str | None:
 
 
 def _stands_for_value(argument: Any) -> bool:
-    return isinstance(argument, PipelineParameter | FileDataset) or hasattr(argument, "iter_references")
+    return isinstance(argument, PipelineParameter | FileDataset | Refused) or hasattr(argument, "iter_references")
 
 
 def _is_template(argument: str) -> bool:

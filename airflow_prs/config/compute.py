@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from airflow_prs.config.declaring import declared
 from airflow_prs.config.yaml_file import read_yaml
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import nearest, shown, unknown, wrong
@@ -15,6 +16,7 @@ LOCAL = "local"
 """Name of the target that always exists. It leaves all choices to Airflow."""
 
 
+@declared
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ComputeTarget:
     """

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from airflow_prs.config import rules
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
+from airflow_prs.config.datasets import Dataset, FileDataset
+from airflow_prs.config.declaring import Refused, declared, declares
+from airflow_prs.config.entry_check import check_entry_script
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, fill_in
-from airflow_prs.config.rules import SUFFIX_OF_FORMAT, at_least, find_conflicts, find_promotions, one_of
+from airflow_prs.config.rules import SUFFIX_OF_FORMAT, at_least, default_of, find_conflicts, find_promotions, one_of
 from airflow_prs.config.sizes import parse_size
-from airflow_prs.errors import ConfigError
+from airflow_prs.errors import ConfigError, EntryScriptError
 from airflow_prs.inputs.sources import MiniBatchSize
 from airflow_prs.records import Limits
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -30,13 +34,18 @@ __all__ = ["DEFAULT_FILE_NAME", "MiniBatchSize", "ParallelRunConfig", "parse_siz
 
 DEFAULT_FILE_NAME = "parallel_run_step.txt"
 
+OutputAction = Literal["append_row", "summary_only"]
+LoggingLevel = Literal["WARNING", "INFO", "DEBUG"]
+RowFormat = Literal["text", "csv", "jsonl", "parquet"]
 
+
+@declared
 class ParallelRunConfig(BaseModel):
     """
     How to do a run.
 
     A parameter marked with * may be a PipelineParameter; ``resolve`` replaces it by the value of the run. The
-    constructor does not look at the disk; ``find_missing_paths`` does.
+    constructor does not look at the disk; ``find_file_problems`` does.
 
     :param environment: which Python runs the entry script: an Environment, or the path of an interpreter or a virtual
         environment.
@@ -90,7 +99,7 @@ class ParallelRunConfig(BaseModel):
     mini_batch_size: Annotated[int | str | None, rules.SIZE.or_none("None for 10 files or 1 MB of a table")] = None
     source_directory: Annotated[str | None, rules.FOLDER.or_none()] = None
     description: Annotated[str | None, rules.TEXT.or_none()] = None
-    logging_level: Annotated[str, one_of("WARNING", "INFO", "DEBUG")] = "INFO"
+    logging_level: Annotated[str, one_of(*get_args(LoggingLevel))] = "INFO"
     run_invocation_timeout: Annotated[int, at_least(1, ", in seconds")] = 60
     run_max_try: Annotated[int, at_least(1)] = 3
     append_row_file_name: Annotated[
@@ -102,7 +111,7 @@ class ParallelRunConfig(BaseModel):
     environment_variables: Annotated[dict[str, Any] | None, rules.VARIABLES.or_none()] = None
     mini_batches_per_task: Annotated[int | None, at_least(1).or_none("None for one shard a node")] = None
     append_row_format: Annotated[
-        str | None, one_of(*SUFFIX_OF_FORMAT).or_none("None for what the suffix of append_row_file_name says")
+        str | None, one_of(*get_args(RowFormat)).or_none("None for what the suffix of append_row_file_name says")
     ] = None
     count_failed_tries: Annotated[bool, rules.FLAG] = False
     retry_delay_s: Annotated[float, rules.SECONDS] = 0
@@ -119,14 +128,14 @@ class ParallelRunConfig(BaseModel):
             environment: Environment | str | os.PathLike[str],
             entry_script: str | os.PathLike[str] | FunctionScript,
             error_threshold: int | PipelineParameter,
-            output_action: str,
+            output_action: OutputAction,
             compute_target: ComputeTarget | str,
             node_count: int | PipelineParameter,
             process_count_per_node: int | PipelineParameter | None = None,
             mini_batch_size: int | str | PipelineParameter | None = None,
             source_directory: str | os.PathLike[str] | None = None,
             description: str | None = None,
-            logging_level: str | PipelineParameter = "INFO",
+            logging_level: LoggingLevel | PipelineParameter = "INFO",
             run_invocation_timeout: int | PipelineParameter = 60,
             run_max_try: int | PipelineParameter = 3,
             append_row_file_name: str | PipelineParameter | None = None,
@@ -136,7 +145,7 @@ class ParallelRunConfig(BaseModel):
             environment_variables: Mapping[str, Any] | None = None,
             *,
             mini_batches_per_task: int | PipelineParameter | None = None,
-            append_row_format: str | PipelineParameter | None = None,
+            append_row_format: RowFormat | PipelineParameter | None = None,
             count_failed_tries: bool | PipelineParameter = False,
             retry_delay_s: float | PipelineParameter = 0,
             max_mini_batches_per_process: int | PipelineParameter | None = None,
@@ -150,13 +159,15 @@ class ParallelRunConfig(BaseModel):
 
         def __init__(self, *args: Any, **values: Any) -> None:
             problems = list(_name_positions(args, values))
-            known = {name: value for name, value in values.items() if name in RULES}
+            refused = {name: value for name, value in values.items() if isinstance(value, Refused)}
+            problems += [problem for value in refused.values() for problem in value.problems]
+            known = {name: value for name, value in values.items() if name in RULES and name not in refused}
             what = "parameter of ParallelRunConfig"
             problems += [unknown(name, RULES, what=what) for name in values if name not in RULES]
             try:
                 super().__init__(**known)
             except ValidationError as error:
-                problems += map(_problem_in, error.errors())
+                problems += [_problem_in(each) for each in error.errors() if each["loc"][0] not in refused]
             problems += find_conflicts(known, RULES)
             if problems:
                 raise ConfigError(problems)
@@ -232,17 +243,33 @@ class ParallelRunConfig(BaseModel):
             raise ConfigError(problems)
         return resolved
 
-    def find_missing_paths(self, folder: str | os.PathLike[str]) -> list[str]:
+    def find_file_problems(self, folder: str | os.PathLike[str]) -> list[str]:
         """
-        Return a problem for each path that does not exist: the script, its folder, files that list packages.
+        Return a problem for each file that is missing, and for an entry script that cannot work.
+
+        The script is read, but not run. A script that this process may not read has no problem; plan reads it again.
 
         :param folder: folder that relative paths begin at: that of the DAG file.
         """
-        missing = [path for path in self.environment.relative_to(folder).files if not Path(path).is_file()]
+        environment = self.environment.relative_to(folder)
+        missing = [path for path in environment.files if not Path(path).is_file()]
         problems = [f"environment: {path} is missing; allowed: an existing file" for path in missing]
-        return problems + self._find_missing_script(folder)
+        return problems + self._find_script_problems(folder, is_same_python=environment.interpreter == sys.executable)
 
-    def _find_missing_script(self, folder: str | os.PathLike[str]) -> list[str]:
+    def find_size_problems(self, inputs: Iterable[Dataset]) -> list[str]:
+        """Return a problem for each input of files, if mini_batch_size is in rows or bytes."""
+        if self.mini_batch_size is None or self.partition_keys is not None:
+            return []
+        given = default_of(self.mini_batch_size)
+        if given is None or parse_size(given).unit is None:
+            return []
+        return [
+            f"mini_batch_size is {given!r}; allowed for the files of {dataset.name!r}: a number of files"
+            for dataset in inputs
+            if isinstance(dataset, FileDataset)
+        ]
+
+    def _find_script_problems(self, folder: str | os.PathLike[str], *, is_same_python: bool) -> list[str]:
         source = Path(folder, self.source_directory or "")
         if self.source_directory is not None and not source.is_dir():
             found = "a file" if source.exists() else "missing"
@@ -254,6 +281,12 @@ class ParallelRunConfig(BaseModel):
         if not script.is_file():
             found = "no file" if script.exists() else "missing"
             return [f"entry_script is {self.entry_script!r}, but {script} is {found}; allowed: an existing file"]
+        try:
+            check_entry_script(script.read_bytes(), self.entry_script, is_same_python=is_same_python)
+        except EntryScriptError as error:
+            return [f"entry_script: {error}"]
+        except OSError:
+            return []
         return []
 
     def to_json(self) -> dict[str, Any]:
@@ -296,6 +329,7 @@ class ParallelRunConfig(BaseModel):
         config_yaml.write_config(path, dict(self.resolve({})), ours)
 
     @staticmethod
+    @declares
     def load_yaml(workspace: str | os.PathLike[str] | None, path: str | os.PathLike[str]) -> ParallelRunConfig:
         """
         Return the configuration in a YAML file of the original's layout.

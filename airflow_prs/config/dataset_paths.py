@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_prs.config.parameters import PipelineParameter, Promotion, find_parameters, promote
+from airflow_prs.config.declaring import Refused
+from airflow_prs.config.parameters import PipelineParameter, Promotion, Words, fill_in, find_parameters, promote
 from airflow_prs.wording import shown
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
@@ -58,14 +59,42 @@ def promote_path(path: Any, name: str) -> list[Promotion]:
     :param name: of the dataset, for messages.
     """
     schema = {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": {"type": "string"}}
-    return [promote(parameter, f"path of {name}", schema, allowed=PATH_ALLOWED) for parameter in find_parameters(path)]
+    words = Words(
+        title=f"Path of {name}",
+        effect="What the step reads: a file, a folder with everything below it, or a pattern such as images/**/*.png. "
+        "Each line is a path.",
+        has_lines=True,
+    )
+    return [promote(parameter, f"path of {name}", schema, words) for parameter in find_parameters(path)]
 
 
 def promote_target(target: Any, name: str) -> list[Promotion]:
     """Return how the form of a run shows the PipelineParameters in a target."""
     schema = {"type": "string", "minLength": 1}
-    place = f"target of {name}"
-    return [promote(parameter, place, schema, allowed=TARGET_ALLOWED) for parameter in find_parameters(target)]
+    words = Words(
+        title=f"Folder of the copy of {name}",
+        effect="Where the partitioned copy is written. It replaces a copy of other data there.",
+    )
+    return [promote(parameter, f"target of {name}", schema, words) for parameter in find_parameters(target)]
+
+
+def fill_in_path(path: Any, params: Mapping[str, Any]) -> Any:
+    """
+    Return a path with the run's values in place of PipelineParameters.
+
+    In the form of a run, each line is a path. So a text of several lines becomes a list, and empty lines are left out.
+    """
+    if isinstance(path, PipelineParameter):
+        return _lines(fill_in(path, params))
+    return [fill_in_path(inner, params) for inner in path] if isinstance(path, list | tuple) else path
+
+
+def _lines(value: Any) -> Any:
+    if isinstance(value, list):
+        return [line for line in value if not isinstance(line, str) or line.strip()]
+    if not isinstance(value, str) or "\n" not in value:
+        return value
+    return [line for line in value.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def _each_path(value: Any) -> Iterator[Any]:
@@ -103,8 +132,10 @@ def _path_problems(normalized: Any) -> list[str]:
 def _problems_of_one(path: Any) -> list[str]:
     if hasattr(path, "iter_references"):
         return []
+    if isinstance(path, Refused):
+        return list(path.problems)
     if isinstance(path, PipelineParameter):
-        default = path.default_value
+        default = _lines(path.default_value)
         values = default if isinstance(default, list) and default else [default]
         return [f"path, the default of PipelineParameter {path.name!r}: {p}" for v in values for p in _text_problems(v)]
     return [f"path {problem}" for problem in _text_problems(path)]

@@ -8,9 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from airflow_prs.config.dataset_paths import normalize_path, normalize_target, promote_path, promote_target
+from airflow_prs.config.dataset_paths import (
+    fill_in_path,
+    normalize_path,
+    normalize_target,
+    promote_path,
+    promote_target,
+)
+from airflow_prs.config.declaring import declared, declares
 from airflow_prs.config.mltable import read_mltable
-from airflow_prs.config.parameters import Promotion, find_parameters
+from airflow_prs.config.parameters import Promotion, fill_in, find_parameters
 from airflow_prs.config.row_filters import filter_problems
 from airflow_prs.config.sizes import MAX_RECORD_SIZE, record_limit, record_size_problems
 from airflow_prs.config.table_options import (
@@ -43,6 +50,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _KEY = re.compile(r"\{([^{}:]*)(?::[^{}]*)?\}")
 
 
+@declared
 @dataclass(frozen=True, slots=True, repr=False)
 class FileDataset:
     """
@@ -64,6 +72,7 @@ class FileDataset:
             raise ConfigError(problems)
         object.__setattr__(self, "path", path)
 
+    @declares
     def as_named_input(self, name: str) -> FileDataset:
         """Return the same dataset with a name."""
         return replace(self, name=_require_name(name))
@@ -101,6 +110,7 @@ class FileDataset:
         return _represent(type(self).__name__, self) + _named(self)
 
 
+@declared
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class TabularDataset:
     """
@@ -171,6 +181,7 @@ class TabularDataset:
         object.__setattr__(self, "target", target)
 
     @classmethod
+    @declares
     def from_delimited_files(
         cls,
         path: Any,
@@ -213,6 +224,7 @@ class TabularDataset:
         )
 
     @classmethod
+    @declares
     def from_json_lines_files(
         cls,
         path: Any,
@@ -244,6 +256,7 @@ class TabularDataset:
         )
 
     @classmethod
+    @declares
     def from_parquet_files(
         cls,
         path: Any,
@@ -271,6 +284,7 @@ class TabularDataset:
         )
 
     @classmethod
+    @declares
     def from_arrow_files(
         cls, path: Any, partition_format: str | None = None, *, columns: Sequence[str] | None = None
     ) -> TabularDataset:
@@ -289,6 +303,7 @@ class TabularDataset:
         )
 
     @classmethod
+    @declares
     def from_mltable(cls, folder: str | os.PathLike[str]) -> TabularDataset:
         """
         Read the original's file MLTable.
@@ -299,6 +314,7 @@ class TabularDataset:
         return cls(**read_mltable(folder))
 
     @classmethod
+    @declares
     def from_sql_query(cls, sql: str, conn_id: str) -> TabularDataset:
         """
         Describe the rows of a query, which plan exports once.
@@ -308,6 +324,7 @@ class TabularDataset:
         """
         return cls(kind=InputKind.QUERY, path=(), sql=sql, conn_id=conn_id)
 
+    @declares
     def partition_by(
         self, partition_keys: Sequence[str], target: Any = None, name: str | None = None
     ) -> TabularDataset:
@@ -341,6 +358,7 @@ class TabularDataset:
         """
         return _partition_key_values(self, keys)
 
+    @declares
     def as_named_input(self, name: str) -> TabularDataset:
         """Return the same dataset with a name."""
         return replace(self, name=_require_name(name))
@@ -394,13 +412,16 @@ class TabularDataset:
 Dataset = FileDataset | TabularDataset
 
 
-def dataset_from_spec(spec: Mapping[str, Any]) -> Dataset:
+def dataset_from_spec(spec: Mapping[str, Any], params: Mapping[str, Any]) -> Dataset:
     """
     Return the dataset that ``to_spec`` described, after Airflow has rendered the templates in it.
 
+    :param params: the params of the run, whose values replace PipelineParameters.
     :raises ConfigError: if a template was rendered to something that is not a path.
     """
-    options = {name: value for name, value in spec.items() if name != "kind"}
+    options = {name: fill_in(value, params) for name, value in spec.items() if name not in {"kind", "path"}}
+    if "path" in spec:
+        options["path"] = fill_in_path(spec["path"], params)
     kind = InputKind(spec["kind"])
     if options.get("filter") is not None:
         options["filter"] = decode(options["filter"])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.config.declaring import declares
 from airflow_prs.config.requirements import ALLOWED, find_problem, nested_file, strip_comment
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import wrong
@@ -50,6 +51,7 @@ class Environment:
         return cls()
 
     @classmethod
+    @declares
     def from_python(cls, path: str | os.PathLike[str]) -> Environment:
         """
         Use the Python at a path, the same path on each node.
@@ -61,6 +63,7 @@ class Environment:
         return cls(os.fsdecode(path))
 
     @classmethod
+    @declares
     def from_pip(cls, requirements: Sequence[str], python: str | os.PathLike[str] | None = None) -> Environment:
         """
         Install packages in an environment of their own, once on each machine; equal ones are made once and kept.
@@ -77,6 +80,7 @@ class Environment:
         return cls(_python_text(python), tuple(lines))
 
     @classmethod
+    @declares
     def from_requirements_file(
         cls, path: str | os.PathLike[str], python: str | os.PathLike[str] | None = None
     ) -> Environment:
@@ -89,6 +93,7 @@ class Environment:
         return cls.from_pip([f"-r {_file_text(path)}"], python)
 
     @classmethod
+    @declares
     def from_conda_file(cls, path: str | os.PathLike[str], python: str | os.PathLike[str] | None = None) -> Environment:
         """
         Install the pip packages of a conda environment's file, as from_pip does. Plan reads the file.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.function_source import FunctionSource, read_function
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.errors import ConfigError
@@ -182,7 +183,9 @@ def _find_not_plain(name: str, value: Any, *, is_known: bool = True) -> Iterator
     """
     if value is None or type(value) in {bool, int, str} or (type(value) is float and math.isfinite(value)):
         return
-    if not is_known and (isinstance(value, PipelineParameter | FileDataset) or hasattr(value, "iter_references")):
+    if not is_known and (
+        isinstance(value, PipelineParameter | FileDataset | Refused) or hasattr(value, "iter_references")
+    ):
         return
     if type(value) is list:
         for position, inner in enumerate(value):

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_prs.config.declaring import declared
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown
 
 
+@declared
 @dataclass(frozen=True, slots=True)
 class PipelineParameter:
     """
@@ -70,35 +72,73 @@ class PipelineParameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """
+    How the form of a run describes a field.
+
+    :param title: what the field is, with the unit of its values.
+    :param effect: what changes with the value; '' if only the author of the DAG knows.
+    :param empty: what happens without a value, where none is needed.
+    :param examples: values that the form suggests.
+    :param has_lines: whether each line of a text is a value.
+    """
+
+    title: str
+    effect: str = ""
+    empty: str = ""
+    examples: tuple[str, ...] = ()
+    has_lines: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
     """
     A parameter as the form of a run shows it.
 
     :param parameter: the parameter.
     :param fields: the places that use it; several places may share one parameter.
-    :param schema: JSON schema of the values that a run may choose.
+    :param rules: JSON schema of the values that a run may choose.
+    :param look: the other entries of the schema, which choose the words and the kind of the field.
+    :param description: what changes with the value, and the values that are allowed.
     """
 
     parameter: PipelineParameter
     fields: tuple[str, ...]
-    schema: Mapping[str, Any]
+    rules: Mapping[str, Any]
+    look: Mapping[str, Any]
+    description: str
 
 
-def promote(parameter: PipelineParameter, field: str, schema: Mapping[str, Any], *, allowed: str) -> Promotion:
+def promote(parameter: PipelineParameter, field: str, schema: Mapping[str, Any], words: Words) -> Promotion:
     """
     Return a parameter with the schema of its field, narrowed by its bounds.
 
-    :param allowed: what the field allows: the description, if the parameter has none.
+    :param words: how the form describes the field. The parameter's own description has priority over the effect.
     """
-    narrowed = {key: value for key, value in schema.items() if not parameter.has_bounds or key != "pattern"}
+    rules = {key: value for key, value in schema.items() if not parameter.has_bounds or key != "pattern"}
     if parameter.has_bounds:
-        narrowed["type"] = _without_text(schema.get("type", "number"))
+        rules["type"] = _without_text(schema.get("type", "number"))
     if parameter.minimum is not None:
-        narrowed["minimum"] = max(parameter.minimum, schema.get("minimum", parameter.minimum))
+        rules["minimum"] = max(parameter.minimum, schema.get("minimum", parameter.minimum))
     if parameter.maximum is not None:
-        narrowed["maximum"] = min(parameter.maximum, schema.get("maximum", parameter.maximum))
-    narrowed["description"] = parameter.description or f"{field}: {allowed}"
-    return Promotion(parameter=parameter, fields=(field,), schema=narrowed)
+        rules["maximum"] = min(parameter.maximum, schema.get("maximum", parameter.maximum))
+    described = [parameter.description or words.effect, _range_of(rules)]
+    if words.empty and "null" in _types(rules):
+        described.append(f"Empty: {words.empty}.")
+    shown_rules, look = _with_small_field(rules, parameter.default_value, words)
+    return Promotion(
+        parameter=parameter,
+        fields=(field,),
+        rules=shown_rules,
+        look={"title": words.title, **look},
+        description=" ".join(map(_sentence, filter(None, described))),
+    )
+
+
+def title_of(name: str) -> str:
+    """Return the title of a field that has nothing but a name."""
+    words = name.replace("_", " ").strip() or name
+    return words[0].upper() + words[1:]
 
 
 def combine_promotions(promotions: Iterable[Promotion]) -> dict[str, Promotion]:
@@ -114,7 +154,7 @@ def combine_promotions(promotions: Iterable[Promotion]) -> dict[str, Promotion]:
         first = combined.setdefault(name, promotion)
         if first is promotion:
             continue
-        if first.parameter != promotion.parameter or _rules_of(first) != _rules_of(promotion):
+        if first.parameter != promotion.parameter or first.rules != promotion.rules:
             problems.append(
                 f"{promotion.fields[0]} is the PipelineParameter {name!r}, which stands for something else in "
                 f"{first.fields[0]}; give one of them another name"
@@ -149,13 +189,63 @@ def find_parameters(value: Any) -> Iterator[PipelineParameter]:
             yield from find_parameters(inner)
 
 
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    types = schema.get("type", [])
+    return [types] if isinstance(types, str) else list(types)
+
+
 def _without_text(types: Any) -> Any:
     numeric = [kind for kind in ([types] if isinstance(types, str) else types) if kind in {"integer", "number", "null"}]
     return numeric[0] if len(numeric) == 1 else numeric
 
 
-def _rules_of(promotion: Promotion) -> dict[str, Any]:
-    return {key: value for key, value in promotion.schema.items() if key != "description"}
+def _range_of(schema: Mapping[str, Any]) -> str:
+    """Return in words which numbers are allowed; '' if text is allowed, too."""
+    if not {"integer", "number"} & set(_types(schema)) or "string" in _types(schema):
+        return ""
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if least is not None and most is not None:
+        return f"Allowed: {least} to {most}."
+    if least is None and most is None:
+        return ""
+    return f"Allowed: at least {least}." if most is None else f"Allowed: at most {most}."
+
+
+def _with_small_field(
+    schema: Mapping[str, Any], default: Any, words: Words
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """
+    Return a schema, and what else the form needs to show a field of one line, or one with a line for each value.
+
+    From Airflow 3.3 on, the form shows JSON in six lines for a schema of several types, unless it has examples. With
+    examples, and before 3.3, the first type chooses the field.
+    """
+    types = _types(schema)
+    if len([kind for kind in types if kind != "null"]) < 2 or "enum" in schema:  # noqa: PLR2004  (a single type)
+        return schema, {}
+    if "array" in types:
+        if isinstance(default, list):
+            # Without a type, the form shows a field for the default: a line for each element of a list.
+            return {**_without_type(schema), "anyOf": [{"type": kind} for kind in types]}, {}
+        if default is None:
+            return {**schema, "type": ["array", "null"]}, {}
+        return schema, ({"format": "multiline"} if words.has_lines else {})
+    if words.examples and "string" in types:
+        return schema, {"examples": list(words.examples)}
+    first = _KINDS.get(type(default), types[0])
+    others = [kind for kind in types if kind != first]
+    return {**schema, "type": [first, *others]}, {"examples": [] if default is None else [default]}
+
+
+def _without_type(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "type"}
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", ":")) else f"{text}."
+
+
+_KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def _is_number(value: Any) -> bool:

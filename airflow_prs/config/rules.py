@@ -14,7 +14,9 @@ from typing import Any
 
 from airflow_prs.config.compute import ComputeTarget
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.environment import Environment
+from airflow_prs.config.form import FORM
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, promote
 from airflow_prs.config.sizes import MEMORY_PATTERN, SIZE_ALLOWED, SIZE_PATTERN, normalize_memory, normalize_size
@@ -67,7 +69,7 @@ class Rule:
         is_promoted = isinstance(value, PipelineParameter)
         if is_promoted:
             self._check_promotion(name, value)
-        given = _default(value)
+        given = default_of(value)
         try:
             kept = self.parse(given)
         except (TypeError, ValueError) as error:
@@ -124,7 +126,7 @@ def one_of(*words: str) -> Rule:
 
 def find_conflicts(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[str]:
     """Yield the conflicts between parameters, whether or not each is valid alone."""
-    defaults = {name: _default(value) for name, value in values.items()}
+    defaults = {name: default_of(value) for name, value in values.items()}
     size, keys = defaults.get("mini_batch_size"), defaults.get("partition_keys")
     if size is not None and keys is not None:
         yield f"mini_batch_size is {shown(size)} and partition_keys is {shown(keys)}; allowed: one of the two"
@@ -153,7 +155,7 @@ def find_promotions(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Ite
     """Yield how the form of a run shows each PipelineParameter."""
     for name, value in values.items():
         if isinstance(value, PipelineParameter) and (schema := rules[name].schema) is not None:
-            yield promote(value, name, schema, allowed=rules[name].allowed)
+            yield promote(value, name, schema, FORM[name])
 
 
 class _ExplainedError(ValueError):
@@ -165,7 +167,8 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
     return [types] if isinstance(types, str) else types
 
 
-def _default(value: Any) -> Any:
+def default_of(value: Any) -> Any:
+    """Return the default of a PipelineParameter; any other value stays."""
     return value.default_value if isinstance(value, PipelineParameter) else value
 
 
@@ -221,7 +224,7 @@ def _variables(value: Any) -> dict[str, Any]:
 
 def _is_filled_in_later(value: Any) -> bool:
     """Whether a value is the output of another task, or a side input."""
-    return hasattr(value, "iter_references") or isinstance(value, FileDataset)
+    return hasattr(value, "iter_references") or isinstance(value, FileDataset | Refused)
 
 
 _ACTIONS = one_of("append_row", "summary_only")
@@ -244,11 +247,11 @@ FLAG = Rule("True or False", _flag, {"type": "boolean"})
 THRESHOLD = at_least(-1, " (-1 ignores all)")
 PERCENT = number("a number from 0 to 100 (100 ignores all)", minimum=0, maximum=100)
 SECONDS = number("a number of at least 0, in seconds", minimum=0)
-SIZE = Rule(SIZE_ALLOWED, normalize_size, {"type": ["integer", "string"], "minimum": 1, "pattern": SIZE_PATTERN})
+SIZE = Rule(SIZE_ALLOWED, normalize_size, {"type": ["string", "integer"], "minimum": 1, "pattern": SIZE_PATTERN})
 MEMORY = Rule(
     "an int of at least 1, in bytes, or a str such as '500MB' or '2GB'",
     normalize_memory,
-    {"type": ["integer", "string"], "minimum": 1, "pattern": MEMORY_PATTERN},
+    {"type": ["string", "integer"], "minimum": 1, "pattern": MEMORY_PATTERN},
 )
 FILE_NAME = Rule(
     f"a file name other than '', '.' and '..', without control characters and any of {_FORBIDDEN}",

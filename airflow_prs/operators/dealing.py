@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import BaseOperator, TriggerRule
 
-from airflow_prs.config.config import ParallelRunConfig
+from airflow_prs.config.config import RULES, ParallelRunConfig
+from airflow_prs.errors import ConfigError
+from airflow_prs.wording import nearest
 
 DEFAULT_PRIORITY_WEIGHT = 1
 """Airflow's own."""
@@ -44,13 +46,17 @@ _FIXED = {
 }
 """Arguments that default_args must not change."""
 
-_OURS = {
+OWN_ARGUMENTS = {
     "map_index_template": "shards have labels of their own",
     "max_active_tis_per_dagrun": "node_count is that limit",
     "do_xcom_push": "the tasks of the step pass their results to each other as XComs",
     "multiple_outputs": "the result is one location",
 }
 """Arguments that nobody may set, with the reason."""
+
+
+TASK_ARGUMENTS = frozenset(inspect.signature(BaseOperator.__init__).parameters) - {"self", "kwargs"}
+"""The arguments of Airflow's operators, in the installed version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,16 +69,27 @@ class Dealt:
     merge: dict[str, Any]
 
 
-def check_task_arguments(given: Mapping[str, Any], operator_name: str) -> None:
+def check_task_arguments(given: Mapping[str, Any], own: Iterable[str], operator_name: str) -> None:
     """
     Check that Airflow's operators have these arguments, and that the step leaves them to the author.
 
-    :raises TypeError: with the names of those that are not allowed, as Airflow raises it.
+    :param given: the arguments that are not the operator's own.
+    :param own: the names of its own.
+    :raises ConfigError: with a problem for each that is not allowed, and the parameter that was probably meant.
     """
-    if unknown := sorted(set(given) - set(inspect.signature(BaseOperator.__init__).parameters)):
-        raise TypeError(f"Invalid arguments were passed to {operator_name}: {', '.join(unknown)}")
-    if fixed := [f"{name} ({_OURS[name]})" for name in sorted(set(given) & set(_OURS))]:
-        raise TypeError(f"{operator_name} does not take {', '.join(fixed)}")
+    known = {*own, *TASK_ARGUMENTS} - set(OWN_ARGUMENTS)
+    if problems := [_find_problem(name, known, operator_name) for name in given if name not in known]:
+        raise ConfigError(problems)
+
+
+def _find_problem(name: str, known: Iterable[str], operator_name: str) -> str:
+    if name in OWN_ARGUMENTS:
+        return f"{name} is no parameter of {operator_name}: {OWN_ARGUMENTS[name]}"
+    if name in RULES:
+        return f"{name} is no parameter of {operator_name}, but of ParallelRunConfig"
+    near = nearest(name, known)
+    hint = f"did you mean {near!r}?" if near else "nor of Airflow's BaseOperator"
+    return f"{name} is no parameter of {operator_name}{';' if near else ','} {hint}"
 
 
 def deal(

@@ -7,14 +7,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_prs.config.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
 from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
+from airflow_prs.config.declaring import Refused
 from airflow_prs.config.function_script import FunctionScript
-from airflow_prs.config.parameters import PipelineParameter, Promotion, combine_promotions, find_parameters, promote
+from airflow_prs.config.parameters import (
+    PipelineParameter,
+    Promotion,
+    Words,
+    combine_promotions,
+    find_parameters,
+    promote,
+    title_of,
+)
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, wrong
 
@@ -77,7 +86,7 @@ class Declaration:
 
 
 def declare(
-    config: ParallelRunConfig,
+    config: Any,
     *,
     inputs: Any,
     side_inputs: Any,
@@ -90,27 +99,27 @@ def declare(
     """
     Return a step as its author declared it.
 
+    :param config: the configuration; what stands for a wrong one adds its problems.
     :param dag_folder: the folder of the DAG file.
     :raises ConfigError: with all problems.
     """
-    if not isinstance(config, ParallelRunConfig):
-        raise ConfigError([wrong("parallel_run_config", config, "a ParallelRunConfig")])
-    problems: list[str] = []
+    problems = list(_config_problems(config, dag_folder))
+    known = config if isinstance(config, ParallelRunConfig) else None
     named_inputs = _named(_as_dataset(inputs), "inputs", "input", problems, allowed="a FileDataset or TabularDataset")
     named_side_inputs = _named(side_inputs, "side_inputs", "side_input", problems, allowed="a FileDataset")
     listed_arguments = _listed(arguments, "arguments", problems)
     may_be_none = bool(inputs) or may_need_no_inputs(listed_arguments)
     problems += _input_problems(named_inputs, may_be_none=may_be_none)
     problems += _side_input_problems(named_inputs, named_side_inputs)
-    problems += _output_problems(config, output)
+    problems += known.find_size_problems(named_inputs) if known else []
+    problems += _output_problems(known, output)
     problems += check_arguments(listed_arguments)
-    problems += config.find_missing_paths(dag_folder)
     if not isinstance(allow_reuse, bool):
         problems.append(wrong("allow_reuse", allow_reuse, "True or False"))
-    if on_empty not in {"fail", "skip"}:
+    if on_empty not in get_args(OnEmpty):
         problems.append(wrong("on_empty", on_empty, "'fail' or 'skip'"))
-    variables = config.environment_variables or {}
-    script = config.entry_script
+    variables = (known and known.environment_variables) or {}
+    script = known and known.entry_script
     parameters: Mapping[str, Any] = script.parameters if isinstance(script, FunctionScript) else {}
 
     def marked(value: Any, place: str) -> Any:
@@ -121,9 +130,9 @@ def declare(
     marked_parameters = {name: marked(value, f"the parameter {name}") for name, value in parameters.items()}
     free = {"output": output, "arguments": listed_arguments, "environment_variables": variables}
     free.update((f"the parameter {name}", value) for name, value in parameters.items())
-    promotions = _promotions(config, [*named_inputs, *named_side_inputs], free, problems)
+    promotions = _promotions(known, [*named_inputs, *named_side_inputs], free, problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(list(dict.fromkeys(problems)))  # the same wrong dataset may stand in two places
     return Declaration(
         config=config,
         inputs=tuple(named_inputs),
@@ -168,10 +177,19 @@ def check_id_length(group_id: str) -> None:
         raise ConfigError([problem])
 
 
+def _config_problems(config: Any, dag_folder: str) -> Iterator[str]:
+    if isinstance(config, ParallelRunConfig):
+        yield from config.find_file_problems(dag_folder)
+    elif isinstance(config, Refused):
+        yield from config.problems
+    else:
+        yield wrong("parallel_run_config", config, "a ParallelRunConfig")
+
+
 def _listed(value: Any, name: str, problems: list[str]) -> list[Any]:
     if value is None:
         return []
-    if isinstance(value, Dataset):
+    if isinstance(value, Dataset | Refused):
         return [value]
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return list(value)
@@ -191,7 +209,9 @@ def _named(value: Any, parameter: str, default: str, problems: list[str], *, all
     """Return the datasets; those without a name get one by their position."""
     named: list[Dataset] = []
     for position, dataset in enumerate(_listed(value, parameter, problems)):
-        if not isinstance(dataset, Dataset):
+        if isinstance(dataset, Refused):
+            problems += dataset.problems
+        elif not isinstance(dataset, Dataset):
             problems.append(wrong(f"{parameter}[{position}]", dataset, allowed))
         else:
             named.append(dataset if dataset.name else dataset.as_named_input(f"{default}_{position}"))
@@ -214,14 +234,16 @@ def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Datase
             yield f"side_inputs: {dataset.name!r} is a TabularDataset; allowed: FileDataset"
 
 
-def _output_problems(config: ParallelRunConfig, output: Any) -> Iterator[str]:
+def _output_problems(config: ParallelRunConfig | None, output: Any) -> Iterator[str]:
     if output is None:
-        if config.output_action != "summary_only":
+        if config is not None and config.output_action != "summary_only":
             yield "output is missing; it may be left out with output_action='summary_only' only"
         return
     if hasattr(output, "protocol") or isinstance(output, str):
         if remote_scheme(str(output)) or is_plain_text(output):
             yield from absolute_problems(str(output))
+    elif isinstance(output, Refused):
+        yield from output.problems
     elif isinstance(output, os.PathLike):
         yield from absolute_problems(os.fspath(output))
     elif not (hasattr(output, "iter_references") or list(find_parameters(output))):
@@ -247,6 +269,8 @@ def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: li
         return [_marked(inner, side_inputs, place, problems) for inner in value]
     if isinstance(value, dict):
         return {name: _marked(inner, side_inputs, place, problems) for name, inner in value.items()}
+    if isinstance(value, Refused):
+        problems += value.problems
     if not isinstance(value, Dataset):
         return value
     for dataset in side_inputs:
@@ -271,12 +295,27 @@ def with_paths(value: Any, side_inputs: Mapping[str, str]) -> Any:
     return value
 
 
+def _words(parameter: PipelineParameter, place: str) -> Words:
+    if place == "output":
+        return Words(title="Folder of the result", effect="Where the step writes its result and its reports.")
+    if place == "arguments":
+        effect = "The script receives this value as an argument."
+    elif place == "environment_variables":
+        effect = "The script receives this value as an environment variable."
+    else:
+        effect = "The function of the step receives this value."
+    return Words(title=title_of(parameter.name), effect=effect)
+
+
 def _promotions(
-    config: ParallelRunConfig, datasets: Iterable[Dataset], free: Mapping[str, Any], problems: list[str]
+    config: ParallelRunConfig | None, datasets: Iterable[Dataset], free: Mapping[str, Any], problems: list[str]
 ) -> Mapping[str, Promotion]:
-    found = [*config.promoted().values(), *(each for dataset in datasets for each in dataset.promoted())]
+    found = [
+        *(config.promoted().values() if config else ()),
+        *(each for dataset in datasets for each in dataset.promoted()),
+    ]
     found += [
-        promote(parameter, place, _VALUE, allowed="text or a number")
+        promote(parameter, place, _VALUE, _words(parameter, place))
         for place, value in free.items()
         for parameter in find_parameters(value)
     ]

@@ -7,36 +7,29 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from airflow.sdk import BaseOperator
-
 from airflow_prs.airflow_side.authoring import free_id
 from airflow_prs.config.config import RULES, ParallelRunConfig
+from airflow_prs.config.declaring import Refused, collected
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.function_script import FunctionScript, make_script
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.parallel_run import ParallelRunOperator
+from airflow_prs.operators.dealing import TASK_ARGUMENTS
+from airflow_prs.operators.parallel_run import STEP_PARAMETERS, ParallelRunOperator
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
-    import os
+    from airflow.sdk import XComArg
+    from typing_extensions import Unpack
 
-    from airflow.sdk import DAG, TaskGroup, XComArg
-
-    from airflow_prs.config.compute import ComputeTarget
     from airflow_prs.config.datasets import FileDataset
-    from airflow_prs.config.parameters import PipelineParameter
-    from airflow_prs.operators.declaration import Inputs, OnEmpty
+    from airflow_prs.operators.declaration import Inputs
+    from airflow_prs.operators.settings_types import FunctionSettings
 
 _MAPPING = frozenset({"expand", "expand_kwargs", "partial"})
 _AT_CALL = frozenset({"inputs", "side_inputs", "output", "arguments"})
 
 _CONFIG = frozenset(RULES) - {"entry_script"}
-_STEP = frozenset(inspect.signature(ParallelRunOperator.__init__).parameters) - {
-    "self",
-    "parallel_run_config",
-    "task_arguments",
-}
-_TASKS = frozenset(inspect.signature(BaseOperator.__init__).parameters) - {"self", "kwargs"}
+_KNOWN = _CONFIG | (STEP_PARAMETERS - {"parallel_run_config"}) | TASK_ARGUMENTS
 
 
 class ParallelRunFunction:
@@ -51,9 +44,8 @@ class ParallelRunFunction:
     function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any], script: FunctionScript, settings: Mapping[str, Any]) -> None:
-        known = _CONFIG | _STEP | _TASKS
         name = function.__name__
-        problems = [unknown(each, known, what="parameter of @parallel_run") for each in settings if each not in known]
+        problems = [unknown(each, _KNOWN, what="parameter of @parallel_run") for each in settings if each not in _KNOWN]
         if "entry_script" in settings:
             problems = ["entry_script is the function itself; use ParallelRunOperator to run a file"]
         if problems:
@@ -98,10 +90,15 @@ class ParallelRunFunction:
             }
             for each in {"task_id", "name"} & settings.keys():
                 settings[each] = free_id(settings[each], settings.get("dag"), settings.get("task_group"))
-            config = ParallelRunConfig(
-                entry_script=self._script.call(parameters),
-                **{name: value for name, value in settings.items() if name in _CONFIG},
-            )
+            problems: list[str] = []
+            script, config = self._script, None
+            with collected(problems):
+                script = script.call(parameters)
+            with collected(problems):
+                configured = {name: value for name, value in settings.items() if name in _CONFIG}
+                config = ParallelRunConfig(entry_script=script, **configured)
+            if problems:
+                config = Refused(problems)
             others = {name: value for name, value in settings.items() if name not in _CONFIG}
             return ParallelRunOperator(parallel_run_config=config, **others).output
 
@@ -111,7 +108,7 @@ class ParallelRunFunction:
                 raise AttributeError(f"{self.__name__}.{name} is not there: its tasks are mapped already; {instead}")
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self)
 
-    def override(self, **settings: Any) -> ParallelRunFunction:
+    def override(self, **settings: Unpack[FunctionSettings]) -> ParallelRunFunction:
         """
         Return the same function with other settings, such as ``task_id``.
 
@@ -132,44 +129,7 @@ def parallel_run(
     *,
     init: Callable[..., Any] | None = ...,
     shutdown: Callable[..., Any] | None = ...,
-    task_id: str = ...,
-    name: str = ...,
-    inputs: Inputs = ...,
-    side_inputs: Sequence[FileDataset] | FileDataset | None = ...,
-    output: Any = ...,
-    arguments: Sequence[Any] | None = ...,
-    allow_reuse: bool = ...,
-    on_empty: OnEmpty = ...,
-    dag: DAG | None = ...,
-    task_group: TaskGroup | None = ...,
-    default_args: dict[str, Any] | None = ...,
-    environment: Environment | str | os.PathLike[str] = ...,
-    error_threshold: int | PipelineParameter = ...,
-    output_action: str = ...,
-    compute_target: ComputeTarget | str = ...,
-    node_count: int | PipelineParameter = ...,
-    process_count_per_node: int | PipelineParameter | None = ...,
-    mini_batch_size: int | str | PipelineParameter | None = ...,
-    source_directory: str | os.PathLike[str] | None = ...,
-    description: str | None = ...,
-    logging_level: str | PipelineParameter = ...,
-    run_invocation_timeout: int | PipelineParameter = ...,
-    run_max_try: int | PipelineParameter = ...,
-    append_row_file_name: str | PipelineParameter | None = ...,
-    allowed_failed_count: int | PipelineParameter | None = ...,
-    allowed_failed_percent: float | PipelineParameter | None = ...,
-    partition_keys: Sequence[str] | PipelineParameter | None = ...,
-    environment_variables: Mapping[str, Any] | None = ...,
-    mini_batches_per_task: int | PipelineParameter | None = ...,
-    append_row_format: str | PipelineParameter | None = ...,
-    count_failed_tries: bool | PipelineParameter = ...,
-    retry_delay_s: float | PipelineParameter = ...,
-    max_mini_batches_per_process: int | PipelineParameter | None = ...,
-    max_memory_per_process: int | str | PipelineParameter | None = ...,
-    max_concurrency_per_process: int | PipelineParameter = ...,
-    exit_timeout_s: float | PipelineParameter = ...,
-    lend: bool | PipelineParameter = ...,
-    **task_arguments: Any,
+    **settings: Unpack[FunctionSettings],
 ) -> Callable[[Callable[..., Any]], ParallelRunFunction]: ...
 
 

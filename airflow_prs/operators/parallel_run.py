@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
 
-from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput
+from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput, free_id, is_parsing_dag_file
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.pods import with_pod
-from airflow_prs.config.compute import ComputeTarget, find_compute_target, load_compute_targets
+from airflow_prs.config.compute import LOCAL, ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.declaring import collected, defer_while
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.dealing import check_task_arguments, deal
 from airflow_prs.operators.declaration import check_id_length, choose_id, declare
@@ -26,9 +28,14 @@ from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, XComArg
+    from typing_extensions import Unpack
 
     from airflow_prs.operators.dealing import Dealt
     from airflow_prs.operators.declaration import Declaration, Inputs, OnEmpty
+    from airflow_prs.operators.settings_types import TaskArguments
+
+
+defer_while(is_parsing_dag_file)
 
 
 class ParallelRunOperator(TaskGroup):
@@ -77,35 +84,49 @@ class ParallelRunOperator(TaskGroup):
         dag: DAG | None = None,
         task_group: TaskGroup | None = None,
         default_args: dict[str, Any] | None = None,
-        **task_arguments: Any,
+        **task_arguments: Unpack[TaskArguments],
     ) -> None:
-        step_id = choose_id(task_id, name)
-        check_task_arguments(task_arguments, f"{type(self).__name__} (task_id: {step_id})")
+        problems: list[str] = []
+        step_id = None
+        with collected(problems):
+            step_id = choose_id(task_id, name)
+        with collected(problems):
+            check_task_arguments(task_arguments, STEP_PARAMETERS, type(self).__name__)
         place: dict[str, Any] = {"dag": dag, "parent_group": task_group}
         super().__init__(
-            group_id=step_id,
+            group_id=step_id or free_id("step", dag, task_group),  # of a group that reports the problems
             tooltip=getattr(parallel_run_config, "description", None) or "",
-            group_display_name=task_arguments.pop("task_display_name", ""),
+            group_display_name=task_arguments.pop("task_display_name", None) or "",
             default_args=default_args or {},  # type: ignore[arg-type]  # attrs' converter confuses mypy
             **{parameter: value for parameter, value in place.items() if value is not None},
         )
         self.doc_md = task_arguments.get("doc_md")  # no argument of Airflow 3.1's constructor
-        self._check_place()
-        declaration = declare(
-            parallel_run_config,
-            inputs=inputs,
-            side_inputs=side_inputs,
-            output=output,
-            arguments=arguments,
-            allow_reuse=allow_reuse,
-            on_empty=on_empty,
-            dag_folder=str(Path(self.dag.fileloc).absolute().parent),
-        )
-        add_params(self.dag, declaration.promotions)
-        target = find_compute_target(parallel_run_config.compute_target, declared_targets())
+        with collected(problems):
+            self._check_place()
+        target = ComputeTarget()
+        with collected(problems):
+            target = find_compute_target(getattr(parallel_run_config, "compute_target", LOCAL), declared_targets())
+        with collected(problems):
+            declaration = declare(
+                parallel_run_config,
+                inputs=inputs,
+                side_inputs=side_inputs,
+                output=output,
+                arguments=arguments,
+                allow_reuse=allow_reuse,
+                on_empty=on_empty,
+                dag_folder=str(Path(self.dag.fileloc).absolute().parent),
+            )
+            add_params(self.dag, declaration.promotions, section=f"Step {self.group_id}")
+        if problems:
+            raise ConfigError(problems)
         inherited = {**self.dag.default_args, **self.default_args}
         dealt = deal(parallel_run_config, task_arguments, inherited, with_pod(target.to_arguments()))
         self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
+
+    if not TYPE_CHECKING:
+        # Without it, this is a problem like all others. Type checkers still require it.
+        __init__.__kwdefaults__["parallel_run_config"] = None
 
     @property
     def output(self) -> XComArg:
@@ -141,6 +162,7 @@ class ParallelRunOperator(TaskGroup):
             variables=variables,
             allow_reuse=allow_reuse,
             on_empty=on_empty,
+            promoted=tuple(declaration.promotions),
             **place,
             **dealt.plan,
         )
@@ -161,6 +183,9 @@ class ParallelRunOperator(TaskGroup):
 
 ParallelRunTaskGroup = ParallelRunOperator
 """Another name, for those who look for a task group."""
+
+STEP_PARAMETERS = frozenset(inspect.signature(ParallelRunOperator.__init__).parameters) - {"self", "task_arguments"}
+"""The parameters of ParallelRunOperator that are not Airflow's own."""
 
 
 def declared_targets() -> Mapping[str, ComputeTarget]:

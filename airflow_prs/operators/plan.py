@@ -20,6 +20,7 @@ from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import OnEmpty, absolute_problems, with_paths
+from airflow_prs.operators.promotion import check_conf
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.records import RunIdentity, Shard
@@ -49,6 +50,7 @@ class PlanOperator(BaseOperator):
     :param variables: the environment variables.
     :param allow_reuse: whether the rows of an equal earlier run may be used.
     :param on_empty: ``fail``, or ``skip`` the entire step, if nothing matches the inputs.
+    :param promoted: the names of the parameters that a run may choose for the step.
     """
 
     template_fields: Sequence[str] = ("inputs", "side_inputs", "result_folder", "arguments", "parameters")
@@ -71,6 +73,7 @@ class PlanOperator(BaseOperator):
         variables: EnvironmentVariables,
         allow_reuse: bool,
         on_empty: OnEmpty,
+        promoted: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,6 +89,7 @@ class PlanOperator(BaseOperator):
         self.variables = variables
         self.allow_reuse = allow_reuse
         self.on_empty = on_empty
+        self.promoted = promoted
 
     @no_retry_where_hopeless()
     def execute(self, context: Context) -> list[dict[str, Any]]:
@@ -95,6 +99,7 @@ class PlanOperator(BaseOperator):
         ti = context["ti"]
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
+        check_conf(context["dag_run"].conf, self.dag, self.promoted)
         request = self._request(context, completed)
         for line in remarks(request.arguments):
             self.log.warning(line)
@@ -115,14 +120,14 @@ class PlanOperator(BaseOperator):
 
         ti, params = context["ti"], context["params"]
         config = self.config.resolve(params)
-        side_inputs = tuple(dataset_from_spec(spec) for spec in fill_in(self.side_inputs, params))
+        side_inputs = tuple(dataset_from_spec(spec, params) for spec in self.side_inputs)
         paths = {str(dataset.name): local_path(dataset.to_source(), self.dag_folder)[0] for dataset in side_inputs}
         if isinstance(config.entry_script, FunctionScript):
             script = config.entry_script.resolve(with_paths(fill_in(self.parameters, params), paths))
             config = config.model_copy(update={"entry_script": script})
         return PlanRequest(
             config=config,
-            datasets=tuple(dataset_from_spec(spec) for spec in fill_in(self.inputs, params)),
+            datasets=tuple(dataset_from_spec(spec, params) for spec in self.inputs),
             side_inputs=side_inputs,
             arguments=_arguments(fill_in(self.arguments, params), paths),
             output=_absolute(fill_in(self.result_folder, params)),

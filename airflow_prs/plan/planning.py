@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from airflow_prs.config.arguments import RESERVED, DriverOptions, driver_options
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
+from airflow_prs.config.datasets import Dataset, TabularDataset
+from airflow_prs.config.entry_check import check_entry_script
 from airflow_prs.config.environment_files import read_packages
 from airflow_prs.config.sizes import parse_size
 from airflow_prs.errors import ConfigError, EmptyInputError
@@ -22,7 +23,6 @@ from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
 from airflow_prs.plan.continuing import find_unfinished, log_changed_terms, set_limits
-from airflow_prs.plan.entry_check import check_entry_script
 from airflow_prs.plan.fingerprint import Work, describe, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query, rows_file
 from airflow_prs.plan.result_settings import read_to_csv
@@ -376,11 +376,10 @@ def _cut_inputs(
     cuts: list[Cut] = []
     specs: list[InputSpec] = []
     size = None if config.mini_batch_size is None else parse_size(config.mini_batch_size)
+    if problems := config.find_size_problems(request.datasets):
+        raise ConfigError(problems)
     for name, dataset in inputs.datasets.items():
         listing = listings[name]
-        if isinstance(dataset, FileDataset) and not config.partition_keys and size and size.unit:
-            allowed = f"allowed for the files of {dataset.name!r}: a number of files"
-            raise ConfigError([f"mini_batch_size is {config.mini_batch_size!r}; {allowed}"])
         cut, spec = cut_input(
             dataset.to_source(), listing, size, config.partition_keys, base=request.dag_folder, copies=copies
         )

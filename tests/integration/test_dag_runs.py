@@ -430,3 +430,20 @@ def test_a_task_that_is_tested_alone_says_how_to_try_it(dag_file, items, output,
         assert "step.plan has left no run folder in this run. `airflow tasks test`" in test_alone(*arguments)
     test_alone("step.merge", run.run_id)
     assert result_of(output) == ALL
+
+
+def test_the_conf_of_a_run_names_paths_line_by_line_and_no_misspelled_parameter(dag_file, items, output):
+    dag_file.write(
+        f"""
+        with DAG("of_lines", schedule=None, params={{"day": ""}}) as dag:
+            ParallelRunOperator(
+                task_id="step", parallel_run_config=config(), output={str(output)!r},
+                inputs=PipelineParameter("images", default_value={str(items / "0.txt")!r}),
+            )
+        """
+    )
+    run = dag_file.run({"images": f"{items / '1.txt'}\n{items / '2.txt'}\n", "day": "today", "dag_for_others": 1})
+    assert (run.state, result_of(output)) == ("success", "item 1\nitem 2\n")
+    run = dag_file.run({"imags": str(items)})
+    assert (run.state, run.states["step.plan"]) == ("failed", "failed")
+    assert run.states["step.merge"] == "upstream_failed"

@@ -224,6 +224,20 @@ def test_an_empty_input_may_skip(request_plan, tmp_path):
     assert not written(tmp_path / "out")
 
 
+@pytest.mark.parametrize("path", ["data/today", "data/today/", "data/today/*.txt", "data/today.txt"])
+def test_a_missing_last_folder_may_skip(request_plan, path):
+    request = request_plan(FileDataset(path).as_named_input("today"))
+    with pytest.raises(EmptyInputError, match=r"today.*does not exist.*on_empty=\"skip\""):
+        make_plan(request)
+    assert make_plan(replace(request, on_empty="skip")).is_empty
+
+
+@pytest.mark.parametrize("path", ["share/today", "share/today/*.txt"])
+def test_a_missing_parent_never_skips(request_plan, path):
+    with pytest.raises(InputError, match=r"there is no '.*/share'"):
+        make_plan(request_plan(FileDataset(path).as_named_input("today"), on_empty="skip"))
+
+
 def test_files_without_any_row_are_an_empty_input(request_plan, dags):
     (dags / "t.csv").write_text("a,b\n")
     request = request_plan(TabularDataset.from_delimited_files("*.csv").as_named_input("table"))

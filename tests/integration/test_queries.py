@@ -53,7 +53,7 @@ def test_two_columns_of_one_name_are_an_error(tmp_path):
 
 def test_a_query_survives_its_spec():
     dataset = TabularDataset.from_sql_query("SELECT 1", "db").as_named_input("q")
-    assert dataset_from_spec(dataset.to_spec()) == dataset
+    assert dataset_from_spec(dataset.to_spec(), {}) == dataset
     assert repr(dataset) == "TabularDataset.from_sql_query('SELECT 1', 'db').as_named_input('q')"
 
 

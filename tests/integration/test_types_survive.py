@@ -495,7 +495,7 @@ def test_a_filter_takes_every_value_that_has_an_order(tmp_path, table, condition
     table = table.append_column("price", pa.array([Decimal(row) / 4 for row in range(9)], pa.decimal128(9, 2)))
     write_parquet(table, tmp_path / "1")
     dataset = TabularDataset.from_parquet_files(str(tmp_path / "1"), columns=["small"], filter=[condition])
-    dataset = dataset_from_spec(json.loads(json.dumps(dataset.to_spec())))
+    dataset = dataset_from_spec(json.loads(json.dumps(dataset.to_spec())), {})
     wanted = [row["small"] for row in table.to_pylist() if is_wanted(row)]
     assert together(dataset, tmp_path, "2 rows")["small"].tolist() == wanted
 

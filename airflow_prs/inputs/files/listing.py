@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 from array import array
@@ -111,6 +112,10 @@ class Listing:
         return Listing(self.paths.where(kept), self.sizes[kept], self.modified_ns[kept], self.unmatched)
 
 
+class _MissingPathError(InputError):
+    """A path without a pattern does not exist, but its parent does. If nothing else is found, the input is empty."""
+
+
 class _Found:
     """Collects files in the order in which they are found."""
 
@@ -154,17 +159,27 @@ def list_files(
     :param base: folder that relative paths start from.
     :param published: the result file of the operator; None: there is none.
     :param are_tables: whether names that begin with "_" are left out, too.
-    :raises InputError: if a file does not exist or cannot be accessed.
+    :raises InputError: if a file cannot be accessed; if a folder does not exist that is the parent of a path or of a
+        pattern's last fixed folder, as its storage may not be mounted; or if a path itself does not exist while another
+        one matches files.
     """
     found = _Found()
     unmatched = []
+    missing: _MissingPathError | None = None
     singles = (path,) if isinstance(path, str) else path
     result = _Result(published)
     for single in singles:
         before = len(found)
-        hint = _expand(single, base, found, result, are_tables=are_tables)
+        try:
+            hint = _expand(single, base, found, result, are_tables=are_tables)
+        except _MissingPathError as error:
+            missing = missing or error
+            unmatched.append(str(error).rstrip("."))
+            continue
         if len(found) == before:
             unmatched.append(f"{single!r} matched no file{hint}")
+    if missing is not None and len(found):
+        raise missing
     if not singles:
         unmatched.append("the list of paths is empty")
     return found.sorted_listing(tuple(unmatched), may_repeat=len(singles) > 1)
@@ -189,6 +204,11 @@ def _expand(text: str, base: str, found: _Found, result: _Result, *, are_tables:
     """Add all files that a path or pattern matches, and return a hint for the error if it matches none."""
     path = absolute_path(text, base)
     root, pattern = _split(path)
+    fixed = len(list(itertools.takewhile(lambda part: not has_magic(part), pattern)))
+    if fixed > 1:
+        raise InputError(f"{path!r} does not exist: there is no {os.path.join(root, pattern[0])!r}.")
+    if pattern and fixed == len(pattern) and os.path.isdir(root):
+        raise _MissingPathError(f"{path!r} does not exist.")
     if not any(map(has_magic, pattern)) and not (pattern == () and os.path.isdir(root)):
         _add_named(path, found)
         return ""

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 import airflow_prs
 from airflow_prs.config.compute import ComputeTarget
-from airflow_prs.config.config import MiniBatchSize, ParallelRunConfig, parse_size
-from airflow_prs.config.datasets import FileDataset
+from airflow_prs.config.config import RULES, MiniBatchSize, ParallelRunConfig, parse_size
+from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
+from airflow_prs.config.form import FORM
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.errors import ConfigError
 from airflow_prs.records import Limits
+
+SCRIPT = "def run(mini_batch):\n    return mini_batch\n"
 
 
 def make(**changes):
@@ -72,11 +75,6 @@ def test_type_checkers_see_the_parameters_and_defaults_that_there_are():
     declared = ParallelRunConfig.model_fields.items()
     defaults = {name: None if field.is_required() else repr(field.default) for name, field in declared}
     assert list(parameters_in("config/config.py", "__init__").items()) == list(defaults.items())
-
-
-def test_type_checkers_see_every_parameter_in_the_decorator():
-    seen = parameters_in("operators/decorator.py", "parallel_run")
-    assert [name for name in ParallelRunConfig.model_fields if name not in seen] == ["entry_script"]
 
 
 def test_values_by_position_have_the_order_of_the_original():
@@ -406,16 +404,60 @@ def test_no_parameter_of_a_run_may_stand_for_the_others(name):
             {"type": ["number", "null"], "minimum": 0, "maximum": 100},
         ),
         ("mini_batch_size", PipelineParameter("n", 5, minimum=2), {"type": ["integer", "null"], "minimum": 2}),
+        ("mini_batch_size", PipelineParameter("n", 5), {"type": ["string", "integer", "null"], "minimum": 1}),
+        (
+            "partition_keys",
+            PipelineParameter("n", None),
+            {"type": ["array", "null"], "minItems": 1, "items": {"type": "string"}},
+        ),
+        (
+            "partition_keys",
+            PipelineParameter("n", ["a"]),
+            {
+                "anyOf": [{"type": "array"}, {"type": "string"}, {"type": "null"}],
+                "minItems": 1,
+                "items": {"type": "string"},
+            },
+        ),
     ],
 )
 def test_the_schema_of_a_parameter_comes_from_the_field(name, parameter, schema):
-    found = dict(make(**{name: parameter}).promoted()["n"].schema)
-    assert found.pop("description").startswith(f"{name}: ")
+    found = dict(make(**{name: parameter}).promoted()["n"].rules)
+    found.pop("pattern", None)
     assert found == schema
 
 
-def test_a_parameters_own_description_is_shown():
-    assert make(node_count=PipelineParameter("n", 2, "How many")).promoted()["n"].schema["description"] == "How many"
+def test_the_form_describes_every_parameter_that_a_run_may_choose_with_its_unit():
+    assert FORM.keys() == PROMOTABLE.keys()
+    for name, words in FORM.items():
+        has_unit = "(seconds)" in words.title or "(percent)" in words.title
+        assert has_unit == (name == "run_invocation_timeout" or name.endswith(("_s", "_percent"))), name
+        assert bool(words.empty) == ("null" in RULES[name].schema["type"]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "description"),
+    [
+        ("node_count", PipelineParameter("n", 2, maximum=8), f"{FORM['node_count'].effect} Allowed: 1 to 8."),
+        ("node_count", PipelineParameter("n", 2, "Machines"), "Machines. Allowed: at least 1."),
+        ("lend", PipelineParameter("n", True), FORM["lend"].effect),
+        (
+            "allowed_failed_count",
+            PipelineParameter("n", None, "Failures?"),
+            "Failures? Allowed: at least -1. Empty: not checked.",
+        ),
+        ("mini_batch_size", PipelineParameter("n", "1MB", "Size"), "Size. Empty: 10 files, or 1 MB of a table."),
+    ],
+)
+def test_a_description_says_what_changes_and_which_values_are_allowed(name, parameter, description):
+    assert make(**{name: parameter}).promoted()["n"].description == description
+
+
+@pytest.mark.parametrize("default", ["5000 rows", 10, None])
+def test_the_form_suggests_sizes_in_a_field_for_text(default):
+    promotion = make(mini_batch_size=PipelineParameter("n", default)).promoted()["n"]
+    assert promotion.look["examples"] == ["10", "1MB", "5000 rows"]
+    assert promotion.rules["type"][0] == "string"
 
 
 def test_a_parameter_of_a_config_must_have_a_default_that_is_allowed():
@@ -512,30 +554,65 @@ def test_secrets_are_not_in_the_json():
 
 def test_existing_paths_are_not_missing(tmp_path):
     (tmp_path / "scripts").mkdir()
-    (tmp_path / "scripts" / "score.py").touch()
-    assert make(source_directory="scripts").find_missing_paths(tmp_path) == []
-    assert make(entry_script=str(tmp_path / "scripts" / "score.py")).find_missing_paths("/") == []
+    (tmp_path / "scripts" / "score.py").write_text(SCRIPT)
+    assert make(source_directory="scripts").find_file_problems(tmp_path) == []
+    assert make(entry_script=str(tmp_path / "scripts" / "score.py")).find_file_problems("/") == []
 
 
 def test_a_missing_folder_is_named_with_where_it_was_looked_for(tmp_path):
-    (problem,) = make(source_directory="scripts").find_missing_paths(tmp_path)
+    (problem,) = make(source_directory="scripts").find_file_problems(tmp_path)
     assert problem == (
         f"source_directory is 'scripts', but {tmp_path / 'scripts'} is missing; allowed: an existing folder"
     )
 
 
 def test_a_missing_script_is_named_with_where_it_was_looked_for(tmp_path):
-    (problem,) = make().find_missing_paths(tmp_path)
+    (problem,) = make().find_file_problems(tmp_path)
     assert problem == f"entry_script is 'score.py', but {tmp_path / 'score.py'} is missing; allowed: an existing file"
 
 
 def test_a_folder_is_no_script(tmp_path):
     (tmp_path / "score.py").mkdir()
-    (problem,) = make().find_missing_paths(tmp_path)
+    (problem,) = make().find_file_problems(tmp_path)
     assert "is no file" in problem
 
 
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        ("def run(mini_batch):\nreturn", "entry_script: score.py, line 2: "),
+        ("def run(mini_batch): ...\nreturn 1", "entry_script: score.py, line 2: 'return' outside function"),
+        ("def runs(mini_batch): ...", "entry_script: score.py defines no run(); "),
+        ("\0", "entry_script: score.py"),
+    ],
+)
+def test_a_script_that_cannot_work_is_found_without_running_it(tmp_path, script, problem):
+    (tmp_path / "score.py").write_text(script)
+    (found,) = make().find_file_problems(tmp_path)
+    assert found.startswith(problem)
+
+
+def test_another_python_may_know_the_syntax_of_its_script(tmp_path):
+    (tmp_path / "score.py").write_text("def run(mini_batch):\nreturn")
+    assert make(environment="/opt/venv/bin/python").find_file_problems(tmp_path) == []
+    (tmp_path / "score.py").write_text("1")
+    (problem,) = make(environment="/opt/venv/bin/python").find_file_problems(tmp_path)
+    assert "defines no run()" in problem
+
+
+@pytest.mark.parametrize("size", ["10 rows", "1MB", PipelineParameter("size", "10 rows")])
+def test_rows_and_bytes_are_no_size_of_files(size):
+    digits, table = FileDataset("/in").as_named_input("digits"), TabularDataset.from_parquet_files("/in")
+    (problem,) = make(mini_batch_size=size).find_size_problems([digits, table])
+    assert "allowed for the files of 'digits': a number of files" in problem
+
+
+@pytest.mark.parametrize("values", [{}, {"mini_batch_size": 10}, {"mini_batch_size": "10"}, {"partition_keys": ["a"]}])
+def test_a_number_of_files_is_one(values):
+    assert make(**values).find_size_problems([FileDataset("/in").as_named_input("digits")]) == []
+
+
 def test_a_missing_file_of_packages_is_named(tmp_path):
-    (tmp_path / "score.py").touch()
-    (problem,) = make(environment=Environment.from_conda_file("conda.yml")).find_missing_paths(tmp_path)
+    (tmp_path / "score.py").write_text(SCRIPT)
+    (problem,) = make(environment=Environment.from_conda_file("conda.yml")).find_file_problems(tmp_path)
     assert problem == f"environment: {tmp_path / 'conda.yml'} is missing; allowed: an existing file"

@@ -2,6 +2,7 @@ import copy
 import pickle
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from airflow_prs.config.dataset_paths import remote_scheme
@@ -90,24 +91,24 @@ def test_what_a_task_returns_and_parameters_stay_as_they_are_in_the_spec():
     ],
 )
 def test_a_spec_makes_the_same_dataset_again(dataset):
-    assert dataset_from_spec(dataset.to_spec()) == dataset
+    assert dataset_from_spec(dataset.to_spec(), {}) == dataset
 
 
 @pytest.mark.parametrize("rendered", ["a/b.png", Path("a/b.png"), "file://a/b.png"])
 def test_a_rendered_path_may_be_text_or_a_path(rendered):
     spec = FileDataset(WhatATaskReturns()).to_spec()
-    assert dataset_from_spec({**spec, "path": rendered}).path == "a/b.png"
+    assert dataset_from_spec({**spec, "path": rendered}, {}).path == "a/b.png"
 
 
 def test_a_task_may_return_a_list_inside_of_a_list():
     spec = FileDataset(["x", WhatATaskReturns()]).to_spec()
-    assert dataset_from_spec({**spec, "path": ["x", ["a", Path("b")]]}).path == ("x", "a", "b")
+    assert dataset_from_spec({**spec, "path": ["x", ["a", Path("b")]]}, {}).path == ("x", "a", "b")
 
 
 def test_a_task_that_returned_nothing_is_an_error():
     spec = FileDataset(WhatATaskReturns()).to_spec()
     with pytest.raises(ConfigError, match="path is None; allowed: a path, a folder, a pattern"):
-        dataset_from_spec({**spec, "path": None})
+        dataset_from_spec({**spec, "path": None}, {})
 
 
 @pytest.mark.parametrize("name", ["iris-prs.v2", "digits", "_x", "2024-model", "a..b", "a.", "x" * 200])
@@ -184,15 +185,62 @@ def test_all_problems_of_a_dataset_come_in_one_error():
 def test_a_parameter_for_the_path_may_be_chosen_in_the_form_of_a_run():
     (promotion,) = FileDataset(["a", PipelineParameter("folder", "b", "Where")]).as_named_input("x").promoted()
     assert promotion.fields == ("path of x",)
-    assert promotion.schema["type"] == ["string", "array"]
-    assert promotion.schema["description"] == "Where"
+    assert promotion.rules["type"] == ["string", "array"]
+    assert promotion.look == {"title": "Path of x", "format": "multiline"}
+    assert promotion.description == "Where."
+
+
+def test_a_list_of_paths_is_shown_with_a_path_on_each_line():
+    (promotion,) = FileDataset(PipelineParameter("folder", ["a", "b"])).promoted()
+    assert "type" not in promotion.rules
+    assert promotion.rules["anyOf"] == [{"type": "string"}, {"type": "array"}]
+    assert promotion.rules["items"] == {"type": "string"}
+    for value in ("a", ["a", "b"]):
+        jsonschema.validate(value, promotion.rules)
+    for value in ("", [], None, [3]):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(value, promotion.rules)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "paths"),
+    [
+        ("/a", "/a"),
+        ("/a b", "/a b"),
+        ("/a\n/b", ("/a", "/b")),
+        ("/a\r\n\r\n/b\r\n", ("/a", "/b")),
+        (["/a", "", "/b"], ("/a", "/b")),
+    ],
+)
+def test_each_line_of_a_chosen_text_is_a_path(chosen, paths):
+    spec = FileDataset(PipelineParameter("folder", "/x")).to_spec()
+    assert dataset_from_spec(spec, {"folder": chosen}).path == paths
+    inside = FileDataset(["/first", PipelineParameter("folder", "/x")]).to_spec()
+    expected = paths if isinstance(paths, tuple) else (paths,)
+    assert dataset_from_spec(inside, {"folder": chosen}).path == ("/first", *expected)
+
+
+def test_the_lines_of_a_default_are_paths_too():
+    assert dataset_from_spec(FileDataset(PipelineParameter("folder", "/a\n/b")).to_spec(), {}).path == ("/a", "/b")
+    with pytest.raises(ConfigError, match=r"is 's3://b'"):
+        FileDataset(PipelineParameter("folder", "/a\ns3://b"))
+
+
+def test_a_path_that_no_run_chooses_may_have_line_breaks():
+    assert dataset_from_spec(FileDataset("/a\n/b").to_spec(), {}).path == "/a\n/b"
+
+
+def test_text_of_blank_lines_alone_is_no_path():
+    with pytest.raises(ConfigError, match="path is an empty list"):
+        dataset_from_spec(FileDataset(PipelineParameter("folder", "/a")).to_spec(), {"folder": " \n"})
 
 
 def test_a_parameter_for_a_target_may_be_chosen_too_and_what_a_task_returns_stays():
     copy = tables().partition_by(["k"], PipelineParameter("copy", "/t", "Where to"), "x")
     (promotion,) = copy.promoted()
     assert promotion.fields == ("target of x",)
-    assert promotion.schema == {"type": "string", "minLength": 1, "description": "Where to"}
+    assert promotion.rules == {"type": "string", "minLength": 1}
+    assert (promotion.look, promotion.description) == ({"title": "Folder of the copy of x"}, "Where to.")
     task = WhatATaskReturns()
     assert tables().partition_by(["k"], task).to_spec()["target"] is task
 
@@ -200,7 +248,7 @@ def test_a_parameter_for_a_target_may_be_chosen_too_and_what_a_task_returns_stay
 @pytest.mark.parametrize("rendered", ["/t/x", Path("/t/x"), "file:///t/x"])
 def test_a_rendered_target_may_be_text_or_a_path(rendered):
     spec = tables().partition_by(["k"], WhatATaskReturns()).to_spec()
-    assert dataset_from_spec({**spec, "target": rendered}).target == "/t/x"
+    assert dataset_from_spec({**spec, "target": rendered}, {}).target == "/t/x"
 
 
 @pytest.mark.parametrize(

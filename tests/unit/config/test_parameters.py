@@ -1,6 +1,14 @@
 import pytest
 
-from airflow_prs.config.parameters import PipelineParameter, combine_promotions, fill_in, find_parameters, promote
+from airflow_prs.config.parameters import (
+    PipelineParameter,
+    Words,
+    combine_promotions,
+    fill_in,
+    find_parameters,
+    promote,
+    title_of,
+)
 from airflow_prs.errors import ConfigError
 
 
@@ -47,23 +55,48 @@ def test_parameters_are_found_at_any_depth():
     assert list(find_parameters(["x", first, {"key": (second,)}])) == [first, second]
 
 
+WORDS = Words(title="Size", effect="What changes.", empty="none")
+
+
 def test_bounds_narrow_the_schema_and_take_text_out_of_it():
     parameter = PipelineParameter("size", 10, maximum=100)
-    promotion = promote(
-        parameter, "mini_batch_size", {"type": ["integer", "string"], "minimum": 1, "pattern": "x"}, allowed="a size"
-    )
-    assert promotion.schema == {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 100,
-        "description": "mini_batch_size: a size",
-    }
+    schema = {"type": ["integer", "string"], "minimum": 1, "pattern": "x"}
+    promotion = promote(parameter, "mini_batch_size", schema, WORDS)
+    assert promotion.rules == {"type": "integer", "minimum": 1, "maximum": 100}
+    assert promotion.look == {"title": "Size"}
+    assert promotion.description == "What changes. Allowed: 1 to 100."
+
+
+@pytest.mark.parametrize(
+    ("default", "first"), [("a", "string"), (3, "integer"), (0.5, "number"), (True, "boolean"), (None, "string")]
+)
+def test_of_several_types_that_of_the_default_chooses_a_small_field(default, first):
+    schema = {"type": ["string", "number", "integer", "boolean", "null"]}
+    promotion = promote(PipelineParameter("limit", default), "arguments", schema, WORDS)
+    assert promotion.rules["type"][0] == first
+    assert sorted(promotion.rules["type"]) == sorted(schema["type"])
+    assert promotion.look["examples"] == ([] if default is None else [default])
+    assert promotion.description == "What changes. Empty: none."
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "words"),
+    [(None, 3, "Allowed: at most 3."), (0.5, None, "Allowed: at least 0.5."), (None, None, "")],
+)
+def test_the_description_names_the_bounds(minimum, maximum, words):
+    parameter = PipelineParameter("n", 1, "Any", minimum, maximum)
+    assert promote(parameter, "n", {"type": "number"}, WORDS).description == f"Any. {words}".strip()
+
+
+@pytest.mark.parametrize(("name", "title"), [("row_limit", "Row limit"), ("n", "N"), ("URL", "URL"), ("_", "_")])
+def test_a_name_makes_a_title(name, title):
+    assert title_of(name) == title
 
 
 def test_places_with_the_same_schema_share_a_parameter():
     parameter = PipelineParameter("limit", 3, "Failures")
     schema = {"type": "integer"}
-    combined = combine_promotions(promote(parameter, place, schema, allowed="an int") for place in ("one", "two"))
+    combined = combine_promotions(promote(parameter, place, schema, WORDS) for place in ("one", "two"))
     assert list(combined) == ["limit"]
     assert combined["limit"].fields == ("one", "two")
 
@@ -73,8 +106,8 @@ def test_one_name_for_different_schemas_is_an_error_that_names_both_places():
     with pytest.raises(ConfigError, match="two is the PipelineParameter 'n', which stands for something else in one"):
         combine_promotions(
             [
-                promote(parameter, "one", {"type": "integer"}, allowed=""),
-                promote(parameter, "two", {"type": "number"}, allowed=""),
+                promote(parameter, "one", {"type": "integer"}, WORDS),
+                promote(parameter, "two", {"type": "number"}, WORDS),
             ]
         )
 
@@ -82,6 +115,5 @@ def test_one_name_for_different_schemas_is_an_error_that_names_both_places():
 def test_one_name_with_different_defaults_is_an_error():
     with pytest.raises(ConfigError, match="give one of them another name"):
         combine_promotions(
-            promote(PipelineParameter("n", default), str(default), {"type": "integer"}, allowed="")
-            for default in (1, 2)
+            promote(PipelineParameter("n", default), str(default), {"type": "integer"}, WORDS) for default in (1, 2)
         )

@@ -6,12 +6,13 @@ import ast
 import copy
 import inspect
 import json
+import re
 import textwrap
 
 import pytest
-from airflow.sdk import DAG, Label, TaskGroup, chain, task, task_group
+from airflow.sdk import DAG, Label, Param, TaskGroup, chain, task, task_group
 
-from airflow_prs import FileDataset, PipelineParameter, TabularDataset
+from airflow_prs import FileDataset, ParallelRunOperator, PipelineParameter, TabularDataset
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.merge import MergeOperator
 from airflow_prs.operators.mini_batches import MiniBatchesOperator
@@ -110,8 +111,6 @@ def test_a_step_finds_its_dag_and_group_by_argument_too(make_step):
 
 
 def test_the_original_name_is_the_task_id(dag, make_config):
-    from airflow_prs import ParallelRunOperator
-
     ParallelRunOperator(
         name="step", parallel_run_config=make_config(), inputs=[FileDataset("/data/in")], output="/data/out"
     )
@@ -173,6 +172,10 @@ def test_relative_paths_begin_at_the_dag_file(dag, make_step, scripts):
 WRONG = {
     "a missing script": ({"config": {"entry_script": "none.py"}}, "entry_script is 'none.py'"),
     "a missing folder": ({"config": {"source_directory": "/nowhere"}}, "source_directory is '/nowhere'"),
+    "rows of files": (
+        {"config": {"mini_batch_size": "10 rows"}},
+        "mini_batch_size is '10 rows'; allowed for the files of 'input_0': a number of files",
+    ),
     "no inputs": ({"inputs": []}, "inputs is empty"),
     "reuse that is no bool": ({"allow_reuse": "no"}, "allow_reuse is 'no'; allowed: True or False"),
     "a path as a side input": ({"side_inputs": ["/m"]}, r"side_inputs\[0\] is '/m'; allowed: a FileDataset(?! or)"),
@@ -221,9 +224,41 @@ def test_all_problems_are_told_at_once(dag, make_step):
     assert len(caught.value.problems) == 3
 
 
-def test_an_unknown_argument_is_a_type_error_as_with_any_operator(dag, make_step):
-    with pytest.raises(TypeError, match=r"passed to ParallelRunOperator \(task_id: step\): retry_count"):
-        make_step(retry_count=3)
+def test_the_problems_of_the_step_and_its_place_are_told_together_too(dag, make_step):
+    dag.params["n"] = "many"
+    with pytest.raises(ConfigError) as caught:
+        make_step("my step", config={"compute_target": "gpu"}, inputs=[], on_emty="skip", retrys=2)
+    first_words = [problem.split(" ", 1)[0] for problem in caught.value.problems]
+    assert first_words == ["task_id", "on_emty", "retrys", "compute_target", "inputs"]
+
+
+UNKNOWN = {
+    "of ours": ({"on_emty": "skip"}, "on_emty is no parameter of ParallelRunOperator; did you mean 'on_empty'?"),
+    "of Airflow's": ({"retrys": 3}, "retrys is no parameter of ParallelRunOperator; did you mean 'retries'?"),
+    "of the configuration": ({"node_count": 2}, "node_count is no parameter of ParallelRunOperator, but of Parallel"),
+    "of nothing": ({"xyz": 2}, "xyz is no parameter of ParallelRunOperator, nor of Airflow's BaseOperator"),
+}
+
+
+@pytest.mark.parametrize(("given", "problem"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_unknown_argument_is_an_error_that_names_the_one_that_was_meant(dag, make_step, given, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        make_step(**given)
+
+
+def test_a_misspelled_required_argument_names_the_one_that_was_meant(dag, make_config):
+    with pytest.raises(ConfigError) as caught:
+        ParallelRunOperator(task_id="step", paralel_run_config=make_config(), inputs="/data/in", output="/data/out")
+    assert caught.value.problems == (
+        "paralel_run_config is no parameter of ParallelRunOperator; did you mean 'parallel_run_config'?",
+        "parallel_run_config is None; allowed: a ParallelRunConfig",
+    )
+
+
+def test_a_script_without_run_is_an_error(dag, make_step, scripts):
+    (scripts / "score.py").write_text("def runs(mini_batch): ...")
+    with pytest.raises(ConfigError, match=r"entry_script: score\.py defines no run\(\)"):
+        make_step()
 
 
 def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag, make_step):
@@ -234,14 +269,41 @@ def test_ids_too_long_for_the_tasks_inside_are_an_error_that_names_the_limit(dag
 def test_a_run_may_choose_what_a_parameter_stands_for(dag, make_step):
     make_step(config={"node_count": PipelineParameter("nodes", default_value=2, maximum=8, description="machines")})
     param = dag.params.get_param("nodes")
-    assert (param.value, param.description) == (2, "machines")
-    assert param.schema == {"type": "integer", "minimum": 1, "maximum": 8}
+    assert (param.value, param.description) == (2, "machines. Allowed: 1 to 8.")
+    assert param.schema == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 8,
+        "title": "Nodes at the same time",
+        "section": "Step step",
+    }
 
 
 def test_two_steps_share_a_parameter_with_the_same_schema(dag, make_step):
     for task_id in ("one", "two"):
         make_step(task_id, config={"node_count": PipelineParameter("nodes", default_value=2)})
     assert list(dag.params) == ["nodes"]
+    assert dag.params.get_param("nodes").schema["section"] == "Several steps"
+
+
+def test_a_param_of_the_dag_with_the_same_rules_is_shared_and_stays_as_it_is(make_step):
+    given = Param(2, type="integer", minimum=1, title="Machines", section="Cost", description="How many")
+    with DAG("own", schedule=None, params={"nodes": given}) as dag:
+        make_step(config={"node_count": PipelineParameter("nodes", default_value=2)})
+    param = dag.params.get_param("nodes")
+    assert param.description == "How many"
+    assert param.schema == {"type": "integer", "minimum": 1, "title": "Machines", "section": "Cost"}
+
+
+def test_what_the_script_gets_from_a_run_is_titled_by_its_name(dag, make_step):
+    make_step(
+        output=PipelineParameter("folder", "/data/out"), arguments=["--n", PipelineParameter("row_limit", 3, "Rows")]
+    )
+    limit, folder = (dag.params.get_param(name) for name in ("row_limit", "folder"))
+    assert (limit.schema["title"], limit.description) == ("Row limit", "Rows.")
+    assert limit.schema["type"][0] == "integer"
+    assert folder.schema["title"] == "Folder of the result"
+    assert [dag.params.get_param(name).resolve() for name in dag.params] == ["/data/out", 3]
 
 
 def test_a_parameter_that_the_dag_uses_otherwise_is_an_error(make_step):

@@ -206,9 +206,30 @@ def test_absolute_paths_ignore_the_base(folder):
     assert [*list_files(str(root / "a"), base="/nowhere").paths] == [str(root / "a")]
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"missing/a\.txt' does not exist"):
-        list_files(["missing/a.txt"], base=str(tmp_path))
+@pytest.mark.parametrize("path", ["missing/a.txt", "missing/in/", "missing/in/*.txt", "missing/in/x/*/a"])
+def test_a_missing_parent_is_an_error_that_names_it(tmp_path, path):
+    with pytest.raises(InputError, match=rf"does not exist: there is no '{tmp_path}/missing'"):
+        list_files([path], base=str(tmp_path))
+
+
+@pytest.mark.parametrize("path", ["in", "in/", "a.txt"])
+def test_a_missing_file_or_folder_matches_nothing(tmp_path, path):
+    listing = list_files([path], base=str(tmp_path))
+    assert len(listing) == 0
+    assert listing.unmatched == (f"{str(tmp_path / path)!r} does not exist",)
+
+
+@pytest.mark.parametrize("paths", [["a", "b"], ["b", "a"], ["b", "*"]])
+def test_a_missing_file_is_an_error_while_others_are_found(folder, paths):
+    root = folder("a")
+    with pytest.raises(InputError, match=rf"'{root}/b' does not exist\.$"):
+        list_files(paths, base=str(root))
+
+
+def test_below_a_file_there_is_nothing(folder):
+    root = folder("a")
+    with pytest.raises(InputError, match="cannot be accessed"):
+        list_files("a/b", base=str(root))
 
 
 def test_a_pattern_that_matches_nothing_is_named_while_others_go_on(folder):

@@ -2,8 +2,8 @@
 
 import pytest
 
+from airflow_prs.config.entry_check import check_entry_script
 from airflow_prs.errors import EntryScriptError
-from airflow_prs.plan.entry_check import check_entry_script
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,17 @@ def test_a_file_that_is_no_script_is_refused():
 
 def test_another_python_may_know_more_syntax():
     check_entry_script(b"def run(b):\nreturn", "score.py", is_same_python=False)
+
+
+def test_what_only_the_compiler_finds_is_found_too():
+    with pytest.raises(EntryScriptError, match=r"score\.py, line 3: 'break' outside loop"):
+        check_entry_script(b"def run(b):\n  ...\nbreak", "score.py")
+
+
+def test_warnings_about_a_script_are_left_to_the_worker_processes(recwarn):
+    check_entry_script(rb"""def run(b): return "\d" is b""", "score.py")
+    assert not recwarn.list
+
+
+def test_nothing_of_the_script_runs():
+    check_entry_script(b"def run(b): ...\nraise SystemExit(3)", "score.py")

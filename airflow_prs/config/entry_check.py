@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator
 
 from airflow_prs.errors import EntryScriptError
@@ -19,7 +20,11 @@ def check_entry_script(source: bytes, name: str, *, is_same_python: bool = True)
     :raises EntryScriptError: if the script is not Python, or does not define ``run`` at its top level.
     """
     try:
-        tree = ast.parse(source, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Airflow parses a DAG file again and again
+            tree = ast.parse(source, name)
+            if is_same_python:
+                compile(tree, name, "exec", dont_inherit=True)  # finds more than the parser does
     except SyntaxError as error:
         if not is_same_python:
             return
