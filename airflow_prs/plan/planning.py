@@ -148,6 +148,7 @@ def make_plan(request: PlanRequest) -> PlanResult:
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
     folder = run_folder_of(request.output or request.run_root, request.identity)
+    folder.check_storage()
     task_log = folder.open_task_log()
     claim = task_log.claim_plan()
     result, settings = _plan(request, options, folder, task_log)

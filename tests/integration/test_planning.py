@@ -22,6 +22,7 @@ from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.store.posix import PosixStore
 from tests.makers import do_shard
 
 
@@ -534,6 +535,17 @@ class TestContinuing:
     def test_another_run_has_work_of_its_own(self, plan, request_plan):
         first, _ = plan()
         assert make_plan(request_plan()).folder.path.parent != first.folder.path.parent
+
+
+def test_storage_on_which_two_can_create_one_file_is_refused(request_plan, tmp_path, monkeypatch):
+    def create(store, key, data):
+        store.put(key, data)
+        return True
+
+    monkeypatch.setattr(PosixStore, "create", create)
+    with pytest.raises(RunFolderError, match=f"{tmp_path}.* cannot hold run folders"):
+        make_plan(request_plan())
+    assert not written(tmp_path / "out")
 
 
 @pytest.mark.parametrize("schema", [1, 3])
