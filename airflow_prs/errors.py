@@ -10,7 +10,7 @@ Every error that airflow_prs raises on purpose.
     ├── EnvironmentBrokenError    the chosen Python environment cannot run the worker processes
     ├── RunFolderError            the run folder is not visible, is damaged, or has another version's layout
     │   └── DamagedError          what was committed is damaged or gone
-    ├── SupersededError           a newer attempt of the same shard has taken over
+    ├── SupersededError           a newer attempt of the same shard, merge or plan has taken over
     ├── RunAbortedError           a threshold was exceeded, so the run was aborted
     ├── NodeError                 a shard could not do its work
     ├── IncompleteRunError        mini-batches were never tried, so nothing is published
@@ -75,7 +75,7 @@ class DamagedError(RunFolderError):
 
 
 class SupersededError(PrsError):
-    """A newer attempt of the same shard has taken over."""
+    """A newer attempt of the same shard, merge or plan has taken over."""
 
 
 class RunAbortedError(PrsError):

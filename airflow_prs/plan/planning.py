@@ -147,9 +147,13 @@ def make_plan(request: PlanRequest) -> PlanResult:
         request = replace(request, datasets=())
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
-    folder = run_folder_of(request.output or request.run_root, request.identity)
+    root = request.output or request.run_root
+    folder = run_folder_of(root, request.identity)
+    folder.check_storage()
     task_log = folder.open_task_log()
-    claim = task_log.claim_plan()
+    claim = task_log.claim_plan(request.identity.plan)
+    request = replace(request, identity=replace(request.identity, plan=task_log.history.plan_name(claim)))
+    folder = run_folder_of(root, request.identity)
     result, settings = _plan(request, options, folder, task_log)
     if result.is_empty:
         return result

@@ -24,6 +24,7 @@ from airflow_prs.settings import RunSettings
 from airflow_prs.store import files
 from airflow_prs.store.port import Store
 from airflow_prs.store.posix import PosixStore
+from airflow_prs.store.probing import probe_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +49,18 @@ class RunFolder:
 
     def open_task_log(self) -> TaskLog:
         """Return the task log of the run, for one process."""
-        return TaskLog(PosixStore(self.path.parent), f"{TASK_LOG}/")
+        return TaskLog(self._run_store(), f"{TASK_LOG}/")
+
+    def check_storage(self) -> None:
+        """
+        Check that the storage can hold run folders.
+
+        :raises RunFolderError: if it does not keep what it has promised to create once.
+        """
+        probe_store(self._run_store(), f"{TASK_LOG}/")
+
+    def _run_store(self) -> Store:
+        return PosixStore(self.path.parent)
 
     # What plan writes
 

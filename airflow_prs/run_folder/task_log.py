@@ -46,9 +46,14 @@ class _Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanClaim(_Record):
-    """A plan has begun; earlier ones append no execution any more."""
+    """
+    A plan has begun; earlier ones append no execution any more.
+
+    :param plan: id of the plan, which is the same if one try is executed twice.
+    """
 
     kind: Literal["plan"] = "plan"
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +168,19 @@ class History(list[TaskRecord]):
         """Return why a folder is not continued; None: it may be."""
         return next((r.reason for r in self if isinstance(r, Abandoned) and r.folder == folder), None)
 
+    def plan_name(self, claim: int) -> str:
+        """
+        Return the id of a plan, with the number of its claim if a plan of this id has claimed before.
+
+        So two plans never write to one folder, even if one try is executed twice.
+
+        :param claim: number of its claim.
+        """
+        record = self[claim]
+        plan = record.plan if isinstance(record, PlanClaim) else ""
+        is_again = any(isinstance(earlier, PlanClaim) and earlier.plan == plan for earlier in self[:claim])
+        return f"{plan}-{claim}" if is_again else plan
+
     def newest_claim(self) -> int | None:
         """Return the number of the newest claim of a merge."""
         return self._last(lambda r: isinstance(r, MergeClaim))
@@ -225,9 +243,13 @@ class TaskLog:
                 self.history.append(record)
                 return number
 
-    def claim_plan(self) -> int:
-        """Append the claim of a plan, and return its number."""
-        return self.append(lambda _: PlanClaim(process=self.process))
+    def claim_plan(self, plan: str = "") -> int:
+        """
+        Append the claim of a plan, and return its number.
+
+        :param plan: id of the plan.
+        """
+        return self.append(lambda _: PlanClaim(process=self.process, plan=plan))
 
     def append_execution(self, claim: int, *, folder: str, terms: Mapping[str, Any]) -> int:
         """

@@ -22,6 +22,7 @@ from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.store.posix import PosixStore
 from tests.makers import do_shard
 
 
@@ -536,12 +537,23 @@ class TestContinuing:
         assert make_plan(request_plan()).folder.path.parent != first.folder.path.parent
 
 
+def test_storage_on_which_two_can_create_one_file_is_refused(request_plan, tmp_path, monkeypatch):
+    def create(store, key, data):
+        store.put(key, data)
+        return True
+
+    monkeypatch.setattr(PosixStore, "create", create)
+    with pytest.raises(RunFolderError, match=f"{tmp_path}.* cannot hold run folders"):
+        make_plan(request_plan())
+    assert not written(tmp_path / "out")
+
+
 @pytest.mark.parametrize("schema", [1, 3])
 def test_a_run_folder_of_another_version_is_refused(request_plan, schema):
     folder = make_plan(request_plan()).folder
     settings = json.loads(folder.names.settings.read_bytes())
     folder.names.settings.write_text(json.dumps({**settings, "schema": schema}))
-    expected = {1: "older version .*Clear the plan task to start over", 3: "newer version .*install the same"}[schema]
+    expected = {1: "older version .*Clear the plan task to start over", 3: "newer version "}[schema]
     with pytest.raises(RunFolderError, match=expected):
         folder.read_settings()
 

@@ -145,6 +145,20 @@ def test_a_plan_that_is_overtaken_while_its_query_runs_ends_without_an_effect(pl
     assert [record.folder for record in history if record.kind == "execution"] == ["plan2"]
 
 
+def test_a_plan_that_is_executed_twice_writes_to_two_folders(plan):
+    def overtaken():
+        newer.append(plan([(1,), (2,)]))
+        yield from [(7,), (8,), (9,)]
+
+    newer = []
+    with pytest.raises(SupersededError):
+        plan(overtaken())
+    rows = newer[0].folder.path / "inputs" / "q" / "rows.parquet"
+    assert pd.read_parquet(rows)["a"].tolist() == [1, 2]
+    assert newer[0].folder.read_manifest() == newer[0].manifest
+    assert newer[0].folder.read_settings().identity.plan == newer[0].folder.path.name == "plan1-1"
+
+
 def test_a_plan_that_fails_leaves_no_rows_of_a_query_behind(plan, tmp_path):
     with pytest.raises(ConfigError, match="max_map_length"):
         plan([(number,) for number in range(9)], mini_batches_per_task=1, max_shards=2)
