@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from tests.shards import Tries, make_plan
 
@@ -33,13 +34,12 @@ def work_s(folder: RunFolder) -> float:
 
     :raises RuntimeError: if a mini-batch failed, because failures are fast and would distort the measurement.
     """
-    shards = folder.read_manifest().shards
-    states = [folder.read_shard(shard).progress for shard in shards]
-    if any(progress.succeeded < progress.total for progress in states):
-        raise RuntimeError(f"not every mini-batch succeeded, so there is nothing to measure: {states}")
-    started = min(float(folder.read_outcomes(shard)["started"].min()) for shard in shards)
-    commits = [folder.read_shard(shard).commit for shard in shards]
-    return max(commit.at for commit in commits if commit is not None) - started
+    committed = read_committed(folder, folder.read_manifest())
+    counts = [state.progress for state in committed.states]
+    if any(progress.succeeded < progress.total for progress in counts):
+        raise RuntimeError(f"not every mini-batch succeeded, so there is nothing to measure: {counts}")
+    started = min(float(committed.outcomes(state)["started"].min()) for state in committed.states)
+    return max(state.record.at for state in committed.states if state.record is not None) - started
 
 
 def shard_s(script: str, *, mini_batches: int, items: int) -> float:
