@@ -59,7 +59,7 @@ def _lines(folder: RunFolder) -> Iterator[str]:
         for record in shard_log(folder.store, shard).read_all():
             header = SHARD_RECORD.validate_json(record.header)
             content = unpack_record(record, header.outcomes, OWN_LOG)
-            yield _line(record.number, header.at, _describe_shard_record(header, content))
+            yield _line(record.number, header.at, _describe_shard_record(record.number, header, content))
         yield from _loan_lines(folder, shard)
 
 
@@ -114,7 +114,7 @@ def _limits(limits: Limits) -> str:
     )
 
 
-def _describe_shard_record(record: ShardRecord, content: Content) -> str:
+def _describe_shard_record(number: int, record: ShardRecord, content: Content) -> str:
     claim, progress = record.claim, record.progress
     kind = "commit"
     if record.is_claim:
@@ -122,14 +122,14 @@ def _describe_shard_record(record: ShardRecord, content: Content) -> str:
     parts = [
         kind,
         *_describe_content(content),
-        f"{progress.done:,} of {progress.total:,} done, {progress.failed:,} of them failed",
+        f"{progress.done:,} of {progress.total:,} done" + (f", {progress.failed:,} failed" if progress.failed else ""),
         f"granted below {record.granted}",
     ]
     if record.trying is not None:
-        parts.append("mini-batch {} tried alone, try {}".format(*record.trying))
+        parts.append("next alone: mini-batch {}, try {}".format(*record.trying))
     parts += [f"lends {loan.first} to {loan.end - 1} (request {loan.number})" for loan in record.loans]
-    if record.checkpoint is not None:
-        parts.append(f"checkpoint of record {record.checkpoint.number}")
+    if record.checkpoint is not None and record.checkpoint.number == number:
+        parts.append("checkpoint")
     if record.closing is not None:
         parts.append(f"ends: {record.closing.value}")
     return "; ".join(parts)
@@ -145,9 +145,13 @@ def _describe_loan_record(record: LoanRecord, content: Content) -> str:
 
 def _describe_content(content: Content) -> Iterator[str]:
     if len(content.outcomes):
-        yield f"{len(content.outcomes):,} outcomes"
+        yield _count(len(content.outcomes), "outcome", "outcomes")
     if len(content.tries):
-        yield f"{len(content.tries):,} failed tries"
+        yield _count(len(content.tries), "failed try", "failed tries")
+
+
+def _count(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _epoch(epoch: Epoch) -> str:

@@ -131,8 +131,8 @@ def test_the_logs_have_a_line_for_each_record(tmp_path, capsys):
     commit(attempt, [make_outcome(0), make_failure(1)], [make_failed_try(1)], rows={0: rows_of(0)})
     abort(folder)
     shown = page(capsys, folder.path, "--log")
-    assert "claim by host-0-1, try 1, epoch 0.0; 0 of 3 done, 0 of them failed; granted below 3" in shown
-    assert "commit; 2 outcomes; 1 failed tries; 2 of 3 done, 1 of them failed" in shown
+    assert "claim by host-0-1, try 1, epoch 0.0; 0 of 3 done; granted below 3" in shown
+    assert "commit; 2 outcomes; 1 failed try; 2 of 3 done, 1 failed" in shown
     assert "abort of epoch 0.0 and older ones by gatekeeper: 3 of 9 items failed" in shown
 
 
