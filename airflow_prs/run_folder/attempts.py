@@ -23,6 +23,7 @@ from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
 from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
 from airflow_prs.run_folder.rows_files import RowsFiles
+from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import (
     OWN_LOG,
     SHARD_RECORD,
@@ -260,6 +261,9 @@ def open_attempt(
     """
     writer = Writer(uuid4().hex, node, shard.number)
     log = shard_log(store, shard)
+    run_log = RunLog(store)
+    if max_tries is not None:
+        run_log.follow()
     state: ShardState | None = None
     while True:
         state = read_shard(store, shard, state)
@@ -268,7 +272,13 @@ def open_attempt(
         ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
         claim = Claim(
             writer=writer,
-            epoch=next_epoch(state.claim, execution=execution, clear_number=clear_number, max_tries=max_tries),
+            epoch=next_epoch(
+                state.claim,
+                execution=execution,
+                clear_number=clear_number,
+                max_tries=max_tries,
+                aborted=run_log.aborted,
+            ),
             try_number=try_number,
             max_tries=max_tries or 0,
             started=time.time(),

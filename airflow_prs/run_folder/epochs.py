@@ -21,7 +21,9 @@ class Earlier(Protocol):
         ...
 
 
-def next_epoch(before: Earlier | None, *, execution: int, clear_number: int, max_tries: int | None) -> Epoch:
+def next_epoch(
+    before: Earlier | None, *, execution: int, clear_number: int, max_tries: int | None, aborted: Epoch | None
+) -> Epoch:
     """
     Return the epoch of an attempt; it is never older than that of the attempt before.
 
@@ -30,8 +32,13 @@ def next_epoch(before: Earlier | None, *, execution: int, clear_number: int, max
     :param clear_number: the run's ``clear_number`` when the attempt started.
     :param max_tries: max_tries of the Airflow task. If it differs from that of the attempt before, the task was
         cleared. None where clear_number counts every clear.
+    :param aborted: the newest epoch that is bound by an abort. A task that was cleared is of a newer one, even if other
+        tasks were cleared more often.
     """
     if before is None or before.epoch.execution != execution:
         return Epoch(execution, clear_number)
-    is_cleared = max_tries is not None and before.max_tries != max_tries
-    return Epoch(execution, max(clear_number, before.epoch.clear + is_cleared))
+    newest = max(Epoch(execution, clear_number), before.epoch)
+    if max_tries is None or before.max_tries == max_tries:
+        return newest
+    passed = [epoch.clear for epoch in (before.epoch, aborted) if epoch is not None and epoch.execution == execution]
+    return Epoch(execution, max(newest.clear, max(passed) + 1))

@@ -157,7 +157,13 @@ class RunLog:
                 opened = replace(found, has_trigger=False)
             else:
                 opened = GatekeeperAttempt(
-                    epoch=next_epoch(found, execution=execution, clear_number=clear_number, max_tries=max_tries),
+                    epoch=next_epoch(
+                        found,
+                        execution=execution,
+                        clear_number=clear_number,
+                        max_tries=max_tries,
+                        aborted=self.aborted,
+                    ),
                     try_number=try_number,
                     max_tries=max_tries or 0,
                     has_trigger=has_trigger,

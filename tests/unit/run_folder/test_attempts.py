@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import Progress, TryStatus
+from airflow_prs.records import Progress, Ruling, TryStatus, Verdict
+from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.store.memory import MemoryStore
 from tests.makers import rows_of
@@ -125,6 +126,15 @@ def test_an_epoch_never_goes_back(rig):
     rig.open(1, max_tries=3)
     rig.open(2, max_tries=9)
     assert rig.open(3, max_tries=9).claim.epoch == Epoch(0, 1)
+
+
+def test_where_max_tries_shows_a_clear_no_abort_before_it_binds_the_attempt(rig):
+    rig.open(1, max_tries=3)
+    abort = Abort(verdict=Verdict(ruling=Ruling.ABORT), epoch=Epoch(0, 4))
+    run_log = RunLog(rig.store)
+    run_log.append(lambda: RunRecord(kind=RunRecordKind.ABORT, author="gatekeeper", abort=abort))
+    assert run_log.binding(rig.open(2, max_tries=3).claim.epoch) == abort
+    assert run_log.binding(rig.open(3, max_tries=9).claim.epoch) is None
     assert rig.open(1, execution=2, clear=5).claim.epoch == Epoch(2, 5)
     assert rig.open(2, execution=2, clear=0).claim.epoch == Epoch(2, 5)
 
