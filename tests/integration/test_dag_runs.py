@@ -430,6 +430,7 @@ def test_a_task_that_is_tested_alone_says_how_to_try_it(dag_file, items, output,
     (output / "parallel_run_step.txt").unlink()
     for arguments in (["step.mini_batches", "--map-index", "0"], ["step.gatekeeper"], ["step.merge"]):
         assert "step.plan has left no run folder in this run. `airflow tasks test`" in test_alone(*arguments)
+    assert "new_state=success" in test_alone("step.mini_batches", run.run_id, "--map-index", "0")
     test_alone("step.merge", run.run_id)
     assert result_of(output) == ALL
 
