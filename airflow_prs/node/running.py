@@ -19,7 +19,7 @@ from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import Starter, process_count
 from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.supervisor import Supervisor, VerdictError
+from airflow_prs.node.supervisor import AbortError, Supervisor
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.committer import WINDOW
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork, Signals
@@ -71,7 +71,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
-        except VerdictError as error:
+        except AbortError as error:
             raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
 
 
@@ -85,7 +85,7 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard:
         is_orphaned=request.is_orphaned,
     )
     if (abort := watcher.look()) is not None:
-        raise VerdictError(abort)
+        raise AbortError(abort)
     interpreter = _interpreter(request, settings)
     stage = Stage(request.folder.names.source_zip)
     try:

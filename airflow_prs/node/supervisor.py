@@ -28,7 +28,7 @@ _CHECK_S = 0.05
 _LATE_S = 0.5
 
 
-class VerdictError(PrsError):
+class AbortError(PrsError):
     """An abort binds this node."""
 
     def __init__(self, abort: Abort) -> None:
@@ -83,7 +83,7 @@ class Supervisor:
         """
         Work until every mini-batch has an outcome.
 
-        :raises VerdictError: if the run was aborted; the processes are gone.
+        :raises AbortError: if the run was aborted; the processes are gone.
         :raises SupersededError: if a later attempt has begun, or Airflow's supervisor is gone.
         :raises NodeError: if init() keeps failing.
         :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
@@ -98,13 +98,13 @@ class Supervisor:
             await asyncio.to_thread(self._reporter.show_end)
         # A run should end the same way however fast its last mini-batches were.
         if (abort := await asyncio.to_thread(self._watcher.look)) is not None:
-            raise VerdictError(abort)
+            raise AbortError(abort)
 
     def stop(self, error: BaseException) -> None:
         """Stop for a reason from outside; once the shard is done, only what forbids all work is an error."""
         if self._end.done():
             return
-        if self._is_through and not isinstance(error, VerdictError | SupersededError):
+        if self._is_through and not isinstance(error, AbortError | SupersededError):
             self._starter.say(f"this node ends, its shard is done: {type(error).__name__}: {error}")
             self._end.set_result(None)
         else:
@@ -118,7 +118,7 @@ class Supervisor:
         try:
             await self._end
             closing = Closing.DONE
-        except VerdictError:
+        except AbortError:
             closing = Closing.ABORTED
             raise
         finally:
@@ -182,7 +182,7 @@ class Supervisor:
         while not self._is_over:
             abort = await asyncio.to_thread(self._watcher.look)
             if abort is not None:
-                raise VerdictError(abort)
+                raise AbortError(abort)
             # Before this look the node may have been blind, and handed out nothing.
             self._signals.work.set()
             if self._lender is not None and not self._dispatcher.is_closed:

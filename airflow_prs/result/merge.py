@@ -46,7 +46,7 @@ def merge_run(
     """
     Publish the result of a run atomically, and write its reports.
 
-    Verdicts and task states do not count here: a run is published if every mini-batch has an outcome, and no threshold
+    Aborts and task states do not count here: a run is published if every mini-batch has an outcome, and no threshold
     is exceeded.
 
     :param try_number: number of this try of merge; None: nobody counts them.
