@@ -274,7 +274,7 @@ class Node:
         # A node judges when it has something new to count, and looks for the aborts of others otherwise.
         is_judging = self.own.tally.failed > self._judged
         self._judged = self.own.tally.failed
-        abort = self.watch.look().abort if is_judging else self.watch.binding()
+        abort = self.run.look(self.watch) if is_judging else self.watch.binding()
         self.run.note_look(self.start, self.watch, abort)
         if abort is not None:
             self.run.say(f"{self.process.name} is aborted by {abort.verdict.reason}")
@@ -336,17 +336,18 @@ class Node:
             for shard in self.run.others(self.shard):
                 state = read_shard(self.store, shard)  # type: ignore[arg-type]
                 if state.is_running and state.not_handed_out and self.run.seems_alive(state):
-                    self._ask(Request(self.store, state, self.attempt.writer))  # type: ignore[arg-type]
+                    self._ask(shard, Request(self.store, state, self.attempt.writer))  # type: ignore[arg-type]
             self._look_for_abort()
             self.run.pause(self.process, "wait")
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, shard: Shard, request: Request) -> None:
         answer, looks = None, 0
         while answer is None and looks < 4 * PATIENCE and self.run.choose(20) < 19:
             answer, looks = request.read_answer(), looks + 1
             self.run.pause(self.process, "wait")
         if answer is None:
             answer = request.withdraw()
+            self.run.note_withdrawal(shard, request, answer)
         if answer.is_open:
             self._work_on_loan(request.accept(answer, self.attempt.rows))
 
@@ -385,7 +386,7 @@ class Gatekeeper:
         )
         watch = self.run.watch(process, opened.epoch)
         for _ in range(4 * PATIENCE):
-            abort = watch.look().abort
+            abort = self.run.look(watch)
             self.run.note_look(self.start, watch, abort)
             if abort is not None:
                 return "aborted"

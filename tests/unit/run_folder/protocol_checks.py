@@ -73,6 +73,11 @@ class ShardChecks:
         return self._records[-1] if self._records else None
 
     @property
+    def failed(self) -> int:
+        """Number of mini-batches that have failed."""
+        return sum(status != TryStatus.RUN_DONE for status, _ in self._visible.values())
+
+    @property
     def is_complete(self) -> bool:
         """Whether every mini-batch has an outcome."""
         return len(self._visible) == self.shard.count

@@ -7,8 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from airflow_prs.errors import SupersededError
 from airflow_prs.run_folder.log import Log
-from airflow_prs.run_folder.task_log import Execution, History, Merge, MergeClaim, Published, Publishing, TaskLog
+from airflow_prs.run_folder.task_log import (
+    Execution,
+    History,
+    Merge,
+    MergeClaim,
+    PlanClaim,
+    Published,
+    Publishing,
+    TaskLog,
+)
 from airflow_prs.store.memory import MemoryStore
 from tests.unit.run_folder.protocol_world import FaultyStore, Process, Scheduler, apply
 
@@ -160,7 +170,14 @@ class Publication:
                 merge.note_published(positions=positions, result=_RESULT, status="", reports="")
                 return "success"
 
-            return merge.run(attempt)
+            try:
+                merge.run(attempt)
+            except SupersededError:
+                self._look_at_end(merge, execution.folder)
+                raise
+            is_published = any(claim == merge.number for claim, _, _ in self._published)
+            self.scheduler.check(is_published, f"{process.name} ends and has published nothing")
+            return "success"
 
         return self.scheduler.start(
             Process(f"[merge {len(self.scheduler.processes)} of {number} try {try_number}]", run)
@@ -178,6 +195,10 @@ class Publication:
             self._appeared = self._positions((self._visible() or ("",))[0])
         elif isinstance(record := history[-1], MergeClaim):
             self._look_at_claim(history, record)
+            return
+        elif isinstance(record, Execution):
+            claimant = [other.process for other in history if isinstance(other, PlanClaim)][-1]
+            self.scheduler.check(record.process == claimant, "a superseded plan appends an execution")
             return
         elif isinstance(record, Published):
             self._published.append((record.claim, history.claim(record.claim).folder, dict(record.positions)))
@@ -204,6 +225,13 @@ class Publication:
             self.scheduler.check(claim >= number, f"the result of claim {claim} replaces that of {number}")
             is_older = other == folder and any(positions[shard] < position for shard, position in found.items())
             self.scheduler.check(not is_older, f"the result goes up to {positions}, one before it up to {found}")
+
+    def _look_at_end(self, merge: Merge, folder: str) -> None:
+        history = self._history
+        later = history[merge.number + 1 :]
+        is_replaced = any(isinstance(record, Execution) and record.folder != folder for record in later)
+        is_newest = history.newest_claim() == merge.number
+        self.scheduler.check(is_replaced or not is_newest, "a merge stops though nobody has replaced it")
 
     def _look_at_claim(self, history: History, claim: MergeClaim) -> None:
         newest = history.execution(history.newest_execution() or 0).folder

@@ -12,12 +12,12 @@ from typing import Any
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Manifest, Outcome, Ruling, Shard, Verdict
 from airflow_prs.run_folder.attempts import Attempt
-from airflow_prs.run_folder.loans import BorrowedWork
+from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.names import RUN_LOG
 from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
-from airflow_prs.run_folder.shard_log import ShardState, read_shard
-from airflow_prs.run_folder.shard_records import Epoch, Writer
+from airflow_prs.run_folder.shard_log import LOAN_RECORD, ShardState, loan_log, read_shard
+from airflow_prs.run_folder.shard_records import Epoch, LoanRecord, Writer
 from airflow_prs.store.memory import MemoryStore
 from airflow_prs.thresholds.watch import Watch
 from tests.unit.run_folder.protocol_actors import Gatekeeper, Node, Person, Start
@@ -374,6 +374,39 @@ class Run:
         number = unit.number if isinstance(unit, Attempt) else 0
         self.checks[unit.shard.number].note_commit(unit, number, outcomes)
 
+    def note_withdrawal(self, shard: Shard, request: Request, answer: LoanRecord) -> None:
+        """Check that nothing was lent of what a borrower has withdrawn."""
+        first = loan_log(self.store, shard, request._number).read(0)
+        is_open = first is not None and LOAN_RECORD.validate_json(first.header).is_open
+        self.scheduler.check(answer.is_open == is_open, "a borrower does not know of its loan")
+
+    def look(self, watch: Watch) -> Abort | None:
+        """Let a watch judge the run, and check that it aborts what it has to."""
+        before, limit = self._failures(), self._newest_limit()
+        abort = watch.look().abort
+        if self._failures().keys() == before.keys() and self._newest_limit() == limit >= 0:
+            for epoch in {epoch for _, epoch in before}:
+                failed = sum(count for (_, other), count in before.items() if other >= epoch)
+                is_aborted = any(x.abort is not None and x.abort.epoch >= epoch for x in self._run_log().records)
+                is_hidden = self.scheduler.is_faulty
+                self.scheduler.check(
+                    is_hidden or is_aborted or failed <= limit, f"{failed} failures in {epoch} abort nothing"
+                )
+        return abort
+
+    def _failures(self) -> dict[tuple[str, Epoch], int]:
+        claimed = [check for check in self.checks if check.last is not None]
+        return {(check.last.claim.writer.id, check.last.claim.epoch): check.failed for check in claimed}
+
+    def _newest_limit(self) -> int:
+        limits = self._run_log().limits or self._limits
+        return -1 if limits.allowed_failed_count is None else limits.allowed_failed_count
+
+    def _run_log(self) -> RunLog:
+        log = RunLog(self.store)
+        log.follow()
+        return log
+
     def note_look(self, start: Start, watch: Watch, abort: Abort | None) -> None:
         """Check what a node or a gatekeeper has found in the run log."""
         records, epoch = watch._run_log.records, watch.epoch
@@ -389,9 +422,7 @@ class Run:
 
     def note_appended(self, record: RunRecord | None) -> None:
         """Check that a record is in the run log."""
-        log = RunLog(self.store)
-        log.follow()
-        self.scheduler.check(record is None or record in log.records, f"{record} is not in the run log")
+        self.scheduler.check(record is None or record in self._run_log().records, f"{record} is not in the run log")
 
     def on_change(self, key: str, process: Process) -> None:
         """Check what has changed in the store."""
@@ -406,8 +437,7 @@ class Run:
             check.look_at_loan(int(found[2]))
 
     def _check_abort(self) -> None:
-        log = RunLog(self.store)
-        log.follow()
+        log = self._run_log()
         record = log.records[-1]
         if record.abort is not None and record.author != "person":
             failed = sum(check.most_failed(record.abort.epoch) for check in self.checks)
