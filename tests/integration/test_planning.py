@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -23,7 +24,7 @@ from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.store.posix import PosixStore
-from tests.makers import do_shard
+from tests.makers import commit, do_shard, open_attempt
 
 
 @pytest.fixture
@@ -509,19 +510,43 @@ class TestContinuing:
         assert "not known whether the work is the same" in plan(variables_hash=None)[1]
         assert "not known whether the work is the same" in plan()[1]
 
-    @pytest.mark.parametrize("what", ["", "config.json", "manifest.parquet"])
+    @pytest.mark.parametrize("what", ["", "config.json", "manifest.parquet", "source.zip"])
     def test_a_folder_that_is_gone_starts_over(self, plan, what):
         first, _ = plan()
         path = first.folder.path / what
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         again, line = plan()
-        assert "cannot be read" in line
+        assert "the execution before cannot be read" in line
         assert again.folder.path != first.folder.path
 
     def test_a_damaged_folder_starts_over(self, plan):
         first, _ = plan()
         first.folder.open_task_log().abandon(first.folder.path.name, "rows of mini-batch 1 are damaged.")
         assert plan()[1] == "Starting over: rows of mini-batch 1 are damaged."
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            "config.json",
+            "manifest.parquet",
+            "source.zip",
+            "log/0000000000",
+            "shards/00000/log/0000000000",
+            "shards/00000/log/0000000001",
+            "shards/00000/log/0000000002",
+        ],
+    )
+    def test_a_folder_with_a_damaged_file_starts_over(self, plan, what):
+        first, _ = plan(settings={"error_threshold": 1})
+        plan(settings={"error_threshold": 2})
+        attempt = open_attempt(first.folder)
+        commit(attempt)
+        commit(attempt)
+        path = first.folder.path / what
+        path.write_bytes(path.read_bytes()[:-100])
+        again, line = plan()
+        assert re.match(f"Starting over: the execution before cannot be read: .*{what} is damaged", line)
+        assert again.folder.path != first.folder.path
 
     def test_a_reused_result_is_no_work_to_go_on_with(self, plan, request_plan):
         complete(make_plan(request_plan()))
