@@ -62,15 +62,21 @@ def log_changed_terms(folder: RunFolder, settings: RunSettings) -> None:
 
 
 def set_limits(folder: RunFolder, limits: Limits) -> None:
-    """Append limits to the run log of a continued folder, unless they are the newest."""
-    log, planned = folder.run_log(), folder.read_planned_settings().config.limits
+    """
+    Append the limits of an execution to the run log of the folder that it continues, unless a newer one has begun.
+
+    Equal ones too: an earlier execution that finds them knows that it is late.
+
+    :param folder: the folder, under the terms of the execution.
+    """
+    task_log = folder.open_task_log()
 
     def make() -> RunRecord | None:
-        if limits == (log.limits or planned):
+        if task_log.read().newest_execution() != folder.execution:
             return None
         return RunRecord(kind=RunRecordKind.LIMITS, author="plan", limits=limits)
 
-    log.append(make)
+    folder.run_log().append(make)
 
 
 def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool) -> str | None:

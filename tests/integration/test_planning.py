@@ -1,6 +1,5 @@
 """Plan as a whole: from a request to a run folder."""
 
-import itertools
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError, RunFolderError
 from airflow_prs.inputs import versions
+from airflow_prs.plan import planning
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
@@ -446,12 +446,27 @@ class TestContinuing:
         assert "error_threshold is 5, was 0" in caplog.text
 
     @pytest.mark.parametrize("thresholds", [[0], [0, 0], [0, 5], [0, 5, 5], [0, 5, 0]])
-    def test_the_run_log_has_the_newest_limits(self, plan, thresholds):
+    def test_the_run_log_has_the_limits_of_each_execution_that_goes_on(self, plan, thresholds):
         results = [plan(settings={"error_threshold": threshold})[0] for threshold in thresholds]
         log = results[0].folder.run_log()
         log.follow()
-        changes = [new for old, new in itertools.pairwise(thresholds) if old != new]
-        assert [record.limits.error_threshold for record in log.records] == changes
+        assert [record.limits.error_threshold for record in log.records] == thresholds[1:]
+
+    @pytest.mark.parametrize("threshold", [0, 5])
+    def test_a_plan_that_is_late_leaves_the_limits_of_a_later_one(self, plan, threshold, monkeypatch):
+        first, _ = plan(settings={"error_threshold": 0})
+        set_limits = planning.set_limits
+
+        def set_late(folder, limits):
+            monkeypatch.setattr(planning, "set_limits", set_limits)
+            plan(settings={"error_threshold": threshold})
+            set_limits(folder, limits)
+
+        monkeypatch.setattr(planning, "set_limits", set_late)
+        plan(settings={"error_threshold": 9})
+        log = first.folder.run_log()
+        log.follow()
+        assert log.limits.error_threshold == threshold
 
     def test_shards_stay_as_first_planned(self, plan, caplog):
         first, _ = plan(settings={"mini_batch_size": 1, "node_count": 2})
