@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.store.port import Store
 
 _CRC_BYTES: Final = 9
@@ -87,6 +87,21 @@ class Log:
         header_end = data.index(b"\n")
         return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
 
+    def read_written(self, number: int) -> Record:
+        """
+        Return a record that is known to exist; what storage does not show yet is waited for.
+
+        :raises DamagedError: if it cannot be seen within 90 seconds.
+        :raises RunFolderError: if it is damaged.
+        """
+        for pause_s in self._pauses():
+            if (record := self.read(number)) is not None:
+                return record
+            self._sleep(pause_s)
+        raise DamagedError(
+            f"{self.key(number)} is missing, also after {LAG_S:g} seconds. Clear the plan task to start over."
+        )
+
     def read_all(self, first: int = 0) -> Iterator[Record]:
         """
         Yield all records that exist, oldest first.
@@ -125,14 +140,21 @@ class Log:
 
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
-        waited_s, pause_s = 0.0, 0.05
-        while not self._exists(number):
-            if waited_s >= LAG_S:
-                raise RunFolderError(
-                    f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
-                    "mount with lookupcache=none or with a small actimeo."
-                )
+        for pause_s in self._pauses():
+            if self._exists(number):
+                return
             self._sleep(pause_s)
+        raise RunFolderError(
+            f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, mount "
+            "with lookupcache=none or with a small actimeo."
+        )
+
+    @staticmethod
+    def _pauses() -> Iterator[float]:
+        """Yield how long to wait after each look, until storage that lags must have caught up."""
+        waited_s, pause_s = 0.0, 0.05
+        while waited_s <= LAG_S:
+            yield pause_s
             waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
 
     def _exists(self, number: int) -> bool:
