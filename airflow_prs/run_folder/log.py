@@ -76,14 +76,14 @@ class Log:
         """
         Return a record; None: it does not exist yet.
 
-        :raises RunFolderError: if it is damaged.
+        :raises DamagedError: if it is damaged.
         """
         data = self._store.get(self.key(number))
         if data is None:
             return None
         content = memoryview(data)[_CRC_BYTES:]
         if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
-            raise RunFolderError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
+            raise DamagedError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
         header_end = data.index(b"\n")
         return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
 
@@ -91,8 +91,7 @@ class Log:
         """
         Return a record that is known to exist; what storage does not show yet is waited for.
 
-        :raises DamagedError: if it cannot be seen within 90 seconds.
-        :raises RunFolderError: if it is damaged.
+        :raises DamagedError: if it is damaged, or cannot be seen within 90 seconds.
         """
         for pause_s in self._pauses():
             if (record := self.read(number)) is not None:
@@ -107,7 +106,7 @@ class Log:
         Yield all records that exist, oldest first.
 
         :param first: number of the first one.
-        :raises RunFolderError: if one is damaged.
+        :raises DamagedError: if one is damaged.
         """
         while (record := self.read(first)) is not None:
             yield record
