@@ -119,4 +119,4 @@ def _read_all(folder: RunFolder) -> None:
         raise DamagedError(f"{folder.names.source_zip} is damaged or gone.")
     committed = read_committed(folder, folder.read_manifest())
     for state in committed.states:
-        committed.outcomes(state)
+        committed.require_rows(state)

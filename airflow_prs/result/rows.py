@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from airflow_prs.ahead import one_ahead
-from airflow_prs.errors import DamagedError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.records import TryStatus
 
 if TYPE_CHECKING:
@@ -173,7 +173,8 @@ class _RowsFiles(ExitStack):
 
         Beyond the end of the file there are zeros, so that the checksum shows which piece is damaged.
 
-        :raises DamagedError: if it cannot be read.
+        :raises DamagedError: if the file is gone.
+        :raises RunFolderError: if it cannot be read now: another look may succeed, so the run folder stays in use.
         """
         path = self._path(piece)
         try:
@@ -182,9 +183,11 @@ class _RowsFiles(ExitStack):
             while done < len(into) and (count := os.preadv(descriptor, [into[done:]], offset + done)):
                 done += count
         except OSError as error:
-            raise DamagedError(
-                f"rows of mini-batch {piece['index']} cannot be read from {path}: {error.strerror}. "
-                "Nothing was published. Clear the plan task to start over."
+            problem = f"rows of mini-batch {piece['index']} cannot be read from {path}: {error.strerror}."
+            if isinstance(error, FileNotFoundError):
+                raise DamagedError(f"{problem} Nothing was published. Clear the plan task to start over.") from None
+            raise RunFolderError(
+                f"{problem} Nothing was published. Remove the cause and clear the merge task: no mini-batch runs again."
             ) from None
         into[done:] = bytes(len(into) - done)
 

@@ -70,6 +70,20 @@ class Committed:
         writers, names = state.writers, self.folder.names
         return lambda writer, process: names.rows(writers[writer], process)
 
+    def require_rows(self, state: ShardState) -> None:
+        """
+        Check that the rows files of a shard are there; their contents are checked where they are read.
+
+        :raises DamagedError: if one is gone.
+        """
+        import numpy as np
+
+        outcomes, path = self.outcomes(state), self.rows_path(state)
+        places = np.unique(outcomes[outcomes["length"] > 0][["writer", "process"]])
+        for writer, process in places.tolist():
+            if not path(writer, process).is_file():
+                raise DamagedError(f"{path(writer, process)} is gone. Clear the plan task to start over.")
+
     def nodes(self, state: ShardState) -> list[str]:
         """Return the name of the node of each writer of a shard's outcomes."""
         return [writer.node for writer in state.writers]

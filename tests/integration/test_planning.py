@@ -539,6 +539,16 @@ class TestContinuing:
         first.folder.open_task_log().abandon(first.folder.path.name, "rows of mini-batch 1 are damaged.")
         assert plan()[1] == "Starting over: rows of mini-batch 1 are damaged."
 
+    def test_a_folder_whose_rows_are_gone_starts_over(self, plan):
+        first, _ = plan()
+        do_shard(first.folder)
+        assert plan()[0].folder.path == first.folder.path
+        path = next(first.folder.path.glob("shards/00000/rows/*"))
+        path.unlink()
+        again, line = plan()
+        assert line.startswith(f"Starting over: the execution before cannot be read: {path} is gone")
+        assert again.folder.path != first.folder.path
+
     @pytest.mark.parametrize(
         "what",
         [

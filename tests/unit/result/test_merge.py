@@ -425,6 +425,23 @@ def test_a_rows_file_that_is_gone_is_named(tmp_path):
     with pytest.raises(RunFolderError, match=f"cannot be read from {path}"):
         merge_run(folder)
     assert files_in(tmp_path) == []
+    assert "cannot be read" in folder.open_task_log().read().why_abandoned("plan-1")
+
+
+def test_rows_that_cannot_be_read_now_are_no_reason_to_do_them_again(tmp_path):
+    folder = make_folder(tmp_path, 2)
+    do_shard(folder)
+    path = next(folder.path.glob("shards/*/rows/*-001.bin"))
+    data = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunFolderError, match="clear the merge task: no mini-batch runs again"):
+        merge_run(folder)
+    assert folder.open_task_log().read().why_abandoned("plan-1") is None
+    path.rmdir()
+    path.write_bytes(data)
+    merge_run(folder)
+    assert published(tmp_path) == all_rows(0, 1)
 
 
 def test_a_record_that_is_gone_is_not_passed_over(tmp_path):
