@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from zipfile import is_zipfile
 
 from airflow_prs.errors import DamagedError, RunFolderError
-from airflow_prs.records import Limits
-from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.records import Limits, Ruling
+from airflow_prs.run_folder.committed import Committed, read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import RunRecord, RunRecordKind
 from airflow_prs.run_folder.task_log import History
 from airflow_prs.settings import RunSettings
+from airflow_prs.thresholds.limits import judge
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def find_unfinished(
     if why_not is not None:
         logger.info("Starting over: %s", why_not)
         return None
-    logger.info("Continuing %s: the work is the same, and its result is not published yet.", earlier.path)
+    logger.info("Continuing %s: the work is the same and not finished.", earlier.path)
     return earlier
 
 
@@ -81,36 +82,38 @@ def set_limits(folder: RunFolder, limits: Limits) -> None:
 
 def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool) -> str | None:
     """Return why plan cannot continue a folder; None: it can."""
-    name = earlier.path.name
     if not allow_reuse:
         return "allow_reuse is False."
-    if history.newest_published(name) is not None:
-        return "the execution before has published its result."
-    return history.why_abandoned(name) or _why_unfit(earlier, work)
+    try:
+        return history.why_abandoned(earlier.path.name) or _why_unfit(earlier, work) or _why_finished(earlier, history)
+    except (OSError, RunFolderError, ValueError) as error:
+        return f"the execution before cannot be read: {error}"
 
 
 def _why_unfit(earlier: RunFolder, work: Mapping[str, str]) -> str | None:
     """Return why a folder does not fit the work of this execution; None: it does."""
-    try:
-        settings = earlier.read_planned_settings()
-        if settings.reused_from is not None:
-            return "the execution before reused the result of another run."
-        if not work or not settings.work:
-            return (
-                "it is not known whether the work is the same (environment variables or packages cannot be compared)."
-            )
-        changed = sorted(part for part in {*work, *settings.work} if work.get(part) != settings.work.get(part))
-        if changed:
-            return f"not the same as in the execution before: {', '.join(changed)}."
-        _read_all(earlier)
-    except (OSError, RunFolderError, ValueError) as error:
-        return f"the execution before cannot be read: {error}"
+    settings = earlier.read_planned_settings()
+    if settings.reused_from is not None:
+        return "the execution before reused the result of another run."
+    if not work or not settings.work:
+        return "it is not known whether the work is the same (environment variables or packages cannot be compared)."
+    changed = sorted(part for part in {*work, *settings.work} if work.get(part) != settings.work.get(part))
+    return f"not the same as in the execution before: {', '.join(changed)}." if changed else None
+
+
+def _why_finished(earlier: RunFolder, history: History) -> str | None:
+    """Return why there is nothing to continue; None: mini-batches are left, or failed too often when last tried."""
+    committed = _read_all(earlier)
+    verdict = judge(committed.progress, earlier.read_settings().config.limits)
+    is_published = history.newest_published(earlier.path.name) is not None
+    if is_published and verdict.ruling is Ruling.COMPLETE:
+        return "the execution before has published its result."
     return None
 
 
-def _read_all(folder: RunFolder) -> None:
+def _read_all(folder: RunFolder) -> Committed:
     """
-    Read what every task of a continued folder needs.
+    Read what every task of a continued folder needs, and return what was committed.
 
     What cannot be read would stop each of them again, and to clear plan would not help.
     """
@@ -120,3 +123,4 @@ def _read_all(folder: RunFolder) -> None:
     committed = read_committed(folder, folder.read_manifest())
     for state in committed.states:
         committed.require_rows(state)
+    return committed

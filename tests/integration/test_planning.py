@@ -23,8 +23,9 @@ from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.store.posix import PosixStore
-from tests.makers import commit, do_shard, open_attempt
+from tests.makers import commit, do_shard, make_failure, open_attempt
 
 
 @pytest.fixture
@@ -514,6 +515,19 @@ class TestContinuing:
         assert again.folder.path != first.folder.path
         assert plan()[0].folder.path == again.folder.path
 
+    @pytest.mark.parametrize("failed", [[0], []])
+    def test_what_was_aborted_after_it_was_published_goes_on(self, plan, failed):
+        cut = {"mini_batch_size": 1}
+        first, _ = plan(settings={"error_threshold": 2, **cut})
+        do_shard(first.folder, 0, failed=[0])
+        do_shard(first.folder, 1)
+        merge_run(first.folder)
+        attempt = open_attempt(first.folder, 0, try_number=2, clear_number=1)
+        commit(attempt, [make_failure(index, items=5) for index in failed], closing=Closing.ABORTED)
+        again, line = plan(settings={"error_threshold": 9, **cut})
+        assert line.startswith("Continuing")
+        assert again.folder.path == first.folder.path
+
     def test_without_reuse_it_starts_over(self, plan):
         first, _ = plan()
         again, line = plan(allow_reuse=False)
@@ -543,7 +557,7 @@ class TestContinuing:
         first, _ = plan()
         do_shard(first.folder)
         assert plan()[0].folder.path == first.folder.path
-        path = next(first.folder.path.glob("shards/00000/rows/*"))
+        [path] = [path for path in first.folder.path.glob("shards/00000/rows/*") if path.stat().st_size]
         path.unlink()
         again, line = plan()
         assert line.startswith(f"Starting over: the execution before cannot be read: {path} is gone")
