@@ -15,6 +15,7 @@ from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.names import reports_prefix
 from airflow_prs.run_folder.task_log import Merge
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.posix import PosixStore
@@ -105,15 +106,15 @@ def _publish(
             raise
         raise unusable(str(settings.reused_from), str(error)) from None
     location = str(_target(settings) or settings.output or committed.folder.names.script_output)
-    names = folder.names.reports_of(merge.number)
-    report = write_reports(folder, settings, status="completed", result=location, committed=committed, names=names)
+    prefix = reports_prefix(merge.number)
+    report = write_reports(folder, settings, status="completed", result=location, committed=committed, prefix=prefix)
     merge.note_published(
         positions=positions,
         result=location,
         status=report["status"],
-        reports=str(names.path.relative_to(folder.path)),
+        reports=prefix.rstrip("/"),
     )
-    place_reports(names, folder.names)
+    place_reports(folder, prefix)
     return MergeResult(location=location, report=report)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
@@ -14,7 +15,7 @@ from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.loans import Request
-from airflow_prs.run_folder.names import TASK_LOG, Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.names import REPORT, RUN_STATUS, TASK_LOG, Names, all_pattern, run_path, task_pattern
 from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
@@ -157,6 +158,22 @@ class RunFolder:
         """
         return read_shard(self.store, shard, known)
 
+    def read_report(self) -> dict[str, Any] | None:
+        """
+        Return report.json; None: there is none.
+
+        :raises ValueError: if it is no JSON.
+        """
+        return _read_json(self.store, REPORT)
+
+    def read_status(self) -> dict[str, Any] | None:
+        """
+        Return status.json of the run; None: there is none.
+
+        :raises ValueError: if it is no JSON.
+        """
+        return _read_json(self.store, RUN_STATUS)
+
     def read_layout(self) -> bytes | None:
         """Return the newest revision of the layout that all rows share; None: there is none."""
         revisions = self.names.layout.glob("[0-9]*")
@@ -173,6 +190,11 @@ class RunFolder:
         path = partial(self.names.rows, writer)
         files.make_folder(path(0).parent)
         return RowsFiles(path)
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    data = store.get(key)
+    return None if data is None else dict(json.loads(data))
 
 
 def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:
