@@ -142,7 +142,7 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         signals,
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         watcher=watcher,
-        lender=Lender(request.folder.store, attempt, work.own, starter.say) if lends else None,
+        lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
         borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher_of_loan, say=starter.say)
         if lends
         else None,
@@ -182,7 +182,7 @@ def _make_dispatcher(
             count_failed_tries=config.count_failed_tries,
         ),
         StatusBoard(
-            folder.store,
+            folder,
             status_key,
             attempt.shard,
             manifest.mini_batches,

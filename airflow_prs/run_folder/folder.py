@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,13 +166,17 @@ class RunFolder:
         """
         return _read_json(self.store, REPORT)
 
-    def read_status(self) -> dict[str, Any] | None:
+    def read_status(self, key: str = RUN_STATUS) -> dict[str, Any] | None:
         """
-        Return status.json of the run; None: there is none.
+        Return status.json of the run, a shard or a loan; None: there is none.
 
         :raises ValueError: if it is no JSON.
         """
-        return _read_json(self.store, RUN_STATUS)
+        return _read_json(self.store, key)
+
+    def write_status(self, status: Mapping[str, Any], key: str = RUN_STATUS) -> None:
+        """Write status.json of the run, a shard or a loan."""
+        self.store.put(key, json.dumps(status, ensure_ascii=False).encode())
 
     def read_layout(self) -> bytes | None:
         """Return the newest revision of the layout that all rows share; None: there is none."""
