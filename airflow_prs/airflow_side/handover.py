@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PLAN_KEY = "plan"
 ERROR_KEY = "error"
+SUMMARY_KEY = "summary"
 POSITION_KEY = "position"
 _LONGEST_ERROR = 2000
 _log = logging.getLogger(__name__)
@@ -119,6 +120,11 @@ def leave_error(ti: RuntimeTaskInstanceProtocol, error: str) -> None:
 def leave_position(ti: RuntimeTaskInstanceProtocol, number: int) -> None:
     """Push the number of a record that is in the log of this shard: later tasks wait until they see as much."""
     ti.xcom_push(POSITION_KEY, number)
+
+
+def leave_summary(ti: RuntimeTaskInstanceProtocol, summary: Mapping[str, Any]) -> None:
+    """Push the summary of a published result, for later tasks and callbacks."""
+    ti.xcom_push(SUMMARY_KEY, dict(summary))
 
 
 def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> list[str]:

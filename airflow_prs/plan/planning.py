@@ -34,6 +34,7 @@ from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
+from airflow_prs.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -412,7 +413,10 @@ def _write(
     snapshot.write(folder.names.source_zip)
     manifest = folder.write_batches(_all_batches(cuts), shards)
     logger.info(
-        "%d mini-batches of %d items in %d shards.", manifest.mini_batches, manifest.items, len(manifest.shards)
+        "%s with %s in %s.",
+        counted(manifest.mini_batches, "mini-batch", "mini-batches"),
+        counted(manifest.items, "item"),
+        counted(len(manifest.shards), "shard"),
     )
     return PlanResult(folder=folder, manifest=manifest)
 

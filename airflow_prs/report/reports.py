@@ -22,7 +22,7 @@ from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUM
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds.limits import failed_mini_batches
-from airflow_prs.wording import HOW_TO_GO_ON
+from airflow_prs.wording import HOW_TO_GO_ON, counted
 
 logger = logging.getLogger(__name__)
 
@@ -176,9 +176,9 @@ def fresh_tries_advice(states: Iterable[ShardState]) -> str:
     numbers = [str(state.shard.number) for state in ended[:_INDEXES_SHOWN]]
     more = f" and {len(ended) - _INDEXES_SHOWN:,} more" if len(ended) > _INDEXES_SHOWN else ""
     return (
-        f"{failed:,} failed mini-batches are in shards that ended in success (map indexes of mini_batches: "
-        f"{', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream tasks: clearing only "
-        "failed tasks leaves them out."
+        f"{counted(failed, 'mini-batch', 'mini-batches')} failed in shards that ended in success (map indexes of "
+        f"mini_batches: {', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream "
+        "tasks: clearing only failed tasks leaves them out."
     )
 
 

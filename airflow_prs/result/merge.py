@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Ruling, Verdict
-from airflow_prs.report.reports import describe_report, place_reports, write_reports
+from airflow_prs.report.reports import describe_report, fresh_tries_advice, place_reports, write_reports
 from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
@@ -31,10 +31,12 @@ class MergeResult:
 
     :param location: path of the result: the file of all rows, or the folder that the script wrote to.
     :param report: what report.json holds.
+    :param advice: what to clear so that failed mini-batches get fresh tries; '': there are none.
     """
 
     location: str
     report: dict[str, Any]
+    advice: str = ""
 
 
 def merge_run(
@@ -115,7 +117,8 @@ def _publish(
         reports=prefix.rstrip("/"),
     )
     place_reports(folder, prefix)
-    return MergeResult(location=location, report=report)
+    advice = "" if is_reused else fresh_tries_advice(committed.states)
+    return MergeResult(location=location, report=report, advice=advice)
 
 
 def _target(settings: RunSettings) -> Path | None:

@@ -255,7 +255,7 @@ def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, state
     summary = gatekeeper.execute(context_of(folder=str(lenient.path)))
     assert summary["failed"] == 1
     assert summary["advice"].startswith(
-        "1 failed mini-batches are in shards that ended in success (map indexes of mini_batches: 1)"
+        "1 mini-batch failed in shards that ended in success (map indexes of mini_batches: 1)"
     )
 
 
