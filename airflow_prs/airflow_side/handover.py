@@ -13,6 +13,7 @@ from airflow_prs.airflow_side.supervision import is_supervised
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
+    from airflow_prs.records import Shard
     from airflow_prs.run_folder.folder import RunFolder
 
 PLAN_KEY = "plan"
@@ -117,9 +118,10 @@ def leave_error(ti: RuntimeTaskInstanceProtocol, error: str) -> None:
     ti.xcom_push(ERROR_KEY, error[:_LONGEST_ERROR])
 
 
-def leave_position(ti: RuntimeTaskInstanceProtocol, number: int) -> None:
-    """Push the number of a record that is in the log of this shard: later tasks wait until they see as much."""
-    ti.xcom_push(POSITION_KEY, number)
+def leave_position(ti: RuntimeTaskInstanceProtocol, folder: RunFolder, shard: Shard) -> None:
+    """Push up to where the log of a shard is written: later tasks wait until they see as much."""
+    number = folder.read_shard(shard).number
+    ti.xcom_push(POSITION_KEY, {"folder": folder.path.name, "shard": shard.number, "record": number})
 
 
 def leave_summary(ti: RuntimeTaskInstanceProtocol, summary: Mapping[str, Any]) -> None:
@@ -135,21 +137,19 @@ def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Se
     return [f"shard {number}: {text}" for number, text in zip(shards, texts, strict=False) if text]
 
 
-def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> dict[int, int]:
+def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, folder: RunFolder) -> dict[int, int]:
     """
     Return the positions that shards have left; at least as many records are in their logs.
 
-    :param shards: numbers of all shards, in ascending order.
+    What they left of other folders does not count: Airflow keeps it where plan has started over, and a shard did not
+    run again.
+
     :return: number of a shard to the number of a record; shards that have left none are missing.
     """
-    if not shards:
-        return {}
-    # One request for all; Airflow leaves out those that are missing, and returns a single one without a list.
+    # One request for all; Airflow returns a single one without a list.
     found = ti.xcom_pull(shards_task_id, key=POSITION_KEY)
-    numbers = found if isinstance(found, list) else [found]
-    if len(numbers) != len(shards):
-        numbers = ti.xcom_pull(shards_task_id, key=POSITION_KEY, map_indexes=list(shards))
-    return {shard: number for shard, number in zip(shards, numbers, strict=True) if isinstance(number, int)}
+    left = [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, dict)]
+    return {each["shard"]: each["record"] for each in left if each.get("folder") == folder.path.name}
 
 
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:

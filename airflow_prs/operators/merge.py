@@ -38,11 +38,9 @@ class MergeOperator(BaseOperator):
 
         ti = context["ti"]
         handover = planned(ti, self.plan_task_id)
-        result = merge_run(
-            RunFolder(handover.folder, handover.execution),
-            try_number=ti.try_number,
-            at_least=left_positions(ti, self.shards_task_id, range(handover.shards)),
-        )
+        folder = RunFolder(handover.folder, handover.execution)
+        positions = left_positions(ti, self.shards_task_id, folder)
+        result = merge_run(folder, try_number=ti.try_number, at_least=positions)
         self.log.info("The result is %s", result.location)
         if result.advice:
             self.log.warning("%s", result.advice)

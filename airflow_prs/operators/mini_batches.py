@@ -98,7 +98,7 @@ class MiniBatchesOperator(BaseOperator):
             # If the storage has a problem, it is the node's error that counts.
             with contextlib.suppress(OSError, PrsError):
                 shard = request.folder.read_manifest().shards[request.shard_number]
-                leave_position(context["ti"], request.folder.read_shard(shard).number)
+                leave_position(context["ti"], request.folder, shard)
 
     def _request(self, context: Context) -> NodeRequest:
         from airflow_prs.node.request import NodeRequest

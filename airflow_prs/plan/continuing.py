@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from zipfile import is_zipfile
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.records import Limits
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
@@ -61,15 +62,21 @@ def log_changed_terms(folder: RunFolder, settings: RunSettings) -> None:
 
 
 def set_limits(folder: RunFolder, limits: Limits) -> None:
-    """Append limits to the run log of a continued folder, unless they are the newest."""
-    log, planned = folder.run_log(), folder.read_planned_settings().config.limits
+    """
+    Append the limits of an execution to the run log of the folder that it continues, unless a newer one has begun.
+
+    Equal ones too: an earlier execution that finds them knows that it is late.
+
+    :param folder: the folder, under the terms of the execution.
+    """
+    task_log = folder.open_task_log()
 
     def make() -> RunRecord | None:
-        if limits == (log.limits or planned):
+        if task_log.read().newest_execution() != folder.execution:
             return None
         return RunRecord(kind=RunRecordKind.LIMITS, author="plan", limits=limits)
 
-    log.append(make)
+    folder.run_log().append(make)
 
 
 def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, allow_reuse: bool) -> str | None:
@@ -86,12 +93,30 @@ def _why_unfit(earlier: RunFolder, work: Mapping[str, str]) -> str | None:
     """Return why a folder does not fit the work of this execution; None: it does."""
     try:
         settings = earlier.read_planned_settings()
-        read_committed(earlier, earlier.read_manifest())
-    except (OSError, RunFolderError) as error:
+        if settings.reused_from is not None:
+            return "the execution before reused the result of another run."
+        if not work or not settings.work:
+            return (
+                "it is not known whether the work is the same (environment variables or packages cannot be compared)."
+            )
+        changed = sorted(part for part in {*work, *settings.work} if work.get(part) != settings.work.get(part))
+        if changed:
+            return f"not the same as in the execution before: {', '.join(changed)}."
+        _read_all(earlier)
+    except (OSError, RunFolderError, ValueError) as error:
         return f"the execution before cannot be read: {error}"
-    if settings.reused_from is not None:
-        return "the execution before reused the result of another run."
-    if not work or not settings.work:
-        return "it is not known whether the work is the same (environment variables or packages cannot be compared)."
-    changed = sorted(part for part in {*work, *settings.work} if work.get(part) != settings.work.get(part))
-    return f"not the same as in the execution before: {', '.join(changed)}." if changed else None
+    return None
+
+
+def _read_all(folder: RunFolder) -> None:
+    """
+    Read what every task of a continued folder needs.
+
+    What cannot be read would stop each of them again, and to clear plan would not help.
+    """
+    folder.run_log().follow()
+    if not is_zipfile(folder.names.source_zip):
+        raise DamagedError(f"{folder.names.source_zip} is damaged or gone.")
+    committed = read_committed(folder, folder.read_manifest())
+    for state in committed.states:
+        committed.outcomes(state)

@@ -159,9 +159,10 @@ def make_plan(request: PlanRequest) -> PlanResult:
     if result.is_empty:
         return result
     execution = task_log.append_execution(claim, folder=result.folder.path.name, terms=settings.terms)
-    if result.folder.path != folder.path:
-        set_limits(result.folder, settings.config.limits)
-    return replace(result, folder=RunFolder(result.folder.path, execution), execution=execution)
+    planned = RunFolder(result.folder.path, execution)
+    if planned.path != folder.path:
+        set_limits(planned, settings.config.limits)
+    return replace(result, folder=planned, execution=execution)
 
 
 def _plan(

@@ -128,7 +128,7 @@ def _lags(folder: RunFolder, lagging: Sequence[ShardState], positions: Mapping[i
         f"{positions[first.shard.number]} of its log, and after {LAGS_AT_MOST_S:g} seconds this machine sees "
         f"{'no record' if first.number < 0 else f'only record {first.number}'}. Mount the storage so that all machines "
         "see new files soon (NFS: with the option noac, or with lookupcache=none and a low actimeo), and clear this "
-        "task. If all machines see the same files, a task of an older run folder has left the position: clear plan."
+        "task."
     )
 
 

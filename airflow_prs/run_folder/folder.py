@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
@@ -85,7 +85,8 @@ class RunFolder:
         """
         Return the settings under the terms of the first execution of this folder.
 
-        :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
+        :raises RunFolderError: if this machine does not see the run folder, or it is damaged or has the layout of
+            another version.
         """
         try:
             return RunSettings.from_json(self.names.settings.read_bytes())
@@ -93,6 +94,10 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.names.settings} cannot be seen from this machine. Run folders must lie on storage that all "
                 "nodes share: mount it at the same path everywhere, or let all tasks of the group run on one machine."
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedError(
+                f"{self.names.settings} is damaged: {type(error).__name__}: {error}. Clear the plan task to start over."
             ) from None
 
     def write_manifest(self, mini_batches: Iterable[MiniBatch], shards: Sequence[Shard]) -> Manifest:

@@ -109,8 +109,7 @@ class GatekeeperSensor(BaseSensorOperator):
 
         if (abort := watch.binding()) is not None:
             raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
-        shards = [shard.number for shard in watch.manifest.shards]
-        positions = left_positions(ti, self.shards_task_id, shards)
+        positions = left_positions(ti, self.shards_task_id, watch.folder)
         committed = read_committed(watch.folder, watch.manifest, positions)
         look = watch.conclude(committed.states)
         if look.abort is not None:

@@ -1,9 +1,9 @@
 """Plan as a whole: from a request to a run folder."""
 
-import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -18,12 +18,13 @@ from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.config.environment import Environment
 from airflow_prs.errors import ConfigError, EmptyInputError, EntryScriptError, InputError, RunFolderError
 from airflow_prs.inputs import versions
+from airflow_prs.plan import planning
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import InputKind, Piece, RunIdentity
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.store.posix import PosixStore
-from tests.makers import do_shard
+from tests.makers import commit, do_shard, open_attempt
 
 
 @pytest.fixture
@@ -445,12 +446,27 @@ class TestContinuing:
         assert "error_threshold is 5, was 0" in caplog.text
 
     @pytest.mark.parametrize("thresholds", [[0], [0, 0], [0, 5], [0, 5, 5], [0, 5, 0]])
-    def test_the_run_log_has_the_newest_limits(self, plan, thresholds):
+    def test_the_run_log_has_the_limits_of_each_execution_that_goes_on(self, plan, thresholds):
         results = [plan(settings={"error_threshold": threshold})[0] for threshold in thresholds]
         log = results[0].folder.run_log()
         log.follow()
-        changes = [new for old, new in itertools.pairwise(thresholds) if old != new]
-        assert [record.limits.error_threshold for record in log.records] == changes
+        assert [record.limits.error_threshold for record in log.records] == thresholds[1:]
+
+    @pytest.mark.parametrize("threshold", [0, 5])
+    def test_a_plan_that_is_late_leaves_the_limits_of_a_later_one(self, plan, threshold, monkeypatch):
+        first, _ = plan(settings={"error_threshold": 0})
+        set_limits = planning.set_limits
+
+        def set_late(folder, limits):
+            monkeypatch.setattr(planning, "set_limits", set_limits)
+            plan(settings={"error_threshold": threshold})
+            set_limits(folder, limits)
+
+        monkeypatch.setattr(planning, "set_limits", set_late)
+        plan(settings={"error_threshold": 9})
+        log = first.folder.run_log()
+        log.follow()
+        assert log.limits.error_threshold == threshold
 
     def test_shards_stay_as_first_planned(self, plan, caplog):
         first, _ = plan(settings={"mini_batch_size": 1, "node_count": 2})
@@ -509,19 +525,43 @@ class TestContinuing:
         assert "not known whether the work is the same" in plan(variables_hash=None)[1]
         assert "not known whether the work is the same" in plan()[1]
 
-    @pytest.mark.parametrize("what", ["", "config.json", "manifest.parquet"])
+    @pytest.mark.parametrize("what", ["", "config.json", "manifest.parquet", "source.zip"])
     def test_a_folder_that_is_gone_starts_over(self, plan, what):
         first, _ = plan()
         path = first.folder.path / what
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         again, line = plan()
-        assert "cannot be read" in line
+        assert "the execution before cannot be read" in line
         assert again.folder.path != first.folder.path
 
     def test_a_damaged_folder_starts_over(self, plan):
         first, _ = plan()
         first.folder.open_task_log().abandon(first.folder.path.name, "rows of mini-batch 1 are damaged.")
         assert plan()[1] == "Starting over: rows of mini-batch 1 are damaged."
+
+    @pytest.mark.parametrize(
+        "what",
+        [
+            "config.json",
+            "manifest.parquet",
+            "source.zip",
+            "log/0000000000",
+            "shards/00000/log/0000000000",
+            "shards/00000/log/0000000001",
+            "shards/00000/log/0000000002",
+        ],
+    )
+    def test_a_folder_with_a_damaged_file_starts_over(self, plan, what):
+        first, _ = plan(settings={"error_threshold": 1})
+        plan(settings={"error_threshold": 2})
+        attempt = open_attempt(first.folder)
+        commit(attempt)
+        commit(attempt)
+        path = first.folder.path / what
+        path.write_bytes(path.read_bytes()[:-100])
+        again, line = plan()
+        assert re.match(f"Starting over: the execution before cannot be read: .*{what} is damaged", line)
+        assert again.folder.path != first.folder.path
 
     def test_a_reused_result_is_no_work_to_go_on_with(self, plan, request_plan):
         complete(make_plan(request_plan()))

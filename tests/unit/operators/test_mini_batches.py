@@ -66,7 +66,7 @@ def test_a_shard_leaves_how_far_its_log_goes_however_it_ends(tmp_path, monkeypat
     monkeypatch.setattr("airflow_prs.node.running.run_node", run_node)
     with contextlib.suppress(Exception):
         make_operator().execute(context_of(folder.path, xcoms))
-    assert xcoms[POSITION_KEY] == 1
+    assert xcoms[POSITION_KEY]["record"] == 1
 
 
 @pytest.mark.parametrize(

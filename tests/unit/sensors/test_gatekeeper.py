@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,8 +44,10 @@ class Instance:
         if key == "plan":
             plan = {"folder": self.folder, "execution": self.execution, "mini_batches": 4, "items": 8, "shards": 2}
             return plan if self.folder else None
-        found = self.errors if key == "error" else self.positions
-        return list(found.values()) if map_indexes is None else [found.get(index) for index in map_indexes]
+        if key == "error":
+            return [self.errors.get(index) for index in map_indexes]
+        folder = Path(self.folder).name
+        return [{"folder": folder, "shard": shard, "record": record} for shard, record in self.positions.items()]
 
 
 @pytest.fixture
