@@ -67,7 +67,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
         )
         try:
-            _run(request, settings, manifest, shard, attempt)
+            _run(request, settings, manifest, attempt)
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
@@ -75,12 +75,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
 
 
-def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard: Shard, attempt: Attempt) -> None:
+def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, attempt: Attempt) -> None:
     watcher = Watcher(
         request.folder,
         manifest,
         attempt,
-        shard=shard,
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )

@@ -115,18 +115,16 @@ class PlanResult:
     """
     The result of make_plan.
 
-    :param folder: the run folder.
+    :param folder: the run folder, under the terms of this execution of plan.
     :param manifest: the totals and shards; without shards if there is nothing to do.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
     :param is_empty: whether the input is empty and the task group is to be skipped; then no run folder was written.
-    :param execution: number of this execution of plan in the task log; None: the input is empty.
     """
 
     folder: RunFolder
     manifest: Manifest
     reused_from: str | None = None
     is_empty: bool = False
-    execution: int | None = None
 
 
 def make_plan(request: PlanRequest) -> PlanResult:
@@ -162,13 +160,13 @@ def make_plan(request: PlanRequest) -> PlanResult:
     planned = RunFolder(result.folder.path, execution)
     if planned.path != folder.path:
         set_limits(planned, settings.config.limits)
-    return replace(result, folder=planned, execution=execution)
+    return replace(result, folder=planned)
 
 
 def _plan(
     request: PlanRequest, options: DriverOptions, folder: RunFolder, task_log: TaskLog
 ) -> tuple[PlanResult, RunSettings]:
-    """Return the result, without the number of the execution, and its settings."""
+    """Return the result, with the folder under any terms, and its settings."""
     source_directory, entry_script = request.config.source_directory, request.config.entry_script
     with (
         take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,

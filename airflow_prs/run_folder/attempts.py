@@ -30,6 +30,7 @@ from airflow_prs.run_folder.shard_log import (
     LoanState,
     ShardState,
     read_content,
+    read_loan,
     read_loan_content,
     read_shard,
     shard_log,
@@ -223,7 +224,7 @@ class Attempt:
     def _read_loan(self, state: LoanState) -> LoanState:
         number = state.loan.number
         known = self._known_loans.get(number, state)
-        self._known_loans[number] = loan_logs.read_loan(self._store, self.shard, state.loan, known)
+        self._known_loans[number] = read_loan(self._store, self.shard, state.loan, known)
         return self._known_loans[number]
 
 

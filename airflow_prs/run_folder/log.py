@@ -43,6 +43,23 @@ class Record:
         return _CRC_BYTES + len(self.header) + 1
 
 
+def wait_until(is_seen: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> bool:
+    """
+    Wait until storage that lags behind shows something, for LAG_S at most.
+
+    :param is_seen: looks for it.
+    :param sleep: waits for some seconds.
+    :return: whether it has been seen.
+    """
+    waited_s, pause_s = 0.0, 0.05
+    while not is_seen():
+        if waited_s >= LAG_S:
+            return False
+        sleep(pause_s)
+        waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
+    return True
+
+
 class Log:
     """
     A log in a store.
@@ -125,15 +142,11 @@ class Log:
 
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
-        waited_s, pause_s = 0.0, 0.05
-        while not self._exists(number):
-            if waited_s >= LAG_S:
-                raise RunFolderError(
-                    f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
-                    "mount with lookupcache=none or with a small actimeo."
-                )
-            self._sleep(pause_s)
-            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
+        if not wait_until(lambda: self._exists(number), self._sleep):
+            raise RunFolderError(
+                f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
+                "mount with lookupcache=none or with a small actimeo."
+            )
 
     def _exists(self, number: int) -> bool:
         return self._store.stat(self.key(number)) is not None

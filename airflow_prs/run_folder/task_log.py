@@ -14,7 +14,7 @@ Only the order of the records decides. So clocks, names of plans and try numbers
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Any, Final, Literal, TypeVar
@@ -184,10 +184,6 @@ class History(list[TaskRecord]):
     def newest_claim(self) -> int | None:
         """Return the number of the newest claim of a merge."""
         return self._last(lambda r: isinstance(r, MergeClaim))
-
-    def merge_claims(self) -> Iterator[MergeClaim]:
-        """Yield the claims of merges, oldest first."""
-        return (record for record in self if isinstance(record, MergeClaim))
 
     def claim(self, number: int) -> MergeClaim:
         """
