@@ -179,6 +179,7 @@ def _make_dispatcher(
             most_tries=config.run_max_try,
             delay_s=config.retry_delay_s,
             count_failed_tries=config.count_failed_tries,
+            count_failed_items=config.error_threshold >= 0,
         ),
         StatusBoard(
             folder,

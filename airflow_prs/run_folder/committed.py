@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.log import LAG_S, wait_until
+from airflow_prs.run_folder.log import LAG_S, wait_for
 from airflow_prs.run_folder.shard_log import read_content, read_shard_at
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
@@ -115,7 +115,7 @@ def read_committed(
         states.update((state.shard.number, folder.read_shard(state.shard, state)) for state in lagging())
         return not lagging()
 
-    if not wait_until(is_seen, sleep):
+    if not wait_for(is_seen, sleep):
         raise _lags(folder, lagging(), positions)
     return Committed(folder=folder, states=tuple(states.values()))
 

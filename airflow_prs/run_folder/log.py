@@ -11,10 +11,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.store.port import Store
+
+_T = TypeVar("_T")
 
 _CRC_BYTES: Final = 9
 """Eight hexadecimal digits and a space."""
@@ -43,21 +45,19 @@ class Record:
         return _CRC_BYTES + len(self.header) + 1
 
 
-def wait_until(is_seen: Callable[[], bool], sleep: Callable[[float], None] = time.sleep) -> bool:
+def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
     """
     Wait until storage that lags behind shows something, for LAG_S at most.
 
-    :param is_seen: looks for it.
+    :param look: looks for it; what it returns is true once it has been seen.
     :param sleep: waits for some seconds.
-    :return: whether it has been seen.
+    :return: what the last look has returned.
     """
     waited_s, pause_s = 0.0, 0.05
-    while not is_seen():
-        if waited_s >= LAG_S:
-            return False
+    while not (seen := look()) and waited_s < LAG_S:
         sleep(pause_s)
         waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
-    return True
+    return seen
 
 
 class Log:
@@ -93,23 +93,36 @@ class Log:
         """
         Return a record; None: it does not exist yet.
 
-        :raises RunFolderError: if it is damaged.
+        :raises DamagedError: if it is damaged.
         """
         data = self._store.get(self.key(number))
         if data is None:
             return None
         content = memoryview(data)[_CRC_BYTES:]
         if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
-            raise RunFolderError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
+            raise DamagedError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
         header_end = data.index(b"\n")
         return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
+
+    def read_written(self, number: int) -> Record:
+        """
+        Return a record that is known to exist; what storage does not show yet is waited for.
+
+        :raises DamagedError: if it is damaged, or cannot be seen within 90 seconds.
+        """
+        record = wait_for(lambda: self.read(number), self._sleep)
+        if record is None:
+            raise DamagedError(
+                f"{self.key(number)} is missing, also after {LAG_S:g} seconds. Clear the plan task to start over."
+            )
+        return record
 
     def read_all(self, first: int = 0) -> Iterator[Record]:
         """
         Yield all records that exist, oldest first.
 
         :param first: number of the first one.
-        :raises RunFolderError: if one is damaged.
+        :raises DamagedError: if one is damaged.
         """
         while (record := self.read(first)) is not None:
             yield record
@@ -142,7 +155,7 @@ class Log:
 
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
-        if not wait_until(lambda: self._exists(number), self._sleep):
+        if not wait_for(lambda: self._exists(number), self._sleep):
             raise RunFolderError(
                 f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
                 "mount with lookupcache=none or with a small actimeo."

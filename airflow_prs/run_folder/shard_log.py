@@ -276,11 +276,7 @@ def _from_log(store: Store, shard: Shard, last: ShardRecord, number: int) -> Ite
 
 
 def _read_all(log: Log, first: int, last: int) -> Iterator[Record]:
-    for number in range(first, last + 1):
-        record = log.read(number)
-        if record is None:
-            raise DamagedError(f"{log.key(number)} is missing. Clear the plan task to start over.")
-        yield record
+    return map(log.read_written, range(first, last + 1))
 
 
 def unpack_record(record: Record, outcomes: int, log: int) -> Content:

@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from airflow_prs.errors import RunFolderError, SupersededError
+from airflow_prs.errors import DamagedError, RunFolderError, SupersededError
 from airflow_prs.run_folder.log import Log, Record
 from airflow_prs.store.port import Store
 
@@ -215,6 +215,7 @@ class TaskLog:
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._log = Log(store, prefix)
+        self._place = f"{store}/{prefix}"
         self.history = History()
         self.process = uuid4().hex
 
@@ -224,7 +225,13 @@ class TaskLog:
 
         :raises RunFolderError: if one is damaged, or a newer version wrote it.
         """
-        self.history.extend(map(_parse, self._log.read_all(len(self.history))))
+        try:
+            self.history.extend(map(_parse, self._log.read_all(len(self.history))))
+        except DamagedError as error:
+            # Plan reads it, too.
+            raise RunFolderError(
+                f"{error} Remove {self._place} before, the log of the run's plans and merges."
+            ) from None
         return self.history
 
     def append(self, make: Callable[[History], TaskRecord]) -> int:

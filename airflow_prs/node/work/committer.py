@@ -27,14 +27,15 @@ class Committer:
     """
     Collects outcomes and commits them at intervals, every 64 MiB, or when hurry() is called.
 
-    The interval is one second at first, and grows with the age of the attempt. A failed try is committed within a
-    second.
+    The interval is one second at first, and grows with the age of the attempt. What may exceed a threshold is committed
+    within a second: a failed try, and failed items if they count.
 
     :param attempt: writes the commits: an attempt at a shard, or a loan that this node works on.
     :param tally: the shard's counts.
     :param queue: gets a new grant with each commit.
     :param concurrency: how many mini-batches the node works on at the same time.
     :param is_granting: whether commits extend the grant; if not, from start_granting() on.
+    :param counts_failed_items: whether failed items count against a threshold.
     :param on_commit: called after each commit, in the event loop.
     """
 
@@ -46,6 +47,7 @@ class Committer:
         *,
         concurrency: int,
         is_granting: bool = True,
+        counts_failed_items: bool = False,
         on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,9 +57,11 @@ class Committer:
         self._tally = tally
         self._queue = queue
         self._is_granting = is_granting
+        self._counts_failed_items = counts_failed_items
         self._on_commit = on_commit
         self._outcomes: list[Outcome] = []
         self._tries: list[FailedTry] = []
+        self._has_failed_items = False
         self._bytes = 0
         self._busy_s = 0.0
         self._window = WINDOW * concurrency
@@ -76,6 +80,7 @@ class Committer:
             # Leave out the time of init(), and time in which there was nothing to do.
             self._since = max(self._since, self._clock() - outcome.duration_s)
         self._outcomes.append(outcome)
+        self._has_failed_items |= self._counts_failed_items and outcome.succeeded < outcome.items
         self._bytes += outcome.length
         self._busy_s += outcome.duration_s
         if self._bytes > GROUP_BYTES:
@@ -142,7 +147,7 @@ class Committer:
     def _is_due(self) -> bool:
         # run() looks once in a while, so the nearest of these moments is taken.
         elapsed_s = self._clock() - self._committed + SHORTEST_INTERVAL_S / 2
-        return bool(self._tries) or (bool(self._outcomes) and elapsed_s >= self._interval_s)
+        return bool(self._tries) or self._has_failed_items or (bool(self._outcomes) and elapsed_s >= self._interval_s)
 
     async def commit(self, *, trying: tuple[int, int] | None = None, closing: Closing | None = None) -> None:
         """
@@ -164,6 +169,7 @@ class Committer:
             outcomes, tries, taken_over = self._outcomes, self._tries, self._taken_over
             busy_s, self._busy_s = self._busy_s, 0.0
             self._outcomes, self._tries, self._taken_over, self._bytes = [], [], [], 0
+            self._has_failed_items = False
             granted = self._queue.granted
             if self._is_granting and closing is None:
                 granted = self._queue.next_grant(self._widen(len(outcomes), busy_s))

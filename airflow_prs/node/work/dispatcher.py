@@ -74,6 +74,7 @@ class Dispatcher:
             queue,
             concurrency=slots * concurrency,
             is_granting=not self._is_alone,
+            counts_failed_items=policy.count_failed_items,
             on_commit=self._after_commit,
         )
         self._shard = attempt.shard

@@ -445,6 +445,7 @@ def test_a_damaged_record_is_not_passed_over(tmp_path):
     with pytest.raises(RunFolderError, match="log/0000000002 is damaged"):
         merge_run(folder)
     assert files_in(tmp_path) == []
+    assert "log/0000000002 is damaged" in folder.open_task_log().read().why_abandoned("plan-1")
 
 
 def test_fewer_outcomes_than_were_counted_are_not_passed_over(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.run_folder.log import LAG_S, Log, Record
 from airflow_prs.store.memory import MemoryStore
 
@@ -103,6 +103,28 @@ def test_a_record_that_stays_hidden_is_an_error_that_names_the_mount_option():
     log.append(0, b"{}", b"one")
     with pytest.raises(RunFolderError, match=r"^log/0000000000 exists, but cannot be seen .* lookupcache=none"):
         log.append(0, b"{}", b"two")
+    assert LAG_S <= sum(waits) < LAG_S + 3
+
+
+def test_a_record_that_later_ones_follow_is_waited_for():
+    store, hidden, waits = MemoryStore(), 3, []
+
+    class Lagging(Counting):
+        def get(self, key, start=None, end=None):
+            return store.get(key, start, end) if len(waits) >= hidden else None
+
+    log = Log(Lagging(store), "log/", sleep=waits.append)
+    log.append(0, b"{}", b"one")
+    assert log.read(0) is None
+    assert log.read_written(0) == Record(0, b"{}", b"one")
+    assert len(waits) == hidden
+
+
+def test_a_record_that_is_gone_is_an_error(store):
+    waits = []
+    log = Log(store, "log/", sleep=waits.append)
+    with pytest.raises(DamagedError, match=r"^log/0000000003 is missing, also after 90 seconds"):
+        log.read_written(3)
     assert LAG_S <= sum(waits) < LAG_S + 3
 
 

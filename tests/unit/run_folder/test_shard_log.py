@@ -16,6 +16,7 @@ from airflow_prs.records import Outcome, Progress, TryStatus
 from airflow_prs.run_folder import attempts
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.loans import BorrowedWork, Request
+from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.outcomes import outcome_type
 from airflow_prs.run_folder.shard_log import read_content, read_shard
 from airflow_prs.run_folder.shard_records import Closing, Loan, Writer
@@ -120,12 +121,13 @@ def test_a_record_that_lost_its_end_is_found(rig):
         _ = rig.state
 
 
-def test_a_missing_record_is_found(rig):
+def test_a_missing_record_is_found(rig, monkeypatch):
     attempt = rig.open()
     for place in range(3):
         rig.commit(attempt, *good(place))
     state = rig.state
     rig.store.delete([rig.key(2)])
+    monkeypatch.setitem(Log.__init__.__kwdefaults__, "sleep", lambda seconds: None)
     with pytest.raises(RunFolderError, match=f"{rig.key(2)} is missing"):
         read_content(rig.store, state)
 

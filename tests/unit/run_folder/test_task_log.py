@@ -14,6 +14,7 @@ from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.task_log import Execution, History, Merge, MergeClaim, Published, TaskLog
 from airflow_prs.store.memory import MemoryStore
+from airflow_prs.store.posix import PosixStore
 from tests.interleaving import Actor, pause
 
 RESULT = "result.txt"
@@ -141,6 +142,14 @@ def test_a_record_of_another_version_is_refused(run):
 
 
 # Merge
+
+
+def test_a_damaged_log_is_an_error_that_says_what_to_remove(tmp_path):
+    store = PosixStore(tmp_path)
+    TaskLog(store, "log/").claim_plan()
+    store.put("log/0000000000", b"damaged")
+    with pytest.raises(RunFolderError, match=f"^log/0000000000 is damaged. Clear .* Remove {tmp_path}/log/ before"):
+        TaskLog(store, "log/").read()
 
 
 def test_a_merge_leaves_what_it_published(run):

@@ -103,9 +103,11 @@ def test_the_time_of_init_does_not_slow_down_the_start():
 class Run:
     """A node whose time passes a second with each look of the committer."""
 
-    def __init__(self, began: float = 0.0) -> None:
+    def __init__(self, began: float = 0.0, **terms) -> None:
         self.clock, self.commits = Clock(), []
-        self.committer = Committer(self, Tally(Progress(), set()), FakeQueue(), concurrency=AT_ONCE, clock=self.clock)
+        self.committer = Committer(
+            self, Tally(Progress(), set()), FakeQueue(), concurrency=AT_ONCE, clock=self.clock, **terms
+        )
         self.clock.now += began
 
     def commit(self, outcomes, tries, **terms) -> None:
@@ -155,6 +157,18 @@ def test_a_failed_try_is_committed_within_a_second_whatever_the_age():
             run.committer.add_try(make_failed_try())
 
     assert run.go(9, fail) == [(1, 1, 0), (5, 4, 1), (9, 4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "commits"), [(True, [(1, 1, 0), (5, 4, 0), (9, 4, 0)]), (False, [(1, 1, 0), (9, 8, 0)])]
+)
+def test_failed_items_that_count_are_committed_within_a_second_whatever_the_age(counts, commits):
+    run = Run(began=50_000, counts_failed_items=counts)
+
+    def fail(second):
+        run.committer.add(make_outcome(succeeded=1) if second == 5 else make_outcome())
+
+    assert run.go(9, fail) == commits
 
 
 def test_a_day_has_some_twenty_thousand_commits():
