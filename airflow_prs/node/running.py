@@ -55,14 +55,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     """
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
     shard = manifest.shards[request.shard_number]
-    node = f"{encode(socket.gethostname())}-{shard.number}-{request.try_number}"
+    node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         attempt = request.folder.open_attempt(
             shard,
-            execution=request.execution,
-            clear_number=request.clear_number,
-            try_number=request.try_number,
-            max_tries=request.max_tries,
+            request.task_try,
             node=node,
             window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
         )

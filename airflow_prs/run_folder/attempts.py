@@ -18,7 +18,7 @@ from uuid import uuid4
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder import loans as loan_logs
-from airflow_prs.run_folder.epochs import next_epoch
+from airflow_prs.run_folder.epochs import TaskTry, next_epoch
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
 from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
@@ -238,11 +238,8 @@ def superseded(shard: Shard) -> SupersededError:
 def open_attempt(
     store: Store,
     shard: Shard,
+    task_try: TaskTry,
     *,
-    execution: int,
-    clear_number: int,
-    try_number: int,
-    max_tries: int | None,
     node: str,
     window: int,
     rows: Callable[[Writer], RowsFiles],
@@ -250,11 +247,6 @@ def open_attempt(
     """
     Claim a shard and return the attempt.
 
-    :param execution: the execution of plan.
-    :param clear_number: the run's ``clear_number`` when the attempt started.
-    :param try_number: try number of the Airflow task.
-    :param max_tries: max_tries of the Airflow task. If it differs from that of the claim before, the shard was cleared.
-        None where clear_number counts every clear.
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
     :param rows: returns the rows files of this attempt.
@@ -263,25 +255,19 @@ def open_attempt(
     writer = Writer(uuid4().hex, node, shard.number)
     log = shard_log(store, shard)
     run_log = RunLog(store)
-    if max_tries is not None:
+    if task_try.max_tries is not None:
         run_log.follow()
     state: ShardState | None = None
     while True:
         state = read_shard(store, shard, state)
-        if state.claim is not None and state.claim.order > (execution, try_number):
+        if state.claim is not None and state.claim.order > task_try.order:
             raise superseded(shard)
         ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
         claim = Claim(
             writer=writer,
-            epoch=next_epoch(
-                state.claim,
-                execution=execution,
-                clear_number=clear_number,
-                max_tries=max_tries,
-                aborted=run_log.aborted,
-            ),
-            try_number=try_number,
-            max_tries=max_tries or 0,
+            epoch=next_epoch(state.claim, task_try, run_log.aborted),
+            try_number=task_try.try_number,
+            max_tries=task_try.max_tries or 0,
             started=time.time(),
         )
         made = _make_claim(store, replace(state, loans=ended), claim, window)
