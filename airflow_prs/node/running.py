@@ -28,9 +28,10 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Progress, Shard
 from airflow_prs.report.reports import aborted_error
-from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.names import encode, loan_status, shard_status
 from airflow_prs.settings import RunSettings
