@@ -28,9 +28,10 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Progress, Shard
 from airflow_prs.report.reports import aborted_error
-from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.names import encode, loan_status, shard_status
 from airflow_prs.settings import RunSettings
@@ -55,14 +56,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     """
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
     shard = manifest.shards[request.shard_number]
-    node = f"{encode(socket.gethostname())}-{shard.number}-{request.try_number}"
+    node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         attempt = request.folder.open_attempt(
             shard,
-            execution=request.execution,
-            clear_number=request.clear_number,
-            try_number=request.try_number,
-            max_tries=request.max_tries,
+            request.task_try,
             node=node,
             window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
         )

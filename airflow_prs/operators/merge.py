@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned
+from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,11 +34,9 @@ class MergeOperator(BaseOperator):
     def execute(self, context: Context) -> str:
         """Publish the result, push a summary of the report as the XCom ``summary``, and return the location."""
         from airflow_prs.result.merge import merge_run
-        from airflow_prs.run_folder.folder import RunFolder
 
         ti = context["ti"]
-        handover = planned(ti, self.plan_task_id)
-        folder = RunFolder(handover.folder, handover.execution)
+        folder = planned_folder(ti, self.plan_task_id)
         positions = left_positions(ti, self.shards_task_id, folder)
         result = merge_run(folder, try_number=ti.try_number, at_least=positions)
         self.log.info("The result is %s", result.location)

@@ -15,8 +15,8 @@ from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.merges import Merge
 from airflow_prs.run_folder.names import reports_prefix
-from airflow_prs.run_folder.task_log import Merge
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.posix import PosixStore
 from airflow_prs.thresholds.limits import judge

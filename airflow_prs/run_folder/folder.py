@@ -14,6 +14,7 @@ from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import REPORT, RUN_STATUS, TASK_LOG, Names, all_pattern, run_path, task_pattern
 from airflow_prs.run_folder.rows_files import RowsFiles
@@ -127,29 +128,9 @@ class RunFolder:
 
     # What nodes write
 
-    def open_attempt(
-        self,
-        shard: Shard,
-        *,
-        execution: int,
-        clear_number: int,
-        try_number: int,
-        max_tries: int | None,
-        node: str,
-        window: int,
-    ) -> Attempt:
+    def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
-        return open_attempt(
-            self.store,
-            shard,
-            execution=execution,
-            clear_number=clear_number,
-            try_number=try_number,
-            max_tries=max_tries,
-            node=node,
-            window=window,
-            rows=self._rows_files,
-        )
+        return open_attempt(self.store, shard, task_try, node=node, window=window, rows=self._rows_files)
 
     def ask_for_loan(self, state: ShardState, borrower: Attempt) -> Request:
         """Ask the claimant of a shard for mini-batches; see loans.Request."""

@@ -14,7 +14,8 @@ from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
-from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState
 from airflow_prs.run_folder.shard_records import Loan, LoanRequest

@@ -19,9 +19,10 @@ from airflow_prs.errors import IncompleteRunError, PublicationError, RunAbortedE
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.merges import Merge
 from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Epoch
-from airflow_prs.run_folder.task_log import Merge, Published
+from airflow_prs.run_folder.task_log import Published
 from airflow_prs.store.files import temporary_name
 from tests.makers import (
     append_execution,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.run_folder.log import Log
-from airflow_prs.run_folder.task_log import Execution, History, Merge, MergeClaim, Published, TaskLog
+from airflow_prs.run_folder.merges import Merge
+from airflow_prs.run_folder.task_log import Execution, History, MergeClaim, Published, TaskLog
 from airflow_prs.store.memory import MemoryStore
 from airflow_prs.store.posix import PosixStore
 from tests.interleaving import Actor, pause

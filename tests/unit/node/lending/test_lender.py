@@ -16,6 +16,7 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Progress, Shard
 from airflow_prs.run_folder.attempts import open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import loan_status
@@ -40,8 +41,8 @@ class Node:
     def __init__(self, store, path, try_number=1):
         self.store, self.now, self.said = store, 0.0, []
         self.rows = lambda writer: RowsFiles(lambda process: path / f"{writer.id}-{process}")
-        terms = {"execution": 0, "clear_number": 0, "max_tries": None, "node": "host-0-1", "window": 2}
-        self.attempt = open_attempt(store, SHARD, try_number=try_number, rows=self.rows, **terms)
+        task_try = TaskTry(try_number=try_number)
+        self.attempt = open_attempt(store, SHARD, task_try, node="host-0-1", window=2, rows=self.rows)
         inherited = self.attempt.inheritance
         folder = RunFolder(path)
         folder.store = store
