@@ -201,7 +201,7 @@ class Dispatcher:
 
     def lend(self, number: int, request: LoanRequest) -> Loan | None:
         """
-        Give mini-batches to a node that asks for some; it may begin once a commit has named the loan.
+        Lend mini-batches to a node that asks for some; it may begin once a commit has named the loan.
 
         :param number: number of the request.
         :return: None: there is nothing to lend.

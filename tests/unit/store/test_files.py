@@ -59,11 +59,11 @@ def test_the_longest_name_that_a_file_system_takes_can_be_published(tmp_path, na
 
 
 def test_the_first_of_two_writers_wins(tmp_path):
-    path = tmp_path / "verdict.json"
+    path = tmp_path / "record.json"
     assert files.write_once(path, b"first")
     assert not files.write_once(path, b"second")
     assert path.read_bytes() == b"first"
-    assert names_in(tmp_path) == ["verdict.json"]
+    assert names_in(tmp_path) == ["record.json"]
 
 
 def test_folders_are_made_with_their_parents_and_may_exist(tmp_path):
