@@ -22,7 +22,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo ui env test test-all test-slow test-lowest bench bench-peers docs docs-serve dist check-dist lint format
+.PHONY: help venv demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -72,6 +72,10 @@ test-all: test-slow test-lowest  ## run the slow tests and the tests of the lowe
 
 test-slow: $(VENV)/.synced
 	$(BIN)/python -m pytest -m slow
+
+kills: export KILL_SEEDS := 200
+kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which takes about an hour
+	$(BIN)/python -m pytest -m slow -k random_moments tests/integration/test_node_kills.py
 
 # These tests create their own environments, or test only processes and files.
 NOT_OF_VERSIONS := environments guard lending node_kills

@@ -127,7 +127,7 @@ class RunSettings:
         plain["inputs"] = tuple(_input_spec(spec) for spec in plain["inputs"])
         plain["arguments"] = tuple(plain["arguments"])
         plain["variable_names"] = tuple(plain["variable_names"])
-        plain["withheld_arguments"] = tuple(plain.get("withheld_arguments", ()))
+        plain["withheld_arguments"] = tuple(plain["withheld_arguments"])
         return cls(**plain)
 
 

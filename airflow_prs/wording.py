@@ -19,6 +19,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """
+    Return a number and its noun, such as ``1 shard`` and ``2 shards``.
+
+    :param several: the plural; None: with an s.
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"
+
+
 def wrong(name: str, value: Any, allowed: str) -> str:
     """Return the message that a value is wrong, with the allowed values."""
     return f"{name} is {shown(value)}; allowed: {allowed}"

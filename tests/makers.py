@@ -13,6 +13,7 @@ from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.environment import Environment
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Piece, Progress, RunIdentity, Shard, TryStatus
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
@@ -122,13 +123,22 @@ def make_failure(index: int = 0, **values: Any) -> Outcome:
     )
 
 
-def open_attempt(folder: RunFolder, number: int = 0, *, try_number: int = 1, **values: Any) -> Attempt:
-    """Open an attempt at the shard of a number, as Airflow's try of that number does."""
-    shard = folder.read_manifest().shards[number]
-    defaults = {"execution": 0, "clear_number": 0, "max_tries": None, "window": 1000}
-    return folder.open_attempt(
-        shard, try_number=try_number, **({"node": f"host-{number}-{try_number}"} | defaults | values)
-    )
+def open_attempt(
+    folder: RunFolder,
+    number: int = 0,
+    *,
+    try_number: int = 1,
+    node: str | None = None,
+    window: int = 1000,
+    **values: Any,
+) -> Attempt:
+    """
+    Open an attempt at the shard of a number, as Airflow's try of that number does.
+
+    :param values: more of the TaskTry.
+    """
+    shard, task_try = folder.read_manifest().shards[number], TaskTry(try_number=try_number, **values)
+    return folder.open_attempt(shard, task_try, node=node or f"host-{number}-{try_number}", window=window)
 
 
 def commit(

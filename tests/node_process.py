@@ -19,6 +19,7 @@ def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Pope
 def main() -> None:
     from airflow_prs.node.request import NodeRequest
     from airflow_prs.node.running import run_node
+    from airflow_prs.run_folder.epochs import TaskTry
     from airflow_prs.run_folder.folder import RunFolder
 
     logging.basicConfig(level="WARNING")
@@ -27,7 +28,7 @@ def main() -> None:
         NodeRequest(
             folder=RunFolder(folder),
             shard_number=int(shard),
-            try_number=int(try_number),
+            task_try=TaskTry(try_number=int(try_number)),
             environ=dict(os.environ),
         )
     )

@@ -16,6 +16,7 @@ from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
 from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
 
@@ -99,8 +100,7 @@ class Tries:
             NodeRequest(
                 folder=self.folder,
                 shard_number=shard,
-                try_number=self.count,
-                clear_number=self.clear_number,
+                task_try=TaskTry(try_number=self.count, clear_number=self.clear_number),
                 environ=dict(os.environ),
                 variables=self.variables,
                 is_orphaned=self.is_orphaned,

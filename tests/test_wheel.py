@@ -19,6 +19,8 @@ import pytest
 
 from tests.lacking import lacking
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 UNAVAILABLE = r"network was disabled|Network connectivity is disabled"
 

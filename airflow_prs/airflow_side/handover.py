@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PLAN_KEY = "plan"
 ERROR_KEY = "error"
+SUMMARY_KEY = "summary"
 POSITION_KEY = "position"
 _LONGEST_ERROR = 2000
 _log = logging.getLogger(__name__)
@@ -121,6 +122,11 @@ def leave_position(ti: RuntimeTaskInstanceProtocol, folder: RunFolder, shard: Sh
     """Push up to where the log of a shard is written: later tasks wait until they see as much."""
     number = folder.read_shard(shard).number
     ti.xcom_push(POSITION_KEY, {"folder": folder.path.name, "shard": shard.number, "record": number})
+
+
+def leave_summary(ti: RuntimeTaskInstanceProtocol, summary: Mapping[str, Any]) -> None:
+    """Push the summary of a published result, for later tasks and callbacks."""
+    ti.xcom_push(SUMMARY_KEY, dict(summary))
 
 
 def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> list[str]:

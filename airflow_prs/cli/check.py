@@ -17,6 +17,7 @@ from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import FailedTry, MiniBatch, Shard, TryStatus
 from airflow_prs.run_folder.committed import Committed, read_committed
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 
 _ROWS_SHOWN = 5
@@ -71,7 +72,7 @@ def _run_one(job: Job, folder: RunFolder, mini_batch: MiniBatch) -> int:
         NodeRequest(
             folder=folder,
             shard_number=0,
-            try_number=1,
+            task_try=TaskTry(try_number=1),
             environ=os.environ,
             variables=job.variables,
             redact=Masker(job.variables.values()),

@@ -32,6 +32,7 @@ from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, MiniBatch, Outcome, Shard
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
 from airflow_prs.run_folder.shard_records import Closing
@@ -116,15 +117,7 @@ class _ShardRun:
     def run(self) -> None:
         """Run all mini-batches; each one is committed before the next one starts."""
         shard = self._shard
-        attempt = self._folder.open_attempt(
-            shard,
-            execution=0,
-            clear_number=0,
-            try_number=1,
-            max_tries=None,
-            node=_node(shard),
-            window=shard.count,
-        )
+        attempt = self._folder.open_attempt(shard, TaskTry(try_number=1), node=_node(shard), window=shard.count)
         tally = Tally(attempt.inheritance.progress, set())
         closing = Closing.STOPPED
         try:

@@ -24,6 +24,7 @@ from airflow_prs.node.running import run_node
 from airflow_prs.records import Manifest, Shard
 from airflow_prs.result.concluding import conclude_failed
 from airflow_prs.result.merge import merge_run
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import HOW_TO_GO_ON
 
@@ -97,14 +98,14 @@ def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, s
 
 
 def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> NodeRequest:
-    claim = folder.read_shard(shard).claim
+    claim, task_try = folder.read_shard(shard).claim, TaskTry(try_number=1)
+    if claim is not None:
+        # A shell clears nothing, and shows no later try in Airflow that something was cleared.
+        task_try = TaskTry(execution=claim.epoch.execution, try_number=claim.try_number + 1, max_tries=claim.max_tries)
     return NodeRequest(
         folder=folder,
         shard_number=shard.number,
-        execution=0 if claim is None else claim.epoch.execution,
-        try_number=1 if claim is None else claim.try_number + 1,
-        # A shell clears nothing, and shows no later try in Airflow that something was cleared.
-        max_tries=None if claim is None else claim.max_tries,
+        task_try=task_try,
         environ=os.environ,
         variables=variables,
         redact=Masker(variables.values()),

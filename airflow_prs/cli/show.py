@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -91,13 +90,9 @@ def _find_abort(folder: RunFolder, committed: Committed) -> RunRecord | None:
 
 def _read_report(folder: RunFolder, committed: Committed) -> dict[str, Any] | None:
     """Return the report; None: there is none, or it is older than an attempt, so the run has continued since."""
-    try:
-        written = folder.names.report.stat().st_mtime
-        report: dict[str, Any] = json.loads(folder.names.report.read_bytes())
-    except FileNotFoundError:
-        return None
+    report = folder.read_report()
     started = max((state.claim.started for state in committed.states if state.claim is not None), default=0.0)
-    return report if written >= started else None
+    return report if report is not None and report["at"] >= started else None
 
 
 def _page(run: _Run) -> str:
@@ -139,9 +134,8 @@ def _progress(run: _Run) -> str:
 
 def _pace(folder: RunFolder, left: int) -> str:
     """Return the speed of the running nodes and the time left, from their last status; '' if it is not known."""
-    try:
-        status = json.loads(folder.names.status.read_bytes())
-    except FileNotFoundError:
+    status = folder.read_status()
+    if status is None:
         return ""
     rate = status["mini_batches_per_s"]
     if not rate or time.time() - status["at"] > _QUIET_S:

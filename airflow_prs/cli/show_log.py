@@ -30,6 +30,7 @@ from airflow_prs.run_folder.task_log import (
     Publishing,
     TaskRecord,
 )
+from airflow_prs.wording import counted
 
 
 def show_log(path: str) -> int:
@@ -145,13 +146,9 @@ def _describe_loan_record(record: LoanRecord, content: Content) -> str:
 
 def _describe_content(content: Content) -> Iterator[str]:
     if len(content.outcomes):
-        yield _count(len(content.outcomes), "outcome", "outcomes")
+        yield counted(len(content.outcomes), "outcome")
     if len(content.tries):
-        yield _count(len(content.tries), "failed try", "failed tries")
-
-
-def _count(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
+        yield counted(len(content.tries), "failed try", "failed tries")
 
 
 def _epoch(epoch: Epoch) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.environments.installing import Method
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 
 
@@ -17,10 +18,7 @@ class NodeRequest:
     """
     Which shard to run, and what only the caller knows.
 
-    :param execution: the execution of plan: number of its record in the task log.
-    :param clear_number: Airflow's, of the run.
-    :param try_number: Airflow's number of this try.
-    :param max_tries: Airflow's, if it shows clears that clear_number does not; None: clear_number counts every clear.
+    :param task_try: Airflow's try of the task.
     :param environ: the environment that worker processes inherit.
     :param variables: environment_variables, rendered.
     :param environments_root: folder of the environments on this machine.
@@ -34,10 +32,7 @@ class NodeRequest:
 
     folder: RunFolder
     shard_number: int
-    execution: int = 0
-    clear_number: int = 0
-    try_number: int
-    max_tries: int | None = None
+    task_try: TaskTry
     environ: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
     environments_root: Path = field(default_factory=lambda: Path.home() / ".cache" / "airflow_prs" / "environments")

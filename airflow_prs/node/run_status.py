@@ -7,7 +7,6 @@ decision depends on it, so each node may replace it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS
 from airflow_prs.records import SCHEMA, Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import RUN_STATUS, loan_status, shard_status
+from airflow_prs.run_folder.names import loan_status, shard_status
 from airflow_prs.run_folder.shard_log import ShardState
 
 _RUNNING = "running"
@@ -43,7 +42,7 @@ def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardSt
         "nodes": [_describe_node(status) for status in (running or shown)[:_MOST_NODES]],
         "last_failures": sorted(failures, key=lambda failure: failure["at"])[-LAST_FAILURES:],
     }
-    folder.store.put(RUN_STATUS, json.dumps(status, ensure_ascii=False).encode())
+    folder.write_status(status)
 
 
 def _read(folder: RunFolder, state: ShardState) -> Iterator[dict[str, Any]]:
@@ -54,9 +53,9 @@ def _read(folder: RunFolder, state: ShardState) -> Iterator[dict[str, Any]]:
     keys = {shard_status(number): _describe(state)}
     keys |= {loan_status(number, loan.loan.number): _RUNNING for loan in state.loans}
     for key, word in keys.items():
-        shown = folder.store.get(key)
+        shown = folder.read_status(key)
         if shown is not None:
-            yield {**json.loads(shown), "state": word}
+            yield {**shown, "state": word}
 
 
 def _add_bins(count: int, shown: Iterable[dict[str, Any]]) -> dict[str, Any]:

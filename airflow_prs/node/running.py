@@ -28,9 +28,10 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Progress, Shard
 from airflow_prs.report.reports import aborted_error
-from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.names import encode, loan_status, shard_status
 from airflow_prs.settings import RunSettings
@@ -55,19 +56,16 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     """
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
     shard = manifest.shards[request.shard_number]
-    node = f"{encode(socket.gethostname())}-{shard.number}-{request.try_number}"
+    node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         attempt = request.folder.open_attempt(
             shard,
-            execution=request.execution,
-            clear_number=request.clear_number,
-            try_number=request.try_number,
-            max_tries=request.max_tries,
+            request.task_try,
             node=node,
             window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
         )
         try:
-            _run(request, settings, manifest, shard, attempt)
+            _run(request, settings, manifest, attempt)
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
@@ -75,12 +73,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
 
 
-def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, shard: Shard, attempt: Attempt) -> None:
+def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, attempt: Attempt) -> None:
     watcher = Watcher(
         request.folder,
         manifest,
         attempt,
-        shard=shard,
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )
@@ -142,7 +139,7 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         signals,
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         watcher=watcher,
-        lender=Lender(request.folder.store, attempt, work.own, starter.say) if lends else None,
+        lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
         borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher_of_loan, say=starter.say)
         if lends
         else None,
@@ -183,7 +180,7 @@ def _make_dispatcher(
             count_failed_items=config.error_threshold >= 0,
         ),
         StatusBoard(
-            folder.store,
+            folder,
             status_key,
             attempt.shard,
             manifest.mini_batches,

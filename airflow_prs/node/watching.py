@@ -41,13 +41,12 @@ class Watcher:
         manifest: Manifest,
         attempt: Attempt,
         *,
-        shard: Shard,
         limits: Limits,
         is_orphaned: Callable[[], bool],
     ) -> None:
         self._watch = Watch(folder, manifest, limits, author=attempt.writer.node, epoch=attempt.claim.epoch)
         self._attempt = attempt
-        self._shard = shard
+        self._shard = attempt.shard
         self._is_orphaned = is_orphaned
         self._others = self._in_turn()
         self._looked_at = time.monotonic()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.handover import left_positions, planned
+from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned_folder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,14 +32,20 @@ class MergeOperator(BaseOperator):
 
     @no_retry_where_hopeless()
     def execute(self, context: Context) -> str:
-        """Publish the result, and return its location."""
+        """Publish the result, push a summary of the report as the XCom ``summary``, and return the location."""
         from airflow_prs.result.merge import merge_run
-        from airflow_prs.run_folder.folder import RunFolder
 
         ti = context["ti"]
-        handover = planned(ti, self.plan_task_id)
-        folder = RunFolder(handover.folder, handover.execution)
+        folder = planned_folder(ti, self.plan_task_id)
         positions = left_positions(ti, self.shards_task_id, folder)
         result = merge_run(folder, try_number=ti.try_number, at_least=positions)
         self.log.info("The result is %s", result.location)
+        if result.advice:
+            self.log.warning("%s", result.advice)
+        leave_summary(ti, {**_pick(result.report), "location": result.location, "advice": result.advice})
         return result.location
+
+
+def _pick(report: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("status", "rows", "seconds", "mini_batches", "items", "thresholds", "warnings", "reused_from")
+    return {**{name: report[name] for name in names}, "run_folder": report["run"]["folder"]}

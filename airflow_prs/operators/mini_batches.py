@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 
-from airflow_prs.airflow_side.clears import count_clears
+from airflow_prs.airflow_side.clears import this_try
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
@@ -104,17 +104,12 @@ class MiniBatchesOperator(BaseOperator):
         from airflow_prs.node.request import NodeRequest
         from airflow_prs.run_folder.folder import RunFolder
 
-        ti = context["ti"]
-        handover = planned(ti, self.plan_task_id)
+        handover = planned(context["ti"], self.plan_task_id)
         folder = RunFolder(handover.folder)
-        clear_number, max_tries = count_clears(context)
         return NodeRequest(
             folder=folder,
             shard_number=self.shard["shard"],
-            execution=handover.execution,
-            clear_number=clear_number,
-            try_number=ti.try_number,
-            max_tries=max_tries,
+            task_try=this_try(context, handover.execution),
             environ={name: value for name, value in os.environ.items() if not name.startswith(_INTERNAL)},
             variables=self.variables.render(self, context, folder.read_settings().side_inputs),
             environments_root=parallel_run_folder("environments_root", "environments"),

@@ -108,9 +108,8 @@ class PlanOperator(BaseOperator):
             raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
         manifest = result.manifest
         counts = {"mini_batches": manifest.mini_batches, "items": manifest.items, "shards": len(manifest.shards)}
-        handover = Handover(
-            folder=str(result.folder.path), execution=cast("int", result.execution), completed=completed, **counts
-        )
+        execution = cast("int", result.folder.execution)
+        handover = Handover(folder=str(result.folder.path), execution=execution, completed=completed, **counts)
         hand_over(ti, handover)
         return [_describe(shard) for shard in manifest.shards]
 

@@ -34,6 +34,7 @@ from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
+from airflow_prs.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,18 +115,16 @@ class PlanResult:
     """
     The result of make_plan.
 
-    :param folder: the run folder.
+    :param folder: the run folder, under the terms of this execution of plan.
     :param manifest: the totals and shards; without shards if there is nothing to do.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
     :param is_empty: whether the input is empty and the task group is to be skipped; then no run folder was written.
-    :param execution: number of this execution of plan in the task log; None: the input is empty.
     """
 
     folder: RunFolder
     manifest: Manifest
     reused_from: str | None = None
     is_empty: bool = False
-    execution: int | None = None
 
 
 def make_plan(request: PlanRequest) -> PlanResult:
@@ -161,13 +160,13 @@ def make_plan(request: PlanRequest) -> PlanResult:
     planned = RunFolder(result.folder.path, execution)
     if planned.path != folder.path:
         set_limits(planned, settings.config.limits)
-    return replace(result, folder=planned, execution=execution)
+    return replace(result, folder=planned)
 
 
 def _plan(
     request: PlanRequest, options: DriverOptions, folder: RunFolder, task_log: TaskLog
 ) -> tuple[PlanResult, RunSettings]:
-    """Return the result, without the number of the execution, and its settings."""
+    """Return the result, with the folder under any terms, and its settings."""
     source_directory, entry_script = request.config.source_directory, request.config.entry_script
     with (
         take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,
@@ -413,7 +412,10 @@ def _write(
     snapshot.write(folder.names.source_zip)
     manifest = folder.write_batches(_all_batches(cuts), shards)
     logger.info(
-        "%d mini-batches of %d items in %d shards.", manifest.mini_batches, manifest.items, len(manifest.shards)
+        "%s with %s in %s.",
+        counted(manifest.mini_batches, "mini-batch", "mini-batches"),
+        counted(manifest.items, "item"),
+        counted(len(manifest.shards), "shard"),
     )
     return PlanResult(folder=folder, manifest=manifest)
 

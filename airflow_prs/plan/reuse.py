@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, earlier_runs
@@ -48,7 +46,7 @@ def _is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:
 def _read_completed(folder: RunFolder) -> RunSettings | None:
     """Return the settings of a completed run; None for a folder that is gone, damaged or of another version."""
     try:
-        report = json.loads(folder.names.report.read_bytes())
-        return folder.read_settings() if report["status"] == "completed" else None
+        report = folder.read_report()
+        return folder.read_settings() if report is not None and report["status"] == "completed" else None
     except (OSError, ValueError, KeyError, TypeError, RunFolderError):
         return None

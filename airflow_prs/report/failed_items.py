@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.records import FailedTry, MiniBatch, Piece, TryStatus
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.store import files
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
@@ -20,16 +18,11 @@ FAILED_STRETCH = 512
 """Number of failed mini-batches whose tries are in memory at the same time."""
 
 
-def write_failed_items(path: Path, committed: Committed) -> None:
-    """Write a JSON line for each mini-batch that failed for good: its items, partition and tries."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as out:
-            for state in committed.states:
-                for line in _failed_lines(committed, state):
-                    out.write(line + "\n")
-
-    files.publish(path, write)
+def write_failed_items(out: IO[bytes], committed: Committed) -> None:
+    """Write a line of JSON for each mini-batch that failed for good: its items, partition and tries."""
+    for state in committed.states:
+        for line in _failed_lines(committed, state):
+            out.write(f"{line}\n".encode())
 
 
 def plain_try(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar
 from airflow_prs.records import FailedTry, TryStatus
 from airflow_prs.run_folder.committed import Committed
-from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,17 +52,12 @@ _CATEGORIES = {
 }
 
 
-def write_processed(path: Path, committed: Committed) -> None:
-    """Write a CSV file with a line for each mini-batch in the order of the input, those never tried too."""
-
-    def write(temporary: Path) -> None:
-        with files.EarlyFile(temporary) as out:
-            out.write((",".join(f'"{name}"' for name in _COLUMNS) + "\n").encode())
-            for state in committed.states:
-                for lines in map(_lines, _stretches(committed, state)):
-                    out.write(lines)
-
-    files.publish(path, write)
+def write_processed(out: IO[bytes], committed: Committed) -> None:
+    """Write a line of CSV for each mini-batch in the order of the input, those never tried too."""
+    out.write((",".join(f'"{name}"' for name in _COLUMNS) + "\n").encode())
+    for state in committed.states:
+        for lines in map(_lines, _stretches(committed, state)):
+            out.write(lines)
 
 
 def _lines(columns: dict[str, pa.Array]) -> pa.Buffer:

@@ -6,7 +6,7 @@ import heapq
 import itertools
 import json
 import logging
-import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -18,12 +18,11 @@ from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import Names
+from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUMMARY, PROCESSED, REPORT
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
-from airflow_prs.store import files
 from airflow_prs.thresholds.limits import failed_mini_batches
-from airflow_prs.wording import HOW_TO_GO_ON
+from airflow_prs.wording import HOW_TO_GO_ON, counted
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def write_reports(
     status: ReportStatus,
     result: str | None = None,
     committed: Committed | None = None,
-    names: Names | None = None,
+    prefix: str = "",
 ) -> dict[str, Any]:
     """
     Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one atomically.
@@ -52,19 +51,21 @@ def write_reports(
     :param status: how the run ended; failed: a shard failed for good.
     :param result: path of the result, None if nothing was published.
     :param committed: what is reported; None: what is committed now.
-    :param names: where the reports are written; None: in the run folder.
+    :param prefix: of the keys of the reports in the run folder.
     :return: what report.json holds.
     :raises RunFolderError: if the reports of a completed run cannot be written.
     """
     try:
         committed = committed or read_result(folder, settings)
         report = _describe(folder, settings, committed, status, result)
-        names = names or folder.names
-        files.make_folder(names.path)
-        write_processed(names.processed, committed)
-        write_summaries(names.process_summary, names.node_summary, committed)
-        write_failed_items(names.failed_items, committed)
-        files.write_atomically(names.report, json.dumps(report, indent=2, ensure_ascii=False).encode())
+        write = folder.store.writer
+        with write(prefix + PROCESSED) as out:
+            write_processed(out, committed)
+        with write(prefix + PROCESS_SUMMARY) as of_processes, write(prefix + NODE_SUMMARY) as of_nodes:
+            write_summaries(of_processes, of_nodes, committed)
+        with write(prefix + FAILED_ITEMS) as out:
+            write_failed_items(out, committed)
+        folder.store.put(prefix + REPORT, json.dumps(report, indent=2, ensure_ascii=False).encode())
     except (OSError, RunFolderError) as error:
         problem = f"the reports in {folder.path} cannot be written: {error}"
         if status == "completed":
@@ -75,19 +76,14 @@ def write_reports(
     return report
 
 
-def place_reports(written: Names, names: Names) -> None:
+def place_reports(folder: RunFolder, prefix: str) -> None:
     """
-    Give reports their names in the run folder too, report.json last; each replaces an earlier one atomically.
+    Let reports have their names in the run folder too, report.json last; each replaces an earlier one.
 
-    :param written: where they were written.
-    :param names: those of the run folder.
+    :param prefix: of the keys under which they were written.
     """
-    for report in (names.processed, names.process_summary, names.node_summary, names.failed_items, names.report):
-        temporary = files.temporary_name(report)
-        # A second name, not a copy: a report may be long, and none is ever changed.
-        os.link(written.path / report.name, temporary)
-        temporary.replace(report)
-    files.sync_folder(names.path)
+    for report in (PROCESSED, PROCESS_SUMMARY, NODE_SUMMARY, FAILED_ITEMS, REPORT):
+        folder.store.copy(prefix + report, report)
 
 
 def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
@@ -180,9 +176,9 @@ def fresh_tries_advice(states: Iterable[ShardState]) -> str:
     numbers = [str(state.shard.number) for state in ended[:_INDEXES_SHOWN]]
     more = f" and {len(ended) - _INDEXES_SHOWN:,} more" if len(ended) > _INDEXES_SHOWN else ""
     return (
-        f"{failed:,} failed mini-batches are in shards that ended in success (map indexes of mini_batches: "
-        f"{', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream tasks: clearing only "
-        "failed tasks leaves them out."
+        f"{counted(failed, 'mini-batch', 'mini-batches')} failed in shards that ended in success (map indexes of "
+        f"mini_batches: {', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream "
+        "tasks: clearing only failed tasks leaves them out."
     )
 
 
@@ -281,6 +277,7 @@ def _describe(
     failures = first_failures(committed)
     return {
         "schema": SCHEMA,
+        "at": time.time(),
         "status": status,
         "warnings": list(_warnings(progress, span, status)),
         "result": result,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.records import TryStatus
 from airflow_prs.report.failed_items import FAILED_STRETCH
 from airflow_prs.run_folder.committed import Committed
-from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,27 +73,23 @@ class _Work:
         }
 
 
-def write_summaries(process_path: Path, node_path: Path, committed: Committed) -> None:
+def write_summaries(of_processes: IO[bytes], of_nodes: IO[bytes], committed: Committed) -> None:
     """
-    Write a CSV file with a line per worker process, and one with a line per node.
+    Write a line of CSV for each worker process, and one for each node.
 
     A mini-batch with an outcome counts for the process that made its last try.
     """
     nodes: list[dict[str, Any]] = []
-
-    def write_processes(temporary: Path) -> None:
-        _write_lines(temporary, ("node", "process", *_Work().columns(0)), _process_lines(committed, nodes))
-
-    files.publish(process_path, write_processes)
-    header = ("node", "processes", *_Work().columns(0), "wall_s", "mini_batches_per_s")
-    files.publish(node_path, lambda temporary: _write_lines(temporary, header, nodes))
+    _write_lines(of_processes, ("node", "process", *_Work().columns(0)), _process_lines(committed, nodes))
+    _write_lines(of_nodes, ("node", "processes", *_Work().columns(0), "wall_s", "mini_batches_per_s"), nodes)
 
 
-def _write_lines(path: Path, header: Iterable[str], lines: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, list(header), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+def _write_lines(out: IO[bytes], header: Iterable[str], lines: Iterable[dict[str, Any]]) -> None:
+    text = io.TextIOWrapper(out, "utf-8", newline="")
+    writer = csv.DictWriter(text, list(header), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    text.detach()
 
 
 def _process_lines(committed: Committed, nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

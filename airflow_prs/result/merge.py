@@ -10,12 +10,13 @@ from typing import Any
 
 from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Ruling, Verdict
-from airflow_prs.report.reports import describe_report, place_reports, write_reports
+from airflow_prs.report.reports import describe_report, fresh_tries_advice, place_reports, write_reports
 from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
 from airflow_prs.run_folder.committed import Committed, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.task_log import Merge
+from airflow_prs.run_folder.merges import Merge
+from airflow_prs.run_folder.names import reports_prefix
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.posix import PosixStore
 from airflow_prs.thresholds.limits import judge
@@ -30,10 +31,12 @@ class MergeResult:
 
     :param location: path of the result: the file of all rows, or the folder that the script wrote to.
     :param report: what report.json holds.
+    :param advice: what to clear so that failed mini-batches get fresh tries; '': there are none.
     """
 
     location: str
     report: dict[str, Any]
+    advice: str = ""
 
 
 def merge_run(
@@ -105,16 +108,17 @@ def _publish(
             raise
         raise unusable(str(settings.reused_from), str(error)) from None
     location = str(_target(settings) or settings.output or committed.folder.names.script_output)
-    names = folder.names.reports_of(merge.number)
-    report = write_reports(folder, settings, status="completed", result=location, committed=committed, names=names)
+    prefix = reports_prefix(merge.number)
+    report = write_reports(folder, settings, status="completed", result=location, committed=committed, prefix=prefix)
     merge.note_published(
         positions=positions,
         result=location,
         status=report["status"],
-        reports=str(names.path.relative_to(folder.path)),
+        reports=prefix.rstrip("/"),
     )
-    place_reports(names, folder.names)
-    return MergeResult(location=location, report=report)
+    place_reports(folder, prefix)
+    advice = "" if is_reused else fresh_tries_advice(committed.states)
+    return MergeResult(location=location, report=report, advice=advice)
 
 
 def _target(settings: RunSettings) -> Path | None:

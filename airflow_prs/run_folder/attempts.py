@@ -9,16 +9,16 @@ that names them.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder import loans as loan_logs
-from airflow_prs.run_folder.epochs import next_epoch
+from airflow_prs.run_folder.epochs import TaskTry, next_epoch
+from airflow_prs.run_folder.inheritance import Inheritance, first_grant, inherit
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
 from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
@@ -30,6 +30,7 @@ from airflow_prs.run_folder.shard_log import (
     LoanState,
     ShardState,
     read_content,
+    read_loan,
     read_loan_content,
     read_shard,
     shard_log,
@@ -57,27 +58,6 @@ _RECORDS = 64
 """After this many records a checkpoint is written, if it at most doubles what all checkpoints have cost so far."""
 _MANY_RECORDS = 1024
 """After this many records a checkpoint is written in any case."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inheritance:
-    """
-    What an attempt takes over from those before it.
-
-    :param done: for each of the shard's mini-batches, by position, whether it has an outcome.
-    :param failed: for each of them, whether it has failed.
-    :param progress: the shard's counts.
-    :param tries: index to the number of failed tries, for mini-batches that will be tried again.
-    :param suspects: indices that an attempt before may have been working on when it died; they are tried first, alone.
-    :param charged: the mini-batch that was being tried alone when the attempt before died, and the number of that try.
-    """
-
-    done: npt.NDArray[Any]
-    failed: npt.NDArray[Any]
-    progress: Progress
-    tries: dict[int, int] = field(default_factory=dict)
-    suspects: tuple[int, ...] = ()
-    charged: tuple[int, int] | None = None
 
 
 class Attempt:
@@ -159,7 +139,7 @@ class Attempt:
         packed = pack_outcomes(outcomes, _position(writers, self.writer))
         added = _Added(packed, pack_tries(failed_tries))
         for loan in taken_over:
-            added += _read_loan(self._store, self.shard, loan, _position(writers, loan.loan.borrower))
+            added += _read_added(self._store, self.shard, loan, _position(writers, loan.loan.borrower))
         number = self._state.number + 1
         since = self._since.with_record(len(added.outcomes))
         needs_checkpoint = since.needs_checkpoint(is_last=closing is not None)
@@ -223,7 +203,7 @@ class Attempt:
     def _read_loan(self, state: LoanState) -> LoanState:
         number = state.loan.number
         known = self._known_loans.get(number, state)
-        self._known_loans[number] = loan_logs.read_loan(self._store, self.shard, state.loan, known)
+        self._known_loans[number] = read_loan(self._store, self.shard, state.loan, known)
         return self._known_loans[number]
 
 
@@ -237,11 +217,8 @@ def superseded(shard: Shard) -> SupersededError:
 def open_attempt(
     store: Store,
     shard: Shard,
+    task_try: TaskTry,
     *,
-    execution: int,
-    clear_number: int,
-    try_number: int,
-    max_tries: int | None,
     node: str,
     window: int,
     rows: Callable[[Writer], RowsFiles],
@@ -249,11 +226,6 @@ def open_attempt(
     """
     Claim a shard and return the attempt.
 
-    :param execution: the execution of plan.
-    :param clear_number: the run's ``clear_number`` when the attempt started.
-    :param try_number: try number of the Airflow task.
-    :param max_tries: max_tries of the Airflow task. If it differs from that of the claim before, the shard was cleared.
-        None where clear_number counts every clear.
     :param node: ``<host>-<shard>-<try>``.
     :param window: how many mini-batches may be handed out before the first commit.
     :param rows: returns the rows files of this attempt.
@@ -262,32 +234,26 @@ def open_attempt(
     writer = Writer(uuid4().hex, node, shard.number)
     log = shard_log(store, shard)
     run_log = RunLog(store)
-    if max_tries is not None:
+    if task_try.max_tries is not None:
         run_log.follow()
     state: ShardState | None = None
     while True:
         state = read_shard(store, shard, state)
-        if state.claim is not None and state.claim.order > (execution, try_number):
+        if state.claim is not None and state.claim.order > task_try.order:
             raise superseded(shard)
         ended = tuple(loan_logs.end_loan(store, shard, loan) for loan in state.loans)
         claim = Claim(
             writer=writer,
-            epoch=next_epoch(
-                state.claim,
-                execution=execution,
-                clear_number=clear_number,
-                max_tries=max_tries,
-                aborted=run_log.aborted,
-            ),
-            try_number=try_number,
-            max_tries=max_tries or 0,
+            epoch=next_epoch(state.claim, task_try, run_log.aborted),
+            try_number=task_try.try_number,
+            max_tries=task_try.max_tries or 0,
             started=time.time(),
         )
-        made = _make_claim(store, replace(state, loans=ended), claim, window)
-        if log.append(state.number + 1, made.header, made.payload):
+        record, payload, inheritance = _make_claim(store, replace(state, loans=ended), claim, window)
+        if log.append(state.number + 1, SHARD_RECORD.dump_json(record), payload):
             break
-    claimed = ShardState(shard=shard, number=state.number + 1, record=made.record)
-    return Attempt(store, claimed, made.inheritance, rows(writer))
+    claimed = ShardState(shard=shard, number=state.number + 1, record=record)
+    return Attempt(store, claimed, inheritance, rows(writer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,19 +303,9 @@ class _Added:
         return Content(outcomes=self.outcomes, tries=unpack_record(record, 0, OWN_LOG).tries)
 
 
-@dataclass(frozen=True, slots=True)
-class _MadeClaim:
-    """A claim that is to be appended."""
-
-    record: ShardRecord
-    header: bytes
-    payload: bytes
-    inheritance: Inheritance
-
-
-def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> _MadeClaim:
+def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> tuple[ShardRecord, bytes, Inheritance]:
     """
-    Return the record of a claim.
+    Return the record of a claim, its payload, and what the attempt takes over.
 
     The outcomes of loans that it ends are its payload. If it reopens failed mini-batches, it has a checkpoint without
     them instead.
@@ -358,8 +314,8 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> _
     """
     content = read_content(store, state)
     is_reopening = state.epoch is not None and claim.epoch > state.epoch
-    inheritance = _inherit(state, content, is_reopening=is_reopening)
-    claim = replace(claim, suspected=_ranges(inheritance.suspects))
+    inheritance = inherit(state, content, is_reopening=is_reopening)
+    claim = replace(claim, suspected=inheritance.suspect_ranges)
     number = state.number + 1
     checkpoint = state.record.checkpoint if state.record is not None else None
     added = _Added(content.outcomes[:0], [])
@@ -371,22 +327,22 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> _
     elif state.record is not None:
         writers = list(state.record.writers)
         for loan in state.loans:
-            added += _read_loan(store, state.shard, loan, _position(writers, loan.loan.borrower))
+            added += _read_added(store, state.shard, loan, _position(writers, loan.loan.borrower))
     record = ShardRecord(
         is_claim=True,
         claim=claim,
         progress=inheritance.progress,
-        granted=_first_grant(state, inheritance, window),
+        granted=first_grant(state, inheritance, window),
         trying=inheritance.charged,
         writers=tuple(writers),
         checkpoint=checkpoint,
         outcomes=len(added.outcomes),
         at=time.time(),
     )
-    return _MadeClaim(record, SHARD_RECORD.dump_json(record), added.payload(), inheritance)
+    return record, added.payload(), inheritance
 
 
-def _read_loan(store: Store, shard: Shard, loan: LoanState, writer: int) -> _Added:
+def _read_added(store: Store, shard: Shard, loan: LoanState, writer: int) -> _Added:
     content = read_loan_content(store, shard, loan, writer=writer)
     return _Added(content.outcomes, list(read_lines(store, shard, content.tries)))
 
@@ -401,93 +357,3 @@ def _position(writers: list[Writer], writer: Writer) -> int:
     if writer not in writers:
         writers.append(writer)
     return writers.index(writer)
-
-
-def _ranges(indices: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Return ascending indices as ranges (first, end)."""
-    ranges: list[tuple[int, int]] = []
-    for index in indices:
-        is_next = bool(ranges) and ranges[-1][1] == index
-        first = ranges.pop()[0] if is_next else index
-        ranges.append((first, index + 1))
-    return tuple(ranges)
-
-
-def _in_hand(state: ShardState) -> Iterator[tuple[int, int]]:
-    """
-    Yield ranges of indices that an attempt or a borrower may have been working on when it died.
-
-    What an attempt was to try alone stays suspect until it has an outcome.
-
-    :param state: the state before, with the loans that were ended.
-    """
-    if state.claim is not None and not state.is_done:
-        yield from state.claim.suspected
-    if state.is_running:
-        yield state.shard.first, state.granted
-    yield from ((loan.loan.first, loan.granted) for loan in state.loans if loan.is_suspect)
-
-
-def _inherit(state: ShardState, content: Content, *, is_reopening: bool) -> Inheritance:
-    """
-    Return what a claim's attempt takes over.
-
-    :param state: the state before, with the loans that were ended.
-    :param is_reopening: whether failed mini-batches get fresh tries; those that killed their node are tried alone.
-    """
-    import numpy as np
-
-    shard, outcomes = state.shard, content.outcomes
-    in_hand = np.zeros(shard.count, bool)
-    for first, end in _in_hand(state):
-        in_hand[first - shard.first : end - shard.first] = True
-    in_hand[outcomes["index"] - shard.first] = outcomes["status"] == TryStatus.NODE_DIED
-    if is_reopening:
-        outcomes = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
-    done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
-    places = outcomes["index"] - shard.first
-    done[places], failed[places] = True, outcomes["status"] != TryStatus.RUN_DONE
-    counted = Counter([] if is_reopening else content.tries["index"].tolist())
-    tries = {index: count for index, count in counted.items() if not done[index - shard.first]}
-    suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
-    # The tries of an older epoch do not count, and neither does the one that killed the node.
-    is_charging = state.is_running and not is_reopening
-    charged = state.record.trying if is_charging and state.record is not None else None
-    return Inheritance(
-        done=done,
-        failed=failed,
-        progress=_progress(shard, outcomes, tries),
-        tries=tries,
-        suspects=suspects,
-        charged=charged if charged is not None and charged[0] in suspects else None,
-    )
-
-
-def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -> Progress:
-    succeeded = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
-    return Progress(
-        total=shard.count,
-        handed_out=len(outcomes) + len(tries),
-        succeeded=len(succeeded),
-        failed=len(outcomes) - len(succeeded),
-        failing=len(tries),
-        items_total=shard.items,
-        items_succeeded=int(outcomes["succeeded"].sum()),
-        items_failed=int((outcomes["items"] - outcomes["succeeded"]).sum()),
-        elements=int(succeeded["returned"].sum()),
-        output_bytes=int(succeeded["length"].sum()),
-    )
-
-
-def _first_grant(state: ShardState, inheritance: Inheritance, window: int) -> int:
-    """
-    Return the index below which mini-batches may be handed out before the first commit.
-
-    No others are handed out while suspects are left, so the previous limit stays if the attempt before has died.
-    """
-    if inheritance.suspects:
-        return state.granted if state.is_running else state.shard.first
-    import numpy as np
-
-    pending = np.flatnonzero(~inheritance.done)
-    return state.shard.end if len(pending) <= window else int(pending[window]) + state.shard.first

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.log import LAG_S, wait_for
 from airflow_prs.run_folder.shard_log import read_content, read_shard_at
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
 
 
-LAGS_AT_MOST_S = 90.0
-"""Seconds to wait for records that storage does not show yet: longer than NFS keeps attributes of files and folders."""
-_LOOK_AGAIN_S = 1.0
 _KEPT_OUTCOMES = 1_000_000
 """Outcomes of up to this many mini-batches, about 90 MB, are kept in memory; larger runs read them for each use."""
 
@@ -112,25 +110,27 @@ def read_committed(
     manifest: Manifest,
     at_least: Mapping[int, int] | None = None,
     *,
-    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Committed:
     """
     Return the state of all shards of a run.
 
     :param at_least: shard number to the number of a record that its log has; what is missing is waited for.
-    :param clock: seconds on a clock that never goes back.
     :param sleep: waits for some seconds.
-    :raises RunFolderError: if such a record cannot be seen for LAGS_AT_MOST_S.
+    :raises RunFolderError: if such a record cannot be seen for LAG_S.
     """
     positions = at_least or {}
-    until = clock() + LAGS_AT_MOST_S
     states = {shard.number: folder.read_shard(shard) for shard in sorted(manifest.shards, key=lambda each: each.first)}
-    while lagging := [state for number, state in states.items() if state.number < positions.get(number, -1)]:
-        if clock() >= until:
-            raise _lags(folder, lagging, positions)
-        sleep(_LOOK_AGAIN_S)
-        states.update((state.shard.number, folder.read_shard(state.shard, state)) for state in lagging)
+
+    def lagging() -> list[ShardState]:
+        return [state for number, state in states.items() if state.number < positions.get(number, -1)]
+
+    def is_seen() -> bool:
+        states.update((state.shard.number, folder.read_shard(state.shard, state)) for state in lagging())
+        return not lagging()
+
+    if not wait_for(is_seen, sleep):
+        raise _lags(folder, lagging(), positions)
     return Committed(folder=folder, states=tuple(states.values()))
 
 
@@ -139,7 +139,7 @@ def _lags(folder: RunFolder, lagging: Sequence[ShardState], positions: Mapping[i
     others = f" and {len(lagging) - 1} more" if len(lagging) > 1 else ""
     return RunFolderError(
         f"the storage of {folder.path} lags behind: shard {first.shard.number}{others} has written record "
-        f"{positions[first.shard.number]} of its log, and after {LAGS_AT_MOST_S:g} seconds this machine sees "
+        f"{positions[first.shard.number]} of its log, and after {LAG_S:g} seconds this machine sees "
         f"{'no record' if first.number < 0 else f'only record {first.number}'}. Mount the storage so that all machines "
         "see new files soon (NFS: with the option noac, or with lookupcache=none and a low actimeo), and clear this "
         "task."

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import Request
-from airflow_prs.run_folder.names import TASK_LOG, Names, all_pattern, run_path, task_pattern
+from airflow_prs.run_folder.names import REPORT, RUN_STATUS, TASK_LOG, Names, all_pattern, run_path, task_pattern
 from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
@@ -126,29 +128,9 @@ class RunFolder:
 
     # What nodes write
 
-    def open_attempt(
-        self,
-        shard: Shard,
-        *,
-        execution: int,
-        clear_number: int,
-        try_number: int,
-        max_tries: int | None,
-        node: str,
-        window: int,
-    ) -> Attempt:
+    def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
-        return open_attempt(
-            self.store,
-            shard,
-            execution=execution,
-            clear_number=clear_number,
-            try_number=try_number,
-            max_tries=max_tries,
-            node=node,
-            window=window,
-            rows=self._rows_files,
-        )
+        return open_attempt(self.store, shard, task_try, node=node, window=window, rows=self._rows_files)
 
     def ask_for_loan(self, state: ShardState, borrower: Attempt) -> Request:
         """Ask the claimant of a shard for mini-batches; see loans.Request."""
@@ -161,6 +143,26 @@ class RunFolder:
         :param known: an earlier state of the shard, from which to read on.
         """
         return read_shard(self.store, shard, known)
+
+    def read_report(self) -> dict[str, Any] | None:
+        """
+        Return report.json; None: there is none.
+
+        :raises ValueError: if it is no JSON.
+        """
+        return _read_json(self.store, REPORT)
+
+    def read_status(self, key: str = RUN_STATUS) -> dict[str, Any] | None:
+        """
+        Return status.json of the run, a shard or a loan; None: there is none.
+
+        :raises ValueError: if it is no JSON.
+        """
+        return _read_json(self.store, key)
+
+    def write_status(self, status: Mapping[str, Any], key: str = RUN_STATUS) -> None:
+        """Write status.json of the run, a shard or a loan."""
+        self.store.put(key, json.dumps(status, ensure_ascii=False).encode())
 
     def read_layout(self) -> bytes | None:
         """Return the newest revision of the layout that all rows share; None: there is none."""
@@ -178,6 +180,11 @@ class RunFolder:
         path = partial(self.names.rows, writer)
         files.make_folder(path(0).parent)
         return RowsFiles(path)
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any] | None:
+    data = store.get(key)
+    return None if data is None else dict(json.loads(data))
 
 
 def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
     from airflow_prs.store.port import Store
 
-__all__ = ["BorrowedWork", "Request", "RequestReader", "end_loan", "open_loan", "read_loan", "refuse_loan"]
-
 REQUEST: TypeAdapter[LoanRequest] = TypeAdapter(LoanRequest)
 
 
@@ -67,10 +65,9 @@ def refuse_loan(store: Store, shard: Shard, number: int) -> None:
 def end_loan(store: Store, shard: Shard, loan: LoanState) -> LoanState:
     """End a loan, whatever its state, and return how far it got: from now on its log does not grow."""
     while loan.is_open:
-        before = loan.record or LoanRecord(status=LoanStatus.OPEN, first=loan.loan.first, end=loan.loan.end)
-        ended = replace(before, status=LoanStatus.ENDED, outcomes=0)
-        if loan.record is None:
-            ended = LoanRecord(status=LoanStatus.ENDED)
+        ended = LoanRecord(status=LoanStatus.ENDED)
+        if loan.record is not None:
+            ended = replace(loan.record, status=LoanStatus.ENDED, outcomes=0)
         if _append(loan_log(store, shard, loan.loan.number), loan.number + 1, ended):
             return LoanState(loan=loan.loan, number=loan.number + 1, record=ended)
         loan = read_loan(store, shard, loan.loan, loan)

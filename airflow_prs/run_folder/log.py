@@ -11,10 +11,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.store.port import Store
+
+_T = TypeVar("_T")
 
 _CRC_BYTES: Final = 9
 """Eight hexadecimal digits and a space."""
@@ -41,6 +43,21 @@ class Record:
     def payload_offset(self) -> int:
         """Where the payload begins in the record's object."""
         return _CRC_BYTES + len(self.header) + 1
+
+
+def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
+    """
+    Wait until storage that lags behind shows something, for LAG_S at most.
+
+    :param look: looks for it; what it returns is true once it has been seen.
+    :param sleep: waits for some seconds.
+    :return: what the last look has returned.
+    """
+    waited_s, pause_s = 0.0, 0.05
+    while not (seen := look()) and waited_s < LAG_S:
+        sleep(pause_s)
+        waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
+    return seen
 
 
 class Log:
@@ -93,13 +110,12 @@ class Log:
 
         :raises DamagedError: if it is damaged, or cannot be seen within 90 seconds.
         """
-        for pause_s in self._pauses():
-            if (record := self.read(number)) is not None:
-                return record
-            self._sleep(pause_s)
-        raise DamagedError(
-            f"{self.key(number)} is missing, also after {LAG_S:g} seconds. Clear the plan task to start over."
-        )
+        record = wait_for(lambda: self.read(number), self._sleep)
+        if record is None:
+            raise DamagedError(
+                f"{self.key(number)} is missing, also after {LAG_S:g} seconds. Clear the plan task to start over."
+            )
+        return record
 
     def read_all(self, first: int = 0) -> Iterator[Record]:
         """
@@ -139,22 +155,11 @@ class Log:
 
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
-        for pause_s in self._pauses():
-            if self._exists(number):
-                return
-            self._sleep(pause_s)
-        raise RunFolderError(
-            f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, mount "
-            "with lookupcache=none or with a small actimeo."
-        )
-
-    @staticmethod
-    def _pauses() -> Iterator[float]:
-        """Yield how long to wait after each look, until storage that lags must have caught up."""
-        waited_s, pause_s = 0.0, 0.05
-        while waited_s <= LAG_S:
-            yield pause_s
-            waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
+        if not wait_for(lambda: self._exists(number), self._sleep):
+            raise RunFolderError(
+                f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
+                "mount with lookupcache=none or with a small actimeo."
+            )
 
     def _exists(self, number: int) -> bool:
         return self._store.stat(self.key(number)) is not None

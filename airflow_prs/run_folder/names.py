@@ -53,6 +53,13 @@ RUN_STATUS = "status.json"
 """Key of status.json of the run."""
 
 
+REPORT = "report.json"
+PROCESSED = "processed_mini-batches.csv"
+PROCESS_SUMMARY = "process_summary.csv"
+NODE_SUMMARY = "node_summary.csv"
+FAILED_ITEMS = "failed_items.jsonl"
+
+
 def shard_prefix(number: int) -> str:
     """Return the prefix of the keys of a shard."""
     return f"shards/{number:05d}/"
@@ -66,6 +73,15 @@ def loan_prefix(shard: int, number: int) -> str:
     :param number: number of the request.
     """
     return f"{shard_prefix(shard)}loans/{number:010d}/"
+
+
+def reports_prefix(claim: int) -> str:
+    """
+    Return the prefix of the keys of the reports of a merge.
+
+    :param claim: number of its claim in the task log.
+    """
+    return f"reports/{claim:010d}/"
 
 
 def shard_status(number: int) -> str:
@@ -103,12 +119,11 @@ class Names:
         self.inputs = path / "inputs"
         self.layout = path / "layout"
         self.status = path / RUN_STATUS
-        self.report = path / "report.json"
-        self.processed = path / "processed_mini-batches.csv"
-        self.process_summary = path / "process_summary.csv"
-        self.node_summary = path / "node_summary.csv"
-        self.failed_items = path / "failed_items.jsonl"
-        self.reports = path / "reports"
+        self.report = path / REPORT
+        self.processed = path / PROCESSED
+        self.process_summary = path / PROCESS_SUMMARY
+        self.node_summary = path / NODE_SUMMARY
+        self.failed_items = path / FAILED_ITEMS
         self.script_output = path / "output"
         self.logs = path / "logs" / "user"
         self.system_logs = path / "logs" / "sys"
@@ -116,14 +131,6 @@ class Names:
     def rows(self, writer: Writer, process: int) -> Path:
         """Return the file with the rows that a worker process of a node has written."""
         return self.path / shard_prefix(writer.shard) / "rows" / f"{writer.id}-{process:03d}.bin"
-
-    def reports_of(self, claim: int) -> Names:
-        """
-        Return the paths of the reports that a merge writes before it has published.
-
-        :param claim: number of its claim in the task log.
-        """
-        return Names(self.reports / f"{claim:010d}")
 
     def log(self, kind: str, node: str, process: str) -> Path:
         """

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Verdict
-from airflow_prs.run_folder.epochs import next_epoch
+from airflow_prs.run_folder.epochs import TaskTry, next_epoch
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import RUN_LOG
 from airflow_prs.run_folder.shard_records import Epoch
@@ -134,38 +134,27 @@ class RunLog:
                 self._take(record)
                 return record
 
-    def open_gatekeeper(
-        self, *, execution: int, clear_number: int, try_number: int, max_tries: int | None, has_trigger: bool = True
-    ) -> GatekeeperAttempt:
+    def open_gatekeeper(self, task_try: TaskTry, *, has_trigger: bool = True) -> GatekeeperAttempt:
         """
         Return the record of a try of the gatekeeper. A try that is executed again finds its own.
 
-        :param execution: the execution of plan.
-        :param clear_number: the run's ``clear_number`` now.
-        :param max_tries: see next_epoch.
         :param has_trigger: False: from now on this try reschedules itself.
         :raises SupersededError: if a later try has begun.
         """
 
         def make() -> RunRecord | None:
             found = self.gatekeeper
-            if found is not None and found.order > (execution, try_number):
+            if found is not None and found.order > task_try.order:
                 raise SupersededError("a later try of the gatekeeper has begun, so this one stops.")
-            if found is not None and found.order == (execution, try_number):
+            if found is not None and found.order == task_try.order:
                 if has_trigger or not found.has_trigger:
                     return None
                 opened = replace(found, has_trigger=False)
             else:
                 opened = GatekeeperAttempt(
-                    epoch=next_epoch(
-                        found,
-                        execution=execution,
-                        clear_number=clear_number,
-                        max_tries=max_tries,
-                        aborted=self.aborted,
-                    ),
-                    try_number=try_number,
-                    max_tries=max_tries or 0,
+                    epoch=next_epoch(found, task_try, self.aborted),
+                    try_number=task_try.try_number,
+                    max_tries=task_try.max_tries or 0,
                     has_trigger=has_trigger,
                 )
             return RunRecord(kind=RunRecordKind.GATEKEEPER, author="gatekeeper", gatekeeper=opened)

@@ -142,15 +142,14 @@ class ShardState:
 
     @property
     def writers(self) -> tuple[Writer, ...]:
-        """The writers of outcomes; ``writer`` of an outcome is a position in it, see read_content."""
-        return list_writers(self)
+        """
+        The writers of outcomes: those of its last record, then the borrowers of open loans.
 
-
-def list_writers(state: ShardState) -> tuple[Writer, ...]:
-    """Return the writers of a shard's outcomes: those of its last record, then the borrowers of open loans."""
-    if state.record is None:
-        return ()
-    return (*state.record.writers, *(loan.loan.borrower for loan in state.loans))
+        ``writer`` of an outcome is a position in it, see read_content.
+        """
+        if self.record is None:
+            return ()
+        return (*self.record.writers, *(state.loan.borrower for state in self.loans))
 
 
 def shard_log(store: Store, shard: Shard) -> Log:

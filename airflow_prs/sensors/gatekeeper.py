@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_prs.airflow_side.clears import count_clears
+from airflow_prs.airflow_side.clears import this_try
 from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
 from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import left_errors, left_positions, planned
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_prs.errors import RunAbortedError
     from airflow_prs.run_folder.committed import Committed
-    from airflow_prs.run_folder.folder import RunFolder
-    from airflow_prs.run_folder.run_log import Abort, GatekeeperAttempt
+    from airflow_prs.run_folder.run_log import Abort
     from airflow_prs.thresholds.watch import Watch
 
 TRIGGERER_ANSWERS_WITHIN = timedelta(minutes=5)
@@ -86,7 +85,7 @@ class GatekeeperSensor(BaseSensorOperator):
         ti = context["ti"]
         handover = planned(ti, self.plan_task_id)
         folder = RunFolder(handover.folder)
-        attempt = _open(folder, context, handover.execution, has_trigger=has_trigger)
+        attempt = folder.run_log().open_gatekeeper(this_try(context, handover.execution), has_trigger=has_trigger)
         watch = open_watch(folder, attempt.epoch)
         while True:
             # First the states, then the counts: these include what a shard committed before it ended.
@@ -138,17 +137,6 @@ class GatekeeperSensor(BaseSensorOperator):
             until=(datetime.now(timezone.utc) + LONGEST_WATCH).timestamp(),
         )
         self.defer(trigger=trigger, method_name=self.resume.__name__, timeout=TRIGGERER_ANSWERS_WITHIN)
-
-
-def _open(folder: RunFolder, context: Context, execution: int, *, has_trigger: bool) -> GatekeeperAttempt:
-    clear_number, max_tries = count_clears(context)
-    return folder.run_log().open_gatekeeper(
-        execution=execution,
-        clear_number=clear_number,
-        try_number=context["ti"].try_number,
-        max_tries=max_tries,
-        has_trigger=has_trigger,
-    )
 
 
 def _aborted(watch: Watch, abort: Abort, committed: Committed) -> RunAbortedError:

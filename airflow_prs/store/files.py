@@ -1,4 +1,4 @@
-"""Atomic writes and durable appends."""
+"""Files that appear atomically and durably."""
 
 from __future__ import annotations
 
@@ -60,14 +60,13 @@ def is_temporary(name: str) -> bool:
     return name.endswith(".tmp") and _TEMPORARY.fullmatch(name) is not None
 
 
-def publish(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
+def publish(path: Path, write: Callable[[Path], object]) -> None:
     """
     Write a file atomically and durably: temporary file, fsync, rename, fsync of the folder.
 
     :param write: writes the file at the path that it gets.
-    :param temporary: that path, in the same folder; None: one that no other writer uses.
     """
-    temporary = temporary or temporary_name(path)
+    temporary = temporary_name(path)
     try:
         write(temporary)
         sync_file(temporary)
@@ -127,47 +126,3 @@ class EarlyFile(io.BufferedWriter):
                 os.posix_fadvise(self.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
             self._begun = end
         return written
-
-
-class Appender:
-    """
-    A file to which only this process appends.
-
-    :param path: the file; it is created if missing.
-    :ivar size: its size in bytes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
-        self.size = self._file.tell()
-
-    def append(self, data: bytes) -> None:
-        """Append data durably."""
-        view = memoryview(data)
-        while view:
-            written = self._file.write(view) or 0
-            view = view[written:]
-            self.size += written
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def read_tail(path: Path, end: int | None, size: int) -> tuple[bytes, int]:
-    """
-    Return the last bytes before a position, and where they start; ``(b"", 0)`` if the file is missing.
-
-    :param end: the position; None: the end of the file.
-    :param size: how many bytes at most.
-    """
-    try:
-        with path.open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            stop = length if end is None else min(end, length)
-            start = max(0, stop - size)
-            file.seek(start)
-            return file.read(stop - start), start
-    except FileNotFoundError:
-        return b"", 0

@@ -1,4 +1,4 @@
-"""What every adapter of the store checks and says in the same way."""
+"""Checks and errors that the adapters of the store share."""
 
 from __future__ import annotations
 

@@ -48,6 +48,16 @@ class MemoryStore:
         with self._lock:
             self._set(key, data)
 
+    def copy(self, source: str, key: str) -> None:
+        """Set a key to what another one holds."""
+        check_key(source)
+        check_key(key)
+        self._before("copy", key)
+        with self._lock:
+            if source not in self._held:
+                raise FileNotFoundError(source)
+            self._set(key, self._held[source][0])
+
     def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes | None:
         """Look a key up."""
         check_key(key)

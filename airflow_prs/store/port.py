@@ -45,6 +45,14 @@ class Store(Protocol):
         """Write a key, and replace what it holds, all of it or nothing."""
         ...
 
+    def copy(self, source: str, key: str) -> None:
+        """
+        Let a key hold what another key holds, and replace what it holds, all of it or nothing.
+
+        :raises FileNotFoundError: if there is no such source.
+        """
+        ...
+
     def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes | None:
         """
         Return what a key holds; None: there is no such key.

@@ -23,7 +23,7 @@ def probe_store(store: Store, prefix: str) -> None:
     key = f"{prefix}probe-{uuid4().hex}"
     try:
         if not store.create(key, b"first"):
-            raise _unfit(store, "it said that a new key exists")
+            raise _unfit(store, "it answered that a new key exists")
         if store.create(key, b"second"):
             raise _unfit(store, "it replaced a file that was to be created only if it is missing")
         if store.get(key) != b"first":

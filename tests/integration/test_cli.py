@@ -395,7 +395,7 @@ def check(config: str, *options: str, data: str = "data/*.txt") -> int:
 def test_a_check_says_what_run_returned(here, capsys):
     assert check(configure("echo.py")) == 0
     said = capsys.readouterr().out
-    assert "4 mini-batches of 12 items in 2 shards." in said
+    assert "4 mini-batches with 12 items in 2 shards." in said
     assert "run() returned a list\n" in said
     assert "returned 3 elements for 3 items" in said
     assert "The first rows:\n  00.txt\n  01.txt\n  02.txt\n" in said

@@ -450,3 +450,23 @@ def test_the_conf_of_a_run_names_paths_line_by_line_and_no_misspelled_parameter(
     run = dag_file.run({"imags": str(items)})
     assert (run.state, run.states["step.plan"]) == ("failed", "failed")
     assert run.states["step.merge"] == "upstream_failed"
+
+
+def test_merge_sums_up_the_run_and_says_what_to_clear(dag_file, items, output):
+    dag_file.script(
+        """
+        def run(mini_batch):
+            if any(path.endswith("3.txt") for path in mini_batch):
+                raise ValueError("three")
+            return mini_batch
+        """
+    )
+    config = "error_threshold=-1, node_count=2, mini_batch_size=1, run_max_try=1"
+    dag_file.write(one_step("summary", items, output, config=config))
+    run = dag_file.run()
+    summary = run.xcom("step.merge", key="summary")
+    assert (summary["status"], summary["items"]["failed"], summary["rows"]) == ("completed", 1, 9)
+    assert summary["location"] == run.xcom("step.merge")
+    assert summary["run_folder"] == run.xcom("step.plan", key="plan")["folder"]
+    assert summary["advice"].startswith("1 mini-batch failed in shards that ended in success (map indexes of")
+    assert summary["advice"] == run.xcom("step.gatekeeper")["advice"]

@@ -24,7 +24,7 @@ from pyarrow import feather
 from airflow_prs import FileDataset, TabularDataset
 from airflow_prs.errors import PrsError
 from airflow_prs.inputs.cut_input import list_input
-from airflow_prs.plan.queries import export_query
+from airflow_prs.plan.queries import export_query, rows_file
 from airflow_prs.records import InputKind
 from airflow_prs.result.merge import merge_run
 from airflow_prs.worker.reading.load_errors import LoadError
@@ -189,7 +189,8 @@ SOLD = [(3, Decimal("0.10"), MOMENT), (1, Decimal("12.345"), None), (2, None, MO
 def query(folder):
     # As plan exports it: rows come from the database a few at a time.
     batches = [(("n", "price", "sold"), [row]) for row in SOLD]
-    path, _ = export_query("t", batches, folder)
+    export_query("t", batches, folder)
+    path = str(rows_file(folder))
     whole = pd.read_parquet(path)
     assert whole["n"].tolist() == [3, 1, 2]
     assert whole["price"].tolist() == [Decimal("0.100"), Decimal("12.345"), None]

@@ -466,7 +466,7 @@ def run(mini_batch):
     assert no_descendants()
 
 
-def test_a_shard_that_starts_after_a_verdict_starts_no_process(tmp_path):
+def test_a_shard_that_starts_after_an_abort_starts_no_process(tmp_path):
     script = f"""
         from pathlib import Path
         def init(): Path({str(tmp_path)!r}, "started").touch()
@@ -520,7 +520,7 @@ def test_clearing_a_shard_gives_its_failed_mini_batches_fresh_tries(tmp_path):
     assert read_rows(folder) == [f"item-{n}" for n in range(12)]
 
 
-def test_clearing_after_an_abort_sets_the_verdict_aside(tmp_path):
+def test_an_abort_does_not_bind_a_shard_that_was_cleared_after_it(tmp_path):
     script = f"""
         from pathlib import Path
         def run(mini_batch):

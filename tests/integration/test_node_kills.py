@@ -100,7 +100,7 @@ def test_a_few_kills_at_random_moments_lose_and_double_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("KILL_SEEDS", "10"))))
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, seed):
     kill_rounds(tmp_path, rounds=5, seed=100 + seed)
 

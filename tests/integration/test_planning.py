@@ -429,7 +429,7 @@ class TestContinuing:
         assert continued.startswith(f"Continuing {first.folder.path}:")
         assert again.folder.path == first.folder.path
         assert again.manifest == first.manifest
-        assert again.execution > first.execution
+        assert again.folder.execution > first.folder.execution
         assert [path.name for path in first.folder.path.parent.iterdir() if path.name != "log"] == ["plan99"]
 
     def test_it_goes_on_under_new_terms(self, plan, caplog):

@@ -141,7 +141,7 @@ def test_a_plan_that_is_overtaken_while_its_query_runs_ends_without_an_effect(pl
     with pytest.raises(SupersededError, match="plan has run again since"):
         plan(overtaken())
     history = newer[0].folder.open_task_log().read()
-    assert history.newest_execution() == newer[0].execution
+    assert history.newest_execution() == newer[0].folder.execution
     assert [record.folder for record in history if record.kind == "execution"] == ["plan2"]
 
 

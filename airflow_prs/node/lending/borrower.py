@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -205,8 +204,8 @@ class Borrower:
     def _left_s(self, state: ShardState) -> float:
         """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""
         number = state.shard.number
-        shown = self._folder.store.get(shard_status(number))
+        shown = self._folder.read_status(shard_status(number))
         if shown is None or self._signs.age_s(number, (state.number, shown)) > _FRESH_S:
             return 0.0
-        rate = json.loads(shown)["mini_batches_per_s"]
+        rate = shown["mini_batches_per_s"]
         return float(state.not_handed_out / rate if rate else math.inf if state.not_handed_out else 0.0)

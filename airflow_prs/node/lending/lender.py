@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +11,9 @@ from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
 from airflow_prs.node.work.dispatcher import Dispatcher
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import loan_status
 from airflow_prs.run_folder.shard_log import LoanState
-from airflow_prs.run_folder.shard_records import Loan
-from airflow_prs.store.port import Store
 
 SILENT_S = 60.0
 
@@ -28,21 +26,20 @@ class Lender:
     """
     Lends mini-batches of a shard to nodes that ask for them, and takes the results.
 
-    :param store: of the run folder.
     :param say: writes a line to the task log.
     :param clock: seconds, to measure how long a borrower has been silent.
     """
 
     def __init__(
         self,
-        store: Store,
+        folder: RunFolder,
         attempt: Attempt,
         dispatcher: Dispatcher,
         say: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
+        self._folder = folder
         self._attempt = attempt
         self._dispatcher = dispatcher
         self._say = say
@@ -72,11 +69,9 @@ class Lender:
             )
 
     def _read_loans(self) -> list[tuple[LoanState, Any]]:
-        return [(state, self._read_status(state.loan)) for state in self._attempt.state.loans]
-
-    def _read_status(self, loan: Loan) -> Any:
-        data = self._store.get(loan_status(self._attempt.shard.number, loan.number))
-        return None if data is None else json.loads(data)
+        shard = self._attempt.shard.number
+        states = self._attempt.state.loans
+        return [(state, self._folder.read_status(loan_status(shard, state.loan.number))) for state in states]
 
     def _is_lost(self, state: LoanState, shown: Any) -> bool:
         # Each loan gets a sign at each look, so that its silence is measured from the first one on.

@@ -14,7 +14,8 @@ from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
-from airflow_prs.run_folder.attempts import Attempt, Inheritance
+from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState
 from airflow_prs.run_folder.shard_records import Loan, LoanRequest
@@ -200,7 +201,7 @@ class Dispatcher:
 
     def lend(self, number: int, request: LoanRequest) -> Loan | None:
         """
-        Give mini-batches to a node that asks for some; it may begin once a commit has named the loan.
+        Lend mini-batches to a node that asks for some; it may begin once a commit has named the loan.
 
         :param number: number of the request.
         :return: None: there is nothing to lend.

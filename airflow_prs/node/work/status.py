@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.records import SCHEMA, Outcome, Progress, Shard
-from airflow_prs.store.port import Store
+from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +35,7 @@ class StatusBoard:
 
     def __init__(
         self,
-        store: Store,
+        folder: RunFolder,
         key: str,
         shard: Shard,
         total: int,
@@ -45,7 +44,7 @@ class StatusBoard:
         done: npt.NDArray[Any],
         failed: npt.NDArray[Any],
     ) -> None:
-        self._store = store
+        self._folder = folder
         self._key = key
         self._shard = shard
         self._total = total
@@ -118,7 +117,7 @@ class StatusBoard:
             "bins": {"first": self._first, "done": self._done, "failed": self._failed},
             "last_failures": list(self._failures),
         }
-        self._store.put(self._key, json.dumps(status, ensure_ascii=False).encode())
+        self._folder.write_status(status, self._key)
 
     def _count_in_bins(self, mask: npt.NDArray[Any]) -> list[int]:
         import numpy as np

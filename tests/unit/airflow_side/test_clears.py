@@ -13,7 +13,9 @@ from airflow_prs.airflow_side import clears
 def count(monkeypatch):
     def count(version, **run):
         monkeypatch.setattr(clears, "version", lambda _: version)
-        return clears.count_clears({"dag_run": SimpleNamespace(**run), "ti": SimpleNamespace(max_tries=3)})
+        ti = SimpleNamespace(try_number=1, max_tries=3)
+        found = clears.this_try({"dag_run": SimpleNamespace(**run), "ti": ti}, 0)
+        return found.clear_number, found.max_tries
 
     return count
 

@@ -152,7 +152,6 @@ def test_a_report_of_before_a_new_attempt_is_not_shown(tmp_path, capsys):
     folder = make_folder(tmp_path, 3)
     begin(folder, closing=Closing.STOPPED)
     report_on(folder, status="failed", result=None)
-    os.utime(folder.names.report, (1, 1))
     begin(folder, try_number=2)
     assert "Not finished: " in page(capsys, folder.path)
 

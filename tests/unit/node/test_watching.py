@@ -33,9 +33,7 @@ STRICT = Limits(error_threshold=0)
 
 
 def watcher(folder, attempt, *, limits=STRICT, is_orphaned=False):
-    return Watcher(
-        folder, folder.read_manifest(), attempt, shard=attempt.shard, limits=limits, is_orphaned=lambda: is_orphaned
-    )
+    return Watcher(folder, folder.read_manifest(), attempt, limits=limits, is_orphaned=lambda: is_orphaned)
 
 
 def fail(attempt, **values):

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_prs.airflow_side.clears import count_clears
 from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
 from airflow_prs.airflow_side.handover import ERROR_KEY, POSITION_KEY, Handover, hand_over
 from airflow_prs.errors import RunAbortedError, RunFolderError, SupersededError
@@ -69,21 +68,12 @@ def test_a_shard_leaves_how_far_its_log_goes_however_it_ends(tmp_path, monkeypat
     assert xcoms[POSITION_KEY]["record"] == 1
 
 
-@pytest.mark.parametrize(
-    ("version", "clears"), [("3.1.0", (4, 7)), ("3.1.8", (4, 7)), ("3.2.0", (4, None)), ("3.3.2", (4, None))]
-)
-def test_max_tries_shows_clears_where_airflow_does_not_count_them_all(monkeypatch, version, clears):
-    monkeypatch.setattr("airflow_prs.airflow_side.clears.version", lambda _: version)
-    ti = SimpleNamespace(max_tries=7)
-    assert count_clears({"ti": ti, "dag_run": SimpleNamespace(clear_number=4)}) == clears
-    assert count_clears({"ti": ti, "dag_run": SimpleNamespace()})[0] == 0
-
-
 def test_a_node_learns_its_epoch_from_plan_and_the_run(tmp_path, monkeypatch):
     folder, requests = make_folder(tmp_path, 3), []
     monkeypatch.setattr("airflow_prs.node.running.run_node", lambda request: requests.append(request) or {})
     make_operator().execute(context_of(folder.path, {}, clear_number=2))
-    assert (requests[0].execution, requests[0].clear_number, requests[0].try_number) == (6, 2, 1)
+    task_try = requests[0].task_try
+    assert (task_try.execution, task_try.clear_number, task_try.try_number) == (6, 2, 1)
 
 
 def test_a_kill_wakes_whoever_waits_for_the_node_once():

@@ -10,6 +10,7 @@ from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import LoanState, read_shard
@@ -25,21 +26,15 @@ PATIENCE = 4
 """How often a process looks for something that others are to do, before it gives up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(TaskTry):
     """
     What Airflow tells a task when it starts.
 
-    :param clear_number: the run's.
-    :param max_tries: None: clear_number counts every clear.
     :param cleared_at: the step in which the task was cleared.
     """
 
-    execution: int
-    clear_number: int
-    try_number: int
-    max_tries: int | None
-    cleared_at: int
+    cleared_at: int = 0
 
 
 class AbortedError(Exception):
@@ -207,10 +202,7 @@ class Node:
         self.attempt = open_attempt(
             self.store,  # type: ignore[arg-type]
             self.shard,
-            execution=self.start.execution,
-            clear_number=self.start.clear_number,
-            try_number=self.start.try_number,
-            max_tries=self.start.max_tries,
+            self.start,
             node=self.process.name,
             window=WINDOW,
             rows=self.run.rows_files,
@@ -378,12 +370,7 @@ class Gatekeeper:
 
     def __call__(self, process: Process) -> str:
         """Look at the run a few times."""
-        opened = RunLog(self.run.store_of(process)).open_gatekeeper(  # type: ignore[arg-type]
-            execution=self.start.execution,
-            clear_number=self.start.clear_number,
-            try_number=self.start.try_number,
-            max_tries=self.start.max_tries,
-        )
+        opened = RunLog(self.run.store_of(process)).open_gatekeeper(self.start)  # type: ignore[arg-type]
         watch = self.run.watch(process, opened.epoch)
         for _ in range(4 * PATIENCE):
             abort = self.run.look(watch)

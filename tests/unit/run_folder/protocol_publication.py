@@ -9,10 +9,10 @@ from typing import Any
 
 from airflow_prs.errors import SupersededError
 from airflow_prs.run_folder.log import Log
+from airflow_prs.run_folder.merges import Merge
 from airflow_prs.run_folder.task_log import (
     Execution,
     History,
-    Merge,
     MergeClaim,
     PlanClaim,
     Published,

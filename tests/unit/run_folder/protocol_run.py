@@ -51,6 +51,7 @@ class Task:
     state: str = ""
     cleared_at: int = 0
     max_tries: int = _RETRIES
+    start: Start | None = None
 
 
 @dataclass
@@ -216,9 +217,15 @@ class Run:
         task.state = "running"
         task.process = self._start_process(task)
 
-    def _start_process(self, task: Task) -> Process:
-        max_tries = task.max_tries if self._is_old else None
-        start = Start(self.execution, self.clear_number, task.try_number, max_tries, task.cleared_at)
+    def _start_process(self, task: Task, start: Start | None = None) -> Process:
+        start = start or Start(
+            execution=self.execution,
+            clear_number=self.clear_number,
+            try_number=task.try_number,
+            max_tries=task.max_tries if self._is_old else None,
+            cleared_at=task.cleared_at,
+        )
+        task.start = start
         name = (
             f"[shard {task.shard.number} execution {start.execution} clear {start.clear_number} try {start.try_number}]"
         )
@@ -255,7 +262,7 @@ class Run:
     def _twin(self, current: Process) -> Process | None:
         for task in self._tasks:
             if task.process is current:
-                return self._start_process(task)
+                return self._start_process(task, task.start)
         return None
 
     def _clear_one(self, current: Process) -> None:
@@ -307,7 +314,12 @@ class Run:
 
     def _gatekeep(self, current: Process) -> Process:
         self._gatekeeper_tries += 1
-        start = Start(self.execution, self.clear_number, self._gatekeeper_tries, 0 if self._is_old else None, 0)
+        start = Start(
+            execution=self.execution,
+            clear_number=self.clear_number,
+            try_number=self._gatekeeper_tries,
+            max_tries=0 if self._is_old else None,
+        )
         return self._start(f"[gatekeeper try {start.try_number}]", Gatekeeper(self, start))
 
     def _limit(self, current: Process) -> Process:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.outcomes import Content
 from airflow_prs.run_folder.rows_files import RowsFiles
@@ -55,10 +56,7 @@ class Rig:
         return open_attempt(
             self.store,
             self.shard,
-            execution=execution,
-            clear_number=clear,
-            try_number=try_number,
-            max_tries=max_tries,
+            TaskTry(execution=execution, clear_number=clear, try_number=try_number, max_tries=max_tries),
             node=f"host-3-{try_number}",
             window=window,
             rows=self.rows,

@@ -5,32 +5,30 @@ from __future__ import annotations
 import pytest
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.run_folder.committed import LAGS_AT_MOST_S, read_committed
+from airflow_prs.run_folder.committed import read_committed
+from airflow_prs.run_folder.log import LAG_S
 from tests.makers import commit, do_shard, make_folder, make_outcome, open_attempt
 
 
 class Waiting:
     """
-    A clock that only sleep moves.
+    Counts for how many seconds somebody waits.
 
     :param at: seconds to what happens then.
     """
 
     def __init__(self, at=None):
-        self.now = 100.0
+        self.seconds = 0.0
         self._at = at or {}
 
-    def clock(self):
-        return self.now
-
     def sleep(self, seconds):
-        self.now += seconds
-        for when in [when for when in self._at if when <= self.now - 100.0]:
+        self.seconds += seconds
+        for when in [when for when in self._at if when <= self.seconds]:
             self._at.pop(when)()
 
 
 def read(folder, at_least, waiting):
-    return read_committed(folder, folder.read_manifest(), at_least, clock=waiting.clock, sleep=waiting.sleep)
+    return read_committed(folder, folder.read_manifest(), at_least, sleep=waiting.sleep)
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def test_nobody_waits_for_what_can_be_seen(folder):
     waiting = Waiting()
     assert read(folder, {0: last}, waiting).positions == {0: last, 1: -1}
     assert read(folder, {0: last - 1}, waiting).positions == {0: last, 1: -1}
-    assert waiting.now == 100.0
+    assert waiting.seconds == 0
 
 
 def test_records_that_storage_shows_late_are_waited_for(folder):
@@ -53,7 +51,7 @@ def test_records_that_storage_shows_late_are_waited_for(folder):
     waiting = Waiting(later)
     committed = read(folder, {0: 4, 1: 1}, waiting)
     assert committed.progress.done == 3
-    assert 60 <= waiting.now - 100 < 65
+    assert 60 <= waiting.seconds < 65
 
 
 def test_storage_that_lags_for_too_long_is_an_error_that_names_the_mount_option(folder):
@@ -65,7 +63,7 @@ def test_storage_that_lags_for_too_long_is_an_error_that_names_the_mount_option(
     assert "shard 1 has written record 7 of its log" in text
     assert "sees only record 0" in text
     assert "lookupcache=none" in text
-    assert LAGS_AT_MOST_S <= waiting.now - 100 < LAGS_AT_MOST_S + 5
+    assert LAG_S <= waiting.seconds < LAG_S + 5
 
 
 def test_an_error_about_several_shards_says_how_many_there_are(folder):

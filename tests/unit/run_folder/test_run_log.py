@@ -6,6 +6,7 @@ import pytest
 
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Ruling, Verdict
+from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.store.memory import MemoryStore
@@ -29,14 +30,8 @@ def follow(store):
     return log
 
 
-def open_gatekeeper(store, *, execution=0, clear_number=0, try_number=1, max_tries=None, has_trigger=True):
-    return RunLog(store).open_gatekeeper(
-        execution=execution,
-        clear_number=clear_number,
-        try_number=try_number,
-        max_tries=max_tries,
-        has_trigger=has_trigger,
-    )
+def open_gatekeeper(store, *, try_number=1, has_trigger=True, **values):
+    return RunLog(store).open_gatekeeper(TaskTry(try_number=try_number, **values), has_trigger=has_trigger)
 
 
 def test_without_an_abort_nobody_is_bound(store):

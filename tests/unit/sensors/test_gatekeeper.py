@@ -258,7 +258,7 @@ def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, state
     summary = gatekeeper.execute(context_of(folder=str(lenient.path)))
     assert summary["failed"] == 1
     assert summary["advice"].startswith(
-        "1 failed mini-batches are in shards that ended in success (map indexes of mini_batches: 1)"
+        "1 mini-batch failed in shards that ended in success (map indexes of mini_batches: 1)"
     )
 
 
@@ -271,7 +271,7 @@ def test_a_run_without_failures_needs_no_advice(look, folder):
 def test_it_waits_for_what_the_shards_have_written_before_it_concludes(look, folder, monkeypatch):
     do_shard(folder, 0)
     attempt = open_attempt(folder, 1)
-    monkeypatch.setattr(committed.read_committed, "__kwdefaults__", {"clock": lambda: 0.0, "sleep": lambda _: done()})
+    monkeypatch.setattr(committed.read_committed, "__kwdefaults__", {"sleep": lambda _: done()})
 
     def done():
         commit(attempt, [make_outcome(2), make_outcome(3)], closing=Closing.DONE)
@@ -281,10 +281,7 @@ def test_it_waits_for_what_the_shards_have_written_before_it_concludes(look, fol
 
 def test_storage_that_lags_behind_fails_it_for_another_try(look, folder, monkeypatch):
     do_shard(folder, 0)
-    times = iter([0.0, 30.0, 100.0])
-    monkeypatch.setattr(
-        committed.read_committed, "__kwdefaults__", {"clock": lambda: next(times), "sleep": lambda _: None}
-    )
+    monkeypatch.setattr(committed.read_committed, "__kwdefaults__", {"sleep": lambda _: None})
     with pytest.raises(RunFolderError, match="shard 1 has written record 9"):
         look(positions={0: 0, 1: 9})
 

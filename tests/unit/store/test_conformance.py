@@ -116,6 +116,25 @@ def test_what_is_put_replaces(store):
     assert store.get("a/b") == b"short"
 
 
+def test_a_copy_holds_what_its_source_held(store):
+    store.put("a/b", b"old")
+    store.put("c/d", b"other")
+    for _ in range(2):
+        store.copy("a/b", "c/d")
+    store.copy("a/b", "e/f")
+    store.put("a/b", b"new")
+    assert [store.get(key) for key in ("a/b", "c/d", "e/f")] == [b"new", b"old", b"old"]
+    assert store.list("") == ["a/b", "c/d", "e/f"]
+
+
+def test_a_copy_of_nothing_changes_nothing(store):
+    store.put("c/d", b"other")
+    with pytest.raises(FileNotFoundError):
+        store.copy("a/b", "c/d")
+    assert store.list("") == ["c/d"]
+    assert store.get("c/d") == b"other"
+
+
 @pytest.mark.parametrize("start", [None, 0, 1, 9, 10, 11])
 @pytest.mark.parametrize("end", [None, 0, 1, 5, 9, 10, 11, 1 << 20])
 def test_a_range_is_that_of_the_bytes(store, start, end):

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and appends last or leave nothing that is taken for good."""
+"""Files appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_the_longest_name_that_a_file_system_takes_can_be_published(tmp_path, na
 
 
 def test_the_first_of_two_writers_wins(tmp_path):
-    path = tmp_path / "verdict.json"
+    path = tmp_path / "record.json"
     assert files.write_once(path, b"first")
     assert not files.write_once(path, b"second")
     assert path.read_bytes() == b"first"
-    assert names_in(tmp_path) == ["verdict.json"]
+    assert names_in(tmp_path) == ["record.json"]
 
 
 def test_folders_are_made_with_their_parents_and_may_exist(tmp_path):
@@ -89,28 +89,3 @@ def test_what_is_on_its_way_to_the_disk_early_is_all_that_was_written(sizes):
         with files.EarlyFile(path) as out:
             assert [out.write(part) for part in parts] == sizes
         assert path.read_bytes() == b"".join(parts)
-
-
-def test_appends_follow_each_other_and_what_was_there(tmp_path):
-    path = tmp_path / "log"
-    path.write_bytes(b"one ")
-    appender = files.Appender(path)
-    appender.append(b"two ")
-    appender.append(b"three")
-    appender.close()
-    assert path.read_bytes() == b"one two three"
-    assert appender.size == len(b"one two three")
-
-
-@pytest.mark.parametrize(
-    ("end", "size", "expected"),
-    [(None, 4, (b"6789", 6)), (5, 3, (b"234", 2)), (3, 100, (b"012", 0)), (100, 2, (b"89", 8))],
-)
-def test_the_tail_before_a_position_is_read(tmp_path, end, size, expected):
-    path = tmp_path / "log"
-    path.write_bytes(b"0123456789")
-    assert files.read_tail(path, end, size) == expected
-
-
-def test_a_missing_file_has_no_tail(tmp_path):
-    assert files.read_tail(tmp_path / "missing", None, 10) == (b"", 0)

@@ -16,6 +16,8 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Progress, Shard
 from airflow_prs.run_folder.attempts import open_attempt
+from airflow_prs.run_folder.epochs import TaskTry
+from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import loan_status
 from airflow_prs.run_folder.rows_files import RowsFiles
@@ -39,9 +41,11 @@ class Node:
     def __init__(self, store, path, try_number=1):
         self.store, self.now, self.said = store, 0.0, []
         self.rows = lambda writer: RowsFiles(lambda process: path / f"{writer.id}-{process}")
-        terms = {"execution": 0, "clear_number": 0, "max_tries": None, "node": "host-0-1", "window": 2}
-        self.attempt = open_attempt(store, SHARD, try_number=try_number, rows=self.rows, **terms)
+        task_try = TaskTry(try_number=try_number)
+        self.attempt = open_attempt(store, SHARD, task_try, node="host-0-1", window=2, rows=self.rows)
         inherited = self.attempt.inheritance
+        folder = RunFolder(path)
+        folder.store = store
         self.queue = WorkQueue(Manifest(), SHARD, done=inherited.done.copy(), tries={}, granted=2)
         wait([self.queue._ahead._made])
         self.dispatcher = Dispatcher(
@@ -49,14 +53,14 @@ class Node:
             inherited,
             self.queue,
             RetryPolicy(most_tries=2),
-            StatusBoard(store, "status.json", SHARD, 9, "host-0-1", done=inherited.done, failed=inherited.failed),
+            StatusBoard(folder, "status.json", SHARD, 9, "host-0-1", done=inherited.done, failed=inherited.failed),
             signals=Signals(),
             is_blind=lambda: False,
             slots=1,
             log_of=str,
             say=self.said.append,
         )
-        self.lender = Lender(store, self.attempt, self.dispatcher, self.said.append, clock=lambda: self.now)
+        self.lender = Lender(folder, self.attempt, self.dispatcher, self.said.append, clock=lambda: self.now)
 
     def look(self):
         asyncio.run(self.lender.serve())

@@ -13,14 +13,14 @@ from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
-from airflow_prs.store.posix import PosixStore
+from airflow_prs.run_folder.folder import RunFolder
 
 
 def make_board(path, count, done=()):
     mask = np.zeros(count, bool)
     mask[list(done)] = True
     shard = Shard(number=0, first=1000, count=count, items=count, size_bytes=count)
-    return StatusBoard(PosixStore(path), "status.json", shard, 1000 + count, "host-0-1", done=mask, failed=mask & False)
+    return StatusBoard(RunFolder(path), "status.json", shard, 1000 + count, "host-0-1", done=mask, failed=mask & False)
 
 
 def read(path):
@@ -40,7 +40,7 @@ def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
 def test_a_small_run_has_a_bin_for_each_mini_batch(tmp_path):
     shard = Shard(number=1, first=4, count=3, items=3, size_bytes=3)
     board = StatusBoard(
-        PosixStore(tmp_path),
+        RunFolder(tmp_path),
         "status.json",
         shard,
         7,
@@ -62,7 +62,7 @@ def test_the_bins_of_all_shards_add_up_to_those_of_the_run(tmp_path_factory, tot
     for number, (first, end) in enumerate(itertools.pairwise(bounds)):
         shard = Shard(number=number, first=first, count=end - first, items=end - first, size_bytes=end - first)
         mask = np.array(done[first:end])
-        StatusBoard(PosixStore(path), "status.json", shard, total, "host-0-1", done=mask, failed=mask).write(
+        StatusBoard(RunFolder(path), "status.json", shard, total, "host-0-1", done=mask, failed=mask).write(
             Progress(), record=7
         )
         bins = read(path)["bins"]
@@ -92,7 +92,7 @@ def test_the_last_failures_are_shown(tmp_path):
 def test_what_a_loan_shows_is_added_when_it_is_taken_over(tmp_path):
     lender, lent = make_board(tmp_path, 200), Shard(number=0, first=1120, count=40, items=40, size_bytes=40)
     none = np.zeros(40, bool)
-    borrower = StatusBoard(PosixStore(tmp_path), "loan.json", lent, 1200, "host-1-1", done=none, failed=none)
+    borrower = StatusBoard(RunFolder(tmp_path), "loan.json", lent, 1200, "host-1-1", done=none, failed=none)
     for index in range(1120, 1160):
         borrower.count(Outcome(index=index, status=TryStatus.RUN_EXCEPTION, tries=1, items=1))
     borrower.write(Progress(), record=3)
