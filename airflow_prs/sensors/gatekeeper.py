@@ -91,7 +91,7 @@ class GatekeeperSensor(BaseSensorOperator):
             # First the states, then the counts: these include what a shard committed before it ended.
             states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
             if not (watch.manifest.shards and states.can_any_run):
-                return self._conclude(ti, watch, states)
+                return self._conclude(context, watch, states)
             if (abort := watch.look(states).abort) is not None:
                 raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
             if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
@@ -100,7 +100,7 @@ class GatekeeperSensor(BaseSensorOperator):
                 raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
             time.sleep(CERTAIN_AFTER_S)
 
-    def _conclude(self, ti: RuntimeTaskInstanceProtocol, watch: Watch, states: ShardTaskStates) -> dict[str, Any]:
+    def _conclude(self, context: Context, watch: Watch, states: ShardTaskStates) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""
         from airflow_prs.report.reports import fresh_tries_advice
         from airflow_prs.result.concluding import conclude_incomplete
@@ -108,8 +108,12 @@ class GatekeeperSensor(BaseSensorOperator):
 
         if (abort := watch.binding()) is not None:
             raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
+        ti = context["ti"]
         positions = left_positions(ti, self.shards_task_id, watch.folder)
         committed = read_committed(watch.folder, watch.manifest, positions)
+        # Storage may have lagged for a while. What was cleared meanwhile shows its old failures until it claims.
+        if watch.manifest.shards and read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id).can_any_run:
+            raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
         look = watch.conclude(committed.states)
         if look.abort is not None:
             raise _aborted(watch, look.abort, committed)

@@ -24,7 +24,7 @@ from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 from airflow_prs.thresholds import watch as watch_module
 from airflow_prs.triggers import gatekeeper as trigger_module
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
-from tests.makers import commit, do_shard, make_folder, make_outcome, open_attempt
+from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt
 
 
 @dataclass
@@ -277,6 +277,22 @@ def test_it_waits_for_what_the_shards_have_written_before_it_concludes(look, fol
         commit(attempt, [make_outcome(2), make_outcome(3)], closing=Closing.DONE)
 
     assert look(positions={0: 4, 1: 1})["succeeded"] == 4
+
+
+def test_a_shard_that_is_cleared_while_it_waits_for_storage_aborts_nothing(look, folder, states, monkeypatch):
+    do_shard(folder, 0)
+    attempt = open_attempt(folder, 1)
+    monkeypatch.setattr(committed.read_committed, "__kwdefaults__", {"clock": lambda: 0.0, "sleep": lambda _: clear()})
+
+    def clear():
+        commit(attempt, [make_failure(2), make_failure(3)], closing=Closing.DONE)
+        states["score.mini_batches_1"] = "queued"
+
+    with pytest.raises(AirflowRescheduleException):
+        look(positions={1: 1})
+    log = folder.run_log()
+    log.follow()
+    assert log.aborted is None
 
 
 def test_storage_that_lags_behind_fails_it_for_another_try(look, folder, monkeypatch):
