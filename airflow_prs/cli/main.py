@@ -114,7 +114,11 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="N",
         help="shards, which run one after the other, each with all worker processes (default: 1)",
     )
-    run.add_argument("--resume", metavar="RUN_FOLDER", help="continue a run that was interrupted")
+    run.add_argument(
+        "--resume",
+        metavar="RUN_FOLDER",
+        help="continue a run that was interrupted, as it was planned; of a config only environment_variables are used",
+    )
     run.add_argument(
         "--in-process",
         dest="is_in_process",

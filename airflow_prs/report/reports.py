@@ -157,15 +157,15 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
 
 def _clear_plan(terms: str) -> str:
     return (
-        f"If you change something: clear plan. With {terms} tries, timeouts, nodes or processes the run continues (not "
-        "with allow_reuse=False): failed mini-batches get fresh tries, the others do not run again. With another "
+        f"If you change something: clear plan. With {terms} tries, timeouts or numbers of processes the run continues "
+        "(not with allow_reuse=False): failed mini-batches get fresh tries, the others do not run again. With another "
         "script, input or environment it starts over."
     )
 
 
 def fresh_tries_advice(states: Iterable[ShardState]) -> str:
     """
-    Return what to clear so that the failed mini-batches of shards that ended in success get fresh tries.
+    Return what to clear so that the failed mini-batches of shards that are done get fresh tries.
 
     :return: one or two sentences; "": there are none.
     """
@@ -176,9 +176,9 @@ def fresh_tries_advice(states: Iterable[ShardState]) -> str:
     numbers = [str(state.shard.number) for state in ended[:_INDEXES_SHOWN]]
     more = f" and {len(ended) - _INDEXES_SHOWN:,} more" if len(ended) > _INDEXES_SHOWN else ""
     return (
-        f"{counted(failed, 'mini-batch', 'mini-batches')} failed in shards that ended in success (map indexes of "
+        f"{counted(failed, 'mini-batch', 'mini-batches')} failed in shards that are done (map indexes of "
         f"mini_batches: {', '.join(numbers)}{more}). For fresh tries, clear these tasks with their downstream "
-        "tasks: clearing only failed tasks leaves them out."
+        "tasks: clearing only failed tasks leaves out those in state success."
     )
 
 

@@ -1,4 +1,4 @@
-"""`airflow dags test` of the same date again: Airflow recreates the run under the same run_id."""
+"""`dag.test()` of the same date and run_after again: Airflow recreates the run under the same run_id."""
 
 from __future__ import annotations
 

@@ -393,7 +393,7 @@ def test_an_abort_names_failures_that_clearing_failed_tasks_leaves_as_they_are(t
     do_shard(folder, 1)
     do_shard(folder, 2, failed=[4])
     text = str(aborted_error(VERDICT, read_committed(folder, folder.read_manifest())))
-    assert "3 mini-batches failed in shards that ended in success (map indexes of mini_batches: 0, 2)" in text
+    assert "3 mini-batches failed in shards that are done (map indexes of mini_batches: 0, 2)" in text
 
 
 def test_failures_of_shards_that_go_on_or_were_stopped_need_no_advice(tmp_path):

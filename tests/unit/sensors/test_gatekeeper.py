@@ -257,9 +257,7 @@ def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, state
     do_shard(lenient, 1, failed=[2])
     summary = gatekeeper.execute(context_of(folder=str(lenient.path)))
     assert summary["failed"] == 1
-    assert summary["advice"].startswith(
-        "1 mini-batch failed in shards that ended in success (map indexes of mini_batches: 1)"
-    )
+    assert summary["advice"].startswith("1 mini-batch failed in shards that are done (map indexes of mini_batches: 1)")
 
 
 def test_a_run_without_failures_needs_no_advice(look, folder):
