@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 
@@ -423,7 +424,8 @@ def test_a_task_that_is_tested_alone_says_how_to_try_it(dag_file, items, output,
     def test_alone(*arguments):
         arguments = get_parser().parse_args(["tasks", "test", "alone", *arguments])
         arguments.func(arguments)
-        return capfd.readouterr().out
+        # Without colors.
+        return re.sub(r"\x1b\[[0-9;]*m", "", capfd.readouterr().out)
 
     dag_file.write(one_step("alone", items, output))
     run = dag_file.run()
