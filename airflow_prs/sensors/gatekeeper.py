@@ -119,7 +119,10 @@ class GatekeeperSensor(BaseSensorOperator):
             raise _aborted(watch, look.abort, committed)
         progress = look.progress
         if progress.done == progress.total and not states.failed:
-            self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
+            if (reused_from := watch.folder.read_settings().reused_from) is not None:
+                self.log.info("No mini-batch runs: the result of %s is reused", reused_from)
+            else:
+                self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
             summary = asdict(progress)
             if advice := fresh_tries_advice(committed.states):
                 self.log.warning("%s", advice)
