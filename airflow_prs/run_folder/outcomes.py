@@ -178,9 +178,12 @@ def join(parts: Iterable[Content]) -> Content:
 
 def pack_checkpoint(content: Content) -> bytes:
     """Return a checkpoint as bytes."""
-    body = content.outcomes.tobytes() + content.tries.tobytes()
-    head = b"%08x %010d\n" % (zlib.crc32(body), len(content.outcomes))
-    return head + body
+    import numpy as np
+
+    # One copy of them, not several: all outcomes of a shard may be many.
+    parts = [np.ascontiguousarray(part).view(np.uint8).data for part in (content.outcomes, content.tries)]
+    head = b"%08x %010d\n" % (zlib.crc32(parts[1], zlib.crc32(parts[0])), len(content.outcomes))
+    return b"".join([head, *parts])
 
 
 def unpack_checkpoint(data: bytes, key: str) -> Content:
