@@ -142,7 +142,9 @@ class Attempt:
             added += _read_added(self._store, self.shard, loan, _position(writers, loan.loan.borrower))
         number = self._state.number + 1
         since = self._since.with_record(len(added.outcomes))
-        needs_checkpoint = since.needs_checkpoint(is_last=closing is not None)
+        checkpoint = None
+        if since.needs_checkpoint(is_last=closing is not None):
+            checkpoint = Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number)
         record = replace(
             before,
             is_claim=False,
@@ -152,18 +154,16 @@ class Attempt:
             closing=closing,
             loans=tuple(loans),
             writers=tuple(writers),
-            checkpoint=Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number)
-            if needs_checkpoint
-            else before.checkpoint,
-            outcomes=0 if needs_checkpoint else len(added.outcomes),
+            checkpoint=checkpoint or before.checkpoint,
+            outcomes=len(added.outcomes) if checkpoint is None else 0,
             at=time.time(),
         )
         header = SHARD_RECORD.dump_json(record)
-        if needs_checkpoint and record.checkpoint is not None:
+        if checkpoint is not None:
             content = join([read_content(self._store, replace(self._state, loans=())), added.content(number, header)])
-            _write_checkpoint(self._store, record.checkpoint, content)
+            _write_checkpoint(self._store, checkpoint, content)
             since = _SinceCheckpoint(in_checkpoint=len(content.outcomes))
-        payload = added.payload(with_outcomes=not needs_checkpoint)
+        payload = added.payload(with_outcomes=checkpoint is None)
         if not self._log.append(number, header, payload):
             raise superseded(self.shard)
         self._since = since
