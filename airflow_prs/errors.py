@@ -10,6 +10,7 @@ Every error that airflow_prs raises on purpose.
     ├── EnvironmentBrokenError    the chosen Python environment cannot run the worker processes
     ├── RunFolderError            the run folder is not visible, is damaged, or has another version's layout
     │   └── DamagedError          what was committed is damaged or gone
+    ├── StorageError              object storage cannot be reached, or refuses a request (also an OSError)
     ├── SupersededError           a newer attempt of the same shard, merge or plan has taken over
     ├── RunAbortedError           a threshold was exceeded, so the run was aborted
     ├── NodeError                 a shard could not do its work
@@ -72,6 +73,10 @@ class RunFolderError(PrsError):
 
 class DamagedError(RunFolderError):
     """What was committed is damaged or gone, so the run folder cannot be continued."""
+
+
+class StorageError(PrsError, OSError):
+    """Object storage cannot be reached or refuses a request, or a connection to it is missing or fails."""
 
 
 class SupersededError(PrsError):
