@@ -173,7 +173,7 @@ class RunFolder:
         :param local: a local folder for them, which is used if this run folder is not on a file system.
         :param output: the folder that scripts write to; None: one in the run folder.
         """
-        return NodeFiles(self.path, local, output)
+        return NodeFiles(self.path, self.store, local, output)
 
     def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int, files: NodeFiles) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
