@@ -15,6 +15,7 @@ from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.epochs import TaskTry
+from airflow_prs.run_folder.layout import Layout
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import REPORT, RUN_STATUS, TASK_LOG, Names, all_pattern, run_path, task_pattern
 from airflow_prs.run_folder.rows_files import RowsFiles
@@ -164,11 +165,9 @@ class RunFolder:
         """Write status.json of the run, a shard or a loan."""
         self.store.put(key, json.dumps(status, ensure_ascii=False).encode())
 
-    def read_layout(self) -> bytes | None:
-        """Return the newest revision of the layout that all rows share; None: there is none."""
-        revisions = self.names.layout.glob("[0-9]*")
-        newest = max(revisions, default=None, key=lambda path: int(path.name))
-        return None if newest is None else newest.read_bytes()
+    def layout(self) -> Layout:
+        """Return a reader and writer of the layout that all rows share."""
+        return Layout(self.store)
 
     # What gatekeeper and nodes decide
 

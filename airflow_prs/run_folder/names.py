@@ -52,6 +52,9 @@ RUN_LOG = "log/"
 RUN_STATUS = "status.json"
 """Key of status.json of the run."""
 
+LAYOUT = "layout/"
+"""Prefix of the keys of the layout's revisions."""
+
 
 REPORT = "report.json"
 PROCESSED = "processed_mini-batches.csv"
@@ -117,7 +120,6 @@ class Names:
         self.manifest = path / "manifest.parquet"
         self.source_zip = path / "source.zip"
         self.inputs = path / "inputs"
-        self.layout = path / "layout"
         self.status = path / RUN_STATUS
         self.report = path / REPORT
         self.processed = path / PROCESSED
