@@ -27,9 +27,9 @@ from airflow_prs.inputs.cut_input import list_input
 from airflow_prs.plan.queries import export_query, rows_file
 from airflow_prs.records import InputKind
 from airflow_prs.result.merge import merge_run
-from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.run_folder.layout import Layout
 from airflow_prs.store.memory import MemoryStore
+from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.writing.formats import make_writer
 from airflow_prs.worker.writing.rows import BadResultError, elements_of
 from tests.shards import Tries, make_plan

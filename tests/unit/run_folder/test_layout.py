@@ -74,7 +74,7 @@ def test_a_revision_that_the_storage_never_shows_is_named():
     store, waits = LaggingStore(), []
     Layout(store).propose(0, b"one")
     store.blind = 1000
-    with pytest.raises(RunFolderError, match="layout/000000 exists, but cannot be seen .* On NFS, mount with"):
+    with pytest.raises(RunFolderError, match=r"layout/000000 exists, but cannot be seen .* On NFS, mount with"):
         Layout(store, sleep=waits.append).propose(0, b"two")
     assert sum(waits) >= 90
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.worker.writing import rows_arrow
 from airflow_prs.run_folder.layout import Layout
 from airflow_prs.store.memory import MemoryStore
+from airflow_prs.worker.writing import rows_arrow
 from airflow_prs.worker.writing.formats import make_writer
 from airflow_prs.worker.writing.rows import TEXT, write_as_pandas, write_frame
 
