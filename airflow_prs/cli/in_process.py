@@ -129,7 +129,7 @@ class _ShardRun:
         closing = Closing.STOPPED
         try:
             with attempt.rows.path(0).open("ab", buffering=0) as file:
-                writer = formats.make_writer(rows_format(self._settings, self._folder))
+                writer = formats.make_writer(rows_format(self._settings), self._folder.layout().propose)
                 self._run_all(attempt, tally, rows.RowsFile(file.fileno(), writer))
             closing = Closing.DONE
         finally:

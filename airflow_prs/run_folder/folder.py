@@ -17,9 +17,9 @@ from airflow_prs.records import RUNS, Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.epochs import TaskTry
+from airflow_prs.run_folder.layout import Layout
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import (
-    LAYOUT,
     MANIFEST,
     REPORT,
     RUN_STATUS,
@@ -211,10 +211,9 @@ class RunFolder:
         """Write status.json of the run, a shard or a loan."""
         self.store.put(key, json.dumps(status, ensure_ascii=False).encode())
 
-    def read_layout(self) -> bytes | None:
-        """Return the newest revision of the layout that all rows share; None: there is none."""
-        revisions = self.store.list(LAYOUT)
-        return self.store.get(revisions[-1]) if revisions else None
+    def layout(self) -> Layout:
+        """Return a reader and writer of the layout that all rows share."""
+        return Layout(self.store)
 
     # What gatekeeper and nodes decide
 

@@ -60,6 +60,14 @@ def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep
     return seen
 
 
+def unseen(key: str) -> RunFolderError:
+    """Return the error for a key that exists, and that wait_for() could not see."""
+    return RunFolderError(
+        f"{key} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, mount with "
+        "lookupcache=none or with a small actimeo."
+    )
+
+
 class Log:
     """
     A log in a store.
@@ -156,10 +164,7 @@ class Log:
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
         if not wait_for(lambda: self._exists(number), self._sleep):
-            raise RunFolderError(
-                f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
-                "mount with lookupcache=none or with a small actimeo."
-            )
+            raise unseen(self.key(number))
 
     def _exists(self, number: int) -> bool:
         return self._store.stat(self.key(number)) is not None

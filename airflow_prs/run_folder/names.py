@@ -142,7 +142,6 @@ class Names(Generic[_LocationT]):
         self.manifest: _LocationT = path / MANIFEST
         self.source_zip: _LocationT = path / SOURCE_ZIP
         self.inputs: _LocationT = path / "inputs"
-        self.layout: _LocationT = path / "layout"
         self.status: _LocationT = path / RUN_STATUS
         self.report: _LocationT = path / REPORT
         self.processed: _LocationT = path / PROCESSED

@@ -13,13 +13,13 @@ from airflow_prs.config.arguments import RESERVED
 from airflow_prs.environments.making import missing_module_hint
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.processes.layout import LayoutAnswers
 from airflow_prs.node.processes.output import LogWriter, TaskLog
 from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.wire import ProcessPolicy, StartFailure
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.run_folder.attempts import Attempt
-from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker.writing import formats
@@ -39,6 +39,8 @@ class Starter:
     :param stage: the local folders of the node.
     :param files: what the node writes.
     :param interpreter: the Python that runs the entry script.
+
+    ``log_writer`` and ``layout`` serve all its processes.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Starter:
         self._failures = 0
         self.log_writer = LogWriter()
         files.output.mkdir(parents=True, exist_ok=True)
+        self.layout = LayoutAnswers(request.folder.layout().propose)
 
     def say(self, text: str) -> None:
         """Write a line to the task log."""
@@ -151,7 +154,7 @@ class Starter:
             "inputs": input_specs(self._settings),
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
-            "rows_format": rows_format(self._settings, self.request.folder),
+            "rows_format": rows_format(self._settings),
             "rows_path": str(self.attempt.rows.path(number)),
             "output_dir": str(self.files.output),
             "node": self.attempt.writer.node,
@@ -207,16 +210,12 @@ def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
     return [{"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)} for spec in settings.inputs]
 
 
-def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
+def rows_format(settings: RunSettings) -> dict[str, Any]:
     """Return what the worker runtime needs to write rows; see worker.writing.formats.make_writer."""
     to_csv = settings.to_csv
     if to_csv is None and settings.config.writes_frames_as_csv:
         to_csv = formats.CSV
-    return {
-        "format": settings.config.result_format,
-        "to_csv": to_csv,
-        "layout": str(folder.names.layout),
-    }
+    return {"format": settings.config.result_format, "to_csv": to_csv}
 
 
 def script_arguments(settings: RunSettings, processes: int) -> list[str]:
