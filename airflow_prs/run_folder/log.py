@@ -45,6 +45,30 @@ class Record:
         return _CRC_BYTES + len(self.header) + 1
 
 
+def pack(header: bytes, payload: bytes) -> bytes:
+    """
+    Return the content of an object: a checksum, a header and a payload.
+
+    :param header: JSON without a line break.
+    """
+    content = header + b"\n" + payload
+    return b"%08x " % zlib.crc32(content) + content
+
+
+def unpack(data: bytes, key: str) -> tuple[bytes, bytes]:
+    """
+    Return the header and the payload of an object.
+
+    :param data: its content, from pack().
+    :param key: its key, for the error.
+    :raises DamagedError: if it is damaged.
+    """
+    if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(memoryview(data)[_CRC_BYTES:]):
+        raise DamagedError(f"{key} is damaged. Clear the plan task to start over.")
+    header_end = data.index(b"\n")
+    return data[_CRC_BYTES:header_end], data[header_end + 1 :]
+
+
 def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
     """
     Wait until storage that lags behind shows something, for LAG_S at most.
@@ -91,8 +115,7 @@ class Log:
             same bytes is safe.
         :raises RunFolderError: if that record cannot be seen here within 90 seconds.
         """
-        content = header + b"\n" + payload
-        if self._store.create(self.key(number), b"%08x " % zlib.crc32(content) + content):
+        if self._store.create(self.key(number), pack(header, payload)):
             return True
         self._wait_for(number)
         return False
@@ -106,11 +129,7 @@ class Log:
         data = self._store.get(self.key(number))
         if data is None:
             return None
-        content = memoryview(data)[_CRC_BYTES:]
-        if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
-            raise DamagedError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
-        header_end = data.index(b"\n")
-        return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
+        return Record(number, *unpack(data, self.key(number)))
 
     def read_written(self, number: int) -> Record:
         """
