@@ -126,9 +126,7 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         slots=slots,
     )
     work = NodeWork(
-        make_dispatcher(
-            attempt, inherited, granted=attempt.state.granted, status_key=shard_status(shard.number)
-        )
+        make_dispatcher(attempt, inherited, granted=attempt.state.granted, status_key=shard_status(shard.number))
     )
 
     def make_dispatcher_of_loan(loan: BorrowedWork) -> Dispatcher:

@@ -79,7 +79,7 @@ def add_borrowing_shards(
             allowed = f"at most {max_shards}, because Airflow maps a task no more often ([core] max_map_length)"
             raise ConfigError([wrong("node_count", nodes, allowed)])
         added = counted(len(borrowing), "more node takes", "more nodes take")
-        logger.info("node_count is %d: %s mini-batches over from the first %d.", planned + len(borrowing), added, planned)
+        logger.info("The shards stay as first planned; %s mini-batches over from them.", added)
         return borrowing
     if nodes != folder.read_planned_settings().config.node_count:
         logger.info(_NO_EFFECT, "node_count", " With lend=False more nodes would have no work." if borrowing else "")
