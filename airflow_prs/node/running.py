@@ -56,7 +56,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     :raises RunFolderError: if the run folder cannot be seen from this machine.
     """
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
-    shard = manifest.shards[request.shard_number]
+    shard = manifest.shard(request.shard_number)
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         stage = Stage()
@@ -127,7 +127,10 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
 def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Supervisor:
     request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
     signals, lends = Signals(), settings.config.lend
+    shard = attempt.shard
     slots = min(starter.processes, int((~inherited.done).sum()))
+    if shard.is_borrowing and lends:
+        slots = starter.processes
     make_dispatcher = partial(
         _make_dispatcher,
         manifest=manifest,
@@ -138,9 +141,7 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         slots=slots,
     )
     work = NodeWork(
-        make_dispatcher(
-            attempt, inherited, granted=attempt.state.granted, status_key=shard_status(attempt.shard.number)
-        )
+        make_dispatcher(attempt, inherited, granted=attempt.state.granted, status_key=shard_status(shard.number))
     )
 
     def make_dispatcher_of_loan(loan: BorrowedWork) -> Dispatcher:
@@ -155,7 +156,15 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         watcher=watcher,
         lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
-        borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher_of_loan, say=starter.say)
+        borrower=Borrower(
+            request.folder,
+            attempt,
+            watcher,
+            work,
+            make_dispatcher_of_loan,
+            awaits_others_s=request.awaits_others_s if shard.is_borrowing else 0.0,
+            say=starter.say,
+        )
         if lends
         else None,
         reporter=Reporter(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Limits, Manifest, Shard
+from airflow_prs.records import Limits, Manifest
 from airflow_prs.run_folder.attempts import Attempt, superseded
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import Abort
@@ -48,7 +48,10 @@ class Watcher:
         self._attempt = attempt
         self._shard = attempt.shard
         self._is_orphaned = is_orphaned
-        self._others = self._in_turn()
+        shards, own = manifest.shards, attempt.shard.number
+        in_turn = (*shards[own + 1 :], *shards[:own])
+        self._other_count = len(in_turn)
+        self._others = itertools.cycle(in_turn)
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
         self._read(_OTHERS_AT_FIRST)
@@ -60,8 +63,9 @@ class Watcher:
 
     @property
     def states(self) -> list[ShardState]:
-        """All shards: this node's own as it is, the others as they were last read."""
-        return [self._attempt.state, *self.others]
+        """All shards of the manifest: this node's own as it is, the others as they were last read."""
+        own = [] if self._shard.is_borrowing else [self._attempt.state]
+        return [*own, *self.others]
 
     @property
     def is_blind(self) -> bool:
@@ -96,15 +100,12 @@ class Watcher:
             raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
-        self._watch.read(itertools.islice(self._others, min(most, len(self._watch.manifest.shards) - 1)))
+        self._watch.read(itertools.islice(self._others, min(most, self._other_count)))
 
     def _judge(self) -> Abort | None:
-        self._watch.counts.take(self._attempt.state)
+        if not self._shard.is_borrowing:
+            self._watch.counts.take(self._attempt.state)
         if self._watch.find_abort() is None:
             return None
         # Another shard may have been cleared since it was read: judge what is stored now.
         return self._watch.look().abort
-
-    def _in_turn(self) -> Iterator[Shard]:
-        shards, own = self._watch.manifest.shards, self._shard.number
-        return itertools.cycle((*shards[own + 1 :], *shards[:own]))

@@ -22,7 +22,7 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.continuing import find_unfinished, log_changed_terms, set_limits
+from airflow_prs.plan.continuing import add_borrowing_shards, find_unfinished, log_changed_terms, set_limits
 from airflow_prs.plan.fingerprint import Work, describe, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query, rows_file
 from airflow_prs.plan.result_settings import read_to_csv
@@ -30,7 +30,7 @@ from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.script_options import find_withheld
 from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
-from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
+from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity, Shard
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
@@ -117,12 +117,14 @@ class PlanResult:
 
     :param folder: the run folder, under the terms of this execution of plan.
     :param manifest: the totals and shards; without shards if there is nothing to do.
+    :param borrowing_shards: shards without mini-batches, whose nodes take them over from the shards of the manifest.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
     :param is_empty: whether the input is empty and the task group is to be skipped; then no run folder was written.
     """
 
     folder: RunFolder
     manifest: Manifest
+    borrowing_shards: tuple[Shard, ...] = ()
     reused_from: str | None = None
     is_empty: bool = False
 
@@ -181,7 +183,7 @@ def _plan(
         work = _describe_work(request, snapshot, inputs, listings, side_inputs)
         settings = _collect_settings(request, options, snapshot, side_inputs, work)
         if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
-            return _continue(unfinished, settings), settings
+            return _continue(unfinished, settings, request.max_shards), settings
         unless_written.callback(_remove_inputs, folder)
         checksums = _run_queries(request, inputs)
         listings |= _list_inputs(request, inputs, inputs.queries)
@@ -353,9 +355,11 @@ def _describe_inputs(
     return [(describe(written.get(name, dataset)), listings.get(name)) for name, dataset in inputs.datasets.items()]
 
 
-def _continue(unfinished: RunFolder, settings: RunSettings) -> PlanResult:
+def _continue(unfinished: RunFolder, settings: RunSettings, max_shards: int) -> PlanResult:
     log_changed_terms(unfinished, settings)
-    return PlanResult(folder=unfinished, manifest=unfinished.read_manifest())
+    manifest = unfinished.read_manifest()
+    borrowing = add_borrowing_shards(unfinished, manifest, settings, max_shards=max_shards)
+    return PlanResult(folder=unfinished, manifest=manifest, borrowing_shards=borrowing)
 
 
 def _find_reusable(request: PlanRequest, settings: RunSettings) -> RunFolder | None:

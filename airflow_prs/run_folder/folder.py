@@ -191,6 +191,11 @@ class RunFolder:
         """
         return read_shard(self.store, shard, known)
 
+    def read_borrowing_shards(self, manifest: Manifest) -> list[ShardState]:
+        """Return the states of the borrowing shards of the newest execution that have begun."""
+        shards = manifest.borrowing_shards(self.read_settings().config.node_count)
+        return [state for state in map(self.read_shard, shards) if state.claim is not None]
+
     def read_report(self) -> dict[str, Any] | None:
         """
         Return report.json; None: there is none.

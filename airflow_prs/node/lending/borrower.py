@@ -46,6 +46,7 @@ class Borrower:
     :param watcher: knows how far the other shards are.
     :param work: what the node works on; loans are added to it.
     :param make_dispatcher: makes the dispatcher of a loan.
+    :param awaits_others_s: seconds without a loan for which it waits for others that may have work to lend.
     :param say: writes a line to the task log.
     """
 
@@ -57,6 +58,7 @@ class Borrower:
         work: NodeWork,
         make_dispatcher: Callable[[BorrowedWork], Dispatcher],
         *,
+        awaits_others_s: float = 0.0,
         say: Callable[[str], None],
     ) -> None:
         self._folder = folder
@@ -64,6 +66,7 @@ class Borrower:
         self._watcher = watcher
         self._work = work
         self._make_dispatcher = make_dispatcher
+        self._awaits_others_s = awaits_others_s
         self._say = say
         self._stir = asyncio.Event()
         self._finished = asyncio.Event()
@@ -107,10 +110,12 @@ class Borrower:
 
     async def _run(self) -> None:
         own = self._work.own
-        sought = -math.inf
+        sought, idle_since = -math.inf, time.monotonic()
         while True:
             await self._check_loans()
-            is_last = own.is_closed and not self._borrowed
+            if self._borrowed:
+                idle_since = time.monotonic()
+            is_last = own.is_closed and not self._borrowed and not self._awaits_others(idle_since)
             if self._work.find_for(0) is None and (is_last or time.monotonic() - sought > _SEEK_S):
                 sought = time.monotonic()
                 if not await self._borrow() and is_last:
@@ -189,7 +194,7 @@ class Borrower:
     def _find_busy(self) -> list[ShardState]:
         """Return the shards that are worth asking, the one with the most time to go first."""
         others = self._watcher.others
-        if any(state.claim is None for state in others):
+        if not all(map(self._has_begun, others)):
             # Airflow may be waiting for the place of this node to start that shard.
             return []
         now = time.monotonic()
@@ -200,6 +205,19 @@ class Borrower:
         left = [(self._left_s(state), state) for state in read if state.is_running]
         worth = [(left_s, state) for left_s, state in left if left_s > _WORTH_S]
         return [state for _, state in sorted(worth, key=lambda found: found[0], reverse=True)]
+
+    def _awaits_others(self, idle_since: float) -> bool:
+        """Whether there may soon be work to borrow, from a shard that has not begun or has not lent anything yet."""
+        if time.monotonic() - idle_since > self._awaits_others_s:
+            return False
+        return any(
+            not self._has_begun(state) or (state.is_running and state.not_handed_out > 0)
+            for state in self._watcher.others
+        )
+
+    def _has_begun(self, state: ShardState) -> bool:
+        """Whether a shard was claimed in this execution of plan, or a later one."""
+        return state.epoch is not None and state.epoch.execution >= self._attempt.claim.epoch.execution
 
     def _left_s(self, state: ShardState) -> float:
         """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""

@@ -94,6 +94,7 @@ class Dispatcher:
         self._lent = Progress()
         self._alone: Assignment | None = None
         self._next_alone: asyncio.Future[Assignment | None] | None = None
+        self._note_done()
 
     # What slots use
 

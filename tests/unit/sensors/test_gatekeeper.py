@@ -332,6 +332,17 @@ def test_a_shard_marked_as_success_by_hand_hides_no_missing_work(look, folder):
         look()
 
 
+@pytest.mark.parametrize("state", [None, "scheduled", "queued", "running", "up_for_retry"])
+def test_it_waits_for_a_plan_that_was_cleared_and_has_left_nothing_yet(look, monkeypatch, supervised, state):
+    states = {"score.plan": {"score.plan": state}, "score.mini_batches": {"score.mini_batches_0": "success"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda *, task_ids, **_: {"run 1": states[task_ids[0]]})
+    with pytest.raises(AirflowRescheduleException):
+        look(folder="")
+    states["score.plan"]["score.plan"] = "success"
+    with pytest.raises(AirflowFailException, match="marked as success by hand"):
+        look(folder="")
+
+
 def test_without_a_run_folder_it_says_what_to_clear(look, supervised):
     with pytest.raises(AirflowFailException, match=r"clear score\.plan"):
         look(folder="")
