@@ -217,6 +217,7 @@ def _make_dispatcher(
         is_blind=lambda: watcher.is_blind,
         slots=slots,
         concurrency=config.max_concurrency_per_process,
+        commit_s=folder.intervals.commit_s,
         log_of=starter.log_of,
         say=starter.say,
     )

@@ -14,8 +14,8 @@ from airflow_prs.run_folder.run_log import Abort
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.thresholds.watch import Watch
 
-LOOK_S = 0.5
-_OTHERS_PER_LOOK = 4
+_OWN, _OTHERS, _REQUESTS = range(3)
+"""The turn of what a look reads, see Intervals."""
 _OTHERS_AT_FIRST = 32
 _BLIND_S = 5.0
 
@@ -52,6 +52,8 @@ class Watcher:
         in_turn = (*shards[own + 1 :], *shards[:own])
         self._other_count = len(in_turn)
         self._others = itertools.cycle(in_turn)
+        self._intervals = folder.intervals
+        self._looks = 0
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
         self._read(_OTHERS_AT_FIRST)
@@ -76,6 +78,11 @@ class Watcher:
         """
         return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
 
+    @property
+    def is_turn_of_requests(self) -> bool:
+        """Whether the requests to this node are to be read after this look."""
+        return self._intervals.is_turn(self._looks, _REQUESTS)
+
     def look(self) -> Abort | None:
         """
         Look once.
@@ -85,8 +92,10 @@ class Watcher:
         :raises OrphanedError: if Airflow's supervisor of this task is gone.
         """
         began = time.monotonic()
+        self._looks += 1
         self._refuse_to_go_on()
-        self._read(_OTHERS_PER_LOOK)
+        if self._intervals.is_turn(self._looks, _OTHERS):
+            self._read(self._intervals.others)
         abort = self._watch.binding() or self._judge()
         if abort is None:
             self._looked_at = time.monotonic()
@@ -96,7 +105,7 @@ class Watcher:
     def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
-        if not self._attempt.is_newest():
+        if self._intervals.is_turn(self._looks, _OWN) and not self._attempt.is_newest():
             raise superseded(self._shard)
 
     def _read(self, most: int) -> None:

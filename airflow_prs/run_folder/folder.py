@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from airflow_prs.records import RUNS, Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.epochs import TaskTry
+from airflow_prs.run_folder.intervals import ON_FILES, ON_OBJECTS, Intervals
 from airflow_prs.run_folder.layout import Layout
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import (
@@ -60,6 +63,11 @@ class RunFolder:
         self.names: Names[Any] = Names(self.path)
         self.store = open_store(self.path)
         self.execution = execution
+
+    @property
+    def intervals(self) -> Intervals:
+        """How often to write and to look, on this kind of storage."""
+        return ON_FILES if isinstance(self.path, Path) else ON_OBJECTS
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -195,6 +203,18 @@ class RunFolder:
         """Return the states of the borrowing shards of the newest execution that have begun."""
         shards = manifest.borrowing_shards(self.read_settings().config.node_count)
         return [state for state in map(self.read_shard, shards) if state.claim is not None]
+
+    def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> Iterator[ShardState]:
+        """
+        Yield the states of some shards, some of which are read at the same time if each request takes long.
+
+        :param known: each shard, and an earlier state of it from which to read on.
+        """
+        if self.intervals.requests == 1:
+            yield from itertools.starmap(self.read_shard, known)
+            return
+        with ThreadPoolExecutor(self.intervals.requests, thread_name_prefix="airflow_prs-shards") as threads:
+            yield from threads.map(self.read_shard, *zip(*known, strict=True))
 
     def read_report(self) -> dict[str, Any] | None:
         """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
-from airflow_prs.node.watching import LOOK_S, Watcher
+from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.records import Progress
 from airflow_prs.run_folder.attempts import Attempt
@@ -21,10 +21,12 @@ from airflow_prs.run_folder.names import shard_status
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.run_folder.shard_records import Closing, LoanRecord
 
-_ANSWER_S = 5.0
-_POLL_S = 0.1
+_ANSWER_LOOKS = 10
+"""Looks of a node within which it answers a request."""
+_POLLS_PER_LOOK = 5
 _SEEK_S = 1.0
-_FRESH_S = 10.0
+_FRESH_STATUSES = 5
+"""A node is asked if its status.json is not older than this many intervals."""
 _WORTH_S = 1.0
 _MOST_ASKED = 3
 
@@ -62,6 +64,10 @@ class Borrower:
         say: Callable[[str], None],
     ) -> None:
         self._folder = folder
+        self._look_s = folder.intervals.look_s
+        self._poll_s = self._look_s / _POLLS_PER_LOOK
+        self._answer_s = self._look_s * _ANSWER_LOOKS
+        self._fresh_s = folder.intervals.status_s * _FRESH_STATUSES
         self._attempt = attempt
         self._watcher = watcher
         self._work = work
@@ -121,7 +127,7 @@ class Borrower:
                 if not await self._borrow() and is_last:
                     return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stir.wait(), LOOK_S if own.has_work_for(0) else _POLL_S)
+                await asyncio.wait_for(self._stir.wait(), self._look_s if own.has_work_for(0) else self._poll_s)
             self._stir.clear()
 
     # What is borrowed
@@ -168,7 +174,7 @@ class Borrower:
                     f"over from shard {state.shard.number}"
                 )
                 return True
-            _, wait_s = self._refusals.get(state.shard.number, (0.0, _ANSWER_S / 2))
+            _, wait_s = self._refusals.get(state.shard.number, (0.0, self._answer_s / 2))
             self._refusals[state.shard.number] = time.monotonic() + 2 * wait_s, 2 * wait_s
         return False
 
@@ -176,10 +182,10 @@ class Borrower:
         request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
         began = time.monotonic()
         while (answer := await asyncio.to_thread(request.read_answer)) is None:
-            if time.monotonic() - began > _ANSWER_S:
+            if time.monotonic() - began > self._answer_s:
                 answer = await asyncio.to_thread(request.withdraw)
                 break
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(self._poll_s)
         self._asking = None
         if answer.is_open:
             await self._begin(request, answer)
@@ -223,7 +229,7 @@ class Borrower:
         """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""
         number = state.shard.number
         shown = self._folder.read_status(shard_status(number))
-        if shown is None or self._signs.age_s(number, (state.number, shown)) > _FRESH_S:
+        if shown is None or self._signs.age_s(number, (state.number, shown)) > self._fresh_s:
             return 0.0
         rate = shown["mini_batches_per_s"]
         return float(state.not_handed_out / rate if rate else math.inf if state.not_handed_out else 0.0)

@@ -16,6 +16,7 @@ from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.inheritance import Inheritance
+from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState
 from airflow_prs.run_folder.shard_records import Loan, LoanRequest
@@ -46,6 +47,7 @@ class Dispatcher:
     :param is_blind: whether the node has not looked at the run folder for too long to hand out anything.
     :param slots: number of slots.
     :param concurrency: how many mini-batches each slot may work on at the same time.
+    :param commit_s: seconds between two commits, at least.
     :param log_of: returns the path of a process's log inside the run folder.
     :param say: writes a line to the task log.
 
@@ -64,6 +66,7 @@ class Dispatcher:
         is_blind: Callable[[], bool],
         slots: int,
         concurrency: int = 1,
+        commit_s: float = ON_FILES.commit_s,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
@@ -74,6 +77,7 @@ class Dispatcher:
             self.tally,
             queue,
             concurrency=slots * concurrency,
+            shortest_s=commit_s,
             is_granting=not self._is_alone,
             counts_failed_items=policy.count_failed_items,
             on_commit=self._after_commit,
