@@ -11,8 +11,8 @@ class Intervals:
     """
     How often a run writes to its storage and looks at it.
 
-    Each look of a node reads the run log. What else it reads comes in turn: its own shard's log, the requests to it, and
-    some other shards.
+    Each look of a node reads the run log. What else it reads comes in turn: its own shard's log, the requests to it,
+    and some other shards.
 
     :param commit_s: seconds between two commits of a node, at least.
     :param look_s: seconds between two looks of a node.

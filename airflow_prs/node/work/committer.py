@@ -29,8 +29,8 @@ class Committer:
     """
     Collects outcomes and commits them at intervals, every 64 MiB, or when hurry() is called.
 
-    The interval is the shortest one at first, and grows with the age of the attempt. What may exceed a threshold is committed
-    within a second: a failed try, and failed items if they count.
+    The interval is the shortest one at first, and grows with the age of the attempt. What may exceed a threshold is
+    committed within a second: a failed try, and failed items if they count.
 
     :param attempt: writes the commits: an attempt at a shard, or a loan that this node works on.
     :param tally: the shard's counts.
