@@ -18,11 +18,13 @@ from airflow_prs.object_storage.addresses import Address
 from airflow_prs.records import RUNS, Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.changed_files import ChangedFiles
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.intervals import ON_FILES, ON_OBJECTS, Intervals
 from airflow_prs.run_folder.layout import Layout
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import (
+    INPUTS,
     MANIFEST,
     REPORT,
     RUN_STATUS,
@@ -141,6 +143,14 @@ class RunFolder:
     def write_batches(self, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
         """Write the manifest from record batches of mini-batches; see inputs.mini_batches."""
         return manifests.write_manifest(self.store, batches, shards)
+
+    def upload_inputs(self, local: Path) -> None:
+        """Upload the inputs that plan has written into a local folder."""
+        ChangedFiles(local, self.store, f"{INPUTS}/").upload()
+
+    def remove_inputs(self) -> None:
+        """Remove the inputs that plan has uploaded."""
+        self.store.delete(self.store.list(f"{INPUTS}/"))
 
     def write_source(self, archive: IO[bytes]) -> None:
         """Write source.zip, the code of the run, as it is in an archive."""
