@@ -18,7 +18,7 @@ class Stat(NamedTuple):
     What a store knows of a key without reading it.
 
     :param size: bytes.
-    :param version: changes whenever the content is replaced.
+    :param version: changes whenever the content does. It may stay if the same content is written again.
     """
 
     size: int
