@@ -22,7 +22,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +35,15 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) sync --quiet --frozen --all-extras --python $(BIN)/python
+	touch $@
+
+azurite: .node/.installed  ## install Azurite, the server for the tests of Azure; needs Node.js
+
+.node/.installed: $(addprefix tests/assets/azurite/,package.json package-lock.json)
+	@command -v npm > /dev/null || { echo "make azurite needs Node.js 20 or newer, with npm" >&2; exit 1; }
+	mkdir -p .node
+	cp $^ .node
+	npm ci --prefix .node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 demo ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
