@@ -36,6 +36,7 @@ def refusal(capsys, *argv):
         ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
         ([*RUN, "--output", "out", "--keep-going"], "--keep-going requires --in-process"),
         ([*RUN, "--resume", "out"], "leave out all but the configuration"),
+        (["run", "--resume", "out", "--nodes", "3"], "leave out all but the configuration"),
         (["run", "--resume", "out", "--in-process"], "leave out all but the configuration"),
         (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the configuration"),
         (["show", "out", "--", "--model", "m"], "show takes no arguments"),
