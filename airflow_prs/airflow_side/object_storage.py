@@ -12,7 +12,6 @@ from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import Bucket, Kind, is_remote, parse_address
-from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection, connect_again, use_connections
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def connect(bucket: Bucket) -> Connection:
     try:
         return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
     except ImportError as error:
-        raise missing_packages(bucket, error) from None
+        raise ambient.missing_packages(bucket, error) from None
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001 - each hook and credential raises its own
@@ -85,6 +84,7 @@ def _check(bucket: Bucket, connection: AirflowConnection) -> None:
 
 
 def _connect_s3(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: only the provider's hook knows all fields of its connection.
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from airflow_prs.object_storage.s3 import connect_s3
@@ -102,12 +102,18 @@ def _connect_s3(bucket: Bucket) -> Connection:
 
 
 def _connect_azure(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: as for S3.
     from airflow.providers.microsoft.azure.hooks.wasb import WasbHook
 
     from airflow_prs.object_storage.azure import connect_azure
 
     service = WasbHook(wasb_conn_id=str(bucket.conn_id)).get_conn()
     _mask(service)
+    if "sig=" in urlsplit(service.url).path:
+        raise StorageError(
+            f"{bucket}: the sas_token of the connection {bucket.conn_id!r} must begin with '?' for this version of "
+            "apache-airflow-providers-microsoft-azure; add it, or install a newer version"
+        )
     return connect_azure(bucket, service)
 
 

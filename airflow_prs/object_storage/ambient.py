@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Bucket, Kind
-from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection
+
+_EXTRAS = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
 def connect(bucket: Bucket) -> Connection:
@@ -30,6 +31,14 @@ def connect(bucket: Bucket) -> Connection:
         return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
     except ImportError as error:
         raise missing_packages(bucket, error) from None
+
+
+def missing_packages(bucket: Bucket, error: ImportError) -> StorageError:
+    """Return the error that packages for a kind of storage are not installed."""
+    return StorageError(
+        f"{bucket} needs packages that are not installed ({error}); install them where tasks and the triggerer run: "
+        f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
+    )
 
 
 def _connect_s3(bucket: Bucket) -> Connection:

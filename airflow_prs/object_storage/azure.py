@@ -19,7 +19,7 @@ def connect_azure(bucket: Bucket, service: Any) -> Connection:
     Return a connection to a container.
 
     :param service: BlobServiceClient, which has the endpoint, and an account key, a shared access signature, an
-        identity, or nothing for containers that everybody may read.
+        identity, or nothing if everybody may read the container.
     """
     url = urlsplit(service.url)
     endpoint = f"{url.scheme}://{url.netloc}{url.path}".rstrip("/")

@@ -36,14 +36,6 @@ _BULK_RETRIES: Final[RetryConfig] = {
 _EXTRAS: Final = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
-def missing_packages(bucket: Bucket, error: ImportError) -> StorageError:
-    """Return the error that packages for a kind of storage are not installed."""
-    return StorageError(
-        f"{bucket} needs packages that are not installed ({error}); install them where tasks and the triggerer run: "
-        f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
-    )
-
-
 def make_connection(
     bucket: Bucket, *, native: Callable[[], Any], client_options: ClientConfig | None = None, **options: Any
 ) -> Connection:
@@ -51,18 +43,22 @@ def make_connection(
     Return a connection to a bucket. It sends nothing yet.
 
     :param native: makes the storage's own client, see ``Connection``; it is called once, when somebody needs it.
-    :param client_options: of the HTTP client, besides its time-outs.
+    :param client_options: of all clients, in addition to the time limits.
     :param options: of S3Store or AzureStore of obstore, for example ``endpoint`` and ``credential_provider``.
     :raises StorageError: if obstore is not installed.
     """
     try:
         from obstore.store import AzureStore, S3Store
-    except ImportError as error:
-        raise missing_packages(bucket, error) from None
+    except ImportError:
+        raise StorageError(
+            f"{bucket} cannot be used here: obstore is not installed. Install it on all machines: "
+            f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
+        ) from None
     begin_requests(bucket)
     make = S3Store if bucket.kind is Kind.S3 else AzureStore
-    is_plain = str(options.get("endpoint", "")).startswith("http://")
-    shared: ClientConfig = {**(client_options or {}), "allow_http": is_plain}
+    shared: ClientConfig = client_options or {}
+    if str(options.get("endpoint", "")).startswith("http://"):
+        shared = {**shared, "allow_http": True}
     return Connection(
         bucket=bucket,
         objects=make(

@@ -41,7 +41,6 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Con
             "environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the role of the machine"
         )
     endpoint = _endpoint(bucket, client)
-    is_virtual = endpoint != client.meta.endpoint_url
     # Each value is set, since obstore takes those that are not from environment variables.
     return make_connection(
         bucket,
@@ -50,7 +49,7 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Con
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         region=_region(client),
-        virtual_hosted_style_request=is_virtual,
+        virtual_hosted_style_request=endpoint != client.meta.endpoint_url,
         skip_signature=not is_signed,
         conditional_put="etag",
         credential_provider=Boto3CredentialProvider(session, ttl=_LASTS) if is_signed else None,
