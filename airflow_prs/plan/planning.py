@@ -257,7 +257,7 @@ def _list_inputs(request: PlanRequest, inputs: _Inputs, names: Iterable[str]) ->
     """
     published = None
     if request.output is not None and request.published_name is not None:
-        published = str(Path(request.output, request.published_name))
+        published = f"{request.output.rstrip('/')}/{request.published_name}"
     sources = {name: dataset.to_source() for name, dataset in inputs.datasets.items()}
     targets = real_targets(list(sources.values()), request.dag_folder)
     listings = {}
