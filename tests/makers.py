@@ -17,6 +17,7 @@ from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
+from airflow_prs.store.port import Store
 
 ITEMS = 2
 """Items of each mini-batch that make_folder plans."""
@@ -123,6 +124,13 @@ def make_failure(index: int = 0, **values: Any) -> Outcome:
     )
 
 
+def move(folder: RunFolder, store: Store) -> None:
+    """Let a run folder use another store, which gets what it holds."""
+    for key in folder.store.list(""):
+        store.put(key, folder.store.get(key) or b"")
+    folder.store = store
+
+
 def open_attempt(
     folder: RunFolder,
     number: int = 0,
@@ -138,7 +146,13 @@ def open_attempt(
     :param values: more of the TaskTry.
     """
     shard, task_try = folder.read_manifest().shards[number], TaskTry(try_number=try_number, **values)
-    return folder.open_attempt(shard, task_try, node=node or f"host-{number}-{try_number}", window=window)
+    return folder.open_attempt(
+        shard,
+        task_try,
+        node=node or f"host-{number}-{try_number}",
+        window=window,
+        files=folder.node_files(Path("not used on a file system")),
+    )
 
 
 def commit(
@@ -166,7 +180,7 @@ def commit(
             file.write(data)
     outcomes = [replace(outcome, **placed.get(outcome.index, {})) for outcome in outcomes]
     after = (attempt.inheritance.progress if progress is None else progress) + count(outcomes)
-    attempt.commit(outcomes, tries, progress=after, granted=0, processes=[process], closing=closing)
+    attempt.commit(outcomes, tries, progress=after, granted=0, closing=closing)
     return after
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,7 +60,8 @@ def _plan_one(planned: RunFolder, mini_batch: MiniBatch, path: Path) -> RunFolde
         }
     )
     folder.write_settings(replace(settings, config=config))
-    shutil.copyfile(planned.names.source_zip, folder.names.source_zip)
+    with planned.open_source() as archive:
+        folder.write_source(archive)
     shard = Shard(number=0, first=0, count=1, items=mini_batch.items, size_bytes=mini_batch.size_bytes)
     folder.write_manifest([mini_batch], [shard])
     return folder

@@ -35,6 +35,7 @@ from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import encode
+from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker import failures, script
@@ -69,8 +70,10 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
             logger.warning("--in-process uses this Python, %s, not that of the configuration", sys.executable)
         sys.excepthook = _print_user_frames
         try:
-            with _working_directory(folder):
-                _run_script(job, folder, settings, keeps_going=keeps_going)
+            with _working_directory(folder) as local:
+                files = folder.node_files(local, settings.output)
+                _run_script(job, folder, settings, files, keeps_going=keeps_going)
+                files.upload_logs(is_last=True)
         except SystemExit as error:
             # With the script's exit code, a run without result could end with 0.
             error.__traceback__ = _users_frames(error.__traceback__)
@@ -78,13 +81,13 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
         return conclude(folder)
 
 
-def _run_script(job: Job, folder: RunFolder, settings: RunSettings, *, keeps_going: bool) -> None:
+def _run_script(job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, *, keeps_going: bool) -> None:
     redact = Masker(job.variables.values())
-    _prepare(job, folder, settings, redact)
+    _prepare(job, folder, settings, files, redact)
     user_script = _load(job, settings)
     user_script.init()
     for shard in folder.read_manifest().shards:
-        _ShardRun(folder, settings, shard, user_script, keeps_going=keeps_going, redact=redact).run()
+        _ShardRun(folder, settings, shard, user_script, files, keeps_going=keeps_going, redact=redact).run()
     user_script.shutdown()
 
 
@@ -102,6 +105,7 @@ class _ShardRun:
         settings: RunSettings,
         shard: Shard,
         user_script: script.Script,
+        files: NodeFiles,
         *,
         keeps_going: bool,
         redact: Callable[[str], str],
@@ -110,6 +114,7 @@ class _ShardRun:
         self._settings = settings
         self._shard = shard
         self._script = user_script
+        self._files = files
         self._keeps_going = keeps_going
         self._redact = redact
         self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
@@ -117,7 +122,9 @@ class _ShardRun:
     def run(self) -> None:
         """Run all mini-batches; each one is committed before the next one starts."""
         shard = self._shard
-        attempt = self._folder.open_attempt(shard, TaskTry(try_number=1), node=_node(shard), window=shard.count)
+        attempt = self._folder.open_attempt(
+            shard, TaskTry(try_number=1), node=_node(shard), window=shard.count, files=self._files
+        )
         tally = Tally(attempt.inheritance.progress, set())
         closing = Closing.STOPPED
         try:
@@ -134,7 +141,7 @@ class _ShardRun:
             outcome, failed = self._try(mini_batch, rows_file)
             tally.count(outcome)
             tries = [failed] if failed else []
-            attempt.commit([outcome], tries, progress=tally.progress(), granted=self._shard.end, processes=[0])
+            attempt.commit([outcome], tries, progress=tally.progress(), granted=self._shard.end)
             what = f"failed: {failed.error}" if failed else f"{outcome.returned} elements for {outcome.items} items"
             logger.info("mini-batch %d: %s (%.3g s)", outcome.index, what, outcome.duration_s)
 
@@ -173,24 +180,27 @@ def _node(shard: Shard) -> str:
 
 
 @contextlib.contextmanager
-def _working_directory(folder: RunFolder) -> Iterator[None]:
-    """Use a copy of the code as working directory, as worker processes do."""
-    stage, before = Stage(folder.names.source_zip), Path.cwd()
+def _working_directory(folder: RunFolder) -> Iterator[Path]:
+    """Use a copy of the code as working directory, as worker processes do, and yield a folder for other files."""
+    stage, before = Stage(), Path.cwd()
     try:
+        stage.extract(folder.open_source())
         os.chdir(stage.working_directory(_PROCESS))
-        yield
+        yield stage.path
     finally:
         os.chdir(before)
         stage.remove()
 
 
-def _prepare(job: Job, folder: RunFolder, settings: RunSettings, redact: Callable[[str], str]) -> None:
+def _prepare(
+    job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, redact: Callable[[str], str]
+) -> None:
     """Set up what an entry script finds in a worker process: variables, logging, and the modules that it may import."""
-    output = settings.output or str(folder.names.script_output)
-    Path(output).mkdir(parents=True, exist_ok=True)
+    output = str(files.output)
+    files.output.mkdir(parents=True, exist_ok=True)
     os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **job.variables})
     logging.basicConfig(level=settings.config.logging_level, format=_LOG_FORMAT, stream=sys.stderr)
-    log = folder.names.log("entry_script_log", _node(folder.read_manifest().shards[0]), _PROCESS)
+    log = files.names.log("entry_script_log", _node(folder.read_manifest().shards[0]), _PROCESS)
     source, name = _place(job)
     script_folder = str(Path(source, name).parent)
     entry_script.fill_in(

@@ -67,7 +67,7 @@ def _follow(folder: RunFolder, run: _Run) -> _Run:
 
 def _read(folder: RunFolder) -> _Run:
     settings = folder.read_settings()
-    if not folder.names.manifest.is_file():
+    if not folder.has_manifest:
         return _Run(folder=folder, settings=settings, committed=None, report=None, abort=None)
     manifest = folder.read_manifest()
     committed = read_result(folder, settings, manifest)

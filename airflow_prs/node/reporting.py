@@ -18,6 +18,7 @@ from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import NodeWork
 from airflow_prs.records import Manifest
 from airflow_prs.run_folder.names import RUN_STATUS
+from airflow_prs.run_folder.node_files import NodeFiles
 
 _SHOW_S = 2.0
 _SHARDS_EACH = 50
@@ -31,6 +32,7 @@ class Reporter:
 
     :param work: what the node works on.
     :param watcher: knows the state of all shards.
+    :param files: what the node writes.
     :param resources: takes samples of what the machine and the processes use.
     :param sample_s: seconds between samples; 0: none.
     """
@@ -43,6 +45,7 @@ class Reporter:
         watcher: Watcher,
         *,
         resources: ResourceLog,
+        files: NodeFiles,
         sample_s: float,
     ) -> None:
         self._request = request
@@ -50,6 +53,7 @@ class Reporter:
         self._work = work
         self._watcher = watcher
         self._resources = resources
+        self._files = files
         self._sample_s = sample_s
         self._writing = threading.Lock()
         self._written = Changes()
@@ -60,7 +64,7 @@ class Reporter:
 
         :param processes: returns the name and process id of each worker process.
         """
-        return [self._show(), self._show_run(), self._sample(processes), self._tell()]
+        return [self._show(), self._show_run(), self._sample(processes), self._tell(), self._upload()]
 
     def show_end(self) -> None:
         """Write status.json of the run if all other nodes have ended, so that the last node writes the final state."""
@@ -100,6 +104,13 @@ class Reporter:
         while self._sample_s > 0:
             await asyncio.sleep(self._sample_s)
             await asyncio.to_thread(self._resources.sample, processes())
+
+    async def _upload(self) -> None:
+        while True:
+            await asyncio.sleep(_SHOW_S)
+            # If the storage has a problem, a commit will raise it.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._files.upload_logs)
 
     async def _tell(self) -> None:
         dispatcher = self._work.own

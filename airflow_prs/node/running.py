@@ -34,6 +34,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.names import encode, loan_status, shard_status
+from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
@@ -58,22 +59,35 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     shard = manifest.shards[request.shard_number]
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
-        attempt = request.folder.open_attempt(
-            shard,
-            request.task_try,
-            node=node,
-            window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
-        )
+        stage = Stage()
+        files = request.folder.node_files(stage.path, settings.output)
         try:
-            _run(request, settings, manifest, attempt)
+            attempt = request.folder.open_attempt(
+                shard,
+                request.task_try,
+                node=node,
+                window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
+                files=files,
+            )
+            _run(request, settings, manifest, attempt, stage=stage, files=files)
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
         except AbortError as error:
             raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
+        finally:
+            stage.remove()
 
 
-def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, attempt: Attempt) -> None:
+def _run(
+    request: NodeRequest,
+    settings: RunSettings,
+    manifest: Manifest,
+    attempt: Attempt,
+    *,
+    stage: Stage,
+    files: NodeFiles,
+) -> None:
     watcher = Watcher(
         request.folder,
         manifest,
@@ -84,15 +98,16 @@ def _run(request: NodeRequest, settings: RunSettings, manifest: Manifest, attemp
     if (abort := watcher.look()) is not None:
         raise AbortError(abort)
     interpreter = _interpreter(request, settings)
-    stage = Stage(request.folder.names.source_zip)
+    stage.extract(request.folder.open_source())
+    starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter)
     try:
-        starter = Starter(request, settings, attempt, stage=stage, interpreter=interpreter)
-        try:
-            _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher))
-        finally:
-            starter.log_writer.close()
+        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher))
     finally:
-        stage.remove()
+        starter.log_writer.close()
+        try:
+            files.upload_logs(is_last=True)
+        except OSError as error:
+            starter.say(f"the last lines of the logs are not uploaded: {error}")
 
 
 def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
@@ -148,7 +163,8 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
             manifest,
             work,
             watcher,
-            resources=ResourceLog(request.folder.names.resources(attempt.writer.node)),
+            resources=ResourceLog(starter.files.names.resources(attempt.writer.node)),
+            files=starter.files,
             sample_s=settings.resource_monitor_interval_s,
         ),
         stuck_s=settings.progress_update_timeout_s,

@@ -79,6 +79,7 @@ class Address:
         return f"{self.bucket}/{self.key}" if self.key else str(self.bucket)
 
     def __truediv__(self, name: str) -> Address:
+        name = name.strip("/")
         return replace(self, key=f"{self.key}/{name}" if self.key else name)
 
     @property
@@ -90,6 +91,10 @@ class Address:
     def parent(self) -> Address:
         """The address without its last part."""
         return replace(self, key=self.key.rpartition("/")[0])
+
+    def with_name(self, name: str) -> Address:
+        """Return the address with another last part."""
+        return self.parent / name
 
 
 def is_remote(path: str) -> bool:

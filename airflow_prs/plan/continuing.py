@@ -118,7 +118,12 @@ def _read_all(folder: RunFolder) -> Committed:
     What cannot be read would stop each of them again, and to clear plan would not help.
     """
     folder.run_log().follow()
-    if not is_zipfile(folder.names.source_zip):
+    try:
+        with folder.open_source() as archive:
+            is_readable = is_zipfile(archive)
+    except FileNotFoundError:
+        is_readable = False
+    if not is_readable:
         raise DamagedError(f"{folder.names.source_zip} is damaged or gone.")
     committed = read_committed(folder, folder.read_manifest())
     for state in committed.states:

@@ -209,9 +209,10 @@ def _complete_config(request: PlanRequest, snapshot: Snapshot) -> ParallelRunCon
 
 def _remove_inputs(folder: RunFolder) -> None:
     """Remove the rows of queries and the copies that plan has written, if it then writes no manifest."""
-    shutil.rmtree(folder.names.inputs, ignore_errors=True)
-    with suppress(OSError):
-        folder.path.rmdir()  # the folder holds something else
+    if isinstance(folder.path, Path):
+        shutil.rmtree(folder.names.inputs, ignore_errors=True)
+        with suppress(OSError):
+            folder.path.rmdir()  # the folder holds something else
 
 
 def _place_queries(request: PlanRequest, folder: RunFolder) -> _Inputs:
@@ -409,7 +410,7 @@ def _write(
         max_shards=request.max_shards,
     )
     folder.write_settings(settings)
-    snapshot.write(folder.names.source_zip)
+    folder.write_source(snapshot.archive)
     manifest = folder.write_batches(_all_batches(cuts), shards)
     logger.info(
         "%s with %s in %s.",

@@ -7,13 +7,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from airflow_prs.config.function_script import FunctionScript
@@ -21,7 +19,6 @@ from airflow_prs.errors import ConfigError, EntryScriptError
 from airflow_prs.inputs.files.listing import absolute_path
 from airflow_prs.inputs.files.walking import walk
 from airflow_prs.records import RUNS
-from airflow_prs.store.files import make_folder, publish
 
 _LEFT_OUT = frozenset({"__pycache__", ".git", RUNS})
 _EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)
@@ -44,16 +41,6 @@ class Snapshot:
     entry_script: str
     source: bytes
     archive: IO[bytes]
-
-    def write(self, path: Path) -> None:
-        """Write the archive to a path, atomically."""
-        make_folder(path.parent)
-        publish(path, self._copy)
-
-    def _copy(self, path: Path) -> None:
-        self.archive.seek(0)
-        with path.open("wb") as file:
-            shutil.copyfileobj(self.archive, file, _CHUNK_BYTES)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.merges import Merge
 from airflow_prs.run_folder.names import reports_prefix
 from airflow_prs.settings import RunSettings
-from airflow_prs.store.posix import PosixStore
+from airflow_prs.store.opening import Location, location_of, open_store
 from airflow_prs.thresholds.limits import judge
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def merge_run(
     task_log = folder.open_task_log()
     merge = Merge(
         task_log,
-        PosixStore(folder.path if target is None else target.parent),
+        open_store(folder.path if target is None else target.parent),
         folder=folder.path.name,
         execution=folder.execution,
         try_number=try_number,
@@ -78,7 +78,7 @@ def merge_run(
         except DamagedError as error:
             task_log.abandon(folder.path.name, str(error).partition("\n")[0])
             raise
-        if target is not None:
+        if isinstance(target, Path):
             remove_leftovers(target)
     logger.info("%s", describe_report(result.report))
     return result
@@ -121,11 +121,11 @@ def _publish(
     return MergeResult(location=location, report=report, advice=advice)
 
 
-def _target(settings: RunSettings) -> Path | None:
-    """Return the path of the file with all rows; None: there is none."""
+def _target(settings: RunSettings) -> Location | None:
+    """Return the location of the file with all rows; None: there is none."""
     if settings.config.output_action == "summary_only" or settings.output is None:
         return None
-    return Path(settings.output, settings.config.result_file_name)
+    return location_of(settings.output) / settings.config.result_file_name
 
 
 def _refusal(settings: RunSettings, committed: Committed, verdict: Verdict) -> PrsError:

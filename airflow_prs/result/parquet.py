@@ -57,7 +57,7 @@ def _tables(committed: Committed) -> Iterator[Any]:
     for state in committed.states:
         # To share the columns of a few rows among threads costs many times more than reading them.
         options = pa.ipc.IpcReadOptions(use_threads=False)
-        pieces = result_rows.read_pieces(committed.outcomes(state), committed.rows_path(state))
+        pieces = result_rows.read_pieces(committed, state)
         for stream in join_streams(pieces):
             if isinstance(stream, bytes):
                 yield pa.ipc.open_stream(stream, options=options).read_all().combine_chunks()

@@ -15,6 +15,7 @@ from airflow_prs.errors import PublicationError
 from airflow_prs.result import parquet as result_parquet
 from airflow_prs.result import rows as result_rows
 from airflow_prs.store import files
+from airflow_prs.store.opening import Location
 from airflow_prs.wording import HOW_TO_GO_ON
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def write_result(out: IO[bytes], committed: Committed, result_format: str) -> No
         return
     out.write(_read_header(committed.folder))
     for state in committed.states:
-        result_rows.copy_rows(committed.outcomes(state), committed.rows_path(state), out)
+        result_rows.copy_rows(committed, state, out)
 
 
 @contextmanager
-def naming(target: Path) -> Iterator[None]:
+def naming(target: Location) -> Iterator[None]:
     """
     Name the file that cannot be written.
 

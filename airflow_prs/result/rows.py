@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import io
-import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from airflow_prs.ahead import one_ahead
-from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.records import TryStatus
+from airflow_prs.result.rows_sources import STRETCH_BYTES, open_rows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-RowsPath = Callable[[int, int], Path]
-"""Returns the path of a rows file, by writer and process of an outcome."""
+    from airflow_prs.result.rows_sources import RowsSource
+    from airflow_prs.run_folder.committed import Committed
+    from airflow_prs.run_folder.shard_log import ShardState
 
-_STRETCH_BYTES = 4 << 20
 _STRETCH_PIECES = 16_384
 # Unused bytes between two pieces are read, too: up to a page, that costs less than a second read.
 _GAP_BYTES = 4096
 _SMALL_BYTES = 1024
-_OPEN_FILES = 64
 
 
-def copy_rows(outcomes: npt.NDArray[Any], path: RowsPath, out: IO[bytes]) -> None:
+def copy_rows(committed: Committed, state: ShardState, out: IO[bytes]) -> None:
     """
     Copy the rows of a shard in the order of its mini-batches.
 
     The bytes whose checksums were compared are the bytes that are written.
 
-    :param outcomes: see Committed.outcomes.
-    :param path: returns the path of a rows file, by writer and process of an outcome.
     :raises DamagedError: if rows are not what was committed.
     """
-    with _RowsFiles(path) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
+    outcomes = committed.outcomes(state)
+    with open_rows(committed, state) as sources, one_ahead(_read_all(outcomes, sources)) as parts:
         out.writelines(parts)
 
 
-def read_pieces(outcomes: npt.NDArray[Any], path: RowsPath) -> Iterator[bytes | BinaryIO]:
+def read_pieces(committed: Committed, state: ShardState) -> Iterator[bytes | BinaryIO]:
     """
     Read the rows of each mini-batch of a shard in order, and verify them before they are yielded.
 
-    :param outcomes: see Committed.outcomes.
-    :param path: returns the path of a rows file, by writer and process of an outcome.
     :return: bytes, or a file for many rows; read the file before asking for the next element.
     :raises DamagedError: if rows are not what was committed.
     """
-    with _RowsFiles(path) as sources:
+    outcomes = committed.outcomes(state)
+    with open_rows(committed, state) as sources:
         for pieces in _divide(outcomes):
             if _is_long(pieces):
                 for _ in _read_long(pieces[0], sources):
@@ -61,7 +55,7 @@ def read_pieces(outcomes: npt.NDArray[Any], path: RowsPath) -> Iterator[bytes | 
                 yield from map(bytes, _read_short(pieces, sources))
 
 
-def _read_all(outcomes: npt.NDArray[Any], sources: _RowsFiles) -> Iterator[bytes | memoryview]:
+def _read_all(outcomes: npt.NDArray[Any], sources: RowsSource) -> Iterator[bytes | memoryview]:
     """Read the rows of all mini-batches in order, in parts of a few MiB."""
     for pieces in _divide(outcomes):
         if _is_long(pieces):
@@ -72,7 +66,7 @@ def _read_all(outcomes: npt.NDArray[Any], sources: _RowsFiles) -> Iterator[bytes
 
 
 def _is_long(pieces: npt.NDArray[Any]) -> bool:
-    return len(pieces) == 1 and bool(pieces["length"][0] > _STRETCH_BYTES)
+    return len(pieces) == 1 and bool(pieces["length"][0] > STRETCH_BYTES)
 
 
 def _divide(outcomes: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
@@ -87,17 +81,17 @@ def _divide(outcomes: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
         ends = np.cumsum(pieces["length"])
         start, copied = 0, 0
         while start < len(pieces):
-            stop = max(start + 1, int(np.searchsorted(ends, copied + _STRETCH_BYTES, side="right")))
+            stop = max(start + 1, int(np.searchsorted(ends, copied + STRETCH_BYTES, side="right")))
             yield pieces[start:stop]
             start, copied = stop, int(ends[stop - 1])
 
 
-def _read_long(piece: Any, sources: _RowsFiles) -> Iterator[memoryview]:
+def _read_long(piece: Any, sources: RowsSource) -> Iterator[memoryview]:
     """Read a piece part by part; its checksum is compared after the last part."""
     crc = 0
     offset, end = int(piece["offset"]), int(piece["offset"] + piece["length"])
     while offset < end:
-        part = sources.room(min(_STRETCH_BYTES, end - offset))
+        part = sources.room(min(STRETCH_BYTES, end - offset))
         sources.read(piece, offset, part)
         crc = zlib.crc32(part, crc)
         yield part
@@ -106,7 +100,7 @@ def _read_long(piece: Any, sources: _RowsFiles) -> Iterator[memoryview]:
         raise sources.damaged(piece)
 
 
-def _read_short(pieces: npt.NDArray[Any], sources: _RowsFiles) -> list[Any]:
+def _read_short(pieces: npt.NDArray[Any], sources: RowsSource) -> list[Any]:
     """
     Read many pieces and compare their checksums.
 
@@ -125,7 +119,7 @@ def _read_short(pieces: npt.NDArray[Any], sources: _RowsFiles) -> list[Any]:
     return rows
 
 
-def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memoryview, npt.NDArray[Any]]:
+def _read_windows(pieces: npt.NDArray[Any], sources: RowsSource) -> tuple[memoryview, npt.NDArray[Any]]:
     """
     Read pieces that are neighbours in a rows file together: processes finish in any order, but near each other.
 
@@ -133,7 +127,7 @@ def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memory
     """
     import numpy as np
 
-    source = pieces["writer"].astype(np.int64) << 32 | pieces["process"]
+    source = sources.sources_of(pieces)
     order = np.lexsort((pieces["offset"], source))
     source, begins = source[order], pieces["offset"].take(order)
     stops = begins + pieces["length"].take(order)
@@ -151,70 +145,10 @@ def _read_windows(pieces: npt.NDArray[Any], sources: _RowsFiles) -> tuple[memory
     return data, starts
 
 
-class _RowsFiles(ExitStack):
-    """The rows files of a shard, a limited number of them open, and memory to read them into."""
-
-    def __init__(self, path: RowsPath) -> None:
-        super().__init__()
-        self._path_of = path
-        self._open: dict[Path, BinaryIO] = {}
-        self._rooms = [memoryview(b""), memoryview(b"")]
-
-    def room(self, size: int) -> memoryview:
-        """Return memory to read into, in turn one of two: to allocate it would take longer than the read."""
-        self._rooms.reverse()
-        if len(self._rooms[0]) < size:
-            self._rooms[0] = memoryview(bytearray(max(size, _STRETCH_BYTES)))
-        return self._rooms[0][:size]
-
-    def read(self, piece: Any, offset: int, into: memoryview) -> None:
-        """
-        Read from the file that holds a piece.
-
-        Beyond the end of the file there are zeros, so that the checksum shows which piece is damaged.
-
-        :raises DamagedError: if the file is gone.
-        :raises RunFolderError: if it cannot be read now: another look may succeed, so the run folder stays in use.
-        """
-        path = self._path(piece)
-        try:
-            descriptor = self._file(path).fileno()
-            done = 0
-            while done < len(into) and (count := os.preadv(descriptor, [into[done:]], offset + done)):
-                done += count
-        except OSError as error:
-            problem = f"rows of mini-batch {piece['index']} cannot be read from {path}: {error.strerror}."
-            if isinstance(error, FileNotFoundError):
-                raise DamagedError(f"{problem} Nothing was published. Clear the plan task to start over.") from None
-            raise RunFolderError(
-                f"{problem} Nothing was published. Remove the cause and clear the merge task: no mini-batch runs again."
-            ) from None
-        into[done:] = bytes(len(into) - done)
-
-    def damaged(self, piece: Any) -> DamagedError:
-        """Return the error for a piece that is not what was committed."""
-        return DamagedError(
-            f"rows of mini-batch {piece['index']} are damaged: bytes {piece['offset']} to "
-            f"{piece['offset'] + piece['length']} of {self._path(piece)} are not what was committed. "
-            "Nothing was published. Clear the plan task to start over."
-        )
-
-    def _path(self, piece: Any) -> Path:
-        return self._path_of(int(piece["writer"]), int(piece["process"]))
-
-    def _file(self, path: Path) -> BinaryIO:
-        if path not in self._open:
-            if len(self._open) >= _OPEN_FILES:
-                self.close()
-                self._open.clear()
-            self._open[path] = self.enter_context(path.open("rb", buffering=0))
-        return self._open[path]
-
-
 class _LongPiece(io.RawIOBase):
     """The rows of one mini-batch as a file."""
 
-    def __init__(self, piece: Any, sources: _RowsFiles) -> None:
+    def __init__(self, piece: Any, sources: RowsSource) -> None:
         self._piece = piece
         self._sources = sources
         self._offset = int(piece["offset"])

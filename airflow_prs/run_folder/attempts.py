@@ -109,7 +109,6 @@ class Attempt:
         *,
         progress: Progress,
         granted: int,
-        processes: Iterable[int] = (),
         trying: tuple[int, int] | None = None,
         closing: Closing | None = None,
         loans: Iterable[Loan] = (),
@@ -120,7 +119,6 @@ class Attempt:
 
         :param progress: the shard's counts, including these outcomes and what is taken over.
         :param granted: index below which mini-batches may be handed out from now on.
-        :param processes: worker processes whose rows files have rows of these outcomes.
         :param trying: the mini-batch that will be tried alone next, and the number of that try.
         :param closing: how the attempt ends; no commit follows.
         :param loans: the loans that are open from now on.
@@ -134,9 +132,9 @@ class Attempt:
             )
         self._has_failed = True
         before = self._record
-        self.rows.sync(processes)
+        kept = self.rows.keep(list(outcomes))
         writers = list(before.writers)
-        packed = pack_outcomes(outcomes, _position(writers, self.writer))
+        packed = pack_outcomes(kept, _position(writers, self.writer))
         added = _Added(packed, pack_tries(failed_tries))
         for loan in taken_over:
             added += _read_added(self._store, self.shard, loan, _position(writers, loan.loan.borrower))

@@ -13,6 +13,7 @@ from airflow_prs.errors import DamagedError, PrsError, RunFolderError
 from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.log import LAG_S, wait_for
+from airflow_prs.run_folder.rows_files import RowsObject, list_rows
 from airflow_prs.run_folder.shard_log import read_content, read_shard_at
 from airflow_prs.run_folder.tries import TriesIndex
 from airflow_prs.settings import RunSettings
@@ -68,19 +69,40 @@ class Committed:
         writers, names = state.writers, self.folder.names
         return lambda writer, process: names.rows(writers[writer], process)
 
+    def rows_objects(self, state: ShardState) -> list[list[RowsObject]]:
+        """Return the objects with the rows of each writer of a shard's outcomes, on object storage."""
+        return [list_rows(self.folder.store, writer) for writer in state.writers]
+
     def require_rows(self, state: ShardState) -> None:
         """
-        Check that the rows files of a shard are there; their contents are checked where they are read.
+        Check that the rows of a shard are there; their contents are checked where they are read.
 
-        :raises DamagedError: if one is gone.
+        :raises DamagedError: if some are gone.
         """
         import numpy as np
 
+        if not isinstance(self.folder.path, Path):
+            self._require_objects(state)
+            return
         outcomes, path = self.outcomes(state), self.rows_path(state)
         places = np.unique(outcomes[outcomes["length"] > 0][["writer", "process"]])
         for writer, process in places.tolist():
             if not path(writer, process).is_file():
                 raise DamagedError(f"{path(writer, process)} is gone. Clear the plan task to start over.")
+
+    def _require_objects(self, state: ShardState) -> None:
+        import numpy as np
+
+        outcomes = self.outcomes(state)
+        for number, objects in enumerate(self.rows_objects(state)):
+            own = outcomes[(outcomes["writer"] == number) & (outcomes["length"] > 0)]
+            ends = np.array([0, *(each.end for each in objects)])
+            place = np.searchsorted([each.begin for each in objects], own["offset"], side="right")
+            if (missing := own[own["offset"] + own["length"] > ends[place]]).size:
+                raise DamagedError(
+                    f"rows of mini-batch {missing['index'][0]} in {self.folder.path} are gone. Clear the plan task to "
+                    "start over."
+                )
 
     def nodes(self, state: ShardState) -> list[str]:
         """Return the name of the node of each writer of a shard's outcomes."""

@@ -4,46 +4,61 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
-from airflow_prs.records import Manifest, MiniBatch, RunIdentity, Shard
+from airflow_prs.object_storage.addresses import Address
+from airflow_prs.records import RUNS, Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import Request
-from airflow_prs.run_folder.names import REPORT, RUN_STATUS, TASK_LOG, Names, all_pattern, run_path, task_pattern
-from airflow_prs.run_folder.rows_files import RowsFiles
+from airflow_prs.run_folder.names import (
+    LAYOUT,
+    MANIFEST,
+    REPORT,
+    RUN_STATUS,
+    SETTINGS,
+    SOURCE_ZIP,
+    TASK_LOG,
+    Names,
+    encode,
+    run_path,
+)
+from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
-from airflow_prs.run_folder.shard_records import Writer
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
-from airflow_prs.store import files
+from airflow_prs.store.opening import Location, location_of, open_store
 from airflow_prs.store.port import Store
-from airflow_prs.store.posix import PosixStore
 from airflow_prs.store.probing import probe_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_CHUNK_BYTES = 1 << 20
+_LEVELS = 3
+"""Folders above the run folders: of the DAG, the run and the task."""
 
 
 class RunFolder:
     """
     The run folder of one execution of plan.
 
-    :param path: its path; it need not exist yet.
+    :param path: its path, or its address on object storage; it need not exist yet.
     :param execution: number of the execution of plan whose terms apply; None: those of the newest one of this folder.
     """
 
-    def __init__(self, path: str | os.PathLike[str], execution: int | None = None) -> None:
-        self.path = Path(path)
-        self.names = Names(self.path)
-        self.store: Store = PosixStore(self.path)
+    def __init__(self, path: str | os.PathLike[str] | Address, execution: int | None = None) -> None:
+        self.path = location_of(path)
+        self.names: Names[Any] = Names(self.path)
+        self.store = open_store(self.path)
         self.execution = execution
 
     def __repr__(self) -> str:
@@ -62,14 +77,23 @@ class RunFolder:
         probe_store(self._run_store(), f"{TASK_LOG}/")
 
     def _run_store(self) -> Store:
-        return PosixStore(self.path.parent)
+        return open_store(self.path.parent)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether plan has begun to write the folder."""
+        return self.store.stat(SETTINGS) is not None
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether plan has written the entire folder."""
+        return self.store.stat(MANIFEST) is not None
 
     # What plan writes
 
     def write_settings(self, settings: RunSettings) -> None:
         """Write the settings that plan has resolved."""
-        files.make_folder(self.path)
-        files.write_atomically(self.names.settings, settings.to_json())
+        self.store.put(SETTINGS, settings.to_json())
 
     def read_settings(self) -> RunSettings:
         """
@@ -89,13 +113,14 @@ class RunFolder:
         :raises RunFolderError: if this machine does not see the run folder, or it is damaged or has the layout of
             another version.
         """
-        try:
-            return RunSettings.from_json(self.names.settings.read_bytes())
-        except FileNotFoundError:
+        content = self.store.get(SETTINGS)
+        if content is None:
             raise RunFolderError(
                 f"{self.names.settings} cannot be seen from this machine. Run folders must lie on storage that all "
                 "nodes share: mount it at the same path everywhere, or let all tasks of the group run on one machine."
-            ) from None
+            )
+        try:
+            return RunSettings.from_json(content)
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(
                 f"{self.names.settings} is damaged: {type(error).__name__}: {error}. Clear the plan task to start over."
@@ -107,30 +132,52 @@ class RunFolder:
 
     def write_batches(self, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
         """Write the manifest from record batches of mini-batches; see inputs.mini_batches."""
-        files.make_folder(self.path)
-        return manifests.write_manifest(self.names.manifest, batches, shards)
+        return manifests.write_manifest(self.store, batches, shards)
+
+    def write_source(self, archive: IO[bytes]) -> None:
+        """Write source.zip, the code of the run, as it is in an archive."""
+        archive.seek(0)
+        with self.store.writer(SOURCE_ZIP) as out:
+            shutil.copyfileobj(archive, out, _CHUNK_BYTES)
+
+    def open_source(self) -> IO[bytes]:
+        """
+        Return source.zip as a file.
+
+        :raises FileNotFoundError: if there is none.
+        """
+        return self.store.reader(SOURCE_ZIP)
 
     def read_manifest(self) -> Manifest:
         """Return the totals and the shards; it reads only the footer."""
-        return manifests.read_manifest(self.names.manifest)
+        return manifests.read_manifest(self.store)
 
     def read_mini_batches(self, first: int, end: int) -> Iterator[MiniBatch]:
         """Yield mini-batches in index order, in bounded memory."""
-        return manifests.read_mini_batches(self.names.manifest, first, end)
+        return manifests.read_mini_batches(self.store, first, end)
 
     def select_mini_batches(self, indices: Sequence[int]) -> Iterator[MiniBatch]:
         """Yield the mini-batches with some indices, which are in ascending order, in bounded memory."""
-        return manifests.select_mini_batches(self.names.manifest, indices)
+        return manifests.select_mini_batches(self.store, indices)
 
     def read_item_counts(self, first: int, end: int) -> list[int]:
         """Return the numbers of items of some consecutive mini-batches."""
-        return manifests.read_item_counts(self.names.manifest, first, end)
+        return manifests.read_item_counts(self.store, first, end)
 
     # What nodes write
 
-    def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int) -> Attempt:
+    def node_files(self, local: Path, output: str | None = None) -> NodeFiles:
+        """
+        Return the files that a node writes.
+
+        :param local: a local folder for them, which is used if this run folder is not on a file system.
+        :param output: the folder that scripts write to; None: one in the run folder.
+        """
+        return NodeFiles(self.path, local, output)
+
+    def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int, files: NodeFiles) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
-        return open_attempt(self.store, shard, task_try, node=node, window=window, rows=self._rows_files)
+        return open_attempt(self.store, shard, task_try, node=node, window=window, rows=files.rows)
 
     def ask_for_loan(self, state: ShardState, borrower: Attempt) -> Request:
         """Ask the claimant of a shard for mini-batches; see loans.Request."""
@@ -166,20 +213,14 @@ class RunFolder:
 
     def read_layout(self) -> bytes | None:
         """Return the newest revision of the layout that all rows share; None: there is none."""
-        revisions = self.names.layout.glob("[0-9]*")
-        newest = max(revisions, default=None, key=lambda path: int(path.name))
-        return None if newest is None else newest.read_bytes()
+        revisions = self.store.list(LAYOUT)
+        return self.store.get(revisions[-1]) if revisions else None
 
     # What gatekeeper and nodes decide
 
     def run_log(self) -> RunLog:
         """Return a reader and writer of the run log."""
         return RunLog(self.store)
-
-    def _rows_files(self, writer: Writer) -> RowsFiles:
-        path = partial(self.names.rows, writer)
-        files.make_folder(path(0).parent)
-        return RowsFiles(path)
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:
@@ -194,12 +235,22 @@ def run_folder_of(output: str, identity: RunIdentity) -> RunFolder:
 
 def earlier_runs(output: str, dag_id: str, task_id: str) -> list[RunFolder]:
     """Return the run folders of all runs of a task in an output, newest first."""
-    found = [path for path in Path(output).glob(task_pattern(dag_id, task_id)) if path.name != TASK_LOG]
+    runs = location_of(output) / RUNS / encode(dag_id)
+    paths = [runs / run / encode(task_id) for run in open_store(runs).list_folders("")]
+    found = [path / plan for path in paths for plan in _plans(path)]
     return [RunFolder(path) for path in sorted(found, key=lambda path: path.name, reverse=True)]
 
 
 def all_plans(output: str | os.PathLike[str]) -> list[RunFolder]:
     """Return the run folders of all runs of all tasks in an output, in the order in which they were planned."""
-    found = [RunFolder(path) for path in Path(output).glob(all_pattern())]
-    planned = [folder for folder in found if folder.names.settings.is_file()]
-    return sorted(planned, key=lambda folder: folder.names.settings.stat().st_mtime_ns)
+    tasks: list[Location] = [location_of(output) / RUNS]
+    for _ in range(_LEVELS):
+        tasks = [folder / name for folder in tasks for name in open_store(folder).list_folders("")]
+    found = [RunFolder(path / plan) for path in tasks for plan in _plans(path)]
+    planned = [(stat.modified, folder) for folder in found if (stat := folder.store.stat(SETTINGS)) is not None]
+    return [folder for _, folder in sorted(planned, key=itemgetter(0))]
+
+
+def _plans(path: Location) -> list[str]:
+    """Return the names of the run folders in the folder of a task."""
+    return [name for name in open_store(path).list_folders("") if name != TASK_LOG]

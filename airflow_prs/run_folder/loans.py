@@ -149,7 +149,6 @@ class BorrowedWork:
         *,
         progress: Progress,
         granted: int,
-        processes: Iterable[int] = (),
         closing: Closing | None = None,
     ) -> None:
         """
@@ -157,7 +156,6 @@ class BorrowedWork:
 
         :param progress: the loan's counts, including these outcomes.
         :param granted: index below which mini-batches may be handed out from now on.
-        :param processes: worker processes whose rows files have rows of these outcomes.
         :param closing: how this node ends the loan: it works on none of its mini-batches any more.
         :raises SupersededError: if the loan was ended.
         :raises RunFolderError: if an earlier commit failed: it may still appear.
@@ -165,8 +163,7 @@ class BorrowedWork:
         if self._has_failed:
             raise RunFolderError(f"an earlier commit to a loan of shard {self.shard.number} failed.")
         self._has_failed = True
-        self.rows.sync(processes)
-        packed = pack_outcomes(outcomes, 0)
+        packed = pack_outcomes(self.rows.keep(list(outcomes)), 0)
         record = LoanRecord(
             status=LoanStatus.OPEN if closing is None else LoanStatus.CLOSED,
             first=self.loan.first,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -14,16 +13,18 @@ from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import mini_batches_of, schema_of
 from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
+from airflow_prs.run_folder.names import MANIFEST
 from airflow_prs.settings import check_layout
-from airflow_prs.store import files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from airflow_prs.store.port import Store
+
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
-def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
+def write_manifest(store: Store, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
     """
     Write a manifest atomically, a record batch at a time.
 
@@ -42,13 +43,13 @@ def write_manifest(path: Path, batches: Iterable[pa.RecordBatch], shards: Sequen
         {b"airflow_prs": json.dumps({"schema": SCHEMA}).encode(), b"manifest": _MANIFEST.dump_json(manifest)}
     )
 
-    def write(temporary: Path) -> None:
-        # Without statistics, because every shard reads the footer, which has an entry for each row group.
-        with pq.ParquetWriter(temporary, schema, compression="zstd", write_statistics=False) as writer:
-            for part in _parts_of_shards(batches, [shard.end for shard in shards]):
-                writer.write_batch(part)
-
-    files.publish(path, write)
+    # Without statistics, because every shard reads the footer, which has an entry for each row group.
+    with (
+        store.writer(MANIFEST) as out,
+        pq.ParquetWriter(out, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        for part in _parts_of_shards(batches, [shard.end for shard in shards]):
+            writer.write_batch(part)
     return manifest
 
 
@@ -72,30 +73,30 @@ def _parts_of_shards(batches: Iterable[pa.RecordBatch], ends: Sequence[int]) -> 
         raise RunFolderError(f"got {index} mini-batches, but the shards have {total}")
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(store: Store) -> Manifest:
     """
     Return the totals and shards from the footer.
 
     :raises RunFolderError: if there is no manifest, or it has the layout of another version.
     """
-    return _manifest_of(_open(path).schema_arrow)
+    return _manifest_of(_open(store).schema_arrow)
 
 
-def read_mini_batches(path: Path, first: int, end: int) -> Iterator[MiniBatch]:
+def read_mini_batches(store: Store, first: int, end: int) -> Iterator[MiniBatch]:
     """
     Yield mini-batches in index order, in bounded memory.
 
     :param first: index of the first one.
     :param end: one past the last one.
     """
-    file = _open(path)
+    file = _open(store)
     for group, start, stop in _row_groups(file):
         if start < end and first < stop:
             rows = file.read_row_group(group).slice(max(0, first - start), end - max(first, start))
             yield from mini_batches_of(rows)
 
 
-def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatch]:
+def select_mini_batches(store: Store, indices: Sequence[int]) -> Iterator[MiniBatch]:
     """
     Yield some mini-batches, in bounded memory.
 
@@ -103,7 +104,7 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
     """
     import numpy as np
 
-    file = _open(path)
+    file = _open(store)
     for group, start, stop in _row_groups(file):
         wanted = indices[bisect.bisect_left(indices, start) : bisect.bisect_left(indices, stop)]
         if wanted:
@@ -111,9 +112,9 @@ def select_mini_batches(path: Path, indices: Sequence[int]) -> Iterator[MiniBatc
             yield from mini_batches_of(rows)
 
 
-def read_item_counts(path: Path, first: int, end: int) -> list[int]:
+def read_item_counts(store: Store, first: int, end: int) -> list[int]:
     """Return the numbers of items of some consecutive mini-batches."""
-    file = _open(path)
+    file = _open(store)
     counts: list[int] = []
     for group, start, stop in _row_groups(file):
         if start < end and first < stop:
@@ -131,12 +132,13 @@ def _row_groups(file: Any) -> Iterator[tuple[int, int, int]]:
         start = stop
 
 
-def _open(path: Path) -> Any:
+def _open(store: Store) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = f"{store}/{MANIFEST}"
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(store.reader(MANIFEST), pre_buffer=True)
     except FileNotFoundError:
         raise RunFolderError(
             f"{path} cannot be seen from this machine. Run folders must lie on storage that all nodes share: mount it "

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
+from airflow_prs.object_storage.addresses import Address
 from airflow_prs.records import RUNS, RunIdentity, Shard
 from airflow_prs.run_folder.shard_records import Writer
+from airflow_prs.store.opening import Location, location_of
+
+_LocationT = TypeVar("_LocationT", Path, Address)
 
 _LONGEST_BYTES = 120
 
@@ -31,27 +36,27 @@ def encode(name: str) -> str:
     return encoded[: _LONGEST_BYTES - len(ending)] + ending
 
 
-def all_pattern() -> str:
-    """Return the glob of all run folders and task logs, relative to the output."""
-    return f"{RUNS}/*/*/*/*"
-
-
-def task_pattern(dag_id: str, task_id: str) -> str:
-    """Return the glob of the run folders of all runs of a task, and their task logs, relative to the output."""
-    return f"{RUNS}/{encode(dag_id)}/*/{encode(task_id)}/*"
-
-
-def run_path(output: str, identity: RunIdentity) -> Path:
-    """Return the path of the run folder of one execution of plan."""
+def run_path(output: str, identity: RunIdentity) -> Location:
+    """Return the location of the run folder of one execution of plan."""
     names = (identity.dag_id, identity.run_id, identity.task_id, identity.plan)
-    return Path(output, RUNS, *map(encode, names))
+    path = location_of(output) / RUNS
+    for name in names:
+        path /= encode(name)
+    return path
 
+
+SETTINGS = "config.json"
+MANIFEST = "manifest.parquet"
+SOURCE_ZIP = "source.zip"
+OUTPUT = "output"
+LOGS = "logs"
+LAYOUT = "layout/"
+"""Prefix of the keys of the revisions of the layout."""
 
 RUN_LOG = "log/"
 """Prefix of the keys of the run log."""
 RUN_STATUS = "status.json"
 """Key of status.json of the run."""
-
 
 REPORT = "report.json"
 PROCESSED = "processed_mini-batches.csv"
@@ -94,6 +99,26 @@ def loan_status(shard: int, number: int) -> str:
     return f"{loan_prefix(shard, number)}status.json"
 
 
+def rows_prefix(shard: int) -> str:
+    """Return the prefix of the keys of the rows of a shard's writers."""
+    return f"{shard_prefix(shard)}rows/"
+
+
+def rows_key_prefix(writer: Writer) -> str:
+    """Return the prefix of the keys of the objects with a writer's rows."""
+    return f"{rows_prefix(writer.shard)}{writer.id}/"
+
+
+def rows_key(writer: Writer, begin: int, end: int) -> str:
+    """
+    Return the key of an object with rows.
+
+    :param begin: offset of its first byte in all rows of the writer.
+    :param end: offset after its last byte.
+    """
+    return f"{rows_key_prefix(writer)}{begin:016d}-{end:016d}"
+
+
 def checkpoint_key(shard: Shard, number: int, writer: str) -> str:
     """
     Return the key of a checkpoint.
@@ -104,35 +129,35 @@ def checkpoint_key(shard: Shard, number: int, writer: str) -> str:
     return f"{shard_prefix(shard.number)}checkpoints/{number:010d}-{writer}"
 
 
-class Names:
+class Names(Generic[_LocationT]):
     """
-    The paths inside a run folder.
+    The locations inside a run folder, or inside the local folder of a node that is laid out like one.
 
-    :param path: the run folder.
+    :param path: the folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.settings = path / "config.json"
-        self.manifest = path / "manifest.parquet"
-        self.source_zip = path / "source.zip"
-        self.inputs = path / "inputs"
-        self.layout = path / "layout"
-        self.status = path / RUN_STATUS
-        self.report = path / REPORT
-        self.processed = path / PROCESSED
-        self.process_summary = path / PROCESS_SUMMARY
-        self.node_summary = path / NODE_SUMMARY
-        self.failed_items = path / FAILED_ITEMS
-        self.script_output = path / "output"
-        self.logs = path / "logs" / "user"
-        self.system_logs = path / "logs" / "sys"
+    def __init__(self, path: _LocationT) -> None:
+        self.path: _LocationT = path
+        self.settings: _LocationT = path / SETTINGS
+        self.manifest: _LocationT = path / MANIFEST
+        self.source_zip: _LocationT = path / SOURCE_ZIP
+        self.inputs: _LocationT = path / "inputs"
+        self.layout: _LocationT = path / "layout"
+        self.status: _LocationT = path / RUN_STATUS
+        self.report: _LocationT = path / REPORT
+        self.processed: _LocationT = path / PROCESSED
+        self.process_summary: _LocationT = path / PROCESS_SUMMARY
+        self.node_summary: _LocationT = path / NODE_SUMMARY
+        self.failed_items: _LocationT = path / FAILED_ITEMS
+        self.script_output: _LocationT = path / OUTPUT
+        self.logs: _LocationT = path / LOGS / "user"
+        self.system_logs: _LocationT = path / LOGS / "sys"
 
-    def rows(self, writer: Writer, process: int) -> Path:
+    def rows(self, writer: Writer, process: int) -> _LocationT:
         """Return the file with the rows that a worker process of a node has written."""
-        return self.path / shard_prefix(writer.shard) / "rows" / f"{writer.id}-{process:03d}.bin"
+        return self.path / rows_prefix(writer.shard) / f"{writer.id}-{process:03d}.bin"
 
-    def log(self, kind: str, node: str, process: str) -> Path:
+    def log(self, kind: str, node: str, process: str) -> _LocationT:
         """
         Return the log file of a worker process.
 
@@ -142,10 +167,10 @@ class Names:
             return self.logs / kind / node / f"{process}.log.txt"
         return self.logs / kind / node / f"{process}.{kind}.txt"
 
-    def resources(self, node: str) -> Path:
+    def resources(self, node: str) -> _LocationT:
         """Return the file with the resources that a node used."""
         return self.system_logs / "resources" / f"{node}.csv"
 
-    def profile(self, node: str, process: str) -> Path:
+    def profile(self, node: str, process: str) -> _LocationT:
         """Return the profile of a worker process."""
         return self.system_logs / "profiles" / node / f"{process}.prof"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -25,7 +26,7 @@ class MemoryStore:
     def __init__(self, before: Callable[[str, str], None] | None = None) -> None:
         self._before = before or (lambda _operation, _key: None)
         self._lock = Lock()
-        self._held: dict[str, tuple[bytes, int]] = {}
+        self._held: dict[str, tuple[bytes, int, float]] = {}
         self._uploads: set[tuple[str, str]] = set()
         self._versions = count()
 
@@ -65,6 +66,13 @@ class MemoryStore:
         held = self._held.get(key)
         return None if held is None else held[0][start:end]
 
+    def reader(self, key: str) -> IO[bytes]:
+        """Look a key up."""
+        held = self.get(key)
+        if held is None:
+            raise FileNotFoundError(key)
+        return io.BytesIO(held)
+
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """Look through all keys."""
         check_prefix(prefix)
@@ -72,12 +80,17 @@ class MemoryStore:
         with self._lock:
             return sorted(key for key in self._held if key.startswith(prefix) and (after is None or key > after))
 
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        """Look through all keys."""
+        rests = (key[len(prefix) :].partition("/") for key in self.list(prefix))
+        return sorted({name for name, slash, _ in rests if slash})
+
     def stat(self, key: str) -> Stat | None:
         """Look a key up; its version is a number that no other one has."""
         check_key(key)
         self._before("stat", key)
         held = self._held.get(key)
-        return None if held is None else Stat(len(held[0]), str(held[1]))
+        return None if held is None else Stat(len(held[0]), str(held[1]), held[2])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove keys one by one."""
@@ -124,7 +137,7 @@ class MemoryStore:
             self._uploads.discard((key, upload))
 
     def _set(self, key: str, data: bytes) -> None:
-        self._held[key] = (bytes(data), next(self._versions))
+        self._held[key] = (bytes(data), next(self._versions), time.time())
 
 
 class _Stream(io.BytesIO):

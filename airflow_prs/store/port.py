@@ -19,10 +19,13 @@ class Stat(NamedTuple):
 
     :param size: bytes.
     :param version: changes whenever the content is replaced.
+    :param modified: when that was last, in seconds since the epoch (UTC) by the clock of the storage; for readers, it
+        decides nothing.
     """
 
     size: int
     version: str
+    modified: float
 
 
 class Store(Protocol):
@@ -62,12 +65,30 @@ class Store(Protocol):
         """
         ...
 
+    def reader(self, key: str) -> IO[bytes]:
+        """
+        Return a file to read a key from, at any place.
+
+        :raises FileNotFoundError: if there is no such key.
+        """
+        ...
+
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """
         Return the keys that begin with a prefix, sorted. It is slow on some storage: never call it in a poll.
 
         :param prefix: ends with `/`, or is empty.
         :param after: only keys that sort after this one.
+        """
+        ...
+
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        """
+        Return the names of the folders directly below a prefix, sorted: the next part of the keys that have more parts.
+
+        On a file system, a folder may be empty.
+
+        :param prefix: ends with `/`, or is empty.
         """
         ...
 

@@ -78,6 +78,14 @@ class PosixStore:
                 raise
             return self._get(key, start or 0, end)
 
+    def reader(self, key: str) -> IO[bytes]:
+        """Open the file."""
+        folder, name = self._open_folder(key)
+        try:
+            return open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=folder))
+        finally:
+            os.close(folder)
+
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """Walk through the folders, and leave out temporary files."""
         check_prefix(prefix)
@@ -93,6 +101,13 @@ class PosixStore:
                         keys.append(folder + entry.name)
         return sorted(key for key in keys if after is None or key > after)
 
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        """Look at the entries of a folder."""
+        check_prefix(prefix)
+        with suppress(*_NO_SUCH_KEY), os.scandir(f"{self._root}/{prefix}") as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+        return []
+
     def stat(self, key: str) -> Stat | None:
         """Look at a file; its version is made of its time, size and inode."""
         try:
@@ -105,7 +120,8 @@ class PosixStore:
             return None
         if stat.S_ISDIR(found.st_mode):
             return None
-        return Stat(found.st_size, f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}")
+        version = f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}"
+        return Stat(found.st_size, version, found.st_mtime)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove files; their folders stay."""

@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 _PREFIX = "airflow_prs-node-"
 _LOCK = "lock"
@@ -19,15 +19,19 @@ class Stage:
     """
     The private folder of a node, on local disk. Folders that killed nodes have left are removed first.
 
-    :param source_zip: the snapshot of the user's code.
+    :ivar source: folder of the user's code.
     """
 
-    def __init__(self, source_zip: Path) -> None:
+    def __init__(self) -> None:
         remove_abandoned()
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _hold(self.path)
         self.source = self.path / "source"
-        _extract(source_zip, self.source)
+
+    def extract(self, source_zip: IO[bytes]) -> None:
+        """Extract the snapshot of the user's code."""
+        with source_zip:
+            _extract(source_zip, self.source)
 
     def working_directory(self, process: str) -> Path:
         """Create the working directory of a worker process, a copy of the snapshot, and return its path."""
@@ -61,7 +65,7 @@ def _hold(folder: Path) -> TextIO:
     return lock
 
 
-def _extract(source_zip: Path, target: Path) -> None:
+def _extract(source_zip: IO[bytes], target: Path) -> None:
     target.mkdir()
     with zipfile.ZipFile(source_zip) as archive:
         for entry in archive.infolist():

@@ -7,7 +7,6 @@ import itertools
 import json
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from airflow_prs.config.arguments import RESERVED
@@ -21,6 +20,7 @@ from airflow_prs.node.processes.wire import ProcessPolicy, StartFailure
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker.writing import formats
 
@@ -37,16 +37,25 @@ class Starter:
     :param settings: what plan resolved.
     :param attempt: the node's claim to its shard.
     :param stage: the local folders of the node.
+    :param files: what the node writes.
     :param interpreter: the Python that runs the entry script.
     """
 
     def __init__(
-        self, request: NodeRequest, settings: RunSettings, attempt: Attempt, *, stage: Stage, interpreter: str
+        self,
+        request: NodeRequest,
+        settings: RunSettings,
+        attempt: Attempt,
+        *,
+        stage: Stage,
+        files: NodeFiles,
+        interpreter: str,
     ) -> None:
         self.request = request
         self._settings = settings
         self.attempt = attempt
         self._stage = stage
+        self.files = files
         self._interpreter = interpreter
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = process_count(request, settings)
@@ -54,7 +63,7 @@ class Starter:
         self._numbers = itertools.count()
         self._failures = 0
         self.log_writer = LogWriter()
-        Path(self._output_folder).mkdir(parents=True, exist_ok=True)
+        files.output.mkdir(parents=True, exist_ok=True)
 
     def say(self, text: str) -> None:
         """Write a line to the task log."""
@@ -62,14 +71,14 @@ class Starter:
 
     def log_of(self, process: str) -> str:
         """Return the path of a process's log inside the run folder."""
-        path = self.request.folder.names.log("stderr", self.attempt.writer.node, process)
-        return str(path.relative_to(self.request.folder.path))
+        names = self.files.names
+        return str(names.log("stderr", self.attempt.writer.node, process).relative_to(names.path))
 
     async def start(self, slot: int, on_messages: Callable[[list[Message]], None]) -> WorkerProcess:
         """Start a worker process for a slot."""
         number = next(self._numbers)
         name = f"process{number:03d}"
-        names, node = self.request.folder.names, self.attempt.writer.node
+        names, node = self.files.names, self.attempt.writer.node
         plan = ProcessPlan(
             number=number,
             name=name,
@@ -128,17 +137,13 @@ class Starter:
         return None
 
     def _environment(self, slot: int) -> dict[str, str]:
-        variables = {"AZUREML_BI_OUTPUT_PATH": self._output_folder, **self.request.variables}
+        variables = {"AZUREML_BI_OUTPUT_PATH": str(self.files.output), **self.request.variables}
         return process_environment(
             self.request.environ, variables, devices=self._devices, slot=slot, processes=self.processes
         )
 
-    @property
-    def _output_folder(self) -> str:
-        return self._settings.output or str(self.request.folder.names.script_output)
-
     def _setup(self, number: int, name: str) -> dict[str, Any]:
-        config, names = self._settings.config, self.request.folder.names
+        config, names = self._settings.config, self.files.names
         return {
             "source": str(self._stage.source),
             "entry_script": config.entry_script,
@@ -148,7 +153,7 @@ class Starter:
             "append_rows": config.output_action == "append_row",
             "rows_format": rows_format(self._settings, self.request.folder),
             "rows_path": str(self.attempt.rows.path(number)),
-            "output_dir": self._output_folder,
+            "output_dir": str(self.files.output),
             "node": self.attempt.writer.node,
             "process": name,
             "logging_level": config.logging_level,
@@ -163,7 +168,7 @@ class Starter:
         module = self._settings.profiling_module
         if module is None:
             return None
-        return {"module": module, "path": str(self.request.folder.names.profile(self.attempt.writer.node, name))}
+        return {"module": module, "path": str(self.files.names.profile(self.attempt.writer.node, name))}
 
 
 def _process_policy(settings: RunSettings) -> ProcessPolicy:

@@ -182,7 +182,6 @@ class Committer:
                 tries,
                 progress=self._tally.progress(),
                 granted=granted,
-                processes={outcome.process for outcome in outcomes if outcome.length},
                 closing=closing,
                 **{name: value for name, value in own.items() if value},
             )

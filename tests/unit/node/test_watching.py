@@ -11,7 +11,7 @@ from airflow_prs.node.watching import OrphanedError, Watcher
 from airflow_prs.records import Limits
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.store.memory import MemoryStore
-from tests.makers import commit, make_failed_try, make_failure, make_folder, open_attempt
+from tests.makers import commit, make_failed_try, make_failure, make_folder, move, open_attempt
 
 SHARDS = 100
 
@@ -25,7 +25,8 @@ def requests():
 @pytest.fixture
 def folder(tmp_path, requests):
     folder = make_folder(tmp_path, *[1] * SHARDS)
-    folder.store = MemoryStore(lambda operation, _: requests.update([operation]))
+    move(folder, MemoryStore(lambda operation, _: requests.update([operation])))
+    requests.clear()
     return folder
 
 

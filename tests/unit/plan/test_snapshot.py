@@ -21,9 +21,15 @@ def source(tmp_path):
     return tmp_path / "scripts"
 
 
+def write(snapshot, target):
+    target.parent.mkdir(exist_ok=True)
+    snapshot.archive.seek(0)
+    target.write_bytes(snapshot.archive.read())
+
+
 def pack(source, target, entry_script="score.py"):
     with take_snapshot("scripts", entry_script, base=str(source.parent)) as snapshot:
-        snapshot.write(target)
+        write(snapshot, target)
         return snapshot
 
 
@@ -97,7 +103,7 @@ def test_a_missing_folder_is_named(tmp_path):
 )
 def test_without_a_folder_it_holds_the_entry_script_alone(source, tmp_path, entry_script, name):
     with take_snapshot(None, entry_script, base=str(source)) as snapshot:
-        snapshot.write(tmp_path / "1.zip")
+        write(snapshot, tmp_path / "1.zip")
     with zipfile.ZipFile(tmp_path / "1.zip") as packed:
         assert packed.namelist() == [snapshot.entry_script] == [name]
 

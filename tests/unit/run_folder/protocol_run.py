@@ -55,6 +55,17 @@ class Task:
 
 
 @dataclass
+class NoRows:
+    """The rows files of a process that writes none."""
+
+    path: Callable[[int], Path]
+
+    def keep(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Return the outcomes: there is nothing to keep."""
+        return outcomes
+
+
+@dataclass
 class StoreFolder:
     """What a watch needs of a run folder."""
 
@@ -341,7 +352,7 @@ class Run:
 
     def rows_files(self, writer: Writer) -> RowsFiles:
         """Return the rows files of a process, which has none."""
-        return RowsFiles(lambda process: Path(writer.id, str(process)))
+        return NoRows(lambda process: Path(writer.id, str(process)))
 
     def others(self, shard: Shard) -> list[Shard]:
         """Return the other shards."""

@@ -12,7 +12,7 @@ from airflow_prs.run_folder.attempts import Attempt, open_attempt
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.outcomes import Content
-from airflow_prs.run_folder.rows_files import RowsFiles
+from airflow_prs.run_folder.rows_files import RowsFiles, RowsInPlace
 from airflow_prs.run_folder.shard_log import ShardState, read_content, read_shard, shard_log
 from airflow_prs.run_folder.shard_records import Closing, Loan, Writer
 from airflow_prs.run_folder.tries import TriesIndex
@@ -42,7 +42,7 @@ class Rig:
 
     def rows(self, writer: Writer) -> RowsFiles:
         self.path.mkdir(exist_ok=True)
-        return RowsFiles(lambda process: self.path / f"{writer.id}-{process}")
+        return RowsInPlace(lambda process: self.path / f"{writer.id}-{process}")
 
     def open(
         self,

@@ -192,7 +192,7 @@ def test_a_mini_batch_that_killed_its_node_is_tried_alone_after_a_clear(rig):
 def test_rows_that_cannot_be_made_durable_count_nothing(rig):
     attempt = rig.open()
     with pytest.raises(FileNotFoundError):
-        rig.commit(attempt, *good(0), processes=[7])
+        rig.commit(attempt, *[replace(outcome, process=7, length=1) for outcome in good(0)])
     assert rig.done == []
 
 
@@ -200,7 +200,7 @@ def test_rows_are_where_the_writer_of_an_outcome_says(rig):
     attempt = rig.open()
     attempt.rows.path(0).write_bytes(rows_of(1))
     [outcome] = good(1)
-    rig.commit(attempt, replace(outcome, length=len(rows_of(1))), processes=[0])
+    rig.commit(attempt, replace(outcome, length=len(rows_of(1))))
     rig.open(2)
     [found] = rig.content.outcomes
     writer = rig.state.writers[found["writer"]]

@@ -16,21 +16,22 @@ from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, Piece
 from airflow_prs.run_folder import manifest as manifests
+from airflow_prs.store.memory import MemoryStore
 from tests.makers import make_mini_batch, make_shards
 
 
-def write(path, mini_batches, *counts):
-    return manifests.write_manifest(path, batches_of(mini_batches), make_shards(*counts))
+def write(store, mini_batches, *counts):
+    return manifests.write_manifest(store, batches_of(mini_batches), make_shards(*counts))
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "manifest.parquet"
+def store():
+    return MemoryStore()
 
 
-def test_totals_and_shards_are_read_back(path):
-    written = write(path, map(make_mini_batch, range(5)), 3, 2)
-    assert manifests.read_manifest(path) == written
+def test_totals_and_shards_are_read_back(store):
+    written = write(store, map(make_mini_batch, range(5)), 3, 2)
+    assert manifests.read_manifest(store) == written
     assert written == Manifest(mini_batches=5, items=10, size_bytes=500, shards=tuple(make_shards(3, 2)))
 
 
@@ -47,13 +48,13 @@ values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(pieces=st.lists(pieces).map(tuple), partition=st.none() | st.dictionaries(names, values, min_size=1, max_size=4))
-def test_a_mini_batch_is_read_back_as_it_was_written(path, pieces, partition):
+def test_a_mini_batch_is_read_back_as_it_was_written(store, pieces, partition):
     mini_batch = make_mini_batch(0, pieces=pieces, partition=partition)
-    write(path, [mini_batch], 1)
-    assert list(manifests.read_mini_batches(path, 0, 1)) == [mini_batch]
+    write(store, [mini_batch], 1)
+    assert list(manifests.read_mini_batches(store, 0, 1)) == [mini_batch]
 
 
-def test_dates_decimals_and_moments_of_zones_stay_what_they_are(path):
+def test_dates_decimals_and_moments_of_zones_stay_what_they_are(store):
     partition = {
         "day": date(2024, 2, 29),
         "price": Decimal("1.10"),
@@ -62,91 +63,90 @@ def test_dates_decimals_and_moments_of_zones_stay_what_they_are(path):
         "limit": float("inf"),
         "large": 2**63 - 1,
     }
-    write(path, [replace(make_mini_batch(0), partition=partition)], 1)
-    (found,) = manifests.read_mini_batches(path, 0, 1)
+    write(store, [replace(make_mini_batch(0), partition=partition)], 1)
+    (found,) = manifests.read_mini_batches(store, 0, 1)
     assert found.partition == partition
     assert str(found.partition["price"]) == "1.10"
 
 
-def test_a_moment_stays_a_moment_and_a_key_named_moment_a_key(path):
+def test_a_moment_stays_a_moment_and_a_key_named_moment_a_key(store):
     partition = {"moment": "2024-01-01", "day": datetime.fromisoformat("2024-01-01T05:00")}
-    write(path, [make_mini_batch(0, partition=partition)], 1)
-    [read] = manifests.read_mini_batches(path, 0, 1)
+    write(store, [make_mini_batch(0, partition=partition)], 1)
+    [read] = manifests.read_mini_batches(store, 0, 1)
     assert read.partition == partition
 
 
 @pytest.mark.parametrize(("first", "end"), [(0, 7), (0, 3), (2, 5), (3, 7), (6, 7), (4, 4)])
-def test_any_stretch_of_mini_batches_is_read_in_order(path, first, end):
-    write(path, map(make_mini_batch, range(7)), 3, 4)
-    assert [m.index for m in manifests.read_mini_batches(path, first, end)] == list(range(first, end))
-    assert manifests.read_item_counts(path, first, end) == [2] * (end - first)
+def test_any_stretch_of_mini_batches_is_read_in_order(store, first, end):
+    write(store, map(make_mini_batch, range(7)), 3, 4)
+    assert [m.index for m in manifests.read_mini_batches(store, first, end)] == list(range(first, end))
+    assert manifests.read_item_counts(store, first, end) == [2] * (end - first)
 
 
 @pytest.mark.parametrize("indices", [[], [0], [2, 3], [1, 4, 6]])
-def test_some_mini_batches_are_read_in_order(path, indices):
-    write(path, map(make_mini_batch, range(7)), 3, 4)
-    assert [m.index for m in manifests.select_mini_batches(path, indices)] == indices
+def test_some_mini_batches_are_read_in_order(store, indices):
+    write(store, map(make_mini_batch, range(7)), 3, 4)
+    assert [m.index for m in manifests.select_mini_batches(store, indices)] == indices
 
 
-def test_shards_larger_than_a_row_group_are_read_whole(path):
-    write(path, map(make_mini_batch, range(9000)), 8500, 500)
-    assert [m.index for m in manifests.read_mini_batches(path, 8190, 8510)] == list(range(8190, 8510))
+def test_shards_larger_than_a_row_group_are_read_whole(store):
+    write(store, map(make_mini_batch, range(9000)), 8500, 500)
+    assert [m.index for m in manifests.read_mini_batches(store, 8190, 8510)] == list(range(8190, 8510))
 
 
-def test_no_row_group_belongs_to_two_shards(path):
-    write(path, map(make_mini_batch, range(9003)), 8500, 500, 3)
-    file = pq.ParquetFile(path)
+def test_no_row_group_belongs_to_two_shards(store):
+    write(store, map(make_mini_batch, range(9003)), 8500, 500, 3)
+    file = pq.ParquetFile(store.reader("manifest.parquet"))
     groups = [file.read_row_group(n, columns=["index"])["index"].to_pylist() for n in range(file.num_row_groups)]
     assert [index for group in groups for index in group] == list(range(9003))
     shards = [[bisect_right([8500, 9000], index) for index in group] for group in groups]
     assert all(shard[0] == shard[-1] for shard in shards)
 
 
-def test_a_plan_without_mini_batches_can_be_read(path):
-    write(path, [])
-    assert manifests.read_manifest(path).mini_batches == 0
-    assert list(manifests.read_mini_batches(path, 0, 0)) == []
+def test_a_plan_without_mini_batches_can_be_read(store):
+    write(store, [])
+    assert manifests.read_manifest(store).mini_batches == 0
+    assert list(manifests.read_mini_batches(store, 0, 0)) == []
 
 
 @pytest.mark.parametrize("given_count", [2, 4])
-def test_other_mini_batches_than_the_shards_name_are_refused(path, given_count):
+def test_other_mini_batches_than_the_shards_name_are_refused(store, given_count):
     with pytest.raises(RunFolderError):
-        write(path, map(make_mini_batch, range(given_count)), 3)
-    assert not path.exists()
-    assert not list(path.parent.iterdir())
+        write(store, map(make_mini_batch, range(given_count)), 3)
+    assert store.list("") == []
 
 
-def test_mini_batches_of_two_inputs_are_read_back(path):
+def test_mini_batches_of_two_inputs_are_read_back(store):
     mini_batches = [replace(make_mini_batch(index), input="one" if index < 2 else "two") for index in range(4)]
-    write(path, mini_batches, 3, 1)
-    assert list(manifests.read_mini_batches(path, 0, 4)) == mini_batches
+    write(store, mini_batches, 3, 1)
+    assert list(manifests.read_mini_batches(store, 0, 4)) == mini_batches
 
 
-def test_mini_batches_out_of_order_are_refused(path):
+def test_mini_batches_out_of_order_are_refused(store):
     with pytest.raises(RunFolderError):
-        write(path, [make_mini_batch(1), make_mini_batch(2)], 2)
+        write(store, [make_mini_batch(1), make_mini_batch(2)], 2)
 
 
-def test_a_manifest_that_cannot_be_seen_says_what_to_do(path):
+def test_a_manifest_that_cannot_be_seen_says_what_to_do(store):
     with pytest.raises(RunFolderError, match="storage that all nodes share"):
-        manifests.read_manifest(path)
+        manifests.read_manifest(store)
 
 
-def test_a_damaged_manifest_says_what_to_do(path):
-    path.write_bytes(b"PAR1 not at all")
+def test_a_damaged_manifest_says_what_to_do(store):
+    store.put("manifest.parquet", b"PAR1 not at all")
     with pytest.raises(RunFolderError, match="Clear the plan task"):
-        manifests.read_manifest(path)
+        manifests.read_manifest(store)
 
 
 @pytest.mark.parametrize(("layout", "error"), [(0, "an older version.*Clear the plan task"), (99, "a newer version")])
-def test_a_manifest_of_another_version_is_refused(path, monkeypatch, layout, error):
+def test_a_manifest_of_another_version_is_refused(store, monkeypatch, layout, error):
     with monkeypatch.context() as patch:
         patch.setattr(manifests, "SCHEMA", layout)
-        write(path, [make_mini_batch(0)], 1)
+        write(store, [make_mini_batch(0)], 1)
     with pytest.raises(RunFolderError, match=error):
-        manifests.read_manifest(path)
+        manifests.read_manifest(store)
 
 
-def test_a_partition_value_that_cannot_be_written_is_refused(path):
+def test_a_partition_value_that_cannot_be_written_is_refused(store):
     with pytest.raises(TypeError, match="text, a number, a date, a datetime or a Decimal"):
-        write(path, [replace(make_mini_batch(0), partition={"user": object()})], 1)
+        write(store, [replace(make_mini_batch(0), partition={"user": object()})], 1)

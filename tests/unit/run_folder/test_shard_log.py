@@ -47,7 +47,9 @@ def test_outcomes_are_sorted_by_index_whenever_they_were_committed(rig):
 
 def test_an_outcome_is_read_back_as_it_was_committed(rig):
     outcome = make_outcome(FIRST + 3, tries=2, returned=9, process=4, offset=2**40, length=7, crc=2**32 - 1)
-    rig.commit(rig.open(), outcome)
+    attempt = rig.open()
+    attempt.rows.path(4).touch()
+    rig.commit(attempt, outcome)
     [read] = rig.content.outcomes
     names = [name for name in outcome_type().names if name != "writer"]
     assert {name: read[name] for name in names} == {name: getattr(outcome, name) for name in names}

@@ -12,7 +12,7 @@ from airflow_prs.run_folder.run_log import RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch, Loan
 from airflow_prs.store.memory import MemoryStore
 from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, Watch
-from tests.makers import commit, make_failed_try, make_failure, make_folder, make_outcome, open_attempt
+from tests.makers import commit, make_failed_try, make_failure, make_folder, make_outcome, move, open_attempt
 
 STRICT = Limits(error_threshold=0)
 FIRST, SECOND, THIRD = Epoch(0, 0), Epoch(0, 1), Epoch(0, 2)
@@ -57,7 +57,8 @@ def folder(tmp_path, requests, before):
             function(operation, key)
 
     folder = make_folder(tmp_path, 2, 2, 2)
-    folder.store = MemoryStore(call)
+    move(folder, MemoryStore(call))
+    requests.clear()
     return folder
 
 

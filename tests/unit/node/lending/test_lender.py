@@ -20,7 +20,7 @@ from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import loan_status
-from airflow_prs.run_folder.rows_files import RowsFiles
+from airflow_prs.run_folder.rows_files import RowsInPlace
 from airflow_prs.run_folder.shard_log import read_content, read_shard
 from airflow_prs.run_folder.shard_records import Closing, LoanStatus, Writer
 from airflow_prs.store.memory import MemoryStore
@@ -40,7 +40,7 @@ class Node:
 
     def __init__(self, store, path, try_number=1):
         self.store, self.now, self.said = store, 0.0, []
-        self.rows = lambda writer: RowsFiles(lambda process: path / f"{writer.id}-{process}")
+        self.rows = lambda writer: RowsInPlace(lambda process: path / f"{writer.id}-{process}")
         task_try = TaskTry(try_number=try_number)
         self.attempt = open_attempt(store, SHARD, task_try, node="host-0-1", window=2, rows=self.rows)
         inherited = self.attempt.inheritance

@@ -12,10 +12,9 @@ import pytest
 from airflow_prs.node.processes.staging import Stage, remove_abandoned
 
 STAGED = """
-import os, signal, sys
-from pathlib import Path
+import os, signal
 from airflow_prs.node.processes.staging import Stage
-print(Stage(Path(sys.argv[1])).path, flush=True)
+print(Stage().path, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -36,16 +35,17 @@ def folders(source_zip):
 
 
 def test_what_a_killed_node_has_left_is_removed_by_the_next_one(source_zip):
-    killed = subprocess.run([sys.executable, "-c", STAGED, str(source_zip)], stdout=subprocess.PIPE, check=False)
+    killed = subprocess.run([sys.executable, "-c", STAGED], stdout=subprocess.PIPE, check=False)
     assert [str(folder) for folder in folders(source_zip)] == [killed.stdout.decode().strip()]
-    stage = Stage(source_zip)
+    stage = Stage()
     assert folders(source_zip) == [stage.path]
     stage.remove()
     assert folders(source_zip) == []
 
 
 def test_the_folder_of_a_living_node_stays(source_zip):
-    stage = Stage(source_zip)
+    stage = Stage()
+    stage.extract(source_zip.open("rb"))
     remove_abandoned()
     assert (stage.source / "score.py").exists()
     stage.remove()
