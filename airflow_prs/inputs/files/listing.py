@@ -21,7 +21,7 @@ from airflow_prs.ahead import map_ahead
 from airflow_prs.arrow_columns import of_numbers, text_scalar
 from airflow_prs.errors import InputChangedError, InputError
 from airflow_prs.inputs.files.globs import Glob, has_magic
-from airflow_prs.inputs.files.objects import THREADS, Objects, list_objects, normalize_address
+from airflow_prs.inputs.files.objects import THREADS, Objects, list_objects
 from airflow_prs.inputs.files.opening import FIRST_BYTES, InputFile, ObjectFile, fetch
 from airflow_prs.inputs.files.paths import PathColumn, Paths, sort_paths
 from airflow_prs.inputs.files.walking import walk
@@ -270,7 +270,7 @@ def absolute_path(path: str, base: str) -> str:
     :param base: folder that relative paths start from.
     """
     if is_remote(path):
-        return normalize_address(path)
+        return str(parse_address(path))
     parts = PurePosixPath(os.path.abspath(base), path).parts
     end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     try:

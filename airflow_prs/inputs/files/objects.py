@@ -75,7 +75,7 @@ def list_objects(path: str, *, published: str | None, are_tables: bool) -> Objec
     :raises InputError: if a key cannot be the path of a file.
     :raises StorageError: if the bucket cannot be listed.
     """
-    address = _parse(path)
+    address = parse_address(path)
     root, pattern = _split(address)
     is_folder = path.endswith("/") or not address.key
     if not pattern and not is_folder and (one := _head(root)) and (one["size"] or not _has_any(root)):
@@ -97,22 +97,6 @@ def list_objects(path: str, *, published: str | None, are_tables: bool) -> Objec
         hint = ", except objects in folders or with names that begin with '_', which a path to tables must name "
         hint += "explicitly"
     return replace(objects, hint=hint)
-
-
-def normalize_address(path: str) -> str:
-    """
-    Return an address in the form in which listings hold it.
-
-    :raises InputError: if its key cannot be the path of a file.
-    """
-    return str(_parse(path))
-
-
-def _parse(path: str) -> Address:
-    key = path.partition("://")[2].partition("/")[2]
-    if key and any(name in {"", ".", ".."} for name in key.removesuffix("/").split("/")):
-        raise InputError(f"{path!r} has an empty part, '.' or '..'; allowed: keys that could be the paths of files.")
-    return parse_address(path)
 
 
 def _split(address: Address) -> tuple[Address, tuple[str, ...]]:
@@ -261,8 +245,7 @@ class _Search:
 
     def _pages(self) -> Iterator[Sequence[Mapping[str, Any]]]:
         """Yield the objects that may match, page by page; most others are skipped."""
-        before = self._begin[:-1]  # the name may equal the beginning, but keys come after an offset
-        offset = f"{self._above}{before}" if self._is_ordered and before.strip(".") else None
+        offset = self._offset()
         while True:
             unwanted = None
             for page in _list(self._root, offset):
@@ -275,6 +258,14 @@ class _Search:
             if unwanted is None:
                 return
             offset = f"{unwanted}/{_AFTER_ALL}"
+
+    def _offset(self) -> str | None:
+        """Return text that comes after nearly all keys before the first one that can match; None: there is none."""
+        if not (self._begin and self._is_ordered):
+            return None
+        # Keys come after an offset, but the first one may equal the beginning of the pattern.
+        before = chr(ord(self._begin[-1]) - 1)
+        return f"{self._above}{self._begin[:-1]}{before}{_AFTER_ALL}" if before.isprintable() else None
 
     def _is_past(self, page: Sequence[Mapping[str, Any]]) -> bool:
         """
