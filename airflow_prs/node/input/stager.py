@@ -63,6 +63,8 @@ class _Copy:
 
     :param users: mini-batches that need it.
     :param left: downloads that have not ended.
+    :param bytes: how many bytes there is room for once it is removed.
+    :param files: how many files there is room for then.
     """
 
     key: Any
@@ -70,6 +72,8 @@ class _Copy:
     users: int = 0
     left: int = 0
     error: str = ""
+    bytes: int = 0
+    files: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -95,7 +99,7 @@ class Stager:
     :param redact: masks secrets in errors.
     :param most_bytes: how much is staged ahead; None: MOST_BYTES, or less on a small disk. A larger mini-batch is
         staged alone.
-    :param most_files: how many files, or parts of table files, are staged ahead.
+    :param most_files: how many files, or parts of table files, are staged ahead; None: MOST_FILES.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class Stager:
         on_change: Callable[[], None],
         redact: Callable[[str], str] = str,
         most_bytes: int | None = None,
-        most_files: int = MOST_FILES,
+        most_files: int | None = None,
     ) -> None:
         self.places = Places(root)
         self._specs = {spec.name: spec for spec in specs}
@@ -114,7 +118,7 @@ class Stager:
         self._on_change = on_change
         self._redact = redact
         self._most_bytes = most_bytes
-        self._most_files = most_files
+        self._most_files = most_files or MOST_FILES
         self._fetcher = Fetcher()
         self._numbers = itertools.count()
         self._copies: dict[Any, _Copy] = {}
@@ -123,20 +127,20 @@ class Stager:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def has_room_for(self, mini_batch: MiniBatch) -> bool:
-        """Return whether a mini-batch can be staged ahead now."""
+        """Return whether a mini-batch can be staged without exceeding the limits, or is being staged already."""
+        if not self._stagings or mini_batch.index in self._stagings or not _is_on_storage(mini_batch):
+            return True
         if self._most_bytes is None:
             self._most_bytes = min(MOST_BYTES, shutil.disk_usage(self.places.root.parent).free // _SHARE_OF_DISK)
         fits = self._bytes + mini_batch.size_bytes <= self._most_bytes
-        return not self._stagings or (fits and self._files + len(mini_batch.pieces) <= self._most_files)
+        return fits and self._files + len(mini_batch.pieces) <= self._most_files
 
-    def is_needed_for(self, mini_batch: MiniBatch) -> bool:
-        """Return whether a mini-batch has files that worker processes cannot open."""
-        return any("://" in piece.path and is_remote(piece.path) for piece in mini_batch.pieces)
-
-    def begin(self, mini_batch: MiniBatch) -> None:
-        """Stage a mini-batch, unless it is being staged already."""
+    def begin(self, mini_batch: MiniBatch) -> bool:
+        """Stage a mini-batch, unless it is being staged already; return False if its files are local."""
         if mini_batch.index in self._stagings:
-            return
+            return True
+        if not _is_on_storage(mini_batch):
+            return False
         staging = _Staging(mini_batch=mini_batch)
         self._stagings[mini_batch.index] = staging
         self._bytes += mini_batch.size_bytes
@@ -145,12 +149,12 @@ class Stager:
             staging.result = Staged(paths=tuple(self._paths(staging)), started=staging.started)
         except StagingError as error:
             staging.result = Staged(error=str(error), started=staging.started)
+        return True
 
     def find(self, mini_batch: MiniBatch) -> Staged | None:
         """Return how the staging of a mini-batch has ended, and begin it if necessary; None: it has not ended."""
-        if not self.is_needed_for(mini_batch):
+        if not self.begin(mini_batch):
             return NOTHING_TO_STAGE
-        self.begin(mini_batch)
         staging = self._stagings[mini_batch.index]
         error = next((copy.error for copy in staging.copies if copy.error), "")
         if not error and any(copy.left for copy in staging.copies):
@@ -164,12 +168,18 @@ class Stager:
         staging = self._stagings.pop(index, None)
         if staging is None:
             return
-        self._bytes -= staging.mini_batch.size_bytes
-        self._files -= len(staging.mini_batch.pieces)
         for copy in staging.copies:
             copy.users -= 1
-            if not copy.users:
-                self._drop(copy)
+        unused = [copy for copy in staging.copies if not copy.users]
+        size_bytes, files = staging.mini_batch.size_bytes, len(staging.mini_batch.pieces)
+        if unused:
+            unused[0].bytes, unused[0].files = size_bytes, files
+        else:
+            self._give_room(size_bytes, files)
+        for copy in unused:
+            self._forget(copy)
+            if not copy.left:
+                self._remove(copy)
 
     def close(self) -> None:
         """Stop. Requests under way are abandoned; the caller removes the folder."""
@@ -227,7 +237,7 @@ class Stager:
             urgency=staging.mini_batch.index,
             find_contents=partial(self._find_contents, file, spec, piece, staging.mini_batch.size_bytes),
             is_wanted=lambda: copy.users > 0 and not copy.error,
-            on_end=partial(self._call, partial(self._take_end, copy)),
+            on_end=partial(self._call, self._take_end, copy),
         ).begin()
         return path
 
@@ -238,11 +248,11 @@ class Stager:
             return frame, ranges_of(piece, frame)
         return NO_FRAME, None if size_bytes <= PART_BYTES else [(0, file.size())]
 
-    def _call(self, take: Callable[[str], None], error: str) -> None:
+    def _call(self, take: Callable[..., None], *arguments: Any) -> None:
         # The event loop may be closed.
         if self._loop is not None:
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(take, error)
+                self._loop.call_soon_threadsafe(take, *arguments)
 
     def _take_end(self, copy: _Copy, error: str) -> None:
         copy.left -= 1
@@ -255,18 +265,25 @@ class Stager:
         if not copy.left or error:
             self._on_change()
 
-    def _drop(self, copy: _Copy) -> None:
-        self._forget(copy)
-        if not copy.left:
-            self._remove(copy)
-
     def _forget(self, copy: _Copy) -> None:
         if self._copies.get(copy.key) is copy:
             del self._copies[copy.key]
 
     def _remove(self, copy: _Copy) -> None:
-        folder = self.places.folder(copy.number)
-        self._fetcher.submit(_REMOVING, partial(shutil.rmtree, folder, ignore_errors=True))
+        def remove() -> None:
+            shutil.rmtree(self.places.folder(copy.number), ignore_errors=True)
+            self._call(self._give_room, copy.bytes, copy.files)
+
+        self._fetcher.submit(_REMOVING, remove)
+
+    def _give_room(self, size_bytes: int, files: int) -> None:
+        self._bytes -= size_bytes
+        self._files -= files
+        self._on_change()
+
+
+def _is_on_storage(mini_batch: MiniBatch) -> bool:
+    return any("://" in piece.path and is_remote(piece.path) for piece in mini_batch.pieces)
 
 
 def _without_connection(path: str) -> str:

@@ -197,6 +197,11 @@ class Dispatcher:
         self.is_closed = True
         self._staged.close()
 
+    def stage_ahead(self) -> None:
+        """Make local copies of what is next, as far as there is room."""
+        if not self.is_closed:
+            self._staged.stage_ahead()
+
     def show(self) -> None:
         """Write status.json."""
         self._board.write(self.progress(), record=self._attempt.number)

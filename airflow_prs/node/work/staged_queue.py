@@ -36,15 +36,18 @@ class StagedQueue:
         :param may_be_alone: whether the process that gets it holds nothing else.
         :return: None: there is none now.
         """
-        for waiting in self._arriving:
-            if (may_be_alone or not waiting.is_alone) and (staged := self.stage(waiting)) is not None:
-                self._arriving.remove(waiting)
+        for position, waiting in enumerate(self._arriving):
+            # The first one is staged even if there is no room: the work must go on.
+            is_fit = (may_be_alone or not waiting.is_alone) and (position == 0 or self._has_room_for(waiting))
+            if is_fit and (staged := self.stage(waiting)) is not None:
+                del self._arriving[position]
                 return staged
         while len(self._arriving) < self._most_arriving:
             assignment = self._queue.take(may_be_alone=may_be_alone)
             if assignment is None:
                 return None
-            if (staged := self.stage(assignment)) is not None:
+            is_fit = not self._arriving or self._has_room_for(assignment)
+            if is_fit and (staged := self.stage(assignment)) is not None:
                 return staged
             self._arriving.append(assignment)
         return None
@@ -57,20 +60,21 @@ class StagedQueue:
         self._ahead.discard(assignment.mini_batch.index)
         return replace(assignment, staged=staged)
 
+    def _has_room_for(self, assignment: Assignment) -> bool:
+        return self._stager.has_room_for(assignment.mini_batch)
+
     def stage_ahead(self) -> None:
         """Stage what is next as far as there is room."""
         while (mini_batch := self._queue.peek()) is not None:
-            if self._stager.is_needed_for(mini_batch):
-                if not self._stager.has_room_for(mini_batch):
-                    return
-                self._stager.begin(mini_batch)
+            if not self._stager.has_room_for(mini_batch):
+                return
+            if self._stager.begin(mini_batch):
                 self._ahead.add(mini_batch.index)
             self._queue.pass_peeked()
 
     def release(self, index: int) -> None:
-        """Remove the files of a mini-batch after a try, and use the room."""
+        """Remove the files of a mini-batch after a try."""
         self._stager.release(index)
-        self.stage_ahead()
 
     def forget(self, first: int, end: int) -> None:
         """Remove the files of mini-batches that will not be handed out, unless a process holds them."""
