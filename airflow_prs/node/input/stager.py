@@ -127,8 +127,12 @@ class Stager:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def has_room_for(self, mini_batch: MiniBatch) -> bool:
-        """Return whether a mini-batch can be staged without exceeding the limits, or is being staged already."""
-        if not self._stagings or mini_batch.index in self._stagings or not _is_on_storage(mini_batch):
+        """
+        Return whether a mini-batch may be staged now: it fits, or it has begun already, or nothing else is here.
+
+        So a mini-batch that is larger than the limits is staged, too.
+        """
+        if not self._files or mini_batch.index in self._stagings or not _is_on_storage(mini_batch):
             return True
         if self._most_bytes is None:
             self._most_bytes = min(MOST_BYTES, shutil.disk_usage(self.places.root.parent).free // _SHARE_OF_DISK)

@@ -37,17 +37,14 @@ class StagedQueue:
         :return: None: there is none now.
         """
         for position, waiting in enumerate(self._arriving):
-            # The first one is staged even if there is no room: the work must go on.
-            is_fit = (may_be_alone or not waiting.is_alone) and (position == 0 or self._has_room_for(waiting))
-            if is_fit and (staged := self.stage(waiting)) is not None:
+            if (may_be_alone or not waiting.is_alone) and (staged := self._stage_if_room(waiting)) is not None:
                 del self._arriving[position]
                 return staged
         while len(self._arriving) < self._most_arriving:
             assignment = self._queue.take(may_be_alone=may_be_alone)
             if assignment is None:
                 return None
-            is_fit = not self._arriving or self._has_room_for(assignment)
-            if is_fit and (staged := self.stage(assignment)) is not None:
+            if (staged := self._stage_if_room(assignment)) is not None:
                 return staged
             self._arriving.append(assignment)
         return None
@@ -60,11 +57,15 @@ class StagedQueue:
         self._ahead.discard(assignment.mini_batch.index)
         return replace(assignment, staged=staged)
 
-    def _has_room_for(self, assignment: Assignment) -> bool:
-        return self._stager.has_room_for(assignment.mini_batch)
+    def _stage_if_room(self, assignment: Assignment) -> Assignment | None:
+        return self.stage(assignment) if self._stager.has_room_for(assignment.mini_batch) else None
 
     def stage_ahead(self) -> None:
         """Stage what is next as far as there is room."""
+        for waiting in self._arriving:
+            if not self._stager.has_room_for(waiting.mini_batch):
+                return
+            self._stager.begin(waiting.mini_batch)
         while (mini_batch := self._queue.peek()) is not None:
             if not self._stager.has_room_for(mini_batch):
                 return
