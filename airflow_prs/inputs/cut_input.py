@@ -26,6 +26,7 @@ from airflow_prs.inputs.path_keys import PartitionFormat, PathKeys, find_key_fol
 from airflow_prs.inputs.sources import (
     ArrowSource,
     DelimitedSource,
+    FileSource,
     JsonLinesSource,
     MiniBatchSize,
     ParquetSource,
@@ -34,7 +35,7 @@ from airflow_prs.inputs.sources import (
 )
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
-from airflow_prs.records import InputSpec
+from airflow_prs.records import DIRECT, InputSpec
 
 _DEFAULT_FILES = MiniBatchSize(10)
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
@@ -167,7 +168,8 @@ def _cut_files(
     source: Source, listing: Listing, size: MiniBatchSize, partition_keys: Sequence[str] | None
 ) -> tuple[Cut, InputSpec]:
     keys = _path_keys(source, listing) if source.partition_format or partition_keys else None
-    spec = InputSpec(name=source.name, kind=source.kind, partition_keys=keys.keys if keys else ())
+    options = {"mode": DIRECT} if isinstance(source, FileSource) and source.is_direct else {}
+    spec = InputSpec(name=source.name, kind=source.kind, options=options, partition_keys=keys.keys if keys else ())
     if partition_keys is not None:
         partition_of = _chosen_values(source.name, keys, partition_keys)
         return cut_partitions(source.name, listing.paths, listing.sizes, map(partition_of, listing.paths)), spec

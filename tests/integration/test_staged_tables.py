@@ -19,7 +19,7 @@ from airflow_prs.node.processes.wire import order_of
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.reading.readers import make_reader
-from tests.buckets import fake_bucket
+from tests.fake_buckets import fake_bucket
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, table_plan, write_table
 

@@ -10,7 +10,7 @@ import pytest
 from airflow_prs.errors import RunAbortedError
 from airflow_prs.node.input import remote_file, stager
 from airflow_prs.records import Piece, TryStatus
-from tests.buckets import fake_bucket
+from tests.fake_buckets import fake_bucket
 from tests.shards import Tries, make_plan, read_rows, read_tries
 
 READ = "def run(mini_batch):\n    return [open(path).read() for path in mini_batch]\n"
@@ -210,3 +210,11 @@ def test_an_abort_does_not_wait_for_downloads(tmp_path, bucket):
         assert time.monotonic() - began < 20
     finally:
         hold.set()
+
+
+def test_a_script_may_get_the_addresses_without_the_connection_instead(tmp_path, bucket):
+    folder = plan_files(tmp_path, bucket, "def run(b):\n    return b\n", [["a", "b/c"]], options={"mode": "direct"})
+    bucket.requests.clear()
+    Tries(folder).run()
+    assert read_rows(folder) == ["s3://bucket/a", "s3://bucket/b/c"]
+    assert bucket.requests == []

@@ -23,10 +23,8 @@ from airflow_prs.node.input.parts import NO_FRAME, Frames, has_frame, ranges_of
 from airflow_prs.node.input.places import Places
 from airflow_prs.node.input.remote_file import RemoteFile, StagingError
 from airflow_prs.object_storage.addresses import is_remote, parse_address
-from airflow_prs.records import InputKind, InputSpec, MiniBatch, Piece
+from airflow_prs.records import DIRECT, InputKind, InputSpec, MiniBatch, Piece
 
-DIRECT = "direct"
-"""The mode of an input whose addresses run() gets, and not local copies."""
 MOST_BYTES = 4 * 1024**3
 MOST_FILES = 2000
 _SHARE_OF_DISK = 4
