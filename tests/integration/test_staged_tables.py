@@ -14,6 +14,7 @@ import pytest
 
 from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.node.input import parts
+from airflow_prs.node.input.places import Places
 from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.processes.wire import order_of
 from airflow_prs.node.work.queue import Assignment
@@ -52,7 +53,7 @@ def load_staged(tmp_path, result, planned, *, removes=True):
     async def stage():
         changed = asyncio.Event()
         root = Path(tempfile.mkdtemp(dir=tmp_path)) / "input"
-        stager = Stager(root, specs, on_change=changed.set)
+        stager = Stager(Places(root), specs, on_change=changed.set)
         loaded = []
         for mini_batch in planned:
             while (staged := stager.find(mini_batch)) is None:

@@ -3,11 +3,12 @@
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from airflow_prs.errors import RunAbortedError
+from airflow_prs.errors import NodeError, RunAbortedError
 from airflow_prs.node.input import remote_file, stager
 from airflow_prs.records import Piece, TryStatus
 from tests.fake_buckets import fake_bucket
@@ -107,7 +108,7 @@ def test_passing_trouble_is_waited_for_and_lasting_trouble_is_a_failed_try(tmp_p
     Tries(folder).run()
     assert read_rows(folder) == ["content of passing"]
     assert [each.error for each in read_tries(folder)] == [
-        "s3://conn@bucket/never: the object cannot be read: OSError: 503 slow down"
+        "s3://conn@bucket/never: it cannot be read: OSError: 503 slow down"
     ] * 2
     assert asked["never"] == 8
 
@@ -218,3 +219,34 @@ def test_a_script_may_get_the_addresses_without_the_connection_instead(tmp_path,
     Tries(folder).run()
     assert read_rows(folder) == ["s3://bucket/a", "s3://bucket/b/c"]
     assert bucket.requests == []
+
+
+def test_side_inputs_are_copied_before_init_and_known_by_their_local_paths(tmp_path, bucket):
+    script = (
+        "import os, sys\n"
+        "def init():\n"
+        "    global model, words\n"
+        "    model = open(os.environ['MODEL']).read()\n"
+        "    words = sorted(os.listdir(sys.argv[sys.argv.index('--words') + 1]))\n"
+        "def run(mini_batch):\n"
+        "    return [f'{model} {words}']\n"
+    )
+    bucket.put("models/m.bin", b"model")
+    bucket.put("words", b"")
+    for name in ("de", "en", "more/x"):
+        bucket.put(f"words/{name}", b"word")
+    folder = plan_files(tmp_path, bucket, script, [["a"]])
+    model, words = "s3://conn@bucket/models/m.bin", "s3://conn@bucket/words"
+    settings = folder.read_settings()
+    folder.write_settings(
+        replace(settings, side_inputs={"model": model, "words": words}, arguments=("--words", words))
+    )
+    Tries(folder, variables={"MODEL": model}).run()
+    assert read_rows(folder) == ["model ['de', 'en', 'more']"]
+
+
+def test_a_side_input_that_is_gone_ends_the_node(tmp_path, bucket):
+    folder = plan_files(tmp_path, bucket, READ, [["a"]])
+    folder.write_settings(replace(folder.read_settings(), side_inputs={"model": "s3://conn@bucket/model"}))
+    with pytest.raises(NodeError, match=r"^s3://conn@bucket/model: there is no object, and none below it"):
+        Tries(folder).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -26,7 +27,12 @@ class Places:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._numbers = itertools.count()
         self._local = re.compile(rf"{re.escape(str(root))}/\d+/({_KINDS})/")
+
+    def next_number(self) -> int:
+        """Return the number of a new folder."""
+        return next(self._numbers)
 
     def folder(self, number: int) -> Path:
         """Return the folder of the copies that are removed together."""

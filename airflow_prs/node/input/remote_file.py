@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_prs.errors import PrsError, StorageError
+from airflow_prs.errors import NodeError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
 
@@ -18,8 +19,8 @@ _LONGEST_REASON = 300
 _connecting = threading.Lock()
 
 
-class StagingError(PrsError):
-    """A local copy cannot be made; the message begins with the object's address."""
+class StagingError(NodeError):
+    """A local copy cannot be made; the message names the object."""
 
 
 class RemoteFile:
@@ -64,30 +65,18 @@ class RemoteFile:
         return data
 
     def _ask(self, request: Callable[[Connection], _R]) -> _R:
-        from obstore import exceptions
+        from obstore.exceptions import NotModifiedError, PreconditionError
 
+        connection = _connect(self.address)
         try:
-            with _connecting:
-                connection = connect_to(self.address.bucket)
-        except StorageError as error:
-            raise StagingError(f"{self.address}: {error}") from error
-        pauses_s = iter(_PAUSES_S)
-        while True:
-            try:
-                return request(connection)
-            except (exceptions.PreconditionError, exceptions.NotModifiedError):
-                raise self._changed(self._version_now(connection)) from None
-            except FileNotFoundError:
-                raise StagingError(
-                    f"{self.address}: the object that plan listed is not there any more; it must stay there until the "
-                    "run is over"
-                ) from None
-            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-                raise self._failed(error) from error
-            except Exception as error:  # whatever the client raises
-                pause_s = next(pauses_s, None)
-                if pause_s is None or self._is_over.wait(pause_s):
-                    raise self._failed(error) from error
+            return _repeated(self.address, lambda: request(connection), self._is_over)
+        except (PreconditionError, NotModifiedError):
+            raise self._changed(self._version_now(connection)) from None
+        except FileNotFoundError:
+            raise StagingError(
+                f"{self.address}: the object that plan listed is not there any more; it must stay there until the run "
+                "is over"
+            ) from None
 
     def _version_now(self, connection: Connection) -> str | None:
         try:
@@ -102,7 +91,60 @@ class RemoteFile:
             "the plan task to start over"
         )
 
-    def _failed(self, error: Exception) -> StagingError:
-        # The first line is the reason, those that follow describe it for programmers.
-        reason = (str(error).splitlines() or [""])[0][:_LONGEST_REASON]
-        return StagingError(f"{self.address}: the object cannot be read: {type(error).__name__}: {reason}")
+
+def list_objects(top: Address, is_over: threading.Event) -> list[tuple[Address, int, str | None]]:
+    """
+    Return an object, or all that are below it: address, size and ETag of each. Markers of folders are left out.
+
+    :raises StagingError: if there is none, or the bucket cannot be accessed.
+    """
+    objects = _connect(top).objects
+    pages = _repeated(top, lambda: list(objects.list(top.key or None)), is_over)
+    found = [one for page in pages for one in page]
+    if not found and top.key:
+        try:
+            found = [_repeated(top, lambda: objects.head(top.key), is_over)]
+        except FileNotFoundError:
+            found = []
+    folders = {one["path"].rpartition("/")[0] for one in found}
+    found = [one for one in found if one["size"] or one["path"] not in folders]
+    if not found:
+        raise StagingError(f"{top}: there is no object, and none below it")
+    return [(replace(top, key=one["path"]), int(one["size"]), one["e_tag"]) for one in found]
+
+
+def _connect(address: Address) -> Connection:
+    try:
+        with _connecting:
+            return connect_to(address.bucket)
+    except StorageError as error:
+        raise StagingError(f"{address}: {error}") from error
+
+
+def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Event) -> _R:
+    """
+    Return the answer to a request, which is repeated if its failure may pass.
+
+    :raises StagingError: if it does not pass, or credentials are refused. What a changed or missing object leads to is
+        raised as it is.
+    """
+    from obstore import exceptions
+
+    pauses_s = iter(_PAUSES_S)
+    while True:
+        try:
+            return request()
+        except (exceptions.PreconditionError, exceptions.NotModifiedError, FileNotFoundError):
+            raise
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            raise _failed(address, error) from error
+        except Exception as error:  # whatever the client raises
+            pause_s = next(pauses_s, None)
+            if pause_s is None or is_over.wait(pause_s):
+                raise _failed(address, error) from error
+
+
+def _failed(address: Address, error: Exception) -> StagingError:
+    # The first line is the reason, those that follow describe it for programmers.
+    reason = (str(error).splitlines() or [""])[0][:_LONGEST_REASON]
+    return StagingError(f"{address}: it cannot be read: {type(error).__name__}: {reason}")

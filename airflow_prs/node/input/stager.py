@@ -7,14 +7,12 @@ It belongs to the event loop of the supervisor; only requests and writing run in
 from __future__ import annotations
 
 import asyncio
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from airflow_prs.node.input.download import Contents, Download
@@ -91,7 +89,7 @@ class Stager:
 
     A copy is used by all mini-batches that need it at the same time: the parts of a row group, for example.
 
-    :param root: folder of the copies.
+    :param places: where the copies are.
     :param specs: the inputs of the run.
     :param on_change: called in the event loop when the staging of a mini-batch may have ended.
     :param redact: masks secrets in errors.
@@ -102,7 +100,7 @@ class Stager:
 
     def __init__(
         self,
-        root: Path,
+        places: Places,
         specs: Sequence[InputSpec],
         *,
         on_change: Callable[[], None],
@@ -110,7 +108,7 @@ class Stager:
         most_bytes: int | None = None,
         most_files: int | None = None,
     ) -> None:
-        self.places = Places(root)
+        self._places = places
         self._specs = {spec.name: spec for spec in specs}
         self._frames = Frames(self._specs)
         self._on_change = on_change
@@ -118,7 +116,6 @@ class Stager:
         self._most_bytes = most_bytes
         self._most_files = most_files or MOST_FILES
         self._fetcher = Fetcher()
-        self._numbers = itertools.count()
         self._copies: dict[Any, _Copy] = {}
         self._stagings: dict[int, _Staging] = {}
         self._bytes = self._files = 0
@@ -130,18 +127,18 @@ class Stager:
 
         So a mini-batch that is larger than the limits is staged, too.
         """
-        if not self._files or mini_batch.index in self._stagings or not _is_on_storage(mini_batch):
+        if not self._files or mini_batch.index in self._stagings or not self._is_copied(mini_batch):
             return True
         if self._most_bytes is None:
-            self._most_bytes = min(MOST_BYTES, shutil.disk_usage(self.places.root.parent).free // _SHARE_OF_DISK)
+            self._most_bytes = min(MOST_BYTES, shutil.disk_usage(self._places.root.parent).free // _SHARE_OF_DISK)
         fits = self._bytes + mini_batch.size_bytes <= self._most_bytes
         return fits and self._files + len(mini_batch.pieces) <= self._most_files
 
     def begin(self, mini_batch: MiniBatch) -> bool:
-        """Stage a mini-batch, unless it is being staged already; return False if its files are local."""
+        """Stage a mini-batch, unless it is being staged already; return False if it needs no local copies."""
         if mini_batch.index in self._stagings:
             return True
-        if not _is_on_storage(mini_batch):
+        if not self._is_copied(mini_batch):
             return False
         staging = _Staging(mini_batch=mini_batch)
         self._stagings[mini_batch.index] = staging
@@ -156,7 +153,7 @@ class Stager:
     def find(self, mini_batch: MiniBatch) -> Staged | None:
         """Return how the staging of a mini-batch has ended, and begin it if necessary; None: it has not ended."""
         if not self.begin(mini_batch):
-            return NOTHING_TO_STAGE
+            return self._direct(mini_batch)
         staging = self._stagings[mini_batch.index]
         error = next((copy.error for copy in staging.copies if copy.error), "")
         if not error and any(copy.left for copy in staging.copies):
@@ -187,14 +184,23 @@ class Stager:
         """Stop. Requests under way are abandoned; the caller removes the folder."""
         self._fetcher.close(_CLOSE_S if self._loop is not None else 0)
 
+    def _is_direct(self, mini_batch: MiniBatch) -> bool:
+        return self._specs[mini_batch.input].options.get("mode") == DIRECT
+
+    def _is_copied(self, mini_batch: MiniBatch) -> bool:
+        return _is_on_storage(mini_batch) and not self._is_direct(mini_batch)
+
+    def _direct(self, mini_batch: MiniBatch) -> Staged:
+        if not _is_on_storage(mini_batch):
+            return NOTHING_TO_STAGE
+        return Staged(paths=tuple(_without_connection(piece.path) for piece in mini_batch.pieces))
+
     # Copies
 
     def _paths(self, staging: _Staging) -> list[str]:
         """Return what stands for the paths of the pieces, and have the copies made."""
         mini_batch = staging.mini_batch
         spec = self._specs[mini_batch.input]
-        if spec.options.get("mode") == DIRECT:
-            return [_without_connection(piece.path) for piece in mini_batch.pieces]
         find = self._path_of_file if spec.kind is InputKind.FILES else self._path_of_part
         paths: dict[Piece, str] = {}
         for piece in mini_batch.pieces:
@@ -212,14 +218,14 @@ class Stager:
         copy, is_new = self._copy_for(staging, (spec.name, piece.path, piece.version, part))
         if is_new:
             return self._add(copy, staging, spec, piece)
-        return self.places.path(copy.number, parse_address(piece.path))
+        return self._places.path(copy.number, parse_address(piece.path))
 
     def _copy_for(self, staging: _Staging, key: Any) -> tuple[_Copy, bool]:
         """Return the copy of a key, and whether it is new."""
         copy = self._copies.get(key)
         is_new = copy is None
         if copy is None:
-            copy = self._copies[key] = _Copy(key=key, number=next(self._numbers))
+            copy = self._copies[key] = _Copy(key=key, number=self._places.next_number())
         if copy not in staging.copies:
             staging.copies.append(copy)
             copy.users += 1
@@ -228,7 +234,7 @@ class Stager:
     def _add(self, copy: _Copy, staging: _Staging, spec: InputSpec, piece: Piece) -> str:
         """Have a file of a copy made, and return its path."""
         address = parse_address(piece.path)
-        path = self.places.path(copy.number, address)
+        path = self._places.path(copy.number, address)
         file = RemoteFile(address, piece.version, self._fetcher.is_over)
         copy.left += 1
         self._loop = asyncio.get_running_loop()
@@ -259,7 +265,7 @@ class Stager:
     def _take_end(self, copy: _Copy, error: str) -> None:
         copy.left -= 1
         if error and not copy.error:
-            copy.error = self._redact(self.places.as_planned(error))
+            copy.error = self._redact(self._places.as_planned(error))
             # The next try makes another one.
             self._forget(copy)
         if not copy.left and not copy.users:
@@ -273,7 +279,7 @@ class Stager:
 
     def _remove(self, copy: _Copy) -> None:
         def remove() -> None:
-            shutil.rmtree(self.places.folder(copy.number), ignore_errors=True)
+            shutil.rmtree(self._places.folder(copy.number), ignore_errors=True)
             self._call(self._give_room, copy.bytes, copy.files)
 
         self._fetcher.submit(_REMOVING, remove)
@@ -289,5 +295,7 @@ def _is_on_storage(mini_batch: MiniBatch) -> bool:
 
 
 def _without_connection(path: str) -> str:
+    if not is_remote(path):
+        return path
     address = parse_address(path)
     return str(replace(address, bucket=replace(address.bucket, conn_id=None)))
