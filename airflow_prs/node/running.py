@@ -14,7 +14,7 @@ from typing import Any
 from airflow_prs.environments.making import ensure_environment
 from airflow_prs.errors import EnvironmentBrokenError
 from airflow_prs.node.input.places import Places
-from airflow_prs.node.input.side_inputs import copy_side_inputs
+from airflow_prs.node.input.side_inputs import with_local_side_inputs
 from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.lending.borrower import Borrower
 from airflow_prs.node.lending.lender import Lender, LoanLostError
@@ -99,12 +99,12 @@ def _run(
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )
-    if (abort := watcher.look()) is not None:
-        raise AbortError(abort)
+    _require_no_abort(watcher)
     interpreter = _interpreter(request, settings)
     stage.extract(request.folder.open_source())
     signals, places = Signals(), Places(stage.input)
-    request, settings = _with_local_side_inputs(request, settings, places, watcher)
+    settings, variables = with_local_side_inputs(settings, request.variables, places, partial(_require_no_abort, watcher))
+    request = replace(request, variables=variables)
     stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
     starter = Starter(
         request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places
@@ -120,24 +120,9 @@ def _run(
             starter.say(f"the last lines of the logs are not uploaded: {error}")
 
 
-def _with_local_side_inputs(
-    request: NodeRequest, settings: RunSettings, places: Places, watcher: Watcher
-) -> tuple[NodeRequest, RunSettings]:
-    """Return request and settings with local paths in place of the addresses of side inputs."""
-
-    def look() -> None:
-        if (abort := watcher.look()) is not None:
-            raise AbortError(abort)
-
-    local = copy_side_inputs(settings.side_inputs.values(), places, look)
-    return (
-        replace(request, variables={name: local.get(value, value) for name, value in request.variables.items()}),
-        replace(
-            settings,
-            side_inputs={name: local.get(path, path) for name, path in settings.side_inputs.items()},
-            arguments=tuple(local.get(argument, argument) for argument in settings.arguments),
-        ),
-    )
+def _require_no_abort(watcher: Watcher) -> None:
+    if (abort := watcher.look()) is not None:
+        raise AbortError(abort)
 
 
 def _interpreter(request: NodeRequest, settings: RunSettings) -> str:

@@ -5,9 +5,12 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_prs.cli import in_process
+from airflow_prs.cli.job import Job
 from airflow_prs.errors import NodeError, RunAbortedError
 from airflow_prs.node.input import remote_file, stager
 from airflow_prs.records import Piece, TryStatus
@@ -250,3 +253,27 @@ def test_a_side_input_that_is_gone_ends_the_node(tmp_path, bucket):
     folder.write_settings(replace(folder.read_settings(), side_inputs={"model": "s3://conn@bucket/model"}))
     with pytest.raises(NodeError, match=r"^s3://conn@bucket/model: there is no object, and none below it"):
         Tries(folder).run()
+
+
+def test_in_process_the_input_is_staged_too(tmp_path, bucket, monkeypatch):
+    bucket.put("models/m", b"model")
+    script = (
+        "import os, sys\n"
+        "def init():\n"
+        "    global model\n"
+        "    model = open(sys.argv[1]).read()\n"
+        "def run(mini_batch):\n"
+        "    return [f'{model} {open(path).read()}' for path in mini_batch]\n"
+    )
+    folder = plan_files(tmp_path, bucket, script, [["a", "b"], ["gone"]], run_max_try=1)
+    bucket.store.delete("gone")
+    (tmp_path / "script.py").write_text(script)
+    model = "s3://conn@bucket/models/m"
+    folder.write_settings(replace(folder.read_settings(), side_inputs={"m": model}, arguments=(model,)))
+    config = folder.read_settings().config
+    job = Job(config=config, name="job", base=str(tmp_path), inputs=(), side_inputs=(), arguments=())
+    monkeypatch.setattr(in_process, "plan_job", lambda *_, **__: SimpleNamespace(folder=folder))
+    in_process.run_in_process(job, str(tmp_path / "out"), nodes=1, keeps_going=True)
+    assert read_rows(folder) == ["model content of a", "model content of b"]
+    (failed,) = read_tries(folder)
+    assert "s3://conn@bucket/gone: the object that plan listed is not there any more" in failed.error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from airflow_prs.node.input.download import Download
 from airflow_prs.node.input.fetching import Fetcher
@@ -11,27 +12,35 @@ from airflow_prs.node.input.parts import NO_FRAME
 from airflow_prs.node.input.places import Places
 from airflow_prs.node.input.remote_file import RemoteFile, StagingError, list_objects
 from airflow_prs.object_storage.addresses import is_remote, parse_address
+from airflow_prs.settings import RunSettings
 
 _LOOK_S = 1.0
 
 
-def copy_side_inputs(paths: Iterable[str], places: Places, look: Callable[[], None]) -> dict[str, str]:
+def with_local_side_inputs(
+    settings: RunSettings, variables: Mapping[str, str], places: Places, look: Callable[[], None] = lambda: None
+) -> tuple[RunSettings, dict[str, str]]:
     """
-    Copy the side inputs that are on object storage, and return the local path of each by its address.
+    Copy the side inputs that are on object storage, each of which is one object, or all below a folder.
 
-    :param paths: paths and addresses, each of one file, or of a folder with all that is below it.
+    :param variables: the environment variables of the script.
     :param places: where the copies are.
     :param look: called once a second meanwhile; what it raises ends the copying.
+    :return: settings and variables with the local paths in place of the addresses.
     :raises StagingError: if one cannot be copied.
     """
-    addresses = sorted(set(filter(is_remote, paths)))
-    if not addresses:
-        return {}
     fetcher = Fetcher()
     try:
-        return {path: _copy(path, places, fetcher, look) for path in addresses}
+        addresses = sorted(set(filter(is_remote, settings.side_inputs.values())))
+        local = {path: _copy(path, places, fetcher, look) for path in addresses}
     finally:
         fetcher.close(0)
+    localized = replace(
+        settings,
+        side_inputs={name: local.get(path, path) for name, path in settings.side_inputs.items()},
+        arguments=tuple(local.get(argument, argument) for argument in settings.arguments),
+    )
+    return localized, {name: local.get(value, value) for name, value in variables.items()}
 
 
 def _copy(path: str, places: Places, fetcher: Fetcher, look: Callable[[], None]) -> str:

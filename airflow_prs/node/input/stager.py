@@ -28,6 +28,7 @@ MOST_FILES = 2000
 _SHARE_OF_DISK = 4
 """A node uses a fourth of the free disk at most: others may run on the same machine."""
 _CLOSE_S = 2.0
+_POLL_S = 0.005
 _REMOVING = -1
 """The urgency of removing: it makes room."""
 
@@ -161,6 +162,12 @@ class Stager:
         return replace(
             staging.result, error=staging.result.error or error, duration_s=time.monotonic() - staging.since
         )
+
+    async def stage(self, mini_batch: MiniBatch) -> Staged:
+        """Stage a mini-batch, and wait until that has ended."""
+        while (staged := self.find(mini_batch)) is None:
+            await asyncio.sleep(_POLL_S)
+        return staged
 
     def release(self, index: int) -> None:
         """Remove what a mini-batch has used, unless others need it."""
