@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 SCHEMA = 2
 """Number of the layout of run folders; readers refuse any other one."""
+
+DIRECT: Final = "direct"
+"""The mode of an input whose addresses on object storage run() gets, and not local copies."""
 
 RUNS = "_parallel_run"
 """Name of the folder in an output that holds the run folders; inputs never include it."""

@@ -7,11 +7,15 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
 from airflow_prs.errors import EnvironmentBrokenError
+from airflow_prs.node.input.places import Places
+from airflow_prs.node.input.side_inputs import with_local_side_inputs
+from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.lending.borrower import Borrower
 from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
@@ -95,19 +99,30 @@ def _run(
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )
-    if (abort := watcher.look()) is not None:
-        raise AbortError(abort)
+    _require_no_abort(watcher)
     interpreter = _interpreter(request, settings)
     stage.extract(request.folder.open_source())
-    starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter)
+    signals, places = Signals(), Places(stage.input)
+    settings, variables = with_local_side_inputs(
+        settings, request.variables, places, partial(_require_no_abort, watcher)
+    )
+    request = replace(request, variables=variables)
+    stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
+    starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places)
     try:
-        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher))
+        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher, stager, signals))
     finally:
+        stager.close()
         starter.log_writer.close()
         try:
             files.upload_logs(is_last=True)
         except OSError as error:
             starter.say(f"the last lines of the logs are not uploaded: {error}")
+
+
+def _require_no_abort(watcher: Watcher) -> None:
+    if (abort := watcher.look()) is not None:
+        raise AbortError(abort)
 
 
 def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
@@ -124,9 +139,11 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
         raise EnvironmentBrokenError(request.redact(str(error))) from None
 
 
-def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Supervisor:
+def _make_supervisor(
+    manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher, stager: Stager, signals: Signals
+) -> Supervisor:
     request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
-    signals, lends = Signals(), settings.config.lend
+    lends = settings.config.lend
     shard = attempt.shard
     slots = min(starter.processes, int((~inherited.done).sum()))
     if shard.is_borrowing and lends:
@@ -137,6 +154,7 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         settings=settings,
         starter=starter,
         watcher=watcher,
+        stager=stager,
         signals=signals,
         slots=slots,
     )
@@ -190,6 +208,7 @@ def _make_dispatcher(
     settings: RunSettings,
     starter: Starter,
     watcher: Watcher,
+    stager: Stager,
     signals: Signals,
     slots: int,
 ) -> Dispatcher:
@@ -213,6 +232,7 @@ def _make_dispatcher(
             done=inherited.done,
             failed=inherited.failed,
         ),
+        stager=stager,
         signals=signals,
         is_blind=lambda: watcher.is_blind,
         slots=slots,

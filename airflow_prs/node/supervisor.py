@@ -198,6 +198,8 @@ class Supervisor:
             self._signals.work.clear()
             for slot in self._slots:
                 slot.feed()
+            for dispatcher in self._work:
+                dispatcher.stage_ahead()
 
     async def _check(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_prs.config.arguments import RESERVED
 from airflow_prs.environments.making import missing_module_hint
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError
+from airflow_prs.node.input.places import Places
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
 from airflow_prs.node.processes.layout import LayoutAnswers
 from airflow_prs.node.processes.output import LogWriter, TaskLog
@@ -39,6 +40,7 @@ class Starter:
     :param stage: the local folders of the node.
     :param files: what the node writes.
     :param interpreter: the Python that runs the entry script.
+    :param places: where local copies of the input are.
 
     ``log_writer`` and ``layout`` serve all its processes.
     """
@@ -52,6 +54,7 @@ class Starter:
         stage: Stage,
         files: NodeFiles,
         interpreter: str,
+        places: Places,
     ) -> None:
         self.request = request
         self._settings = settings
@@ -59,6 +62,7 @@ class Starter:
         self._stage = stage
         self.files = files
         self._interpreter = interpreter
+        self._places = places
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = process_count(request, settings)
         self.policy = _process_policy(settings)
@@ -97,8 +101,12 @@ class Starter:
             log_files={kind: names.log(kind, node, name) for kind in _LOGS},
             log_writer=self.log_writer,
             task_log=TaskLog(self.request.logger, name),
-            redact=self.request.redact,
+            redact=self._redact,
         )
+
+    def _redact(self, text: str) -> str:
+        # What a script prints and raises names the files as their owners know them.
+        return self.request.redact(self._places.as_planned(text))
 
     def take_failure(self, failure: StartFailure, *, slots: int, was_ready: bool) -> None:
         """
