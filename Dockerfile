@@ -8,4 +8,4 @@ RUN mkdir --parents "${AIRFLOW_HOME}/demo" "${AIRFLOW_HOME}/run_folders" "${AIRF
 # The constraints of the image and the pinned version of Airflow keep pip from changing the installed packages.
 RUN --mount=type=bind,target=/tmp/airflow_prs,rw \
     pip install --no-cache-dir --constraint "${HOME}/constraints.txt" \
-    "apache-airflow==${AIRFLOW_VERSION}" "/tmp/airflow_prs[examples]"
+    "apache-airflow==${AIRFLOW_VERSION}" "/tmp/airflow_prs[examples,s3]"

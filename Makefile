@@ -24,7 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -48,14 +48,17 @@ azurite: .node/.installed  ## install Azurite, the server for the tests of Azure
 	npm ci --prefix .node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
-demo ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
-demo ui: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples
-demo ui: export AIRFLOW__CORE__LOAD_EXAMPLES := False
-demo ui: export AIRFLOW__CORE__EXECUTOR := LocalExecutor
+demo demo-s3 ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
+demo demo-s3 ui: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples
+demo demo-s3 ui: export AIRFLOW__CORE__LOAD_EXAMPLES := False
+demo demo-s3 ui: export AIRFLOW__CORE__EXECUTOR := LocalExecutor
 demo: .airflow/.migrated  ## read 1,797 handwritten digits with `airflow dags test` and show the result
 	@echo "A run of example_digits takes about half a minute. Its log is .airflow/demo.log"
 	@$(BIN)/airflow dags test example_digits > .airflow/demo.log 2>&1 || { tail -n 20 .airflow/demo.log; exit 1; }
 	@$(BIN)/python -m dags_examples.demo
+
+demo-s3: .airflow/.migrated  ## run the example of object storage on a local S3 server and show the result
+	@$(BIN)/python -m dags_examples.demo_s3
 
 .airflow/.migrated: $(VENV)/.synced
 	@mkdir -p .airflow
