@@ -10,8 +10,8 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -92,8 +92,8 @@ class Listing:
         """Return what pyarrow reads best of a sorted listing: the path of a local file, but an object that is open."""
         return self.open(path) if is_remote(path) else path
 
-    def files(self) -> Iterator[InputFile]:
-        """Yield the files in their order; the beginnings of objects are fetched ahead."""
+    def files(self) -> Generator[InputFile]:
+        """Yield the files in their order; the beginnings of objects are fetched ahead. Close it, which ends threads."""
         if self.etags is None:
             return (InputFile(path, partial(self.open, path)) for path in self.paths)
         return map_ahead(self._begun, range(len(self)), threads=self.threads)
@@ -240,22 +240,21 @@ def list_files(
     missing: _MissingPathError | None = None
     singles = (path,) if isinstance(path, str) else path
     result = _Result(None if published is None or is_remote(published) else published)
-    objects = map_ahead(
-        partial(list_objects, published=published, are_tables=are_tables), filter(is_remote, singles), threads=THREADS
-    )
-    for single in singles:
-        before = len(found)
-        try:
-            if is_remote(single):
-                hint = _add_objects(single, next(objects), found)
-            else:
-                hint = _expand(single, base, found, result, are_tables=are_tables)
-        except _MissingPathError as error:
-            missing = missing or error
-            unmatched.append(str(error).rstrip("."))
-            continue
-        if len(found) == before:
-            unmatched.append(f"{single!r} matched no file{hint}")
+    list_one = partial(list_objects, published=published, are_tables=are_tables)
+    with closing(map_ahead(list_one, filter(is_remote, singles), threads=THREADS)) as objects:
+        for single in singles:
+            before = len(found)
+            try:
+                if is_remote(single):
+                    hint = _add_objects(single, next(objects), found)
+                else:
+                    hint = _expand(single, base, found, result, are_tables=are_tables)
+            except _MissingPathError as error:
+                missing = missing or error
+                unmatched.append(str(error).rstrip("."))
+                continue
+            if len(found) == before:
+                unmatched.append(f"{single!r} matched no file{hint}")
     if missing is not None and len(found):
         raise missing
     if not singles:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.errors import InputChangedError, StorageError
@@ -55,7 +55,7 @@ class ObjectFile(io.RawIOBase):
         self._position = 0
         self._block_begin, self._block = 0, memoryview(begin)
         self._range_bytes = max(len(begin), _LEAST_BYTES)
-        self._ahead: Iterator[memoryview] | None = None
+        self._ahead: Generator[memoryview] | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -129,7 +129,7 @@ class ObjectFile(io.RawIOBase):
         self._range_bytes = _LEAST_BYTES
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            cast("Any", ahead).close()
+            ahead.close()
 
     def _get(self, begin: int, size: int) -> memoryview:
         return memoryview(fetch(self._address, begin, min(begin + size, self._size), self._etag))
