@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 SCHEMA = 2
 """Number of the layout of run folders; readers refuse any other one."""
+
+DIRECT: Final = "direct"
+"""The mode of an input whose addresses on object storage run() gets, and not local copies."""
 
 RUNS = "_parallel_run"
 """Name of the folder in an output that holds the run folders; inputs never include it."""
@@ -69,7 +72,7 @@ class Shard:
 
     :param number: from 0; it is also the map index.
     :param first: index of its first mini-batch.
-    :param count: number of its mini-batches.
+    :param count: number of its mini-batches; 0: its node only takes mini-batches over from others.
     :param items: number of their items.
     :param size_bytes: size of their data.
     """
@@ -86,8 +89,15 @@ class Shard:
         return self.first + self.count
 
     @property
+    def is_borrowing(self) -> bool:
+        """Whether it has no mini-batches, and is in no manifest: its node only takes them over from other nodes."""
+        return self.count == 0
+
+    @property
     def label(self) -> str:
         """The text that Airflow's UI shows for the map index."""
+        if self.is_borrowing:
+            return f"shard {self.number} \N{MIDDLE DOT} takes mini-batches over"
         return f"shard {self.number} · mini-batches {self.first}\N{EN DASH}{self.end - 1}"
 
 
@@ -99,6 +109,16 @@ class Manifest:
     items: int
     size_bytes: int
     shards: tuple[Shard, ...]
+
+    def shard(self, number: int) -> Shard:
+        """Return a shard; with a number beyond those that were planned, it is a borrowing one."""
+        if number < len(self.shards):
+            return self.shards[number]
+        return Shard(number=number, first=self.mini_batches, count=0, items=0, size_bytes=0)
+
+    def borrowing_shards(self, nodes: int) -> tuple[Shard, ...]:
+        """Return the shards that are needed in addition so that this number of nodes can work."""
+        return tuple(map(self.shard, range(len(self.shards), min(nodes, self.mini_batches))))
 
 
 class InputKind(str, Enum):

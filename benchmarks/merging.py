@@ -32,9 +32,10 @@ from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
 from airflow_prs.result.publication import write_result
 from airflow_prs.run_folder import shard_log
+from airflow_prs.run_folder.checkpoints import write_checkpoint
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
-from airflow_prs.run_folder.outcomes import Content, no_content, outcome_type, pack_checkpoint
+from airflow_prs.run_folder.outcomes import Content, no_content, outcome_type
 from airflow_prs.run_folder.shard_records import Checkpoint, Claim, Closing, Epoch, ShardRecord, Writer
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.posix import PosixStore
@@ -45,7 +46,7 @@ LARGE = (1000, 3 << 20)
 """Number of mini-batches of a run, and bytes of rows in each of them."""
 
 PROCESSES = 2
-COMMITTED_AT_ONCE = 4096
+IN_A_CHECKPOINT = 1 << 15
 ROWS_AT_ONCE = 64 << 20
 WRITTEN_AT_ONCE = 1 << 20
 RESULT = "parallel_run_step.txt"
@@ -111,16 +112,12 @@ def _write_attempt(folder: RunFolder, shard: Shard, mini_batches: int, size_byte
     log = shard_log.shard_log(folder.store, shard)
     record = _make_record(claim, 0, mini_batches, size_bytes)
     log.append(0, shard_log.SHARD_RECORD.dump_json(replace(record, is_claim=True)))
-    for number, first in enumerate(range(0, mini_batches, COMMITTED_AT_ONCE), start=1):
-        added = np.sort(outcomes[first : first + COMMITTED_AT_ONCE], order="index")
-        record = _make_record(claim, first + len(added), mini_batches, size_bytes)
-        payload = added.tobytes()
-        if record.closing is not None:
-            record = replace(record, checkpoint=Checkpoint("checkpoint", number), outcomes=0)
-            content = Content(outcomes=np.sort(outcomes, order="index"), tries=no_content().tries)
-            folder.store.create("checkpoint", pack_checkpoint(content))
-            payload = b""
-        log.append(number, shard_log.SHARD_RECORD.dump_json(record), payload)
+    for number, first in enumerate(range(0, mini_batches, IN_A_CHECKPOINT), start=1):
+        added = outcomes[first : first + IN_A_CHECKPOINT]
+        before, checkpoint = record.checkpoint, Checkpoint(f"checkpoint-{number}", number, len(added))
+        write_checkpoint(folder.store, checkpoint, [Content(outcomes=added, tries=no_content().tries)], before)
+        record = replace(_make_record(claim, first + len(added), mini_batches, size_bytes), checkpoint=checkpoint)
+        log.append(number, shard_log.SHARD_RECORD.dump_json(record))
 
 
 def _make_outcomes(mini_batches: int, size_bytes: int) -> np.ndarray:
@@ -164,7 +161,6 @@ def _make_record(claim: Claim, done: int, mini_batches: int, size_bytes: int) ->
         progress=progress,
         granted=mini_batches,
         writers=(claim.writer,),
-        outcomes=min(done, COMMITTED_AT_ONCE, (done - 1) % COMMITTED_AT_ONCE + 1),
         closing=Closing.DONE if done == mini_batches else None,
     )
 

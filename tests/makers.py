@@ -138,11 +138,13 @@ def open_attempt(
     try_number: int = 1,
     node: str | None = None,
     window: int = 1000,
+    local: Path | None = None,
     **values: Any,
 ) -> Attempt:
     """
     Open an attempt at the shard of a number, as Airflow's try of that number does.
 
+    :param local: a folder for what the node writes; on a file system there is no need of one.
     :param values: more of the TaskTry.
     """
     shard, task_try = folder.read_manifest().shards[number], TaskTry(try_number=try_number, **values)
@@ -151,7 +153,7 @@ def open_attempt(
         task_try,
         node=node or f"host-{number}-{try_number}",
         window=window,
-        files=folder.node_files(Path("not used on a file system")),
+        files=folder.node_files(local or Path("no need of it")),
     )
 
 

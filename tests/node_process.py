@@ -1,4 +1,4 @@
-"""A node in a process of its own, to be killed: ``python -m tests.node_process <run folder> <shard> <try>``."""
+"""A node in a process of its own, to be killed: ``python -m tests.node_process <folder> <shard> <try> [<seconds>]``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 
-def start_node(folder: Path, try_number: int, shard: int = 0) -> subprocess.Popen[str]:
+def start_node(folder: Path, try_number: int, shard: int = 0, *, awaits_others_s: float = 0) -> subprocess.Popen[str]:
     """Start a node as Airflow starts a shard's task; it can be killed."""
     command = [sys.executable, "-m", "tests.node_process", str(folder), str(shard), str(try_number)]
+    command.append(str(awaits_others_s))
     root = Path(__file__).parent.parent
     return subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -23,13 +24,14 @@ def main() -> None:
     from airflow_prs.run_folder.folder import RunFolder
 
     logging.basicConfig(level="WARNING")
-    folder, shard, try_number = sys.argv[1:]
+    folder, shard, try_number, *seconds = sys.argv[1:]
     run_node(
         NodeRequest(
             folder=RunFolder(folder),
             shard_number=int(shard),
             task_try=TaskTry(try_number=int(try_number)),
             environ=dict(os.environ),
+            awaits_others_s=float(*seconds),
         )
     )
 

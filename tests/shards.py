@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,22 +43,32 @@ def make_plan(
     items: int = 2,
     shards: int = 1,
     kind: InputKind = InputKind.FILES,
+    options: Mapping[str, Any] | None = None,
+    pieces: Sequence[tuple[Piece, ...]] = (),
     **config,
 ) -> RunFolder:
-    """Plan mini-batches of paths ``item-<number>`` that need not exist."""
+    """
+    Plan mini-batches of paths ``item-<number>`` that need not exist.
+
+    :param options: of the input.
+    :param pieces: of each mini-batch, instead of such paths; each is an item.
+    """
+    if pieces:
+        mini_batches = len(pieces)
     folder = RunFolder(path / "run")
     settings = RunSettings(
         config=make_config(**config),
         identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
-        inputs=(InputSpec(name="input", kind=kind),),
+        inputs=(InputSpec(name="input", kind=kind, options=options or {}),),
         output=str(path / "out"),
     )
     folder.write_settings(settings)
     with zipfile.ZipFile(folder.names.source_zip, "w") as archive:
         archive.writestr("script.py", script)
+    counts = [len(each) for each in pieces] or [items] * mini_batches
     size = -(-mini_batches // shards)
     dealt = [
-        Shard(number=n, first=first, count=count, items=count * items, size_bytes=count)
+        Shard(number=n, first=first, count=count, items=sum(counts[first : first + count]), size_bytes=count)
         for n, first in enumerate(range(0, mini_batches, size))
         for count in [min(size, mini_batches - first)]
     ]
@@ -66,9 +76,9 @@ def make_plan(
         MiniBatch(
             index=i,
             input="input",
-            items=items,
+            items=counts[i],
             size_bytes=1,
-            pieces=tuple(Piece(f"item-{i * items + k}") for k in range(items)),
+            pieces=pieces[i] if pieces else tuple(Piece(f"item-{i * items + k}") for k in range(items)),
         )
         for i in range(mini_batches)
     )

@@ -28,7 +28,18 @@ TABLE = {
 class Supervisor:
     """The other end of a worker process."""
 
-    def __init__(self, folder, *, argv=(), inputs=(FILES,), append_rows=True, concurrency=1, profile=None, exit_s=10):
+    def __init__(
+        self,
+        folder,
+        *,
+        argv=(),
+        inputs=(FILES,),
+        append_rows=True,
+        rows_format=None,
+        concurrency=1,
+        profile=None,
+        exit_s=10,
+    ):
         self.rows_path = folder / "rows" / "process000.rows"
         self.output_dir, self.work_dir, self.logs = folder / "out", folder / "work", folder / "logs"
         for path in (self.output_dir, self.work_dir):
@@ -57,6 +68,7 @@ class Supervisor:
             "inputs": list(inputs),
             "side_inputs": {"mosaic": "/models/mosaic.pkl"},
             "append_rows": append_rows,
+            "rows_format": rows_format,
             "rows_path": str(self.rows_path),
             "output_dir": str(self.output_dir),
             "node": "host-0-1",
@@ -93,6 +105,10 @@ class Supervisor:
 
     def hand_out(self, *orders):
         os.write(self._channel._fd, b"".join(encode_frame({"run": [order]}) for order in orders))
+
+    def answer(self, message, number, content):
+        """Answer a question about the layout."""
+        self._channel.send({"layout": (message["layout"].question, number, content)})
 
     def rows(self, done):
         """The rows that an answer speaks of, checked."""

@@ -7,6 +7,7 @@ exception of the script ends the run, unless failures are only counted.
 
 from __future__ import annotations
 
+import asyncio
 import bdb
 import contextlib
 import logging
@@ -14,7 +15,8 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +25,10 @@ from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import conclude
 from airflow_prs.errors import EntryScriptError
+from airflow_prs.node.input.places import Places
+from airflow_prs.node.input.remote_file import StagingError
+from airflow_prs.node.input.side_inputs import with_local_side_inputs
+from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import input_specs, rows_format, script_arguments
@@ -72,7 +78,7 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
         try:
             with _working_directory(folder) as local:
                 files = folder.node_files(local, settings.output)
-                _run_script(job, folder, settings, files, keeps_going=keeps_going)
+                _run_script(job, folder, settings, files, local, keeps_going=keeps_going)
                 files.upload_logs(is_last=True)
         except SystemExit as error:
             # With the script's exit code, a run without result could end with 0.
@@ -81,14 +87,23 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
         return conclude(folder)
 
 
-def _run_script(job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, *, keeps_going: bool) -> None:
-    redact = Masker(job.variables.values())
-    _prepare(job, folder, settings, files, redact)
+def _run_script(
+    job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, local: Path, *, keeps_going: bool
+) -> None:
+    masker, places = Masker(job.variables.values()), Places(local / "input")
+
+    def redact(text: str) -> str:
+        return masker(places.as_planned(text))
+
+    settings, variables = with_local_side_inputs(settings, job.variables, places)
+    stager = Stager(places, settings.inputs, on_change=lambda: None, redact=redact)
+    _prepare(job, variables, folder, settings, files, redact)
     user_script = _load(job, settings)
     user_script.init()
     for shard in folder.read_manifest().shards:
-        _ShardRun(folder, settings, shard, user_script, files, keeps_going=keeps_going, redact=redact).run()
+        _ShardRun(folder, settings, shard, user_script, files, stager, keeps_going=keeps_going, redact=redact).run()
     user_script.shutdown()
+    stager.close()
 
 
 class _ShardRun:
@@ -106,6 +121,7 @@ class _ShardRun:
         shard: Shard,
         user_script: script.Script,
         files: NodeFiles,
+        stager: Stager,
         *,
         keeps_going: bool,
         redact: Callable[[str], str],
@@ -115,6 +131,7 @@ class _ShardRun:
         self._shard = shard
         self._script = user_script
         self._files = files
+        self._stager = stager
         self._keeps_going = keeps_going
         self._redact = redact
         self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
@@ -129,7 +146,7 @@ class _ShardRun:
         closing = Closing.STOPPED
         try:
             with attempt.rows.path(0).open("ab", buffering=0) as file:
-                writer = formats.make_writer(rows_format(self._settings, self._folder))
+                writer = formats.make_writer(rows_format(self._settings), self._folder.layout().propose)
                 self._run_all(attempt, tally, rows.RowsFile(file.fileno(), writer))
             closing = Closing.DONE
         finally:
@@ -148,6 +165,10 @@ class _ShardRun:
     def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
         assignment, this = Assignment(mini_batch, 1), Try(mini_batch.index)
         try:
+            staged = asyncio.run(self._stager.stage(mini_batch))
+            if staged.error:
+                raise StagingError(staged.error)
+            assignment = replace(assignment, staged=staged)
             order = Order(*order_of(assignment, has_tables=self._settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items, order.versions)
             this.begin()
@@ -162,6 +183,8 @@ class _ShardRun:
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
             return self._failure(assignment, this.failed(error)["try_failed"])
+        finally:
+            self._stager.release(mini_batch.index)
         return outcome_of(assignment, answer, process=0), None
 
     def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
@@ -193,12 +216,17 @@ def _working_directory(folder: RunFolder) -> Iterator[Path]:
 
 
 def _prepare(
-    job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, redact: Callable[[str], str]
+    job: Job,
+    variables: Mapping[str, str],
+    folder: RunFolder,
+    settings: RunSettings,
+    files: NodeFiles,
+    redact: Callable[[str], str],
 ) -> None:
     """Set up what an entry script finds in a worker process: variables, logging, and the modules that it may import."""
     output = str(files.output)
     files.output.mkdir(parents=True, exist_ok=True)
-    os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **job.variables})
+    os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **variables})
     logging.basicConfig(level=settings.config.logging_level, format=_LOG_FORMAT, stream=sys.stderr)
     log = files.names.log("entry_script_log", _node(folder.read_manifest().shards[0]), _PROCESS)
     source, name = _place(job)

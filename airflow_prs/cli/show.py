@@ -27,6 +27,7 @@ class _Run:
     The state of a run at one time.
 
     :param committed: what its shards have committed; None: plan has not finished.
+    :param borrowing: states of the shards without mini-batches, whose nodes only take them over.
     :param report: content of report.json; None: there is none, or an attempt has started since it was written.
     :param abort: the record of the abort that binds the newest attempts; None: there is none.
     """
@@ -34,6 +35,7 @@ class _Run:
     folder: RunFolder
     settings: RunSettings
     committed: Committed | None
+    borrowing: tuple[ShardState, ...] = ()
     report: dict[str, Any] | None
     abort: RunRecord | None
 
@@ -75,6 +77,7 @@ def _read(folder: RunFolder) -> _Run:
         folder=folder,
         settings=settings,
         committed=committed,
+        borrowing=tuple(folder.read_borrowing_shards(manifest)),
         report=_read_report(folder, committed),
         abort=_find_abort(folder, committed),
     )
@@ -107,7 +110,7 @@ def _paragraphs(run: _Run) -> Iterator[str]:
         yield "Not planned yet: plan is still running, or has failed."
         return
     yield _progress(run)
-    yield "\n".join(_shard_lines(run.committed.states))
+    yield "\n".join([*_shard_lines(run.committed.states), *_borrowing_lines(run.borrowing, run.committed.states)])
     if run.abort is not None and run.abort.abort is not None:
         yield f"Aborted by {run.abort.author}: {run.abort.abort.verdict.reason}."
     failures = first_failures(run.committed)
@@ -153,6 +156,18 @@ def _shard_lines(states: tuple[ShardState, ...]) -> Iterator[str]:
         progress = state.progress
         failed = f", {progress.failed:,} failed" if progress.failed else ""
         yield f"{state.shard.label}: {progress.done:,} of {progress.total:,} done{failed}; {_describe(state)}"
+
+
+def _borrowing_lines(borrowing: tuple[ShardState, ...], states: tuple[ShardState, ...]) -> Iterator[str]:
+    """Yield a line for each borrowing shard; its log does not tell what it has borrowed, those of the lenders do."""
+    lenders: dict[int, set[int]] = {}
+    for lender in states:
+        for loan in lender.loans:
+            if loan.is_open:
+                lenders.setdefault(loan.loan.borrower.shard, set()).add(lender.shard.number)
+    for state in borrowing:
+        numbers = ", ".join(map(str, sorted(lenders.get(state.shard.number, ()))))
+        yield f"{state.shard.label}; {f'works on some of shard {numbers}' if numbers else _describe(state)}"
 
 
 def _describe(state: ShardState) -> str:

@@ -55,7 +55,9 @@ def _lines(folder: RunFolder) -> Iterator[str]:
     log.follow()
     for number, said in enumerate(log.records):
         yield _line(number, said.at, _describe_run_record(said))
-    for shard in folder.read_manifest().shards:
+    manifest = folder.read_manifest()
+    borrowing = [state.shard for state in folder.read_borrowing_shards(manifest)]
+    for shard in (*manifest.shards, *borrowing):
         yield f"\n{shard.label}"
         for record in shard_log(folder.store, shard).read_all():
             header = SHARD_RECORD.validate_json(record.header)

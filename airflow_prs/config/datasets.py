@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow_prs.config.dataset_paths import (
     fill_in_path,
@@ -37,11 +37,13 @@ from airflow_prs.inputs.sources import (
     ParquetSource,
     TableSource,
 )
-from airflow_prs.records import InputKind
+from airflow_prs.records import DIRECT, InputKind
 from airflow_prs.wording import wrong
 from airflow_prs.worker.values import decode, encode
 
 NAME_ALLOWED = "letters, digits, '-', '_' and '.', at most 200, neither '-' nor '.' first"
+
+DOWNLOAD: Final = "download"
 
 _ALWAYS_TOLD = frozenset({"path", "partition_format", "name"})
 
@@ -60,15 +62,22 @@ class FileDataset:
         task returned or a PipelineParameter may stand in place of each. Relative paths begin at the DAG file's folder.
     :param partition_format: how the end of each path is to be read, such as ``/{user}/{day:yyyy/MM/dd}/data.json``.
     :param name: given by ``as_named_input``.
+    :param mode: what run() gets of files on object storage: "download": the paths of local copies, which the node makes
+        ahead of need and removes after use; "direct": their addresses without the connection, such as
+        ``s3://bucket/key``, for a script that reads them with credentials of its own.
     """
 
     path: Any
     partition_format: str | None = None
     name: str | None = field(default=None, kw_only=True)
+    mode: Literal["download", "direct"] = field(default=DOWNLOAD, kw_only=True)
 
     def __post_init__(self) -> None:
         path, problems = normalize_path(self.path)
-        if problems := [*_common_problems(self), *problems]:
+        problems = [*_common_problems(self), *problems]
+        if self.mode not in (DOWNLOAD, DIRECT):
+            problems.append(wrong("mode", self.mode, "'download' (local copies) or 'direct' (addresses)"))
+        if problems:
             raise ConfigError(problems)
         object.__setattr__(self, "path", path)
 
@@ -100,7 +109,12 @@ class FileDataset:
 
     def to_source(self) -> FileSource:
         """Return what plan cuts, once the path is known."""
-        return FileSource(name=self.name or repr(self), paths=_paths(self), partition_format=self.partition_format)
+        return FileSource(
+            name=self.name or repr(self),
+            paths=_paths(self),
+            partition_format=self.partition_format,
+            is_direct=self.mode == DIRECT,
+        )
 
     def promoted(self) -> list[Promotion]:
         """The PipelineParameters in its path."""
@@ -497,8 +511,9 @@ def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     told = {name for name, value in plain.items() if value is not None} | _ALWAYS_TOLD
-    if plain.get("max_record_size") == MAX_RECORD_SIZE:
-        told.discard("max_record_size")
+    for name, default in (("max_record_size", MAX_RECORD_SIZE), ("mode", DOWNLOAD)):
+        if plain.get(name) == default:
+            told.discard(name)
     return {name: value for name, value in plain.items() if name in told}
 
 

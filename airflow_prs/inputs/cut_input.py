@@ -26,6 +26,7 @@ from airflow_prs.inputs.path_keys import PartitionFormat, PathKeys, find_key_fol
 from airflow_prs.inputs.sources import (
     ArrowSource,
     DelimitedSource,
+    FileSource,
     JsonLinesSource,
     MiniBatchSize,
     ParquetSource,
@@ -35,7 +36,7 @@ from airflow_prs.inputs.sources import (
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
 from airflow_prs.object_storage.addresses import is_remote
-from airflow_prs.records import InputSpec
+from airflow_prs.records import DIRECT, InputSpec
 
 _DEFAULT_FILES = MiniBatchSize(10)
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
@@ -81,7 +82,9 @@ def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]
     for source in sources:
         if isinstance(source, TableSource) and source.target is not None:
             if is_remote(source.target):
-                problem = f"target of {source.name!r} is {source.target!r}, which is on object storage; allowed: a local "
+                problem = (
+                    f"target of {source.name!r} is {source.target!r}, which is on object storage; allowed: a local "
+                )
                 raise ConfigError([f"{problem}folder or a mounted share"])
             other = taken.setdefault(os.path.realpath(absolute_path(source.target, base)), source)
             if other.name != source.name:
@@ -176,7 +179,8 @@ def _cut_files(
     source: Source, listing: Listing, size: MiniBatchSize, partition_keys: Sequence[str] | None
 ) -> tuple[Cut, InputSpec]:
     keys = _path_keys(source, listing) if source.partition_format or partition_keys else None
-    spec = InputSpec(name=source.name, kind=source.kind, partition_keys=keys.keys if keys else ())
+    options = {"mode": DIRECT} if isinstance(source, FileSource) and source.is_direct else {}
+    spec = InputSpec(name=source.name, kind=source.kind, options=options, partition_keys=keys.keys if keys else ())
     if partition_keys is not None:
         partition_of = _chosen_values(source.name, keys, partition_keys)
         return cut_partitions(source.name, listing.paths, listing.sizes, map(partition_of, listing.paths)), spec

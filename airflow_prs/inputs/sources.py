@@ -62,9 +62,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource(Source):
-    """Files, each of which is one item."""
+    """
+    Files, each of which is one item.
+
+    :param is_direct: whether run() gets addresses on object storage, and not local copies.
+    """
 
     kind = InputKind.FILES
+
+    is_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from airflow_prs.records import Manifest
 from airflow_prs.run_folder.names import RUN_STATUS
 from airflow_prs.run_folder.node_files import NodeFiles
 
-_SHOW_S = 2.0
 _SHARDS_EACH = 50
 """Status.json of the run costs a small read for each shard, so with more shards than this it is written more rarely."""
 _PROGRESS_S = 30.0
@@ -49,6 +48,7 @@ class Reporter:
         sample_s: float,
     ) -> None:
         self._request = request
+        self._show_s = request.folder.intervals.status_s
         self._manifest = manifest
         self._work = work
         self._watcher = watcher
@@ -81,11 +81,11 @@ class Reporter:
         while True:
             for dispatcher in self._work:
                 await asyncio.to_thread(dispatcher.show)
-            await asyncio.sleep(_SHOW_S)
+            await asyncio.sleep(self._show_s)
 
     async def _show_run(self) -> None:
         while True:
-            await asyncio.sleep(_SHOW_S)
+            await asyncio.sleep(self._show_s)
             # If the storage has a problem, a commit will raise it.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._show_run_if_old)
@@ -95,7 +95,7 @@ class Reporter:
         folder, intervals = self._request.folder, max(1.0, len(self._manifest.shards) / _SHARDS_EACH)
         with self._writing:
             found = folder.store.stat(RUN_STATUS)
-            if found is not None and self._written.age_s(RUN_STATUS, found) < _SHOW_S * (intervals - 0.5):
+            if found is not None and self._written.age_s(RUN_STATUS, found) < self._show_s * (intervals - 0.5):
                 return
             write_run_status(folder, self._manifest, self._watcher.states)
             self._written.age_s(RUN_STATUS, folder.store.stat(RUN_STATUS))
@@ -107,7 +107,7 @@ class Reporter:
 
     async def _upload(self) -> None:
         while True:
-            await asyncio.sleep(_SHOW_S)
+            await asyncio.sleep(self._show_s)
             # If the storage has a problem, a commit will raise it.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._files.upload_logs)

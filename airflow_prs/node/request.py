@@ -25,6 +25,7 @@ class NodeRequest:
     :param install_method: ``uv``, ``pip``, or ``auto`` for uv if it is installed.
     :param tells_results: whether worker processes describe what run() returned, in the task log.
     :param tell_progress: called every 30 seconds with the counts of the shard; must not block.
+    :param awaits_others_s: seconds for which a borrowing shard waits for others that have mini-batches to lend.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     :param redact: masks secrets in what processes and installers write; see masking.Masker.
     :param logger: the task's.
@@ -39,6 +40,7 @@ class NodeRequest:
     install_method: Method = "auto"
     tells_results: bool = False
     tell_progress: Callable[[Mapping[str, Any]], None] = lambda _progress: None
+    awaits_others_s: float = 0.0
     is_orphaned: Callable[[], bool] = lambda: False
     redact: Callable[[str], str] = lambda text: text
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))

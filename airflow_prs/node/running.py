@@ -7,11 +7,15 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
 from airflow_prs.errors import EnvironmentBrokenError
+from airflow_prs.node.input.places import Places
+from airflow_prs.node.input.side_inputs import with_local_side_inputs
+from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.lending.borrower import Borrower
 from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
@@ -56,7 +60,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     :raises RunFolderError: if the run folder cannot be seen from this machine.
     """
     settings, manifest = request.folder.read_settings(), request.folder.read_manifest()
-    shard = manifest.shards[request.shard_number]
+    shard = manifest.shard(request.shard_number)
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         stage = Stage()
@@ -95,19 +99,30 @@ def _run(
         limits=settings.config.limits,
         is_orphaned=request.is_orphaned,
     )
-    if (abort := watcher.look()) is not None:
-        raise AbortError(abort)
+    _require_no_abort(watcher)
     interpreter = _interpreter(request, settings)
     stage.extract(request.folder.open_source())
-    starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter)
+    signals, places = Signals(), Places(stage.input)
+    settings, variables = with_local_side_inputs(
+        settings, request.variables, places, partial(_require_no_abort, watcher)
+    )
+    request = replace(request, variables=variables)
+    stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
+    starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places)
     try:
-        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher))
+        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher, stager, signals))
     finally:
+        stager.close()
         starter.log_writer.close()
         try:
             files.upload_logs(is_last=True)
         except OSError as error:
             starter.say(f"the last lines of the logs are not uploaded: {error}")
+
+
+def _require_no_abort(watcher: Watcher) -> None:
+    if (abort := watcher.look()) is not None:
+        raise AbortError(abort)
 
 
 def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
@@ -124,23 +139,27 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
         raise EnvironmentBrokenError(request.redact(str(error))) from None
 
 
-def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher) -> Supervisor:
+def _make_supervisor(
+    manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher, stager: Stager, signals: Signals
+) -> Supervisor:
     request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
-    signals, lends = Signals(), settings.config.lend
+    lends = settings.config.lend
+    shard = attempt.shard
     slots = min(starter.processes, int((~inherited.done).sum()))
+    if shard.is_borrowing and lends:
+        slots = starter.processes
     make_dispatcher = partial(
         _make_dispatcher,
         manifest=manifest,
         settings=settings,
         starter=starter,
         watcher=watcher,
+        stager=stager,
         signals=signals,
         slots=slots,
     )
     work = NodeWork(
-        make_dispatcher(
-            attempt, inherited, granted=attempt.state.granted, status_key=shard_status(attempt.shard.number)
-        )
+        make_dispatcher(attempt, inherited, granted=attempt.state.granted, status_key=shard_status(shard.number))
     )
 
     def make_dispatcher_of_loan(loan: BorrowedWork) -> Dispatcher:
@@ -155,7 +174,15 @@ def _make_supervisor(manifest: Manifest, settings: RunSettings, starter: Starter
         suspects=list(request.folder.select_mini_batches(inherited.suspects)),
         watcher=watcher,
         lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
-        borrower=Borrower(request.folder, attempt, watcher, work, make_dispatcher_of_loan, say=starter.say)
+        borrower=Borrower(
+            request.folder,
+            attempt,
+            watcher,
+            work,
+            make_dispatcher_of_loan,
+            awaits_others_s=request.awaits_others_s if shard.is_borrowing else 0.0,
+            say=starter.say,
+        )
         if lends
         else None,
         reporter=Reporter(
@@ -181,6 +208,7 @@ def _make_dispatcher(
     settings: RunSettings,
     starter: Starter,
     watcher: Watcher,
+    stager: Stager,
     signals: Signals,
     slots: int,
 ) -> Dispatcher:
@@ -204,10 +232,12 @@ def _make_dispatcher(
             done=inherited.done,
             failed=inherited.failed,
         ),
+        stager=stager,
         signals=signals,
         is_blind=lambda: watcher.is_blind,
         slots=slots,
         concurrency=config.max_concurrency_per_process,
+        commit_s=folder.intervals.commit_s,
         log_of=starter.log_of,
         say=starter.say,
     )

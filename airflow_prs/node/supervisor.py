@@ -18,7 +18,7 @@ from airflow_prs.node.lending.lender import Lender
 from airflow_prs.node.processes.slot import Slot
 from airflow_prs.node.processes.starting import Starter
 from airflow_prs.node.reporting import Reporter
-from airflow_prs.node.watching import LOOK_S, Watcher
+from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import NodeWork, Signals
 from airflow_prs.records import MiniBatch
 from airflow_prs.run_folder.run_log import Abort
@@ -66,6 +66,7 @@ class Supervisor:
     ) -> None:
         self._slots = [Slot(number, work, starter) for number in range(slots)]
         self._starter = starter
+        self._intervals = starter.request.folder.intervals
         self._work = work
         self._dispatcher = work.own
         self._signals = signals
@@ -185,10 +186,10 @@ class Supervisor:
                 raise AbortError(abort)
             # Before this look the node may have been blind, and handed out nothing.
             self._signals.work.set()
-            if self._lender is not None and not self._dispatcher.is_closed:
+            if self._lender is not None and not self._dispatcher.is_closed and self._watcher.is_turn_of_requests:
                 await self._lender.serve()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._signals.committed.wait(), LOOK_S)
+                await asyncio.wait_for(self._signals.committed.wait(), self._intervals.look_s)
             self._signals.committed.clear()
 
     async def _feed(self) -> None:
@@ -197,6 +198,8 @@ class Supervisor:
             self._signals.work.clear()
             for slot in self._slots:
                 slot.feed()
+            for dispatcher in self._work:
+                dispatcher.stage_ahead()
 
     async def _check(self) -> None:
         while True:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from airflow_prs.errors import SupersededError
-from airflow_prs.records import Limits, Manifest, Shard
+from airflow_prs.records import Limits, Manifest
 from airflow_prs.run_folder.attempts import Attempt, superseded
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import Abort
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.thresholds.watch import Watch
 
-LOOK_S = 0.5
-_OTHERS_PER_LOOK = 4
+_OWN, _OTHERS, _REQUESTS = range(3)
+"""The turn of what a look reads, see Intervals."""
 _OTHERS_AT_FIRST = 32
 _BLIND_S = 5.0
 
@@ -48,7 +48,12 @@ class Watcher:
         self._attempt = attempt
         self._shard = attempt.shard
         self._is_orphaned = is_orphaned
-        self._others = self._in_turn()
+        shards, own = manifest.shards, attempt.shard.number
+        in_turn = (*shards[own + 1 :], *shards[:own])
+        self._other_count = len(in_turn)
+        self._others = itertools.cycle(in_turn)
+        self._intervals = folder.intervals
+        self._looks = 0
         self._looked_at = time.monotonic()
         self._look_took_s = 0.0
         self._read(_OTHERS_AT_FIRST)
@@ -60,8 +65,9 @@ class Watcher:
 
     @property
     def states(self) -> list[ShardState]:
-        """All shards: this node's own as it is, the others as they were last read."""
-        return [self._attempt.state, *self.others]
+        """All shards of the manifest: this node's own as it is, the others as they were last read."""
+        own = [] if self._shard.is_borrowing else [self._attempt.state]
+        return [*own, *self.others]
 
     @property
     def is_blind(self) -> bool:
@@ -72,6 +78,11 @@ class Watcher:
         """
         return time.monotonic() - self._looked_at > _BLIND_S + 3 * self._look_took_s
 
+    @property
+    def is_turn_of_requests(self) -> bool:
+        """Whether the requests to this node are to be read after this look."""
+        return self._intervals.is_turn(self._looks, _REQUESTS)
+
     def look(self) -> Abort | None:
         """
         Look once.
@@ -81,8 +92,10 @@ class Watcher:
         :raises OrphanedError: if Airflow's supervisor of this task is gone.
         """
         began = time.monotonic()
+        self._looks += 1
         self._refuse_to_go_on()
-        self._read(_OTHERS_PER_LOOK)
+        if self._intervals.is_turn(self._looks, _OTHERS):
+            self._read(self._intervals.others)
         abort = self._watch.binding() or self._judge()
         if abort is None:
             self._looked_at = time.monotonic()
@@ -92,19 +105,16 @@ class Watcher:
     def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
-        if not self._attempt.is_newest():
+        if self._intervals.is_turn(self._looks, _OWN) and not self._attempt.is_newest():
             raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
-        self._watch.read(itertools.islice(self._others, min(most, len(self._watch.manifest.shards) - 1)))
+        self._watch.read(itertools.islice(self._others, min(most, self._other_count)))
 
     def _judge(self) -> Abort | None:
-        self._watch.counts.take(self._attempt.state)
+        if not self._shard.is_borrowing:
+            self._watch.counts.take(self._attempt.state)
         if self._watch.find_abort() is None:
             return None
         # Another shard may have been cleared since it was read: judge what is stored now.
         return self._watch.look().abort
-
-    def _in_turn(self) -> Iterator[Shard]:
-        shards, own = self._watch.manifest.shards, self._shard.number
-        return itertools.cycle((*shards[own + 1 :], *shards[:own]))

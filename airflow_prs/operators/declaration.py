@@ -26,6 +26,7 @@ from airflow_prs.config.parameters import (
 )
 from airflow_prs.errors import ConfigError
 from airflow_prs.object_storage.addresses import find_problem, is_remote, shown_path
+from airflow_prs.records import DIRECT
 from airflow_prs.wording import shown, wrong
 
 OnEmpty = Literal["fail", "skip"]
@@ -234,6 +235,11 @@ def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Datase
     for dataset in side_inputs:
         if not isinstance(dataset, FileDataset):
             yield f"side_inputs: {dataset.name!r} is a TabularDataset; allowed: FileDataset"
+        elif dataset.mode == DIRECT:
+            yield (
+                f"side_inputs: {dataset.name!r} has mode='direct'; allowed: mode='download', or no side input: write the "
+                "address into arguments"
+            )
 
 
 def _output_problems(config: ParallelRunConfig | None, output: Any) -> Iterator[str]:

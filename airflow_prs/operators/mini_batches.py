@@ -17,7 +17,7 @@ from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTim
 from airflow_prs.airflow_side.folders import environments_root
 from airflow_prs.airflow_side.handover import leave_error, leave_position, planned
 from airflow_prs.airflow_side.masking import known_secrets_masker
-from airflow_prs.airflow_side.supervision import orphan_check
+from airflow_prs.airflow_side.supervision import is_supervised, orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.errors import PrsError, RunAbortedError
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("airflow.task.operators.airflow_prs")
 """A child of Airflow's task logger, so that Airflow masks secrets in what it writes."""
+
+_AWAITS_OTHERS_S = 60.0
+"""Longer than Airflow usually needs to start all shards, which it has queued together."""
 
 _INTERNAL = ("_AIRFLOW", "__AIRFLOW")
 """Prefixes of the variables that Airflow's supervisor sets for the task process alone."""
@@ -97,7 +100,7 @@ class MiniBatchesOperator(BaseOperator):
         finally:
             # If the storage has a problem, it is the node's error that counts.
             with contextlib.suppress(OSError, PrsError):
-                shard = request.folder.read_manifest().shards[request.shard_number]
+                shard = request.folder.read_manifest().shard(request.shard_number)
                 leave_position(context["ti"], request.folder, shard)
 
     def _request(self, context: Context) -> NodeRequest:
@@ -116,6 +119,8 @@ class MiniBatchesOperator(BaseOperator):
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             tell_progress=progress_teller(context),
             is_orphaned=orphan_check(),
+            # `airflow dags test` runs one task at a time: nobody else begins meanwhile.
+            awaits_others_s=_AWAITS_OTHERS_S if is_supervised() else 0.0,
             # After the variables: rendering them makes their values known as secrets.
             redact=known_secrets_masker(),
             logger=logger,

@@ -110,7 +110,7 @@ class PlanOperator(BaseOperator):
         execution = cast("int", result.folder.execution)
         handover = Handover(folder=str(result.folder.path), execution=execution, completed=completed, **counts)
         hand_over(ti, handover)
-        return [_describe(shard) for shard in manifest.shards]
+        return [_describe(shard) for shard in (*manifest.shards, *result.borrowing_shards)]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:
         from airflow_prs.inputs.cut_input import local_path
@@ -165,8 +165,8 @@ def remarks(arguments: Sequence[str]) -> list[str]:
 def _describe(shard: Shard) -> dict[str, Any]:
     return {
         "shard": shard.number,
-        "first": shard.first,
-        "last": shard.end - 1,
+        "first": None if shard.is_borrowing else shard.first,
+        "last": None if shard.is_borrowing else shard.end - 1,
         "items": shard.items,
         "label": shard.label,
     }

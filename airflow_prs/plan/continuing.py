@@ -6,18 +6,19 @@ import logging
 from collections.abc import Mapping
 from zipfile import is_zipfile
 
-from airflow_prs.errors import DamagedError, RunFolderError
-from airflow_prs.records import Limits, Ruling
+from airflow_prs.errors import ConfigError, DamagedError, RunFolderError
+from airflow_prs.records import Limits, Manifest, Ruling, Shard
 from airflow_prs.run_folder.committed import Committed, read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import RunRecord, RunRecordKind
 from airflow_prs.run_folder.task_log import History
 from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds.limits import judge
+from airflow_prs.wording import counted, wrong
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_CUT = ("node_count", "mini_batches_per_task")
+_NO_EFFECT = "%s has no effect in a continued folder: its shards stay as first planned.%s"
 
 
 def find_unfinished(
@@ -53,13 +54,36 @@ def log_changed_terms(folder: RunFolder, settings: RunSettings) -> None:
     :param folder: the folder, under the terms of the execution before.
     :param settings: the settings of this execution.
     """
-    earlier, planned = folder.read_settings(), folder.read_planned_settings()
-    before, now = earlier.terms, settings.terms
+    before, now = folder.read_settings().terms, settings.terms
     if changed := [f"{name} is {now[name]!r}, was {before[name]!r}" for name in now if now[name] != before[name]]:
         logger.info("New terms: %s.", "; ".join(changed))
-    for name in _OF_THE_CUT:
-        if now[name] != planned.terms[name]:
-            logger.info("%s has no effect in a continued folder: its shards stay as first planned.", name)
+    if now["mini_batches_per_task"] != folder.read_planned_settings().terms["mini_batches_per_task"]:
+        logger.info(_NO_EFFECT, "mini_batches_per_task", "")
+
+
+def add_borrowing_shards(
+    folder: RunFolder, manifest: Manifest, settings: RunSettings, *, max_shards: int
+) -> tuple[Shard, ...]:
+    """
+    Return the shards that a continued folder gets in addition, so that node_count nodes can work. The log tells them.
+
+    :param manifest: the manifest of the folder, whose shards stay as they are.
+    :param settings: the settings of this execution.
+    :param max_shards: the most shards that Airflow allows.
+    :raises ConfigError: if there would be more.
+    """
+    nodes, planned = settings.config.node_count, len(manifest.shards)
+    borrowing = manifest.borrowing_shards(nodes)
+    if borrowing and settings.config.lend:
+        if planned + len(borrowing) > max_shards:
+            allowed = f"at most {max_shards}, because Airflow maps a task no more often ([core] max_map_length)"
+            raise ConfigError([wrong("node_count", nodes, allowed)])
+        added = counted(len(borrowing), "more node takes", "more nodes take")
+        logger.info("The shards stay as first planned; %s mini-batches over from them.", added)
+        return borrowing
+    if nodes != folder.read_planned_settings().config.node_count:
+        logger.info(_NO_EFFECT, "node_count", " With lend=False more nodes would have no work." if borrowing else "")
+    return ()
 
 
 def set_limits(folder: RunFolder, limits: Limits) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
@@ -22,7 +21,7 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.continuing import find_unfinished, log_changed_terms, set_limits
+from airflow_prs.plan.continuing import add_borrowing_shards, find_unfinished, log_changed_terms, set_limits
 from airflow_prs.plan.fingerprint import Work, describe, versions_in
 from airflow_prs.plan.queries import RunQuery, export_query, rows_file
 from airflow_prs.plan.result_settings import read_to_csv
@@ -30,10 +29,12 @@ from airflow_prs.plan.reuse import find_reusable
 from airflow_prs.plan.script_options import find_withheld
 from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
-from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity
+from airflow_prs.plan.written_inputs import WrittenInputs
+from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity, Shard
 from airflow_prs.run_folder.folder import RunFolder, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
+from airflow_prs.store.opening import location_of
 from airflow_prs.wording import counted
 
 if TYPE_CHECKING:
@@ -117,12 +118,14 @@ class PlanResult:
 
     :param folder: the run folder, under the terms of this execution of plan.
     :param manifest: the totals and shards; without shards if there is nothing to do.
+    :param borrowing_shards: shards without mini-batches, whose nodes take them over from the shards of the manifest.
     :param reused_from: run folder whose rows are the result; None: the shards do the work.
     :param is_empty: whether the input is empty and the task group is to be skipped; then no run folder was written.
     """
 
     folder: RunFolder
     manifest: Manifest
+    borrowing_shards: tuple[Shard, ...] = ()
     reused_from: str | None = None
     is_empty: bool = False
 
@@ -170,19 +173,22 @@ def _plan(
     source_directory, entry_script = request.config.source_directory, request.config.entry_script
     with (
         take_snapshot(source_directory, entry_script, base=request.dag_folder) as snapshot,
+        ExitStack() as last,
         ExitStack() as unless_written,
     ):
         request = replace(request, config=_complete_config(request, snapshot))
         is_same_python = request.config.environment.interpreter == sys.executable
         check_entry_script(snapshot.source, snapshot.entry_script, is_same_python=is_same_python)
-        inputs = _place_queries(request, folder)
+        written = WrittenInputs(folder)
+        last.callback(written.remove_local)
+        inputs = _place_queries(request, written)
         listings = _list_inputs(request, inputs, [name for name in inputs.datasets if name not in inputs.queries])
         side_inputs = _list_side_inputs(request)
         work = _describe_work(request, snapshot, inputs, listings, side_inputs)
         settings = _collect_settings(request, options, snapshot, side_inputs, work)
         if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
-            return _continue(unfinished, settings), settings
-        unless_written.callback(_remove_inputs, folder)
+            return _continue(unfinished, settings, request.max_shards), settings
+        unless_written.callback(written.remove)
         checksums = _run_queries(request, inputs)
         listings |= _list_inputs(request, inputs, inputs.queries)
         if not any(map(len, listings.values())) and not options.rank_mini_batch_count:
@@ -192,11 +198,12 @@ def _plan(
             settings = replace(settings, fingerprint=replace(work, inputs=read).fingerprint())
         if reusable := _find_reusable(request, settings):
             return _reuse(folder, reusable, settings), settings
-        cuts, specs = _cut_inputs(request, options, inputs, listings, copies=folder.names.inputs)
+        cuts, specs = _cut_inputs(request, options, inputs, listings, copies=written.path)
         if not any(map(len, cuts)):
             return _nothing_to_do(folder), settings
         settings = replace(settings, inputs=tuple(specs))
-        result = _write(request, folder, settings, snapshot, cuts)
+        written.upload()
+        result = _write(request, folder, settings, snapshot, cuts, written=written)
         unless_written.pop_all()
         return result, settings
 
@@ -207,15 +214,7 @@ def _complete_config(request: PlanRequest, snapshot: Snapshot) -> ParallelRunCon
     return request.config.model_copy(update={"entry_script": snapshot.entry_script, "environment": environment})
 
 
-def _remove_inputs(folder: RunFolder) -> None:
-    """Remove the rows of queries and the copies that plan has written, if it then writes no manifest."""
-    if isinstance(folder.path, Path):
-        shutil.rmtree(folder.names.inputs, ignore_errors=True)
-        with suppress(OSError):
-            folder.path.rmdir()  # the folder holds something else
-
-
-def _place_queries(request: PlanRequest, folder: RunFolder) -> _Inputs:
+def _place_queries(request: PlanRequest, written: WrittenInputs) -> _Inputs:
     """Return the inputs, with the file that a query is going to write in place of the query."""
     datasets: dict[str, Dataset] = {}
     queries: dict[str, _Query] = {}
@@ -227,7 +226,7 @@ def _place_queries(request: PlanRequest, folder: RunFolder) -> _Inputs:
         if request.run_query is None:
             raise ConfigError([f"input {name!r} is a query; allowed without Airflow: files"])
         # A name cannot contain '~', so no copy of another input has this path.
-        place = folder.names.inputs / (name if dataset.partitioned_by is None else f"{name}~rows")
+        place = written.path / (name if dataset.partitioned_by is None else f"{name}~rows")
         exported = TabularDataset.from_parquet_files(rows_file(place)).as_named_input(name)
         datasets[name] = replace(exported, partitioned_by=dataset.partitioned_by, target=dataset.target)
         queries[name] = _Query(dataset, place)
@@ -258,7 +257,7 @@ def _list_inputs(request: PlanRequest, inputs: _Inputs, names: Iterable[str]) ->
     """
     published = None
     if request.output is not None and request.published_name is not None:
-        published = f"{request.output.rstrip('/')}/{request.published_name}"
+        published = str(location_of(request.output) / request.published_name)
     sources = {name: dataset.to_source() for name, dataset in inputs.datasets.items()}
     targets = real_targets(list(sources.values()), request.dag_folder)
     listings = {}
@@ -353,9 +352,11 @@ def _describe_inputs(
     return [(describe(written.get(name, dataset)), listings.get(name)) for name, dataset in inputs.datasets.items()]
 
 
-def _continue(unfinished: RunFolder, settings: RunSettings) -> PlanResult:
+def _continue(unfinished: RunFolder, settings: RunSettings, max_shards: int) -> PlanResult:
     log_changed_terms(unfinished, settings)
-    return PlanResult(folder=unfinished, manifest=unfinished.read_manifest())
+    manifest = unfinished.read_manifest()
+    borrowing = add_borrowing_shards(unfinished, manifest, settings, max_shards=max_shards)
+    return PlanResult(folder=unfinished, manifest=manifest, borrowing_shards=borrowing)
 
 
 def _find_reusable(request: PlanRequest, settings: RunSettings) -> RunFolder | None:
@@ -398,7 +399,13 @@ def _cut_inputs(
 
 
 def _write(
-    request: PlanRequest, folder: RunFolder, settings: RunSettings, snapshot: Snapshot, cuts: Sequence[Cut]
+    request: PlanRequest,
+    folder: RunFolder,
+    settings: RunSettings,
+    snapshot: Snapshot,
+    cuts: Sequence[Cut],
+    *,
+    written: WrittenInputs,
 ) -> PlanResult:
     import numpy as np
 
@@ -411,7 +418,7 @@ def _write(
     )
     folder.write_settings(settings)
     folder.write_source(snapshot.archive)
-    manifest = folder.write_batches(_all_batches(cuts), shards)
+    manifest = folder.write_batches(map(written.kept, _all_batches(cuts)), shards)
     logger.info(
         "%s with %s in %s.",
         counted(manifest.mini_batches, "mini-batch", "mini-batches"),

@@ -31,8 +31,8 @@ def write_parquet(out: IO[bytes], committed: Committed) -> None:
 
     from airflow_prs.worker.writing import widening
 
-    layout = committed.folder.read_layout()
-    known = pa.schema([]) if layout is None else pa.ipc.read_schema(pa.py_buffer(layout))
+    content = committed.folder.layout().newest().content
+    known = pa.ipc.read_schema(pa.py_buffer(content)) if content else pa.schema([])
     schema = pa.schema([(field.name, widening.storable(field.type)) for field in known])
     with pq.ParquetWriter(out, schema) as writer:
         group = _RowGroup(writer)

@@ -81,5 +81,5 @@ def remove_leftovers(target: Path) -> None:
 
 def _read_header(folder: RunFolder) -> bytes:
     """Read the line of column names above the rows; empty if the format has none."""
-    layout = folder.read_layout()
-    return b"" if layout is None else json.loads(layout)["header"].encode()
+    content = folder.layout().newest().content
+    return json.loads(content)["header"].encode() if content else b""

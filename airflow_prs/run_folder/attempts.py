@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.records import FailedTry, Outcome, Progress, Shard, TryStatus
+from airflow_prs.records import FailedTry, Outcome, Progress, Shard
 from airflow_prs.run_folder import loans as loan_logs
+from airflow_prs.run_folder.checkpoints import needs_checkpoint, write_checkpoint
 from airflow_prs.run_folder.epochs import TaskTry, next_epoch
 from airflow_prs.run_folder.inheritance import Inheritance, first_grant, inherit
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
-from airflow_prs.run_folder.outcomes import Content, join, pack_checkpoint, pack_outcomes, pack_tries
+from airflow_prs.run_folder.outcomes import Content, no_content, pack_outcomes, pack_tries
 from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import (
@@ -29,9 +30,10 @@ from airflow_prs.run_folder.shard_log import (
     SHARD_RECORD,
     LoanState,
     ShardState,
-    read_content,
+    read_for_checkpoint,
     read_loan,
     read_loan_content,
+    read_parts,
     read_shard,
     shard_log,
     unpack_record,
@@ -51,13 +53,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from airflow_prs.store.port import Store
-
-_FEW_RECORDS = 8
-"""With at most this many records since the last checkpoint, the end of an attempt needs no other one."""
-_RECORDS = 64
-"""After this many records a checkpoint is written, if it at most doubles what all checkpoints have cost so far."""
-_MANY_RECORDS = 1024
-"""After this many records a checkpoint is written in any case."""
 
 
 class Attempt:
@@ -81,12 +76,6 @@ class Attempt:
         self._store = store
         self._log = shard_log(store, state.shard)
         self._state = state
-        checkpoint, done = state.record.checkpoint, int(inheritance.done.sum())
-        self._since = _SinceCheckpoint(
-            in_checkpoint=0 if checkpoint is None else done,
-            records=state.number - (-1 if checkpoint is None else checkpoint.number),
-            outcomes=done if checkpoint is None else 0,
-        )
         self._has_failed = False
         self._known_loans: dict[int, LoanState] = {}
         self._requests = loan_logs.RequestReader(store, state.shard)
@@ -139,10 +128,6 @@ class Attempt:
         for loan in taken_over:
             added += _read_added(self._store, self.shard, loan, _position(writers, loan.loan.borrower))
         number = self._state.number + 1
-        since = self._since.with_record(len(added.outcomes))
-        checkpoint = None
-        if since.needs_checkpoint(is_last=closing is not None):
-            checkpoint = Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number)
         record = replace(
             before,
             is_claim=False,
@@ -152,19 +137,16 @@ class Attempt:
             closing=closing,
             loans=tuple(loans),
             writers=tuple(writers),
-            checkpoint=checkpoint or before.checkpoint,
-            outcomes=len(added.outcomes) if checkpoint is None else 0,
+            outcomes=len(added.outcomes),
+            after_checkpoint=before.after_checkpoint + added.size,
             at=time.time(),
         )
-        header = SHARD_RECORD.dump_json(record)
-        if checkpoint is not None:
-            content = join([read_content(self._store, replace(self._state, loans=())), added.content(number, header)])
-            _write_checkpoint(self._store, checkpoint, content)
-            since = _SinceCheckpoint(in_checkpoint=len(content.outcomes))
-        payload = added.payload(with_outcomes=checkpoint is None)
-        if not self._log.append(number, header, payload):
+        has_checkpoint = needs_checkpoint(record, number)
+        if has_checkpoint:
+            record = self._write_checkpoint(record, number, added)
+        payload = added.payload(with_outcomes=not has_checkpoint)
+        if not self._log.append(number, SHARD_RECORD.dump_json(record), payload):
             raise superseded(self.shard)
-        self._since = since
         self._state = ShardState(
             shard=self.shard, number=number, record=record, loans=tuple(LoanState(loan=loan) for loan in record.loans)
         )
@@ -197,6 +179,20 @@ class Attempt:
         if self._state.record is None:
             raise AssertionError("an attempt begins with a claim")
         return self._state.record
+
+    def _write_checkpoint(self, record: ShardRecord, number: int, added: _Added) -> ShardRecord:
+        """
+        Write a checkpoint up to a record, and return the record, which names it.
+
+        :param added: what the record adds; its outcomes go into the checkpoint, and its failed tries into the payload.
+        """
+        parts, before = read_for_checkpoint(self._store, self._state, added.size)
+        size = added.size + sum(part.size for part in parts)
+        checkpoint = Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number, size)
+        record = replace(record, checkpoint=checkpoint, outcomes=0, after_checkpoint=0)
+        parts.insert(0, added.content(number, SHARD_RECORD.dump_json(record)))
+        write_checkpoint(self._store, checkpoint, parts[::-1], before)
+        return record
 
     def _read_loan(self, state: LoanState) -> LoanState:
         number = state.loan.number
@@ -255,31 +251,6 @@ def open_attempt(
 
 
 @dataclass(frozen=True, slots=True)
-class _SinceCheckpoint:
-    """
-    What was written since the newest checkpoint.
-
-    :param in_checkpoint: number of outcomes in it.
-    :param records: number of records since.
-    :param outcomes: number of outcomes since.
-    """
-
-    in_checkpoint: int
-    records: int = 0
-    outcomes: int = 0
-
-    def with_record(self, outcomes: int) -> _SinceCheckpoint:
-        """Return this with one more record."""
-        return replace(self, records=self.records + 1, outcomes=self.outcomes + outcomes)
-
-    def needs_checkpoint(self, *, is_last: bool) -> bool:
-        """Whether it is time for another checkpoint."""
-        if is_last and self.records > _FEW_RECORDS:
-            return True
-        return self.records >= _MANY_RECORDS or (self.records >= _RECORDS and self.outcomes >= self.in_checkpoint)
-
-
-@dataclass(frozen=True, slots=True)
 class _Added:
     """Outcomes and lines of failed tries that a record adds."""
 
@@ -290,6 +261,11 @@ class _Added:
         import numpy as np
 
         return _Added(np.concatenate([self.outcomes, other.outcomes]), self.lines + other.lines)
+
+    @property
+    def size(self) -> int:
+        """Number of outcomes and failed tries."""
+        return len(self.outcomes) + len(self.lines)
 
     def payload(self, *, with_outcomes: bool = True) -> bytes:
         """Return the payload of the record."""
@@ -305,37 +281,32 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> t
     """
     Return the record of a claim, its payload, and what the attempt takes over.
 
-    The outcomes of loans that it ends are its payload. If it reopens failed mini-batches, it has a checkpoint without
-    them instead.
+    The outcomes of loans that it ends are its payload.
 
     :param state: the state before, with the loans that were ended.
     """
-    content = read_content(store, state)
     is_reopening = state.epoch is not None and claim.epoch > state.epoch
-    inheritance = inherit(state, content, is_reopening=is_reopening)
-    claim = replace(claim, suspected=inheritance.suspect_ranges)
-    number = state.number + 1
-    checkpoint = state.record.checkpoint if state.record is not None else None
-    added = _Added(content.outcomes[:0], [])
-    writers = list(state.writers)
-    if is_reopening and len(content.outcomes) + len(content.tries):
-        succeeded = content.outcomes[content.outcomes["status"] == TryStatus.RUN_DONE]
-        checkpoint = Checkpoint(checkpoint_key(state.shard, number, claim.writer.id), number)
-        _write_checkpoint(store, checkpoint, Content(outcomes=succeeded, tries=content.tries[:0]))
-    elif state.record is not None:
-        writers = list(state.record.writers)
-        for loan in state.loans:
-            added += _read_added(store, state.shard, loan, _position(writers, loan.loan.borrower))
+    inheritance = inherit(state, read_parts(store, state), is_reopening=is_reopening)
     record = ShardRecord(
         is_claim=True,
-        claim=claim,
+        claim=replace(claim, suspected=inheritance.suspect_ranges),
         progress=inheritance.progress,
         granted=first_grant(state, inheritance, window),
         trying=inheritance.charged,
+    )
+    if state.record is None:
+        return record, b"", inheritance
+    before, writers = state.record, list(state.record.writers)
+    added = _Added(no_content().outcomes, [])
+    for loan in state.loans:
+        added += _read_added(store, state.shard, loan, _position(writers, loan.loan.borrower))
+    record = replace(
+        record,
         writers=tuple(writers),
-        checkpoint=checkpoint,
+        checkpoint=before.checkpoint,
         outcomes=len(added.outcomes),
-        at=time.time(),
+        after_checkpoint=before.after_checkpoint + added.size,
+        reopened=state.number + 1 if is_reopening else before.reopened,
     )
     return record, added.payload(), inheritance
 
@@ -343,11 +314,6 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> t
 def _read_added(store: Store, shard: Shard, loan: LoanState, writer: int) -> _Added:
     content = read_loan_content(store, shard, loan, writer=writer)
     return _Added(content.outcomes, list(read_lines(store, shard, content.tries)))
-
-
-def _write_checkpoint(store: Store, checkpoint: Checkpoint, content: Content) -> None:
-    if not store.create(checkpoint.key, pack_checkpoint(content.sorted())):
-        raise RunFolderError(f"{checkpoint.key} exists with another content: two processes have the same random id.")
 
 
 def _position(writers: list[Writer], writer: Writer) -> int:

@@ -54,7 +54,8 @@ class Committed:
 
     def read_positions(self) -> dict[int, int]:
         """Return what ``positions`` are now: one request for each shard that has not gone on."""
-        return {s.shard.number: self.folder.read_shard(s.shard, s).number for s in self.states}
+        known = [(state.shard, state) for state in self.states]
+        return {state.shard.number: state.number for state in self.folder.read_shards(known)}
 
     def outcomes(self, state: ShardState) -> npt.NDArray[Any]:
         """
@@ -142,13 +143,15 @@ def read_committed(
     :raises RunFolderError: if such a record cannot be seen for LAG_S.
     """
     positions = at_least or {}
-    states = {shard.number: folder.read_shard(shard) for shard in sorted(manifest.shards, key=lambda each: each.first)}
+    shards = sorted(manifest.shards, key=lambda shard: shard.first)
+    states = {state.shard.number: state for state in folder.read_shards([(shard, None) for shard in shards])}
 
     def lagging() -> list[ShardState]:
         return [state for number, state in states.items() if state.number < positions.get(number, -1)]
 
     def is_seen() -> bool:
-        states.update((state.shard.number, folder.read_shard(state.shard, state)) for state in lagging())
+        again = folder.read_shards([(state.shard, state) for state in lagging()])
+        states.update((state.shard.number, state) for state in again)
         return not lagging()
 
     if not wait_for(is_seen, sleep):

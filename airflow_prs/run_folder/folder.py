@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,10 +18,13 @@ from airflow_prs.object_storage.addresses import Address
 from airflow_prs.records import RUNS, Manifest, MiniBatch, RunIdentity, Shard
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.run_folder.attempts import Attempt, open_attempt
+from airflow_prs.run_folder.changed_files import ChangedFiles
 from airflow_prs.run_folder.epochs import TaskTry
+from airflow_prs.run_folder.intervals import ON_FILES, ON_OBJECTS, Intervals
+from airflow_prs.run_folder.layout import Layout
 from airflow_prs.run_folder.loans import Request
 from airflow_prs.run_folder.names import (
-    LAYOUT,
+    INPUTS,
     MANIFEST,
     REPORT,
     RUN_STATUS,
@@ -60,6 +65,11 @@ class RunFolder:
         self.names: Names[Any] = Names(self.path)
         self.store = open_store(self.path)
         self.execution = execution
+
+    @property
+    def intervals(self) -> Intervals:
+        """How often to write and to look, on this kind of storage."""
+        return ON_FILES if isinstance(self.path, Path) else ON_OBJECTS
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
@@ -134,6 +144,14 @@ class RunFolder:
         """Write the manifest from record batches of mini-batches; see inputs.mini_batches."""
         return manifests.write_manifest(self.store, batches, shards)
 
+    def upload_inputs(self, local: Path) -> None:
+        """Upload the inputs that plan has written into a local folder."""
+        ChangedFiles(local, self.store, f"{INPUTS}/").upload()
+
+    def remove_inputs(self) -> None:
+        """Remove the inputs that plan has uploaded."""
+        self.store.delete(self.store.list(f"{INPUTS}/"))
+
     def write_source(self, archive: IO[bytes]) -> None:
         """Write source.zip, the code of the run, as it is in an archive."""
         archive.seek(0)
@@ -173,7 +191,7 @@ class RunFolder:
         :param local: a local folder for them, which is used if this run folder is not on a file system.
         :param output: the folder that scripts write to; None: one in the run folder.
         """
-        return NodeFiles(self.path, local, output)
+        return NodeFiles(self.path, self.store, local, output)
 
     def open_attempt(self, shard: Shard, task_try: TaskTry, *, node: str, window: int, files: NodeFiles) -> Attempt:
         """Claim a shard and return the attempt; see attempts.open_attempt."""
@@ -190,6 +208,23 @@ class RunFolder:
         :param known: an earlier state of the shard, from which to read on.
         """
         return read_shard(self.store, shard, known)
+
+    def read_borrowing_shards(self, manifest: Manifest) -> list[ShardState]:
+        """Return the states of the borrowing shards of the newest execution that have begun."""
+        shards = manifest.borrowing_shards(self.read_settings().config.node_count)
+        return [state for state in map(self.read_shard, shards) if state.claim is not None]
+
+    def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> Iterator[ShardState]:
+        """
+        Yield the states of some shards, some of which are read at the same time if each request takes long.
+
+        :param known: each shard, and an earlier state of it from which to read on.
+        """
+        if self.intervals.requests == 1:
+            yield from itertools.starmap(self.read_shard, known)
+            return
+        with ThreadPoolExecutor(self.intervals.requests, thread_name_prefix="airflow_prs-shards") as threads:
+            yield from threads.map(self.read_shard, *zip(*known, strict=True))
 
     def read_report(self) -> dict[str, Any] | None:
         """
@@ -211,10 +246,9 @@ class RunFolder:
         """Write status.json of the run, a shard or a loan."""
         self.store.put(key, json.dumps(status, ensure_ascii=False).encode())
 
-    def read_layout(self) -> bytes | None:
-        """Return the newest revision of the layout that all rows share; None: there is none."""
-        revisions = self.store.list(LAYOUT)
-        return self.store.get(revisions[-1]) if revisions else None
+    def layout(self) -> Layout:
+        """Return a reader and writer of the layout that all rows share."""
+        return Layout(self.store)
 
     # What gatekeeper and nodes decide
 

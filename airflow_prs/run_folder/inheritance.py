@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.records import Progress, Shard, TryStatus
+from airflow_prs.records import Progress, TryStatus
 from airflow_prs.run_folder.outcomes import Content
 from airflow_prs.run_folder.shard_log import ShardState
 
@@ -46,27 +45,32 @@ class Inheritance:
         return tuple(ranges)
 
 
-def inherit(state: ShardState, content: Content, *, is_reopening: bool) -> Inheritance:
+def inherit(state: ShardState, parts: Iterable[Content], *, is_reopening: bool) -> Inheritance:
     """
     Return what a claim's attempt takes over.
 
     :param state: the state before, with the loans that were ended.
+    :param parts: its content, of which one part at a time is kept in memory.
     :param is_reopening: whether failed mini-batches get fresh tries; those that killed their node are tried alone.
     """
     import numpy as np
 
-    shard, outcomes = state.shard, content.outcomes
-    in_hand = np.zeros(shard.count, bool)
+    shard = state.shard
+    in_hand, done, failed = (np.zeros(shard.count, bool) for _ in range(3))
+    counted = np.zeros(shard.count, np.uint32)
     for first, end in _in_hand(state):
         in_hand[first - shard.first : end - shard.first] = True
-    in_hand[outcomes["index"] - shard.first] = outcomes["status"] == TryStatus.NODE_DIED
-    if is_reopening:
-        outcomes = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
-    done, failed = np.zeros(shard.count, bool), np.zeros(shard.count, bool)
-    places = outcomes["index"] - shard.first
-    done[places], failed[places] = True, outcomes["status"] != TryStatus.RUN_DONE
-    counted = Counter([] if is_reopening else content.tries["index"].tolist())
-    tries = {index: count for index, count in counted.items() if not done[index - shard.first]}
+    progress = Progress(total=shard.count, items_total=shard.items)
+    for part in parts:
+        in_hand[part.outcomes["index"] - shard.first] = part.outcomes["status"] == TryStatus.NODE_DIED
+        content = part.without_failures() if is_reopening else part
+        places = content.outcomes["index"] - shard.first
+        done[places], failed[places] = True, content.outcomes["status"] != TryStatus.RUN_DONE
+        np.add.at(counted, content.tries["index"] - shard.first, 1)
+        progress += _progress(content.outcomes)
+    failing = np.flatnonzero((counted > 0) & ~done)
+    tries = dict(zip((failing + shard.first).tolist(), counted[failing].tolist(), strict=True))
+    progress += Progress(handed_out=len(tries), failing=len(tries))
     suspects = tuple((np.flatnonzero(in_hand & ~done) + shard.first).tolist())
     # The tries of an older epoch do not count, and neither does the one that killed the node.
     is_charging = state.is_running and not is_reopening
@@ -74,7 +78,7 @@ def inherit(state: ShardState, content: Content, *, is_reopening: bool) -> Inher
     return Inheritance(
         done=done,
         failed=failed,
-        progress=_progress(shard, outcomes, tries),
+        progress=progress,
         tries=tries,
         suspects=suspects,
         charged=charged if charged is not None and charged[0] in suspects else None,
@@ -96,15 +100,12 @@ def _in_hand(state: ShardState) -> Iterator[tuple[int, int]]:
     yield from ((loan.loan.first, loan.granted) for loan in state.loans if loan.is_suspect)
 
 
-def _progress(shard: Shard, outcomes: npt.NDArray[Any], tries: dict[int, int]) -> Progress:
+def _progress(outcomes: npt.NDArray[Any]) -> Progress:
     succeeded = outcomes[outcomes["status"] == TryStatus.RUN_DONE]
     return Progress(
-        total=shard.count,
-        handed_out=len(outcomes) + len(tries),
+        handed_out=len(outcomes),
         succeeded=len(succeeded),
         failed=len(outcomes) - len(succeeded),
-        failing=len(tries),
-        items_total=shard.items,
         items_succeeded=int(outcomes["succeeded"].sum()),
         items_failed=int((outcomes["items"] - outcomes["succeeded"]).sum()),
         elements=int(succeeded["returned"].sum()),

@@ -7,9 +7,10 @@ reads what is there, and decides again. Readers ask for the next number, and usu
 
 from __future__ import annotations
 
+import functools
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -45,6 +46,32 @@ class Record:
         return _CRC_BYTES + len(self.header) + 1
 
 
+def pack(header: bytes, payload: Iterable[bytes | memoryview]) -> bytes:
+    """
+    Return the content of an object: a checksum, a header and a payload.
+
+    :param header: JSON without a line break.
+    :param payload: in parts, so that a large one is copied once.
+    """
+    parts = [header, b"\n", *payload]
+    crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
+    return b"".join([b"%08x " % crc, *parts])
+
+
+def unpack(data: bytes, key: str) -> tuple[bytes, bytes]:
+    """
+    Return the header and the payload of an object.
+
+    :param data: its content, from pack().
+    :param key: its key, for the error.
+    :raises DamagedError: if it is damaged.
+    """
+    if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(memoryview(data)[_CRC_BYTES:]):
+        raise DamagedError(f"{key} is damaged. Clear the plan task to start over.")
+    header_end = data.index(b"\n")
+    return data[_CRC_BYTES:header_end], data[header_end + 1 :]
+
+
 def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
     """
     Wait until storage that lags behind shows something, for LAG_S at most.
@@ -58,6 +85,14 @@ def wait_for(look: Callable[[], _T], sleep: Callable[[float], None] = time.sleep
         sleep(pause_s)
         waited_s, pause_s = waited_s + pause_s, min(2 * pause_s, 2.0)
     return seen
+
+
+def unseen(key: str) -> RunFolderError:
+    """Return the error for a key that exists, and that wait_for() could not see."""
+    return RunFolderError(
+        f"{key} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, mount with "
+        "lookupcache=none or with a small actimeo."
+    )
 
 
 class Log:
@@ -83,8 +118,7 @@ class Log:
             same bytes is safe.
         :raises RunFolderError: if that record cannot be seen here within 90 seconds.
         """
-        content = header + b"\n" + payload
-        if self._store.create(self.key(number), b"%08x " % zlib.crc32(content) + content):
+        if self._store.create(self.key(number), pack(header, [payload])):
             return True
         self._wait_for(number)
         return False
@@ -98,11 +132,7 @@ class Log:
         data = self._store.get(self.key(number))
         if data is None:
             return None
-        content = memoryview(data)[_CRC_BYTES:]
-        if data[:_CRC_BYTES] != b"%08x " % zlib.crc32(content):
-            raise DamagedError(f"{self.key(number)} is damaged. Clear the plan task to start over.")
-        header_end = data.index(b"\n")
-        return Record(number, data[_CRC_BYTES:header_end], data[header_end + 1 :])
+        return Record(number, *unpack(data, self.key(number)))
 
     def read_written(self, number: int) -> Record:
         """
@@ -156,10 +186,7 @@ class Log:
     def _wait_for(self, number: int) -> None:
         """Wait until a record that exists can be seen: caches, such as those of NFS, may say that it is missing."""
         if not wait_for(lambda: self._exists(number), self._sleep):
-            raise RunFolderError(
-                f"{self.key(number)} exists, but cannot be seen from this machine after {LAG_S:g} seconds. On NFS, "
-                "mount with lookupcache=none or with a small actimeo."
-            )
+            raise unseen(self.key(number))
 
     def _exists(self, number: int) -> bool:
         return self._store.stat(self.key(number)) is not None

@@ -50,6 +50,7 @@ MANIFEST = "manifest.parquet"
 SOURCE_ZIP = "source.zip"
 OUTPUT = "output"
 LOGS = "logs"
+INPUTS = "inputs"
 LAYOUT = "layout/"
 """Prefix of the keys of the revisions of the layout."""
 
@@ -141,8 +142,7 @@ class Names(Generic[_LocationT]):
         self.settings: _LocationT = path / SETTINGS
         self.manifest: _LocationT = path / MANIFEST
         self.source_zip: _LocationT = path / SOURCE_ZIP
-        self.inputs: _LocationT = path / "inputs"
-        self.layout: _LocationT = path / "layout"
+        self.inputs: _LocationT = path / INPUTS
         self.status: _LocationT = path / RUN_STATUS
         self.report: _LocationT = path / REPORT
         self.processed: _LocationT = path / PROCESSED

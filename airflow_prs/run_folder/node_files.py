@@ -11,6 +11,7 @@ from airflow_prs.run_folder.rows_files import RowsFiles, RowsInPlace, UploadedRo
 from airflow_prs.run_folder.shard_records import Writer
 from airflow_prs.store import files
 from airflow_prs.store.opening import Location, location_of, open_store
+from airflow_prs.store.port import Store
 
 
 class NodeFiles:
@@ -21,14 +22,16 @@ class NodeFiles:
     uploaded.
 
     :param run_folder: the run folder.
+    :param store: its store.
     :param local: the local folder.
     :param output: the folder that scripts write to; None: one in the run folder.
     :ivar names: the locations at which the node writes.
     :ivar output: the folder that scripts write to.
     """
 
-    def __init__(self, run_folder: Location, local: Path, output: str | None) -> None:
+    def __init__(self, run_folder: Location, store: Store, local: Path, output: str | None) -> None:
         self.names: Names[Path]
+        self._store = store
         self._logs = self._output = None
         if isinstance(run_folder, Path):
             self.names = Names(run_folder)
@@ -36,10 +39,11 @@ class NodeFiles:
         else:
             self.names = Names(local)
             self.output = self.names.script_output
-            self._store = open_store(run_folder)
-            self._logs = ChangedFiles(local / LOGS, self._store, f"{LOGS}/", is_paced=True)
-            target = run_folder / OUTPUT if output is None else location_of(output)
-            self._output = ChangedFiles(self.output, open_store(target), "")
+            self._logs = ChangedFiles(local / LOGS, store, f"{LOGS}/", is_paced=True)
+            if output is None:
+                self._output = ChangedFiles(self.output, store, f"{OUTPUT}/")
+            else:
+                self._output = ChangedFiles(self.output, open_store(location_of(output)), "")
 
     def rows(self, writer: Writer) -> RowsFiles:
         """Return the rows files of an attempt."""

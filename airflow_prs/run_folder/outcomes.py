@@ -1,5 +1,5 @@
 """
-The payloads of records and checkpoints: outcomes as arrays, failed tries as lines of JSON.
+What the payloads of records hold: outcomes as arrays, failed tries as lines of JSON.
 
 An outcome is a fixed number of bytes. A failed try may have a long traceback, so only its place is kept in memory.
 """
@@ -7,7 +7,6 @@ An outcome is a fixed number of bytes. A failed try may have a long traceback, s
 from __future__ import annotations
 
 import operator
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_prs.errors import DamagedError
-from airflow_prs.records import FailedTry, Outcome
+from airflow_prs.records import FailedTry, Outcome, TryStatus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +41,6 @@ _OUTCOME = [
 ]
 _PLACE = [("index", "<i8"), ("log", "<i8"), ("record", "<i8"), ("begin", "<i8"), ("size", "<i8")]
 _FIELDS = operator.attrgetter(*(name for name, _ in _OUTCOME if name != "writer"))
-_HEAD_BYTES = 20
 
 
 def outcome_type() -> np.dtype[Any]:
@@ -113,14 +111,14 @@ class Content:
     outcomes: npt.NDArray[Any]
     tries: npt.NDArray[Any]
 
-    def sorted(self) -> Content:
-        """Return the same with outcomes sorted by index."""
-        import numpy as np
+    @property
+    def size(self) -> int:
+        """Number of outcomes and failed tries."""
+        return len(self.outcomes) + len(self.tries)
 
-        indices = self.outcomes["index"]
-        if (indices[1:] > indices[:-1]).all():
-            return self
-        return Content(outcomes=self.outcomes.take(np.argsort(indices, kind="stable")), tries=self.tries)
+    def without_failures(self) -> Content:
+        """Return the outcomes of mini-batches that succeeded."""
+        return Content(outcomes=self.outcomes[self.outcomes["status"] == TryStatus.RUN_DONE], tries=self.tries[:0])
 
 
 def no_content() -> Content:
@@ -167,40 +165,8 @@ def join(parts: Iterable[Content]) -> Content:
     import numpy as np
 
     parts = list(parts)
-    if len(parts) == 1:
-        return parts[0]
     nothing = no_content()
     return Content(
         outcomes=np.concatenate([nothing.outcomes, *(part.outcomes for part in parts)]),
         tries=np.concatenate([nothing.tries, *(part.tries for part in parts)]),
     )
-
-
-def pack_checkpoint(content: Content) -> bytes:
-    """Return a checkpoint as bytes."""
-    import numpy as np
-
-    # One copy of them, not several: all outcomes of a shard may be many.
-    parts = [np.ascontiguousarray(part).view(np.uint8).data for part in (content.outcomes, content.tries)]
-    head = b"%08x %010d\n" % (zlib.crc32(parts[1], zlib.crc32(parts[0])), len(content.outcomes))
-    return b"".join([head, *parts])
-
-
-def unpack_checkpoint(data: bytes, key: str) -> Content:
-    """
-    Return what a checkpoint holds.
-
-    :param key: its key, for the error.
-    :raises DamagedError: if it is damaged.
-    """
-    import numpy as np
-
-    body = memoryview(data)[_HEAD_BYTES:]
-    try:
-        crc, outcomes = int(data[:8], 16), int(data[9:19])
-    except ValueError:
-        crc, outcomes = -1, 0
-    end = outcomes * outcome_type().itemsize
-    if crc != zlib.crc32(body):
-        raise DamagedError(f"{key} is damaged. Clear the plan task to start over.")
-    return Content(outcomes=np.frombuffer(body[:end], outcome_type()), tries=np.frombuffer(body[end:], place_type()))

@@ -1,8 +1,8 @@
 """
 Reading a shard's log and the logs of its open loans.
 
-The last record has the counts and all that decides. Outcomes and failed tries are in the newest checkpoint and in the
-records after it.
+The last record has the counts and all that decides. Outcomes and failed tries are in the checkpoints and in the records
+after the newest one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pydantic import TypeAdapter
 
 from airflow_prs.errors import DamagedError
 from airflow_prs.records import Progress, Shard
+from airflow_prs.run_folder.checkpoints import read_checkpoint, takes_in
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import loan_prefix, shard_prefix
-from airflow_prs.run_folder.outcomes import Content, join, unpack, unpack_checkpoint
+from airflow_prs.run_folder.outcomes import Content, join, no_content, outcome_type, unpack
 from airflow_prs.run_folder.shard_records import (
+    Checkpoint,
     Claim,
     Closing,
     Epoch,
@@ -228,12 +230,61 @@ def read_content(store: Store, state: ShardState) -> Content:
 
     :raises DamagedError: if they are damaged or missing.
     """
+    import numpy as np
+
+    # Each outcome has its place, so that neither a sorted copy nor a list of the parts needs as much memory again.
+    outcomes, is_there = np.empty(state.shard.count, outcome_type()), np.zeros(state.shard.count, bool)
+    tries, read = [], 0
+    for part in read_parts(store, state):
+        places = part.outcomes["index"] - state.shard.first
+        outcomes[places], is_there[places] = part.outcomes, True
+        read += len(places)
+        tries.append(part.tries)
+    if read != is_there.sum():
+        raise DamagedError(f"shard {state.shard.number} has two outcomes of a mini-batch. Clear plan to start over.")
+    return Content(
+        outcomes=outcomes if is_there.all() else outcomes[is_there],
+        tries=np.concatenate([no_content().tries, *reversed(tries)]),
+    )
+
+
+def read_parts(store: Store, state: ShardState) -> Iterator[Content]:
+    """
+    Yield the outcomes that count, and the places of failed tries, in parts of bounded size, the newest one first.
+
+    ``writer`` of an outcome is a position in ``state.writers``.
+
+    :raises DamagedError: if they are damaged or missing.
+    """
     if state.record is None:
-        return join(())
-    parts = [*_from_log(store, state.shard, state.record, state.number)]
-    for position, loan in enumerate(state.loans, start=len(state.record.writers)):
-        parts.append(read_loan_content(store, state.shard, loan, writer=position))
-    return join(parts).sorted()
+        return
+    for position, loan in reversed([*enumerate(state.loans, start=len(state.record.writers))]):
+        yield read_loan_content(store, state.shard, loan, writer=position)
+    yield from _read_records(store, state.shard, state.record, state.number)
+    checkpoint = state.record.checkpoint
+    while checkpoint is not None:
+        content, before = read_checkpoint(store, checkpoint)
+        yield _what_counts(content, checkpoint.number, state.record)
+        checkpoint = before
+
+
+def read_for_checkpoint(store: Store, state: ShardState, size: int) -> tuple[list[Content], Checkpoint | None]:
+    """
+    Return what a new checkpoint takes in, the newest part first, and the checkpoint before it.
+
+    :param state: the state before; it has a record.
+    :param size: number of outcomes and failed tries that its record adds.
+    """
+    record = state.record
+    if record is None:
+        raise AssertionError("an attempt begins with a claim")
+    parts = [*_read_records(store, state.shard, record, state.number)]
+    size, before = size + sum(part.size for part in parts), record.checkpoint
+    while before is not None and takes_in(size, before):
+        content, following = read_checkpoint(store, before)
+        parts.append(_what_counts(content, before.number, record))
+        size, before = size + parts[-1].size, following
+    return parts, before
 
 
 def read_loan_content(store: Store, shard: Shard, loan: LoanState, *, writer: int) -> Content:
@@ -254,25 +305,18 @@ def read_loan_content(store: Store, shard: Shard, loan: LoanState, *, writer: in
     return Content(outcomes=outcomes, tries=content.tries)
 
 
-def read_checkpoint(store: Store, key: str) -> Content:
-    """
-    Return what a checkpoint holds.
-
-    :raises DamagedError: if it is damaged or missing.
-    """
-    data = store.get(key)
-    if data is None:
-        raise DamagedError(f"{key} is missing. Clear the plan task to start over.")
-    return unpack_checkpoint(data, key)
+def _read_records(store: Store, shard: Shard, last: ShardRecord, number: int) -> Iterator[Content]:
+    """Yield what the records after the newest checkpoint hold, the newest one first."""
+    log = shard_log(store, shard)
+    after = last.checkpoint.number if last.checkpoint is not None else -1
+    for record in map(log.read_written, range(number, after, -1)):
+        content = unpack_record(record, SHARD_RECORD.validate_json(record.header).outcomes, OWN_LOG)
+        yield _what_counts(content, record.number, last)
 
 
-def _from_log(store: Store, shard: Shard, last: ShardRecord, number: int) -> Iterator[Content]:
-    first = 0
-    if last.checkpoint is not None:
-        first = last.checkpoint.number + 1
-        yield read_checkpoint(store, last.checkpoint.key)
-    for record in _read_all(shard_log(store, shard), first, number):
-        yield unpack_record(record, SHARD_RECORD.validate_json(record.header).outcomes, OWN_LOG)
+def _what_counts(content: Content, number: int, last: ShardRecord) -> Content:
+    """Return what counts of a record or a checkpoint, whose last record has this number."""
+    return content.without_failures() if number <= last.reopened else content
 
 
 def _read_all(log: Log, first: int, last: int) -> Iterator[Record]:

@@ -101,14 +101,18 @@ class Closing(str, Enum):
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """
-    An object with all outcomes so far.
+    An object with the outcomes of many records of a shard's log, and the places of their failed tries.
+
+    It begins after the checkpoint before it, which it names; see checkpoints.py.
 
     :param key: its key in the run folder.
     :param number: the last record whose outcomes it holds.
+    :param size: number of outcomes and failed tries in it.
     """
 
     key: str
     number: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,9 @@ class ShardRecord:
     :param writers: all writers of outcomes so far; ``writer`` of an outcome is a position in it.
     :param checkpoint: the newest one; None: there is none.
     :param outcomes: number of outcomes in the payload; failed tries follow, a line each.
+    :param after_checkpoint: number of outcomes and failed tries since the newest checkpoint.
+    :param reopened: number of the last claim that gave failed mini-batches fresh tries; -1: there is none. Their
+        outcomes and their tries in this record and those before it do not count.
     :param at: when it was written, in seconds since the epoch (UTC).
     """
 
@@ -141,6 +148,8 @@ class ShardRecord:
     writers: tuple[Writer, ...] = ()
     checkpoint: Checkpoint | None = None
     outcomes: int = 0
+    after_checkpoint: int = 0
+    reopened: int = -1
     at: float = 0.0
 
 

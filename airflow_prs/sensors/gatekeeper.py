@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator
 
 from airflow_prs.airflow_side.clears import this_try
-from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
-from airflow_prs.airflow_side.handover import left_errors, left_positions, planned
+from airflow_prs.airflow_side.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    TaskDeferralError,
+)
+from airflow_prs.airflow_side.handover import Handover, left_errors, left_positions, planned
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 from airflow_prs.airflow_side.tasks import as_task
@@ -83,7 +88,7 @@ class GatekeeperSensor(BaseSensorOperator):
         from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, open_watch
 
         ti = context["ti"]
-        handover = planned(ti, self.plan_task_id)
+        handover = self._planned(context)
         folder = RunFolder(handover.folder)
         attempt = folder.run_log().open_gatekeeper(this_try(context, handover.execution), has_trigger=has_trigger)
         watch = open_watch(folder, attempt.epoch)
@@ -99,6 +104,17 @@ class GatekeeperSensor(BaseSensorOperator):
             if not watch.suspects_abort:
                 raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
             time.sleep(CERTAIN_AFTER_S)
+
+    def _planned(self, context: Context) -> Handover:
+        """Return the XCom of plan, or look again later if plan was cleared, and is going to leave another one."""
+        ti = context["ti"]
+        try:
+            return planned(ti, self.plan_task_id)
+        except AirflowFailException:
+            if not read_shard_states(ti.dag_id, ti.run_id, self.plan_task_id).can_any_run:
+                raise
+            self.log.info("The gatekeeper waits until %s, which was cleared, has ended", self.plan_task_id)
+            raise AirflowRescheduleException(_next_look(context)) from None  # type: ignore[no-untyped-call]
 
     def _conclude(self, context: Context, watch: Watch, states: ShardTaskStates) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""

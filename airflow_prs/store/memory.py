@@ -68,10 +68,12 @@ class MemoryStore:
 
     def reader(self, key: str) -> IO[bytes]:
         """Look a key up."""
-        held = self.get(key)
+        check_key(key)
+        self._before("reader", key)
+        held = self._held.get(key)
         if held is None:
             raise FileNotFoundError(key)
-        return io.BytesIO(held)
+        return io.BytesIO(held[0])
 
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """Look through all keys."""

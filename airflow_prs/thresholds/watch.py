@@ -96,8 +96,9 @@ class Watch:
 
     def read(self, shards: Iterable[Shard]) -> None:
         """Read what is new of some shards: one request each, and another one for each open loan."""
-        for shard in shards:
-            self.counts.take(self.folder.read_shard(shard, self.counts.state(shard.number)))
+        known = [(shard, self.counts.state(shard.number)) for shard in shards]
+        for state in self.folder.read_shards(known):
+            self.counts.take(state)
 
     def find_abort(self) -> Abort | None:
         """Return the abort that would follow from what was read so far; see judging.find_abort."""

@@ -22,7 +22,6 @@ from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.thresholds.watch import Watch, open_watch
 from airflow_prs.triggers.beside import beside
 
-LOOK_EVERY_S = 0.5
 ASK_AIRFLOW_EVERY_S = 3.0
 LONGEST_WATCH = timedelta(minutes=4)
 """Shorter than the time after which the gatekeeper assumes that there is no triggerer."""
@@ -113,7 +112,7 @@ class GatekeeperTrigger(BaseTrigger):
                 if is_idle and (was_idle or not states.can_any_run):
                     return Seen.IDLE
                 was_idle, ask_at = is_idle, began + ASK_AIRFLOW_EVERY_S
-            await asyncio.sleep(max(LOOK_EVERY_S, _REST_PER_LOOK * took_s))
+            await asyncio.sleep(max(watch.folder.intervals.run_look_s, _REST_PER_LOOK * took_s))
         return Seen.TIME_IS_UP
 
     async def _beside(self, work: Callable[[], _T]) -> _T:

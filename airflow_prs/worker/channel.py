@@ -1,8 +1,9 @@
 """
 The channel between a worker process and the supervisor, and the codec of both: messages in frames behind their length.
 
-A message is an object in JSON. Only ``{"done": Done(...)}``, the answer to a mini-batch that succeeded, is binary and
-starts with a byte that no JSON starts with: it is the most frequent message by far, and JSON takes seven times as long.
+A message is an object in JSON. Two are binary, and start with a byte that no JSON starts with: ``{"done": Done(...)}``,
+the answer to a mini-batch that succeeded, is the most frequent message by far, and JSON takes seven times as long.
+``{"layout": Revision(...)}`` has bytes that must not change.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ READ_BYTES = 1 << 16
 _DONE_MARK = 0
 _DONE = struct.Struct(">BqqqqIdddd")
 """Mark, and the fields of Done."""
+
+_LAYOUT_MARK = 1
+_LAYOUT = struct.Struct(">BIq")
+"""Mark, and the fields of Revision but for its content, which follows."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=values.encode).encode
 
@@ -57,6 +62,20 @@ class Done(NamedTuple):
     cpu_s: float
 
 
+class Revision(NamedTuple):
+    """
+    A revision of the layout that the rows of all mini-batches share, as a question or as its answer.
+
+    :param question: number of the question, which the answer repeats.
+    :param number: of the revision that is proposed, or of the newest one; -1: there is none.
+    :param content: of that revision; b"" in a question: nothing is proposed.
+    """
+
+    question: int
+    number: int
+    content: bytes
+
+
 class SupervisorGoneError(Exception):
     """The other end of the channel is closed."""
 
@@ -82,6 +101,8 @@ class Channel:
         self._fd = out_of_the_way(fd)
         os.set_blocking(self._fd, True)
         self._received = bytearray()
+        self._kept: list[dict[str, Any]] = []
+        self._questions = 0
         self._sending = threading.Lock()
 
     def fileno(self) -> int:
@@ -90,13 +111,39 @@ class Channel:
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for the next message and return it; None when the other end is closed."""
+        return self._kept.pop(0) if self._kept else self._receive_next()
+
+    def _receive_next(self) -> dict[str, Any] | None:
         header = self._take(_HEADER_BYTES)
         body = None if header is None else self._take(int.from_bytes(header, "big"))
         return None if body is None else decode_frame(body)
 
     def receive_available(self) -> list[dict[str, Any]]:
         """Return the messages that have arrived completely, without waiting."""
-        return list(map(decode_frame, take_frames(self._received)))
+        kept, self._kept = self._kept, []
+        return [*kept, *map(decode_frame, take_frames(self._received))]
+
+    def ask_layout(self, number: int, content: bytes) -> tuple[int, bytes]:
+        """
+        Ask for the layout and wait for the answer; other messages that arrive meanwhile are received later.
+
+        Only the thread that receives messages may ask.
+
+        :param number: of a revision.
+        :param content: what to propose for it; b"": nothing.
+        :return: number and content of the newest revision; -1 and b"" if there is none.
+        :raises SupervisorGoneError: if the other end is closed.
+        """
+        self._questions += 1
+        self.send({"layout": Revision(self._questions, number, content)})
+        while (message := self._receive_next()) is not None:
+            answer = message.get("layout")
+            if answer is None:
+                self._kept.append(message)
+            # An exception, such as one of a signal handler, may have ended the wait for an earlier answer.
+            elif answer.question == self._questions:
+                return answer.number, answer.content
+        raise SupervisorGoneError
 
     def read(self) -> bool:
         """Read what has arrived, and wait if nothing has; return False when the other end is closed."""
@@ -137,8 +184,13 @@ class Channel:
 
 def encode_frame(message: Mapping[str, Any]) -> bytes:
     """Return a message in a frame."""
-    done = message.get("done")
-    body = _encode(message).encode("ascii") if done is None else _DONE.pack(_DONE_MARK, *done)
+    if (done := message.get("done")) is not None:
+        body = _DONE.pack(_DONE_MARK, *done)
+    elif (layout := message.get("layout")) is not None:
+        question, number, content = layout
+        body = _LAYOUT.pack(_LAYOUT_MARK, question, number) + content
+    else:
+        body = _encode(message).encode("ascii")
     return len(body).to_bytes(_HEADER_BYTES, "big") + body
 
 
@@ -161,6 +213,9 @@ def decode_frame(frame: bytes | bytearray) -> dict[str, Any]:
     """Return the message of a frame without its length."""
     if frame[0] == _DONE_MARK:
         return {"done": Done._make(_DONE.unpack(frame)[1:])}
+    if frame[0] == _LAYOUT_MARK:
+        _, question, number = _LAYOUT.unpack_from(frame)
+        return {"layout": Revision(question, number, bytes(frame[_LAYOUT.size :]))}
     message: dict[str, Any] = json.loads(frame)
     return message
 

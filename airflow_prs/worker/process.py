@@ -72,7 +72,7 @@ def _start(setup: dict[str, Any], supervisor: channel.Channel) -> working.Worker
     stage = "environment"
     try:
         environment.check_environment([*(spec["kind"] for spec in setup["inputs"]), *_kinds_of_rows(setup)])
-        rows_file = _open_rows(setup) if setup["append_rows"] else None
+        rows_file = _open_rows(setup, supervisor) if setup["append_rows"] else None
         _set_the_scene(setup, supervisor)
         stage = "import"
         user_script = script.load_script(setup["source"], setup["entry_script"], setup["argv"])
@@ -121,11 +121,12 @@ def _kinds_of_rows(setup: dict[str, Any]) -> list[str]:
     return ["parquet rows"] if wanted is not None and wanted["format"] == "parquet" else []
 
 
-def _open_rows(setup: dict[str, Any]) -> rows.RowsFile:
+def _open_rows(setup: dict[str, Any], supervisor: channel.Channel) -> rows.RowsFile:
     path = setup["rows_path"]
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    return rows.RowsFile(channel.out_of_the_way(fd), formats.make_writer(setup.get("rows_format")))
+    writer = formats.make_writer(setup.get("rows_format"), supervisor.ask_layout)
+    return rows.RowsFile(channel.out_of_the_way(fd), writer)
 
 
 if __name__ == "__main__":

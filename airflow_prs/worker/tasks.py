@@ -117,7 +117,8 @@ class TaskServer:
         except Exception as error:  # noqa: BLE001 - the future passes it to the caller
             if not self._over.done():
                 self._over.set_exception(error)
-        self._end_if_through()
+        # While its rows waited for the layout, messages may have been read, which no longer wake the event loop.
+        self._take_frames()
 
     def _end_if_through(self) -> None:
         if self._is_closing and not self._running and not self._over.done():

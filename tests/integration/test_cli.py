@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -279,6 +280,20 @@ def test_in_process_the_result_is_the_same(here):
     config = configure("echo.py")
     assert run_apart(config, "--in-process").returncode == 0
     assert result() == ALL
+
+
+def test_in_process_shards_agree_on_the_columns_of_the_result(here):
+    code = """
+        import pandas as pd
+        def run(mini_batch, context):
+            names = ["a", "b"] if context.minibatch_index == 0 else ["b", "a"]
+            return pd.DataFrame({"a": [1], "b": [2]})[names]
+    """
+    script = write_script(here, textwrap.dedent(code))
+    config = configure(script, append_row_file_name="rows.csv", append_row_format="csv", error_threshold=-1)
+    assert run_apart(config, "--in-process").returncode == 0
+    header, *rows = Path("out/rows.csv").read_text().splitlines()
+    assert set(rows) == {{"a,b": "1,2", "b,a": "2,1"}[header]}
 
 
 def test_in_process_a_failure_is_raised_with_the_scripts_traceback_alone(here):

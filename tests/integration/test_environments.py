@@ -24,6 +24,7 @@ from airflow_prs.environments.making import ensure_environment, missing_module_h
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
+from airflow_prs.result.merge import merge_run
 from tests.lacking import lacking
 from tests.shards import Tries, make_config, read_rows
 from tests.shards import make_plan as make_shard
@@ -474,3 +475,18 @@ def test_files_are_given_to_the_python_and_pandas_of_an_environment_of_its_own(r
     (tmp_path / "a.txt").write_text("a")
     own = ask(interpreter, "import pandas, sys; print(pandas.__version__, sys.version.split()[0])")
     assert run(FileDataset(tmp_path / "a.txt"), environment=interpreter) == [f"a.txt {own}"]
+
+
+@pytest.mark.slow
+def test_processes_in_an_environment_of_its_own_agree_on_the_columns_of_the_result(tmp_path, interpreter):
+    script = """
+        import pandas as pd
+        def run(mini_batch):
+            names = ["item", "n"] if mini_batch[0] in ("item-0", "item-4") else ["n", "item"]
+            return pd.DataFrame({"item": mini_batch, "n": 7})[names]
+    """
+    folder = make_shard(tmp_path, textwrap.dedent(script), environment=interpreter, append_row_format="csv")
+    assert Tries(folder).run()["failed"] == 0
+    header, *rows = Path(merge_run(folder).location).read_text().splitlines()
+    values = [{"item": f"item-{n}", "n": "7"} for n in range(12)]
+    assert rows == [",".join(row[name] for name in header.split(",")) for row in values]

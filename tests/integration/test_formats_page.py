@@ -27,6 +27,8 @@ from airflow_prs.inputs.cut_input import list_input
 from airflow_prs.plan.queries import export_query, rows_file
 from airflow_prs.records import InputKind
 from airflow_prs.result.merge import merge_run
+from airflow_prs.run_folder.layout import Layout
+from airflow_prs.store.memory import MemoryStore
 from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.writing.formats import make_writer
 from airflow_prs.worker.writing.rows import BadResultError, elements_of
@@ -459,10 +461,9 @@ def test_each_output_keeps_what_the_page_says(tmp_path, name, setting):
     OUTPUT[name](Path(merge_run(plan).location))
 
 
-def write(name, folder, *returned):
+def write(name, *returned):
     """Write what run() returned for mini-batches one after the other."""
-    wanted = {"format": name, "to_csv": None, "layout": str(folder / "layout")}
-    writer = make_writer(wanted)
+    writer = make_writer({"format": name, "to_csv": None}, Layout(MemoryStore()).propose)
     for one in returned:
         writer(elements_of(one), lambda data: None)
 
@@ -482,9 +483,9 @@ REFUSED_OUTPUT = {
 
 
 @pytest.mark.parametrize(("name", "what", "message"), rows_of("What is refused in output"))
-def test_each_output_that_is_refused_is_refused_in_the_words_of_the_page(tmp_path, name, what, message):
+def test_each_output_that_is_refused_is_refused_in_the_words_of_the_page(name, what, message):
     with pytest.raises(BadResultError) as raised:
-        write(name, tmp_path, *REFUSED_OUTPUT[name, what])
+        write(name, *REFUSED_OUTPUT[name, what])
     assert re.fullmatch(as_pattern(code_in(message)), str(raised.value), re.DOTALL)
 
 

@@ -400,6 +400,8 @@ class TestReuse:
         assert make_plan(request_plan(variables_hash=None)).reused_from is None
 
 
+NO_EFFECT = "has no effect in a continued folder: its shards stay as first planned."
+BORROWS = "The shards stay as first planned; 1 more node takes mini-batches over from them."
 RANKS = ("--rank_mini_batch_count", "5")
 
 
@@ -469,11 +471,41 @@ class TestContinuing:
         log.follow()
         assert log.limits.error_threshold == threshold
 
-    def test_shards_stay_as_first_planned(self, plan, caplog):
-        first, _ = plan(settings={"mini_batch_size": 1, "node_count": 2})
-        again, _ = plan(settings={"mini_batch_size": 1, "node_count": 3})
+    @pytest.mark.parametrize(
+        ("changes", "borrowing", "line"),
+        [
+            ({"node_count": 3}, [2], BORROWS),
+            # There are only three mini-batches.
+            ({"node_count": 8}, [2], BORROWS),
+            (
+                {"node_count": 3, "lend": False},
+                [],
+                f"node_count {NO_EFFECT} With lend=False more nodes would have no work.",
+            ),
+            ({"node_count": 1}, [], f"node_count {NO_EFFECT}"),
+            ({"mini_batches_per_task": 1}, [], f"mini_batches_per_task {NO_EFFECT}"),
+        ],
+    )
+    def test_shards_stay_as_first_planned_and_more_nodes_borrow(self, plan, caplog, changes, borrowing, line):
+        settings = {"mini_batch_size": 1, "node_count": 2}
+        first, _ = plan(settings=settings)
+        again, _ = plan(settings={**settings, **changes})
         assert again.manifest.shards == first.manifest.shards
-        assert "node_count has no effect in a continued folder" in caplog.text
+        assert [(shard.number, shard.count, shard.items) for shard in again.borrowing_shards] == [
+            (number, 0, 0) for number in borrowing
+        ]
+        assert first.borrowing_shards == ()
+        assert line in [record.getMessage() for record in caplog.records]
+        # The same terms again make the same shards.
+        assert plan(settings={**settings, **changes})[0].borrowing_shards == again.borrowing_shards
+
+    def test_more_nodes_than_airflow_maps_are_refused(self, plan):
+        settings = {"mini_batch_size": 1, "node_count": 2}
+        plan(settings=settings)
+        allowed = r"node_count is 3; allowed: at most 2, .*\[core\] max_map_length"
+        with pytest.raises(ConfigError, match=allowed):
+            plan(settings={**settings, "node_count": 3}, max_shards=2)
+        assert len(plan(settings=settings, max_shards=2)[0].manifest.shards) == 2
 
     @pytest.mark.parametrize(
         ("changes", "part"),

@@ -293,3 +293,19 @@ def test_the_scripts_own_log_goes_to_the_supervisor(start):
     supervisor.run("/in/a")
     supervisor.close()
     assert supervisor.log.endswith("INFO hello\n")
+
+
+def test_what_is_told_while_rows_wait_for_the_layout_is_done_afterwards(start):
+    body = "if mini_batch[0] == 'slow': await asyncio.sleep(60)\nreturn pd.DataFrame({'item': mini_batch})"
+    csv = {"format": "csv", "to_csv": None}
+    supervisor = start("import pandas as pd\n" + running(body), concurrency=3, rows_format=csv)
+    supervisor.hand_out(order(0, "slow"), order(1, "a"))
+    question = supervisor.receive()
+    supervisor.hand_out(order(2, "b"))
+    supervisor.cancel(0)
+    supervisor.send_close()
+    supervisor.answer(question, *question["layout"][1:])
+    answers = [supervisor.receive() for _ in range(3)]
+    assert {answer["try_failed"]["status"] for answer in answers if "try_failed" in answer} == {"RUN_TIMEOUT"}
+    assert sorted(supervisor.rows(answer) for answer in answers if "done" in answer) == [["a"], ["b"]]
+    assert supervisor.wait() == 0

@@ -1,5 +1,6 @@
 """A real worker process, seen from the supervisor's end of the channel."""
 
+import json
 import pstats
 import sys
 
@@ -488,3 +489,44 @@ def test_init_and_shutdown_may_be_asynchronous_where_run_is_not(start):
 def test_scripts_that_are_not_asynchronous_do_not_wait_for_asyncio(start):
     supervisor = start(running("return ['asyncio' in sys.modules]"))
     assert supervisor.rows(supervisor.run("/in/a")) == ["False"]
+
+
+CSV = {"format": "csv", "to_csv": None}
+AS_FRAME = "import pandas as pd\n" + running("return pd.DataFrame({'item': mini_batch})")
+
+
+def order(index, *paths):
+    return [index, 1, "files", len(paths), None, list(paths)]
+
+
+def test_rows_that_do_not_fit_the_layout_that_is_known_wait_for_an_answer(start):
+    supervisor = start(AS_FRAME, rows_format=CSV)
+    supervisor.hand_out(order(0, "a"))
+    question = supervisor.receive()
+    number, content = question["layout"][1:]
+    assert (number, json.loads(content)) == (0, {"columns": ["item"], "header": "item\n"})
+    supervisor.hand_out(order(1, "b"))
+    supervisor.answer(question, number, content)
+    supervisor.hand_out(order(2, "c"))
+    supervisor.send_close()
+    answers = [supervisor.receive() for _ in range(3)]
+    assert [supervisor.rows(answer) for answer in answers] == [["a"], ["b"], ["c"]]
+    assert supervisor.wait() == 0
+
+
+def test_the_layout_that_another_process_was_faster_with_counts(start):
+    supervisor = start(AS_FRAME, rows_format=CSV)
+    supervisor.hand_out(order(0, "a"))
+    supervisor.answer(supervisor.receive(), 3, json.dumps({"columns": ["score"], "header": "score\n"}).encode())
+    question = supervisor.receive()
+    assert question["layout"][1:] == (4, b"")  # whether a newer one has the column
+    supervisor.answer(question, 4, json.dumps({"columns": ["item"], "header": "item\n"}).encode())
+    assert supervisor.rows(supervisor.receive()) == ["a"]
+
+
+def test_a_process_whose_supervisor_goes_without_an_answer_ends(start):
+    supervisor = start(AS_FRAME, rows_format=CSV)
+    supervisor.hand_out(order(0, "a"))
+    assert "layout" in supervisor.receive()
+    supervisor.hang_up()
+    assert supervisor.process.wait(DEADLINE_S) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psutil
 import pytest
 
+from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.shard_records import Closing
 from tests.airflow_services import wait_until
 from tests.shards import read_outcomes
@@ -88,6 +89,35 @@ def test_a_step_without_shards_ends_as_plan_does(airflow, tmp_path):
         "success": states("success", "skipped", "success"),
     }
     assert set(full.ran.values()) == {1}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_continued_with_more_nodes_uses_all_of_them(airflow, tmp_path):
+    write_dag(airflow, "more_nodes")
+    place = Place(tmp_path / "place", items=30)
+    place.fail("0003")
+    run = StepRun.trigger(airflow, "more_nodes", place, allowed=0, tries=1, pace_s=0.5)
+    assert run.finish() == "failed"
+    assert "step.mini_batches[1]" not in run.states()
+    place.repair()
+
+    file = airflow.dags / "more_nodes" / "dag.py"
+    file.write_text(file.read_text().replace("default_value=1, minimum=1", "default_value=3, minimum=1"))
+    wait_until(lambda: airflow.api.get("dags/more_nodes/details")["params"]["nodes"]["value"] == 3, "the new default")
+    run.clear("step.plan", downstream=True)
+
+    assert run.finish() == "success", run.summary()
+    assert place.result == place.items
+    again = {name for name, count in place.ran.items() if count > 1}
+    assert {"0003"} <= again <= {"0003", "0004"}, "more than what failed, and what the abort ended, ran again"
+    labels = [run.shard(number)["rendered_map_index"] for number in range(3)]
+    takes_over = [f"shard {number} · takes mini-batches over" for number in (1, 2)]
+    assert labels == ["shard 0 · mini-batches 0–29", *takes_over]  # noqa: RUF001 - an en dash
+    assert {run.states()[f"step.mini_batches[{number}]"] for number in range(3)} == {"success"}
+    committed = read_committed(run.folder(), run.folder().read_manifest())
+    (state,) = committed.states
+    nodes = {committed.nodes(state)[outcome["writer"]] for outcome in committed.outcomes(state)}
+    assert {node.rsplit("-", 2)[1] for node in nodes} == {"0", "1", "2"}
 
 
 @pytest.mark.slow

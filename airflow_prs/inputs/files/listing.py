@@ -103,7 +103,9 @@ class Listing:
         if not is_remote(path):
             return InputFile(path, partial(self.open, path))
         end = min(int(self.sizes[number]), FIRST_BYTES)
-        return InputFile(path, partial(self._open_object, number, fetch(parse_address(path), 0, end, self._etag(number))))
+        return InputFile(
+            path, partial(self._open_object, number, fetch(parse_address(path), 0, end, self._etag(number)))
+        )
 
     def _open_object(self, number: int, begin: bytes = b"") -> BinaryIO:
         file = ObjectFile(self.paths[number], int(self.sizes[number]), self._etag(number), begin)

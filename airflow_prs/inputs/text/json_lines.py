@@ -23,9 +23,7 @@ MARKS = "\n"
 """The characters that separate records."""
 
 
-def cut_json_lines_files(
-    source: JsonLinesSource, listing: Listing, size: MiniBatchSize
-) -> tuple[TableCut, Columns]:
+def cut_json_lines_files(source: JsonLinesSource, listing: Listing, size: MiniBatchSize) -> tuple[TableCut, Columns]:
     """
     Cut files with a JSON object on each line into mini-batches.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
-from airflow_prs.node.watching import LOOK_S, Watcher
+from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.records import Progress
 from airflow_prs.run_folder.attempts import Attempt
@@ -21,10 +21,12 @@ from airflow_prs.run_folder.names import shard_status
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.run_folder.shard_records import Closing, LoanRecord
 
-_ANSWER_S = 5.0
-_POLL_S = 0.1
+_ANSWER_LOOKS = 10
+"""Looks of a node within which it answers a request."""
+_POLLS_PER_LOOK = 5
 _SEEK_S = 1.0
-_FRESH_S = 10.0
+_FRESH_STATUSES = 5
+"""A node is asked if its status.json is not older than this many intervals."""
 _WORTH_S = 1.0
 _MOST_ASKED = 3
 
@@ -46,6 +48,7 @@ class Borrower:
     :param watcher: knows how far the other shards are.
     :param work: what the node works on; loans are added to it.
     :param make_dispatcher: makes the dispatcher of a loan.
+    :param awaits_others_s: seconds without a loan for which it waits for others that may have work to lend.
     :param say: writes a line to the task log.
     """
 
@@ -57,13 +60,19 @@ class Borrower:
         work: NodeWork,
         make_dispatcher: Callable[[BorrowedWork], Dispatcher],
         *,
+        awaits_others_s: float = 0.0,
         say: Callable[[str], None],
     ) -> None:
         self._folder = folder
+        self._look_s = folder.intervals.look_s
+        self._poll_s = self._look_s / _POLLS_PER_LOOK
+        self._answer_s = self._look_s * _ANSWER_LOOKS
+        self._fresh_s = folder.intervals.status_s * _FRESH_STATUSES
         self._attempt = attempt
         self._watcher = watcher
         self._work = work
         self._make_dispatcher = make_dispatcher
+        self._awaits_others_s = awaits_others_s
         self._say = say
         self._stir = asyncio.Event()
         self._finished = asyncio.Event()
@@ -107,16 +116,18 @@ class Borrower:
 
     async def _run(self) -> None:
         own = self._work.own
-        sought = -math.inf
+        sought, idle_since = -math.inf, time.monotonic()
         while True:
             await self._check_loans()
-            is_last = own.is_closed and not self._borrowed
+            if self._borrowed:
+                idle_since = time.monotonic()
+            is_last = own.is_closed and not self._borrowed and not self._awaits_others(idle_since)
             if self._work.find_for(0) is None and (is_last or time.monotonic() - sought > _SEEK_S):
                 sought = time.monotonic()
                 if not await self._borrow() and is_last:
                     return
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stir.wait(), LOOK_S if own.has_work_for(0) else _POLL_S)
+                await asyncio.wait_for(self._stir.wait(), self._look_s if own.has_work_for(0) else self._poll_s)
             self._stir.clear()
 
     # What is borrowed
@@ -163,7 +174,7 @@ class Borrower:
                     f"over from shard {state.shard.number}"
                 )
                 return True
-            _, wait_s = self._refusals.get(state.shard.number, (0.0, _ANSWER_S / 2))
+            _, wait_s = self._refusals.get(state.shard.number, (0.0, self._answer_s / 2))
             self._refusals[state.shard.number] = time.monotonic() + 2 * wait_s, 2 * wait_s
         return False
 
@@ -171,10 +182,10 @@ class Borrower:
         request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
         began = time.monotonic()
         while (answer := await asyncio.to_thread(request.read_answer)) is None:
-            if time.monotonic() - began > _ANSWER_S:
+            if time.monotonic() - began > self._answer_s:
                 answer = await asyncio.to_thread(request.withdraw)
                 break
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(self._poll_s)
         self._asking = None
         if answer.is_open:
             await self._begin(request, answer)
@@ -189,7 +200,7 @@ class Borrower:
     def _find_busy(self) -> list[ShardState]:
         """Return the shards that are worth asking, the one with the most time to go first."""
         others = self._watcher.others
-        if any(state.claim is None for state in others):
+        if not all(map(self._has_begun, others)):
             # Airflow may be waiting for the place of this node to start that shard.
             return []
         now = time.monotonic()
@@ -201,11 +212,24 @@ class Borrower:
         worth = [(left_s, state) for left_s, state in left if left_s > _WORTH_S]
         return [state for _, state in sorted(worth, key=lambda found: found[0], reverse=True)]
 
+    def _awaits_others(self, idle_since: float) -> bool:
+        """Whether there may soon be work to borrow, from a shard that has not begun or has not lent anything yet."""
+        if time.monotonic() - idle_since > self._awaits_others_s:
+            return False
+        return any(
+            not self._has_begun(state) or (state.is_running and state.not_handed_out > 0)
+            for state in self._watcher.others
+        )
+
+    def _has_begun(self, state: ShardState) -> bool:
+        """Whether a shard was claimed in this execution of plan, or a later one."""
+        return state.epoch is not None and state.epoch.execution >= self._attempt.claim.epoch.execution
+
     def _left_s(self, state: ShardState) -> float:
         """Estimate the seconds until a node has handed out everything; 0 if it may be dead."""
         number = state.shard.number
         shown = self._folder.read_status(shard_status(number))
-        if shown is None or self._signs.age_s(number, (state.number, shown)) > _FRESH_S:
+        if shown is None or self._signs.age_s(number, (state.number, shown)) > self._fresh_s:
             return 0.0
         rate = shown["mini_batches_per_s"]
         return float(state.not_handed_out / rate if rate else math.inf if state.not_handed_out else 0.0)

@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from airflow_prs.node.machine.memory import used_bytes
@@ -23,6 +24,7 @@ from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.records import TryStatus
+from airflow_prs.worker.channel import Revision
 
 _AHEAD_S = 0.04
 _MOST_AHEAD = 512
@@ -53,13 +55,18 @@ class _Held:
 
 @dataclass(slots=True)
 class _Life:
-    """The state of one worker process."""
+    """
+    The state of one worker process.
+
+    :param is_asking: whether it waits for an answer about the layout of rows.
+    """
 
     process: WorkerProcess
     began: float
     pid: int = 0
     is_ready: bool = False
     concurrency: int = 1
+    is_asking: bool = False
     is_leaving: bool = False
     leaving_since: float = 0.0
     has_shutdown: bool = False
@@ -191,7 +198,8 @@ class Slot:
         if life is None or life.killed_for is not None:
             return
         checked, life.checked = life.checked or now, now
-        life.exclude(max(late_s, now - checked) if life.process.is_held_up else late_s, now)
+        waits_for_storage = life.is_asking or life.process.is_held_up
+        life.exclude(max(late_s, now - checked) if waits_for_storage else late_s, now)
         if life.ending_since:
             self._check_exit(life, now)
         elif not life.is_ready:
@@ -253,12 +261,20 @@ class Slot:
             self.was_ready = True
         elif (failed := message.get("failed")) is not None:
             life.start_failure, life.ending_since = StartFailure(**failed), time.monotonic()
+        elif (question := message.get("layout")) is not None:
+            life.is_asking = True
+            self._starter.layout.ask(question, partial(self._answer, life))
         elif "leaving" in message:
             life.ending_since = time.monotonic()
         elif (note := message.get("note")) is not None:
             self._starter.say(f"{life.name}: {note}")
         elif (lines := message.get("log")) is not None:
             life.process.log_for_script(lines)
+
+    def _answer(self, life: _Life, answer: Revision) -> None:
+        life.is_asking = False
+        if life is self._life:
+            life.process.send({"layout": answer})
 
     def _take_failed_try(self, life: _Life, failed: dict[str, Any]) -> None:
         life.failed_tries += 1

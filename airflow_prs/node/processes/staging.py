@@ -20,6 +20,7 @@ class Stage:
     The private folder of a node, on local disk. Folders that killed nodes have left are removed first.
 
     :ivar source: folder of the user's code.
+    :ivar input: folder of local copies of the input; it exists if there are any.
     """
 
     def __init__(self) -> None:
@@ -27,6 +28,7 @@ class Stage:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _hold(self.path)
         self.source = self.path / "source"
+        self.input = self.path / "input"
 
     def extract(self, source_zip: IO[bytes]) -> None:
         """Extract the snapshot of the user's code."""

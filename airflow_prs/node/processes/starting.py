@@ -12,14 +12,15 @@ from typing import Any
 from airflow_prs.config.arguments import RESERVED
 from airflow_prs.environments.making import missing_module_hint
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError
+from airflow_prs.node.input.places import Places
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.processes.layout import LayoutAnswers
 from airflow_prs.node.processes.output import LogWriter, TaskLog
 from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.wire import ProcessPolicy, StartFailure
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.run_folder.attempts import Attempt
-from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker.writing import formats
@@ -39,6 +40,9 @@ class Starter:
     :param stage: the local folders of the node.
     :param files: what the node writes.
     :param interpreter: the Python that runs the entry script.
+    :param places: where local copies of the input are.
+
+    ``log_writer`` and ``layout`` serve all its processes.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Starter:
         stage: Stage,
         files: NodeFiles,
         interpreter: str,
+        places: Places,
     ) -> None:
         self.request = request
         self._settings = settings
@@ -57,6 +62,7 @@ class Starter:
         self._stage = stage
         self.files = files
         self._interpreter = interpreter
+        self._places = places
         self._devices = visible_devices({**request.environ, **request.variables})
         self.processes = process_count(request, settings)
         self.policy = _process_policy(settings)
@@ -64,6 +70,7 @@ class Starter:
         self._failures = 0
         self.log_writer = LogWriter()
         files.output.mkdir(parents=True, exist_ok=True)
+        self.layout = LayoutAnswers(request.folder.layout().propose)
 
     def say(self, text: str) -> None:
         """Write a line to the task log."""
@@ -94,8 +101,12 @@ class Starter:
             log_files={kind: names.log(kind, node, name) for kind in _LOGS},
             log_writer=self.log_writer,
             task_log=TaskLog(self.request.logger, name),
-            redact=self.request.redact,
+            redact=self._redact,
         )
+
+    def _redact(self, text: str) -> str:
+        # What a script prints and raises names the files as their owners know them.
+        return self.request.redact(self._places.as_planned(text))
 
     def take_failure(self, failure: StartFailure, *, slots: int, was_ready: bool) -> None:
         """
@@ -151,7 +162,7 @@ class Starter:
             "inputs": input_specs(self._settings),
             "side_inputs": dict(self._settings.side_inputs),
             "append_rows": config.output_action == "append_row",
-            "rows_format": rows_format(self._settings, self.request.folder),
+            "rows_format": rows_format(self._settings),
             "rows_path": str(self.attempt.rows.path(number)),
             "output_dir": str(self.files.output),
             "node": self.attempt.writer.node,
@@ -207,16 +218,12 @@ def input_specs(settings: RunSettings) -> list[dict[str, Any]]:
     return [{"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)} for spec in settings.inputs]
 
 
-def rows_format(settings: RunSettings, folder: RunFolder) -> dict[str, Any]:
+def rows_format(settings: RunSettings) -> dict[str, Any]:
     """Return what the worker runtime needs to write rows; see worker.writing.formats.make_writer."""
     to_csv = settings.to_csv
     if to_csv is None and settings.config.writes_frames_as_csv:
         to_csv = formats.CSV
-    return {
-        "format": settings.config.result_format,
-        "to_csv": to_csv,
-        "layout": str(folder.names.layout),
-    }
+    return {"format": settings.config.result_format, "to_csv": to_csv}
 
 
 def script_arguments(settings: RunSettings, processes: int) -> list[str]:

@@ -58,15 +58,22 @@ def order_of(assignment: Assignment, *, has_tables: bool) -> list[Any]:
     """
     Return the order for a worker process: index, try, input, items, partition, paths or pieces, and their versions.
 
+    A piece is path, begin, end, row group, and, if it is staged, the local path to open.
+
     :param has_tables: whether mini-batches are read from pieces, not passed as paths.
     """
-    mini_batch = assignment.mini_batch
+    mini_batch, paths = assignment.mini_batch, assignment.staged.paths
     partition = None if mini_batch.partition is None else dict(mini_batch.partition)
     if has_tables:
         pieces: list[Any] = [[p.path, p.begin, p.end, p.row_group] for p in mini_batch.pieces]
     else:
         pieces = [piece.path for piece in mini_batch.pieces]
     versions = [piece.version for piece in mini_batch.pieces]
+    if paths is not None:
+        # The stager has checked the versions of what it has copied.
+        is_copied = [path != piece.path for path, piece in zip(paths, mini_batch.pieces, strict=True)]
+        versions = [None if copied else version for copied, version in zip(is_copied, versions, strict=True)]
+        pieces = [[*piece, path] for piece, path in zip(pieces, paths, strict=True)] if has_tables else list(paths)
     return [mini_batch.index, assignment.try_number, mini_batch.input, mini_batch.items, partition, pieces, versions]
 
 

@@ -10,14 +10,17 @@ from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, Outcome
 from airflow_prs.run_folder.attempts import Attempt
+from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState
 from airflow_prs.run_folder.shard_records import Closing, Loan
 
-SHORTEST_INTERVAL_S = 1.0
+_TICK_S = 1.0
+"""Seconds between two looks whether a commit is due."""
 _AGE_PER_INTERVAL = 5000
 """The interval between commits grows with the age of the attempt, to some 20,000 commits in 24 hours."""
 GROUP_BYTES = 64 * 1024 * 1024
+GROUP_OUTCOMES = 16384
 WINDOW = 2
 """Mini-batches that may be handed out for each that runs, before any rate is measured."""
 _FASTEST_GROWTH = 16
@@ -25,15 +28,16 @@ _FASTEST_GROWTH = 16
 
 class Committer:
     """
-    Collects outcomes and commits them at intervals, every 64 MiB, or when hurry() is called.
+    Collects outcomes and commits them at intervals, every 64 MiB or 16,384 outcomes, or when hurry() is called.
 
-    The interval is one second at first, and grows with the age of the attempt. What may exceed a threshold is committed
-    within a second: a failed try, and failed items if they count.
+    The interval is the shortest one at first, and grows with the age of the attempt. What may exceed a threshold is
+    committed within a second: a failed try, and failed items if they count.
 
     :param attempt: writes the commits: an attempt at a shard, or a loan that this node works on.
     :param tally: the shard's counts.
     :param queue: gets a new grant with each commit.
     :param concurrency: how many mini-batches the node works on at the same time.
+    :param shortest_s: the shortest interval.
     :param is_granting: whether commits extend the grant; if not, from start_granting() on.
     :param counts_failed_items: whether failed items count against a threshold.
     :param on_commit: called after each commit, in the event loop.
@@ -46,12 +50,14 @@ class Committer:
         queue: WorkQueue,
         *,
         concurrency: int,
+        shortest_s: float = ON_FILES.commit_s,
         is_granting: bool = True,
         counts_failed_items: bool = False,
         on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._attempt = attempt
+        self._shortest_s = shortest_s
         self._concurrency = concurrency
         self._clock = clock
         self._tally = tally
@@ -83,7 +89,7 @@ class Committer:
         self._has_failed_items |= self._counts_failed_items and outcome.succeeded < outcome.items
         self._bytes += outcome.length
         self._busy_s += outcome.duration_s
-        if self._bytes > GROUP_BYTES:
+        if self._bytes > GROUP_BYTES or len(self._outcomes) >= GROUP_OUTCOMES:
             self._urgent.set()
 
     def add_try(self, failed: FailedTry) -> None:
@@ -133,7 +139,7 @@ class Committer:
         """Commit when it is time, until end() is called."""
         while not self._is_over:
             try:
-                await asyncio.wait_for(self._urgent.wait(), SHORTEST_INTERVAL_S)
+                await asyncio.wait_for(self._urgent.wait(), _TICK_S)
             except asyncio.TimeoutError:
                 if not self._is_due:
                     continue
@@ -141,12 +147,12 @@ class Committer:
 
     @property
     def _interval_s(self) -> float:
-        return max(SHORTEST_INTERVAL_S, (self._clock() - self._began) / _AGE_PER_INTERVAL)
+        return max(self._shortest_s, (self._clock() - self._began) / _AGE_PER_INTERVAL)
 
     @property
     def _is_due(self) -> bool:
         # run() looks once in a while, so the nearest of these moments is taken.
-        elapsed_s = self._clock() - self._committed + SHORTEST_INTERVAL_S / 2
+        elapsed_s = self._clock() - self._committed + _TICK_S / 2
         return bool(self._tries) or self._has_failed_items or (bool(self._outcomes) and elapsed_s >= self._interval_s)
 
     async def commit(self, *, trying: tuple[int, int] | None = None, closing: Closing | None = None) -> None:

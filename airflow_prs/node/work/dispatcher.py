@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from airflow_prs.node.work.committer import Committer
+from airflow_prs.node.input.stager import Stager
+from airflow_prs.node.work.committer import WINDOW, Committer
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
 from airflow_prs.node.work.queue import Assignment, WorkQueue
+from airflow_prs.node.work.staged_queue import StagedQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.inheritance import Inheritance
+from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.shard_log import LoanState
 from airflow_prs.run_folder.shard_records import Loan, LoanRequest
@@ -42,10 +45,12 @@ class Dispatcher:
 
     :param inherited: what the attempt took over; a loan begins with nothing.
     :param board: writes status.json.
+    :param stager: makes local copies of input on object storage.
     :param signals: set when there may be something to hand out, and after a commit.
     :param is_blind: whether the node has not looked at the run folder for too long to hand out anything.
     :param slots: number of slots.
     :param concurrency: how many mini-batches each slot may work on at the same time.
+    :param commit_s: seconds between two commits, at least.
     :param log_of: returns the path of a process's log inside the run folder.
     :param say: writes a line to the task log.
 
@@ -60,10 +65,12 @@ class Dispatcher:
         policy: RetryPolicy,
         board: StatusBoard,
         *,
+        stager: Stager,
         signals: Signals,
         is_blind: Callable[[], bool],
         slots: int,
         concurrency: int = 1,
+        commit_s: float = ON_FILES.commit_s,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
@@ -74,6 +81,7 @@ class Dispatcher:
             self.tally,
             queue,
             concurrency=slots * concurrency,
+            shortest_s=commit_s,
             is_granting=not self._is_alone,
             counts_failed_items=policy.count_failed_items,
             on_commit=self._after_commit,
@@ -82,6 +90,7 @@ class Dispatcher:
         self._attempt = attempt
         self._inherited = inherited
         self._queue = queue
+        self._staged = StagedQueue(queue, stager, most_arriving=WINDOW * slots * concurrency)
         self._policy = policy
         self._board = board
         self._signals = signals
@@ -94,6 +103,7 @@ class Dispatcher:
         self._lent = Progress()
         self._alone: Assignment | None = None
         self._next_alone: asyncio.Future[Assignment | None] | None = None
+        self._note_done()
 
     # What slots use
 
@@ -101,7 +111,7 @@ class Dispatcher:
         """Whether there is something for a slot to do, now or later."""
         if self.is_closed:
             return False
-        return slot == 0 if self._is_alone else len(self._queue) > 0
+        return slot == 0 if self._is_alone else len(self._staged) > 0
 
     def next_assignment(self, *, slot: int, may_be_alone: bool) -> Assignment | None:
         """
@@ -112,21 +122,31 @@ class Dispatcher:
         """
         if self.is_closed or self._is_blind():
             return None
-        if self._is_alone:
-            assignment, self._alone = (self._alone, None) if slot == 0 else (None, self._alone)
-        else:
-            assignment = self._queue.take(may_be_alone=may_be_alone)
-            self.committer.extend_grant_early()
-        if assignment is not None:
+        while (assignment := self._take(slot, may_be_alone=may_be_alone)) is not None:
             self.tally.count_handed_out(assignment.try_number)
+            if not assignment.staged.error:
+                return assignment
+            self.take_failure(_not_staged(assignment))
+        return None
+
+    def _take(self, slot: int, *, may_be_alone: bool) -> Assignment | None:
+        if self._is_alone:
+            staged = self._staged.stage(self._alone) if slot == 0 and self._alone is not None else None
+            if staged is not None:
+                self._alone = None
+            return staged
+        assignment = self._staged.take(may_be_alone=may_be_alone)
+        self.committer.extend_grant_early()
+        self._staged.stage_ahead()
         return assignment
 
     def fair_share(self) -> int:
         """Return how many mini-batches a process may hold so that the others get theirs."""
-        return 1 if self._is_alone else -(-len(self._queue) // self._slots)
+        return 1 if self._is_alone else -(-len(self._staged) // self._slots)
 
     def take_outcome(self, outcome: Outcome) -> None:
         """Record that a mini-batch succeeded or failed: it is not tried again."""
+        self._staged.release(outcome.index)
         self.tally.count(outcome)
         self.committer.add(outcome)
         self._board.count(outcome)
@@ -136,13 +156,16 @@ class Dispatcher:
     def take_failure(self, failure: Failure) -> None:
         """Record a failed try, and queue the next one or fail the mini-batch."""
         assignment, index = failure.assignment, failure.assignment.mini_batch.index
+        # The next try gets new copies: this one may have changed its own.
+        self._staged.release(index)
         next_after_s = self._policy.next_try_after_s(failure)
         is_final = next_after_s is None
         log = self._log_of(failure.process) if failure.process else ""
         self.committer.add_try(failed_try(failure, is_final=is_final, node=self._attempt.writer.node, log=log))
         self._board.note(failure)
         tries = f"try {assignment.try_number} of {self._policy.most_tries}"
-        self._say(f"{failure.process}: {tries} of mini-batch {index} failed: {failure.error}")
+        process = f"{failure.process}: " if failure.process else ""
+        self._say(f"{process}{tries} of mini-batch {index} failed: {failure.error}")
         if next_after_s is None:
             self.take_outcome(failed_outcome(failure))
         else:
@@ -172,6 +195,12 @@ class Dispatcher:
     def close(self) -> None:
         """Hand out nothing more."""
         self.is_closed = True
+        self._staged.close()
+
+    def stage_ahead(self) -> None:
+        """Make local copies of what is next, as far as there is room."""
+        if not self.is_closed:
+            self._staged.stage_ahead()
 
     def show(self) -> None:
         """Write status.json."""
@@ -210,6 +239,7 @@ class Dispatcher:
         first, end = (0, 0) if keeps_all else self._queue.give_up()
         if first == end:
             return None
+        self._staged.forget(first, end)
         loan = Loan(number=number, first=first, end=end, borrower=request.borrower)
         self.committer.add_loan(loan)
         return loan
@@ -311,6 +341,18 @@ class Dispatcher:
     def _after_commit(self) -> None:
         self._signals.committed.set()
         self._signals.work.set()
+
+
+def _not_staged(assignment: Assignment) -> Failure:
+    staged = assignment.staged
+    return Failure(
+        assignment=assignment,
+        status=TryStatus.LOAD_EXCEPTION,
+        error=staged.error,
+        process="",
+        started=staged.started,
+        duration_s=staged.duration_s,
+    )
 
 
 class NodeWork:

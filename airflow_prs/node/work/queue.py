@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_prs.node.input.stager import NOTHING_TO_STAGE, Staged
 from airflow_prs.records import MiniBatch, Shard
 from airflow_prs.run_folder.folder import RunFolder
 
@@ -30,11 +31,13 @@ class Assignment:
 
     :param try_number: from 1.
     :param is_alone: whether its process may hold nothing else, because this mini-batch may have killed a process.
+    :param staged: where its files are for the process that gets it.
     """
 
     mini_batch: MiniBatch
     try_number: int
     is_alone: bool = False
+    staged: Staged = NOTHING_TO_STAGE
 
 
 class ReadAhead:
@@ -47,6 +50,7 @@ class ReadAhead:
     def __init__(self, source: Iterator[MiniBatch]) -> None:
         self._source = source
         self._ready: deque[MiniBatch] = deque()
+        self._passed = 0
         self._is_awaited = False
         self._made = self._read()
 
@@ -61,9 +65,23 @@ class ReadAhead:
             self._is_awaited = not self._made.done()
             if self._is_awaited:
                 return None
-            self._ready.extend(self._made.result())
-            self._made = self._read()
+            self._take_over()
+        self._passed = max(0, self._passed - 1)
         return self._ready.popleft() if self._ready else None
+
+    def peek(self) -> MiniBatch | None:
+        """Return the first mini-batch that was neither taken nor passed; None: it is not near, or not read yet."""
+        if self._passed == len(self._ready) < READ_AHEAD and self._made.done() and self._made.exception() is None:
+            self._take_over()
+        return self._ready[self._passed] if self._passed < len(self._ready) else None
+
+    def pass_peeked(self) -> None:
+        """Let peek() return the mini-batch behind the one that it returns now."""
+        self._passed += 1
+
+    def _take_over(self) -> None:
+        self._ready.extend(self._made.result())
+        self._made = self._read()
 
     def _read(self) -> Future[list[MiniBatch]]:
         made: Future[list[MiniBatch]] = Future()
@@ -151,6 +169,15 @@ class WorkQueue:
         self._unread -= 1
         self._next = self._index_from(mini_batch.index + 1 - self._shard.first)
         return Assignment(mini_batch, self._tries.pop(mini_batch.index, 0) + 1)
+
+    def peek(self) -> MiniBatch | None:
+        """Return the next mini-batch that was neither taken nor passed, granted or not; None: none that is near."""
+        mini_batch = self._ahead.peek()
+        return mini_batch if mini_batch is not None and mini_batch.index < self._end else None
+
+    def pass_peeked(self) -> None:
+        """Let peek() return the mini-batch behind the one that it returns now."""
+        self._ahead.pass_peeked()
 
     def put_back(self, assignments: list[Assignment]) -> None:
         """Put assignments that were not tried to the front."""

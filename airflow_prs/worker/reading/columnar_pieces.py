@@ -29,7 +29,15 @@ class ParquetPieces:
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._cut: tuple[str, int, Any] | None = None
 
-    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
+    def __call__(
+        self,
+        path: str,
+        begin: int | None,
+        end: int | None,
+        row_group: int | None,
+        *,
+        is_partial: bool = False,  # noqa: ARG002 - same signature as for text
+    ) -> Any:
         """Return rows of a row group, or of the entire file."""
         if self._schema is None and self._encoded is not None:
             self._schema = alike.with_floats(alike.read_schema(self._encoded), self._dtypes)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from airflow_prs.worker.reading.key_columns import KeyColumns
 
 _Read = Callable[..., Any]
-"""Reads one piece: takes path, begin, end and row group, returns a DataFrame."""
+"""
+Reads one piece: takes path, begin, end and row group, returns a DataFrame. With ``is_partial`` the file has only what
+this piece needs, in its place.
+"""
 
 
 def make_reader(spec: dict[str, Any]) -> FilesReader | TableReader:
@@ -88,7 +91,8 @@ class TableReader:
         """
         Return the rows of a mini-batch as a DataFrame.
 
-        :param pieces: path, begin, end and row group of each.
+        :param pieces: path, begin, end and row group of each, and the local path to open if that is another one: a
+            copy that has the bytes of this piece in their places.
         :param items: the number of rows that plan counted.
         :param versions: version of each piece's file when plan listed it; None where it is not known.
         :raises LoadError: if a piece cannot be read, the number of rows is not ``items``, or a file has changed since
@@ -114,9 +118,13 @@ class TableReader:
             self._read = self._make_read()
             raise
 
-    def _load_piece(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:
+    def _load_piece(
+        self, path: str, begin: int | None, end: int | None, row_group: int | None, local: str | None = None
+    ) -> Any:
         try:
-            return self._read(path, begin, end, row_group)
+            if local is None or local == path:
+                return self._read(path, begin, end, row_group)
+            return self._read(local, begin, end, row_group, is_partial=begin is not None)
         except LoadError:
             raise
         except Exception as error:  # the parsers of pandas and pyarrow raise exceptions of any type
@@ -157,7 +165,7 @@ def _require_unchanged(paths: Iterable[str], versions: Iterable[str | None]) -> 
 def _miscounted(pieces: list[list[Any]], rows: int, items: int) -> str:
     more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
     return (
-        f"{name_piece(*pieces[0])}{more}: {rows} rows where the plan counted {items}: plan and the worker process read "
+        f"{name_piece(*pieces[0][:4])}{more}: {rows} rows where the plan counted {items}: plan and the worker process read "
         "the same file differently. Install in the environment the versions of pandas and pyarrow that Airflow has; "
         "if it has them, this is a bug in airflow_prs: please report it"
     )

@@ -51,14 +51,22 @@ class DelimitedPieces:
             "low_memory": False,
         }
 
-    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
+    def __call__(
+        self,
+        path: str,
+        begin: int | None,
+        end: int | None,
+        row_group: int | None,  # noqa: ARG002 - same signature as for Parquet
+        *,
+        is_partial: bool = False,
+    ) -> Any:
         """Return the records between two positions; only an entire file may have a header."""
         data = _read(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
         try:
             return self.records_in(data, names, is_whole=begin is None)
         except LineError as error:
-            raise _load_error(path, begin, error, self._numbers) from error
+            raise _load_error(path, begin, end, error, None if is_partial else self._numbers) from error
 
     def records_in(self, data: bytes, names: list[Any] | None, *, is_whole: bool) -> Any:
         """
@@ -186,13 +194,21 @@ class JsonLinesPieces:
         self._make_frame = JsonTable(options)
         self._numbers = LineNumbers()
 
-    def __call__(self, path: str, begin: int | None, end: int | None, row_group: int | None) -> Any:  # noqa: ARG002
+    def __call__(
+        self,
+        path: str,
+        begin: int | None,
+        end: int | None,
+        row_group: int | None,  # noqa: ARG002 - same signature as for Parquet
+        *,
+        is_partial: bool = False,
+    ) -> Any:
         """Return the lines between two positions as a DataFrame."""
         data = _read(path, begin, end)
         try:
             return self._make_frame(data, is_whole=begin is None)
         except LineError as error:
-            raise _load_error(path, begin, error, self._numbers) from None
+            raise _load_error(path, begin, end, error, None if is_partial else self._numbers) from None
 
     def frame_of(self, data: bytes) -> Any:
         """Return lines from within a file as a DataFrame."""
@@ -224,6 +240,15 @@ def _read(path: str, begin: int | None, end: int | None) -> bytes:
     return data
 
 
-def _load_error(path: str, begin: int | None, error: LineError, numbers: LineNumbers) -> LoadError:
-    number = error.number if begin is None else numbers.at(path, begin) + error.number - 1
+def _load_error(
+    path: str, begin: int | None, end: int | None, error: LineError, numbers: LineNumbers | None
+) -> LoadError:
+    """
+    Return the error for a line.
+
+    :param numbers: finds the numbers of lines; None: the lines before are not there to be counted.
+    """
+    if begin is not None and numbers is None:
+        return LoadError(f"{name_piece(path, begin, end, None)}: line {error.number} of these {error.problem}")
+    number = error.number if begin is None or numbers is None else numbers.at(path, begin) + error.number - 1
     return LoadError(f"{path}: line {number} {error.problem}")

@@ -12,12 +12,12 @@ CSV = {"sep": ",", "header": True, "index": False}
 """Arguments of to_csv for ``csv``; parallel_run_step.settings.json may replace each."""
 
 
-def make_writer(wanted: Mapping[str, Any] | None) -> Callable[[Any, Callable[[bytes], Any]], None]:
+def make_writer(wanted: Mapping[str, Any] | None, ask: layout.Ask) -> Callable[[Any, Callable[[bytes], Any]], None]:
     """
     Return the writer for a format: it takes elements, and a function that takes bytes.
 
-    :param wanted: ``format``, ``to_csv`` (arguments of to_csv, or None) and ``layout`` (folder of the layout that all
-        mini-batches share); None: text as Azure ML writes it.
+    :param wanted: ``format`` and ``to_csv`` (arguments of to_csv, or None); None: text as Azure ML writes it.
+    :param ask: asks for the layout that all mini-batches share.
     """
     if wanted is None:
         return rows.write_elements
@@ -27,10 +27,10 @@ def make_writer(wanted: Mapping[str, Any] | None) -> Callable[[Any, Callable[[by
     if name == "parquet":
         from . import rows_parquet  # noqa: TID252 - it imports pyarrow
 
-        return rows_parquet.ParquetRows(layout.Layout(wanted["layout"]))
+        return rows_parquet.ParquetRows(layout.Layout(ask))
     if name == "text" and wanted["to_csv"] is None:
         return rows.write_elements
     # In text missing arguments have the defaults of pandas, as in Azure ML, except index, which is False.
     options = {**(CSV if name == "csv" else {"index": False}), **(wanted["to_csv"] or {})}
-    common = layout.Layout(wanted["layout"]) if name == "csv" or options.get("header", True) is not False else None
+    common = layout.Layout(ask) if name == "csv" or options.get("header", True) is not False else None
     return rows_delimited.DelimitedRows(options, common, takes_lines=name == "text")

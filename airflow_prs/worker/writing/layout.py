@@ -1,62 +1,51 @@
-"""The layout that the rows of all mini-batches of a run share; the first process that has rows writes it."""
+"""The layout that the rows of all mini-batches of a run share; the first process that has rows proposes it."""
 
 from __future__ import annotations
 
-import os
-import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+Ask = Callable[[int, bytes], "tuple[int, bytes]"]
+"""
+Proposes the content of the revision with a number, counted from 0, and returns number and content of the newest one:
+this one, or one that another process was faster with. Without content it only asks for a revision of that number.
+"""
 
 
 class Layout:
     """
-    A small record that all worker processes of a run share. Each revision is written once, by the fastest process.
+    The layout, as one process knows it: each revision can hold what the ones before could.
 
-    :param folder: folder of the revisions, numbered from 0, on storage that all nodes see; it is made when needed.
+    :param ask: asks whoever keeps the revisions; nobody is asked as long as rows fit the one that is known.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._next = 0
-        self._newest: bytes | None = None
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._number = -1
+        self._known = b""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether this process has read a revision."""
-        return self._newest is not None
+    def agree(self, fit: Callable[[bytes], tuple[_T, bytes]]) -> _T:
+        """
+        Return what fits a revision that counts.
 
-    def newest(self) -> bytes | None:
-        """Return the newest revision; None: there is none yet."""
+        :param fit: takes a revision, b"" if there is none, and returns what fits it, with b"", or else anything with
+            the revision to propose. If it raises, this counts only if there is no newer revision.
+        """
         while True:
             try:
-                with open(self._path(self._next), "rb") as file:
-                    self._newest = file.read()
-            except FileNotFoundError:
-                return self._newest
-            self._next += 1
+                fitted, wanted = fit(self._known)
+            except Exception:  # noqa: PERF203 - hardly ever more than one round
+                if not self._learn(b""):
+                    raise
+            else:
+                if not wanted:
+                    return fitted
+                self._learn(wanted)
 
-    def propose(self, content: bytes) -> None:
-        """Write the next revision durably; if another process was faster, its revision stays."""
-        os.makedirs(self._folder, exist_ok=True)
-        temporary = os.path.join(self._folder, f".{uuid.uuid4().hex}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, self._path(self._next))
-        except FileExistsError:
-            return
-        finally:
-            os.unlink(temporary)
-        for folder in (self._folder, os.path.dirname(self._folder)):
-            _sync(folder)
-
-    def _path(self, number: int) -> str:
-        return os.path.join(self._folder, f"{number:06d}")
-
-
-def _sync(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _learn(self, proposal: bytes) -> bool:
+        """Ask for the next revision; return whether there is one."""
+        before = self._number
+        self._number, self._known = self._ask(before + 1, proposal)
+        return self._number > before

@@ -37,9 +37,9 @@ class DelimitedRows:
         elif len(elements):
             frame = self._arrange(self._choose(columns.frame_of(elements, WANTED_BY)))
             rows.write_frame(frame, write, {**self._options, "header": False})
-        elif rows.is_data_frame(elements) and self._common is not None and not self._common.is_known:
+        elif rows.is_data_frame(elements) and self._common is not None:
             with contextlib.suppress(rows.BadResultError):  # without rows nothing can be lost
-                self._propose_for_now(elements, self._common)
+                self._common.agree(lambda content: (None, b"" if content else self._for_now(elements)))
 
     def _choose(self, frame: Any) -> Any:
         if self._chosen is None:
@@ -53,23 +53,20 @@ class DelimitedRows:
 
     def _arrange(self, frame: Any) -> Any:
         """Return a DataFrame whose columns have the order of the first mini-batch that had rows."""
-        if self._common is None:
-            return frame
+        return frame if self._common is None else self._common.agree(lambda content: self._in_order(frame, content))
+
+    def _in_order(self, frame: Any, content: bytes) -> tuple[Any, bytes]:
+        """Return a DataFrame in the order of a revision of the layout, with b"", or else with the one to propose."""
         names = columns.names_of(frame)
-        while (order := self._known_columns(self._common)) is None:
-            self._common.propose(self._describe(frame))
-        return frame if names == order else frame.iloc[:, columns.positions_of(names, order)]
+        known: dict[str, Any] = json.loads(content) if content else {"for_now": True}
+        if known.get("for_now"):
+            return frame, self._describe(frame)
+        order = known["columns"]
+        return frame if names == order else frame.iloc[:, columns.positions_of(names, order)], b""
 
-    @staticmethod
-    def _known_columns(common: layout.Layout) -> list[str] | None:
-        known = common.newest()
-        content: dict[str, Any] = {} if known is None else json.loads(known)
-        return None if content.get("for_now") else content.get("columns")
-
-    def _propose_for_now(self, frame: Any, common: layout.Layout) -> None:
-        """Use the header of a DataFrame without rows until there is one with rows."""
-        if len(frame.columns) and common.newest() is None:
-            common.propose(self._describe(self._choose(frame), for_now=True))
+    def _for_now(self, frame: Any) -> bytes:
+        """Return the header of a DataFrame without rows, which is used until there is one with rows."""
+        return self._describe(self._choose(frame), for_now=True) if len(frame.columns) else b""
 
     def _describe(self, frame: Any, **marks: bool) -> bytes:
         content = {"columns": columns.names_of(frame), "header": self._text_of_header(frame), **marks}

@@ -35,29 +35,36 @@ class ParquetRows:
     def __call__(self, elements: Any, write: Callable[[bytes], Any]) -> None:
         """Write what run() returned."""
         if len(elements):
-            _write_stream(self._cast(_table_of(elements)), write)
-        elif (rows.is_data_frame(elements) or rows.is_arrow_table(elements)) and not self._common.is_known:
+            table = _table_of(elements)
+            _write_stream(self._common.agree(lambda content: _cast(table, content)), write)
+        elif rows.is_data_frame(elements) or rows.is_arrow_table(elements):
             with contextlib.suppress(rows.BadResultError):  # without rows nothing can be lost
-                self._propose_for_now(_table_of(elements).schema)
+                self._common.agree(lambda content: (None, b"" if content else _for_now(elements)))
 
-    def _propose_for_now(self, schema: Any) -> None:
-        if len(schema) and self._common.newest() is None:
-            self._common.propose(schema.with_metadata(FOR_NOW).serialize().to_pybytes())
 
-    def _cast(self, table: Any) -> Any:
-        while True:
-            newest = self._common.newest()
-            known = None if newest is None else pa.ipc.read_schema(pa.py_buffer(newest))
-            if known is not None and known.metadata == FOR_NOW:
-                known = None
-            order = table.column_names if known is None else known.names
-            table = table.select(columns.positions_of(table.column_names, order))
-            schema = table.schema if known is None else _widen(known, table.schema)
-            if known is not None and schema.equals(known):
-                cast = [_cast_column(table.column(place), field) for place, field in enumerate(schema)]
-                return pa.Table.from_arrays(cast, schema=schema)
-            _check_storable(schema)
-            self._common.propose(schema.serialize().to_pybytes())
+def _for_now(elements: Any) -> bytes:
+    schema = _table_of(elements).schema
+    return _bytes_of(schema.with_metadata(FOR_NOW)) if len(schema) else b""
+
+
+def _cast(table: Any, content: bytes) -> tuple[Any, bytes]:
+    """Return a table in the schema of a revision of the layout, with b"", or else with the schema that it needs."""
+    known = pa.ipc.read_schema(pa.py_buffer(content)) if content else None
+    if known is None or known.metadata == FOR_NOW:
+        _check_storable(table.schema)
+        return table, _bytes_of(table.schema)
+    table = table.select(columns.positions_of(table.column_names, known.names))
+    schema = _widen(known, table.schema)
+    if not schema.equals(known):
+        _check_storable(schema)
+        return table, _bytes_of(schema)
+    cast = [_cast_column(table.column(place), field) for place, field in enumerate(schema)]
+    return pa.Table.from_arrays(cast, schema=schema), b""
+
+
+def _bytes_of(schema: Any) -> bytes:
+    content: bytes = schema.serialize().to_pybytes()
+    return content
 
 
 def _widen(known: Any, new: Any) -> Any:

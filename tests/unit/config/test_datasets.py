@@ -24,6 +24,7 @@ class WhatATaskReturns:
     ("dataset", "text"),
     [
         (FileDataset("data/*.png"), "FileDataset('data/*.png')"),
+        (FileDataset("data", mode="direct"), "FileDataset('data', mode='direct')"),
         (FileDataset(Path("data")).as_named_input("digits"), "FileDataset('data').as_named_input('digits')"),
         (FileDataset(["a", "b"], "/{user}.png"), "FileDataset(['a', 'b'], partition_format='/{user}.png')"),
         (TabularDataset.from_delimited_files("a.csv"), "TabularDataset.from_delimited_files('a.csv')"),
@@ -83,6 +84,7 @@ def test_what_a_task_returns_and_parameters_stay_as_they_are_in_the_spec():
     "dataset",
     [
         FileDataset(["a", "b"], "/{user}.png").as_named_input("digits"),
+        FileDataset("a", mode="direct").as_named_input("digits"),
         TabularDataset.from_delimited_files("a.csv", ";", False, "latin-1").as_named_input("rows"),
         TabularDataset.from_parquet_files("a"),
         TabularDataset.from_parquet_files("a").partition_by(["k"], "/t/{{ ds }}"),
@@ -291,3 +293,8 @@ def test_an_address_that_a_run_makes_is_checked_in_the_run():
     assert dataset_from_spec({**spec, "path": StoragePath()}, {}).path == "s3://my_aws@bucket/in"
     with pytest.raises(ConfigError, match="the key has an empty part"):
         dataset_from_spec(spec, {"folder": "s3://bucket//x"})
+
+
+def test_a_mode_is_download_or_direct():
+    with pytest.raises(ConfigError, match=r"^mode is 'mount'; allowed: 'download' \(local copies\) or 'direct'"):
+        FileDataset("a", mode="mount")

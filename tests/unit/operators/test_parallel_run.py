@@ -191,6 +191,10 @@ WRONG = {
         {"inputs": [FileDataset("/a").as_named_input("a"), FileDataset("/b").as_named_input("a")]},
         "'a' is the name of two inputs",
     ),
+    "a side input whose addresses are handed over": (
+        {"side_inputs": [FileDataset("/b", mode="direct").as_named_input("b")]},
+        "side_inputs: 'b' has mode='direct'; allowed: mode='download', or no side input",
+    ),
     "a table as a side input": (
         {"side_inputs": [TabularDataset.from_parquet_files("/b").as_named_input("b")]},
         "side_inputs: 'b' is a TabularDataset",

@@ -75,9 +75,9 @@ class StoreFolder:
         """Return the run log."""
         return RunLog(self.store)
 
-    def read_shard(self, shard: Shard, known: ShardState | None = None) -> ShardState:
-        """Return the state of a shard."""
-        return read_shard(self.store, shard, known)
+    def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> Iterable[ShardState]:
+        """Yield the states of some shards."""
+        return (read_shard(self.store, shard, state) for shard, state in known)
 
 
 class Run:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import Progress, Ruling, TryStatus, Verdict
+from airflow_prs.run_folder import checkpoints
+from airflow_prs.run_folder.checkpoints import read_checkpoint
 from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.store.memory import MemoryStore
@@ -249,8 +252,61 @@ def test_the_end_of_an_attempt_writes_a_checkpoint_unless_there_are_few_records(
     assert (rig.done, rig.tries) == ([0, 4], [a_try(1)])
 
 
-def test_a_clear_writes_a_checkpoint_without_what_failed(rig):
-    rig.commit(rig.open(), *good(0), *bad(1), tries=[a_try(1), a_try(2)], closing=Closing.STOPPED)
-    rig.commit(rig.open(2, clear=1), *good(3))
-    assert len(rig.keys("checkpoints")) == 1
-    assert (rig.done, rig.tries) == ([0, 3], [])
+def test_after_a_clear_what_failed_counts_no_more_in_records_and_checkpoints(rig):
+    attempt = rig.open()
+    rig.commit(attempt, *good(0), *bad(1), tries=[a_try(1), a_try(2)])
+    for _ in range(9):
+        rig.commit(attempt)
+    rig.commit(attempt, closing=Closing.STOPPED)
+    rig.commit(rig.open(2), *bad(4), tries=[a_try(4)], closing=Closing.STOPPED)
+    attempt = rig.open(3, clear=1)
+    assert (rig.done, rig.tries) == ([0], [])
+    rig.commit(attempt, *good(3), *bad(1), tries=[a_try(1)])
+    assert (rig.done, rig.tries) == ([0, 1, 3], [a_try(1)])
+    for _ in range(9):
+        rig.commit(attempt)
+    rig.commit(attempt, closing=Closing.STOPPED)
+    assert (rig.done, rig.tries) == ([0, 1, 3], [a_try(1)])
+
+
+@pytest.fixture
+def sizes(store):
+    """The sizes of the checkpoints that are written, in bytes."""
+    written = []
+
+    def create(key, data, create=store.create):
+        if "/checkpoints/" in key:
+            written.append(len(data))
+        return create(key, data)
+
+    with mock.patch.object(store, "create", create):
+        yield written
+
+
+def work_through(rig, *, at_once, records):
+    """Commit some outcomes with each record."""
+    with mock.patch.multiple(checkpoints, _RECORDS=4, _LARGE=256):
+        attempt = rig.open()
+        for first in range(0, records * at_once, at_once):
+            rig.commit(attempt, *good(*range(first, first + at_once)))
+        return rig.content
+
+
+def chain(rig):
+    """Return the checkpoints that readers read, the newest first."""
+    checkpoint = rig.state.record.checkpoint
+    while checkpoint is not None:
+        yield checkpoint
+        _, checkpoint = read_checkpoint(rig.store, checkpoint)
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_checkpoints_are_few_and_bounded_however_many_mini_batches_a_shard_has(store, tmp_path, sizes, at_once):
+    rig = Rig(store, tmp_path / "rows", count=300 * at_once)
+    content = work_through(rig, at_once=at_once, records=300)
+    assert content.outcomes["index"].tolist() == list(range(FIRST, FIRST + 300 * at_once))
+    outcome_bytes = content.outcomes.itemsize
+    assert max(sizes) <= (256 + at_once) * outcome_bytes + 300
+    # Each outcome is written again a few times, whatever their number is.
+    assert sum(sizes) <= 10 * content.outcomes.nbytes + 300 * len(sizes)
+    assert len([*chain(rig)]) <= 2 * rig.count / 256 + 8

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.run_folder import attempts
+from airflow_prs.run_folder import checkpoints
 from airflow_prs.run_folder.log import Log
 from tests.unit.run_folder.protocol_choices import play
 from tests.unit.run_folder.protocol_publication import Publication
@@ -39,8 +39,8 @@ def _is_fast():
     """Write checkpoints after few records, and let nobody sleep while the storage lags."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Log.__init__.__kwdefaults__, "sleep", lambda seconds: None)
-        for name, value in {"_FEW_RECORDS": 2, "_RECORDS": 5, "_MANY_RECORDS": 12}.items():
-            patch.setattr(attempts, name, value)
+        for name, value in {"_FEW_RECORDS": 2, "_RECORDS": 5, "_LARGE": 8}.items():
+            patch.setattr(checkpoints, name, value)
         yield
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import Outcome, Progress, TryStatus
-from airflow_prs.run_folder import attempts
+from airflow_prs.run_folder import checkpoints
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.log import Log
@@ -299,7 +299,7 @@ ACTS = st.one_of(
 @given(acts=st.lists(ACTS, max_size=40))
 def test_what_is_read_is_the_same_as_all_that_was_committed(tmp_path_factory, acts):
     path = tmp_path_factory.getbasetemp() / "no-rows"
-    with mock.patch.multiple(attempts, _FEW_RECORDS=2, _RECORDS=4, _MANY_RECORDS=16):
+    with mock.patch.multiple(checkpoints, _FEW_RECORDS=2, _RECORDS=4, _LARGE=6):
         walk = Walk(path, 8)
         for act, *arguments in acts:
             act(walk, *arguments)

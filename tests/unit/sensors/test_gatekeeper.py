@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,8 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow_prs.airflow_side.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder import committed
+from airflow_prs.run_folder import folder as folder_module
+from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 from airflow_prs.thresholds import watch as watch_module
@@ -332,6 +334,17 @@ def test_a_shard_marked_as_success_by_hand_hides_no_missing_work(look, folder):
         look()
 
 
+@pytest.mark.parametrize("state", [None, "scheduled", "queued", "running", "up_for_retry"])
+def test_it_waits_for_a_plan_that_was_cleared_and_has_left_nothing_yet(look, monkeypatch, supervised, state):
+    states = {"score.plan": {"score.plan": state}, "score.mini_batches": {"score.mini_batches_0": "success"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda *, task_ids, **_: {"run 1": states[task_ids[0]]})
+    with pytest.raises(AirflowRescheduleException):
+        look(folder="")
+    states["score.plan"]["score.plan"] = "success"
+    with pytest.raises(AirflowFailException, match="marked as success by hand"):
+        look(folder="")
+
+
 def test_without_a_run_folder_it_says_what_to_clear(look, supervised):
     with pytest.raises(AirflowFailException, match=r"clear score\.plan"):
         look(folder="")
@@ -344,7 +357,7 @@ def test_without_a_run_folder_it_says_what_to_clear(look, supervised):
 def watch(folder, monkeypatch):
     """Run the trigger to its event, with a clock in a hurry."""
     monkeypatch.setattr(trigger_module, "EXECUTION_LINGERS", timedelta())
-    monkeypatch.setattr(trigger_module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(folder_module, "ON_FILES", replace(ON_FILES, run_look_s=0.01))
     monkeypatch.setattr(trigger_module, "ASK_AIRFLOW_EVERY_S", 0.0)
 
     def watch(path=folder.path, clear=0, longest_s=0.1):

@@ -347,4 +347,4 @@ def test_the_end_reads_on_from_what_is_known(mixed, requests):
     states = [mixed.read_shard(shard) for shard in mixed.read_manifest().shards]
     requests.clear()
     watch(mixed, SECOND, limits=Limits()).conclude(states)
-    assert requests == {"get": 3 + 2}  # the run log has an abort
+    assert requests == {"get": 3 + 2, "reader": 1}  # the run log has an abort; the manifest

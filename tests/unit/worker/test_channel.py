@@ -2,8 +2,17 @@ import os
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from airflow_prs.worker.channel import OUT_OF_THE_WAY, Channel, SupervisorGoneError, encode_frame
+from airflow_prs.worker.channel import (
+    OUT_OF_THE_WAY,
+    Channel,
+    Revision,
+    SupervisorGoneError,
+    decode_frame,
+    encode_frame,
+)
 
 
 @pytest.fixture
@@ -80,3 +89,47 @@ def test_frames_that_have_come_whole_are_taken_without_waiting_for_the_rest(ends
     supervisor.sendall(last[6:])
     assert channel.read()
     assert channel.receive_available() == [{"number": 3}]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-1, 2**40), st.binary())
+def test_a_revision_comes_back_as_it_was(question, number, content):
+    message = {"layout": Revision(question, number, content)}
+    assert decode_frame(encode_frame(message)[4:]) == message
+
+
+def send_all(supervisor, *messages):
+    supervisor.sendall(b"".join(map(encode_frame, messages)))
+
+
+def test_what_arrives_before_an_answer_is_received_after_it_in_order(ends):
+    supervisor, channel = ends
+    send_all(supervisor, {"run": [1]}, {"cancel": 2}, {"layout": (1, 7, b"seven")}, {"close": True})
+    assert channel.ask_layout(7, b"mine") == (7, b"seven")
+    asked = Channel(os.dup(supervisor.fileno()))
+    assert asked.receive() == {"layout": Revision(1, 7, b"mine")}
+    asked.close()
+    assert [channel.receive() for _ in range(3)] == [{"run": [1]}, {"cancel": 2}, {"close": True}]
+
+
+def test_what_arrives_around_an_answer_is_available_after_it(ends):
+    supervisor, channel = ends
+    send_all(supervisor, {"cancel": 2}, {"layout": (1, -1, b"")}, {"close": True})
+    assert channel.ask_layout(0, b"") == (-1, b"")
+    assert channel.receive_available() == [{"cancel": 2}, {"close": True}]
+    assert channel.receive_available() == []
+
+
+def test_the_answer_to_a_question_that_was_given_up_is_not_that_to_the_next(ends):
+    supervisor, channel = ends
+    channel._questions = 1
+    send_all(supervisor, {"layout": (1, 0, b"late")}, {"layout": (2, 3, b"three")})
+    assert channel.ask_layout(0, b"mine") == (3, b"three")
+
+
+def test_a_question_to_a_supervisor_that_goes_says_that_it_is_gone(ends):
+    supervisor, channel = ends
+    send_all(supervisor, {"run": [1]})
+    supervisor.shutdown(socket.SHUT_WR)
+    with pytest.raises(SupervisorGoneError):
+        channel.ask_layout(0, b"mine")
+    assert channel.receive() == {"run": [1]}

@@ -69,7 +69,11 @@ def listed(paths, are_tables):
 @example(["_parallel_run/a", "_parallel_run/b", "a", "_s/a", "_s/b"], ["*"], True, 1)
 @example(["a"], ["a", "a/"], False, 1)
 def test_objects_are_listed_as_files_are(found, chosen, are_tables, page):
-    with tempfile.TemporaryDirectory() as folder, buckets_in_memory("bkt") as buckets, pytest.MonkeyPatch.context() as p:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        buckets_in_memory("bkt") as buckets,
+        pytest.MonkeyPatch.context() as p,
+    ):
         p.setattr(objects, "_PAGE", page)
         Path(folder, "d").mkdir()
         for key in found:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 
 from airflow_prs.errors import SupersededError
+from airflow_prs.node.input.places import Places
+from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.lending.lender import SILENT_S, Lender, LoanLostError
 from airflow_prs.node.work.dispatcher import Dispatcher, Signals
 from airflow_prs.node.work.failed_tries import RetryPolicy
@@ -54,6 +57,7 @@ class Node:
             self.queue,
             RetryPolicy(most_tries=2),
             StatusBoard(folder, "status.json", SHARD, 9, "host-0-1", done=inherited.done, failed=inherited.failed),
+            stager=Stager(Places(Path("/nowhere")), [], on_change=lambda: None),
             signals=Signals(),
             is_blind=lambda: False,
             slots=1,

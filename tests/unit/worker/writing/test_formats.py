@@ -8,18 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from airflow_prs.run_folder.layout import Layout
+from airflow_prs.store.memory import MemoryStore
 from airflow_prs.worker.writing.formats import make_writer
-from airflow_prs.worker.writing.layout import Layout
 from airflow_prs.worker.writing.rows import BadResultError
 
 
 @pytest.fixture
-def written(tmp_path):
-    """Give the text that a format makes of elements; all writers of a test share one layout."""
+def layout():
+    return Layout(MemoryStore())
+
+
+@pytest.fixture
+def written(layout):
+    """Give the text that a format makes of elements; each writer of a test is a process, all share one layout."""
 
     def write(elements, name, to_csv=None):
         parts = []
-        writer = make_writer({"format": name, "to_csv": to_csv, "layout": str(tmp_path / "layout")})
+        writer = make_writer({"format": name, "to_csv": to_csv}, layout.propose)
         writer(elements, lambda data: parts.append(bytes(data)))
         return b"".join(parts).decode()
 
@@ -27,8 +33,8 @@ def written(tmp_path):
 
 
 @pytest.fixture
-def header(tmp_path):
-    return lambda: json.loads(Layout(str(tmp_path / "layout")).newest())["header"]
+def header(layout):
+    return lambda: json.loads(layout.newest().content)["header"]
 
 
 def test_csv_rows_have_commas_and_the_header_stands_apart(written, header):
@@ -84,10 +90,10 @@ def test_chosen_columns_are_written_alone(written, header):
     assert header() == "B\n"
 
 
-def test_without_a_header_columns_of_text_may_differ(written, tmp_path):
+def test_without_a_header_columns_of_text_may_differ(written, layout):
     written(pd.DataFrame({"a": [1]}), "text", {"header": False})
     assert written(pd.DataFrame({"b": [1]}), "text", {"header": False}) == "1\n"
-    assert not (tmp_path / "layout").exists()
+    assert layout.newest().number == -1
 
 
 @pytest.mark.parametrize(
@@ -168,9 +174,21 @@ def test_two_columns_of_one_name_are_refused(written):
         written(pd.DataFrame([[1, 2]], columns=["a", "a"]), "jsonl")
 
 
-def test_who_is_second_takes_what_the_first_laid_down(tmp_path):
-    first, second = Layout(str(tmp_path / "layout")), Layout(str(tmp_path / "layout"))
-    assert (first.newest(), second.newest()) == (None, None)
-    first.propose(b"one")
-    second.propose(b"two")
-    assert (first.newest(), second.newest()) == (b"one", b"one")
+def test_a_process_asks_for_the_columns_once(layout):
+    asked = []
+
+    def ask(number, content):
+        asked.append(number)
+        return layout.propose(number, content)
+
+    writer = make_writer({"format": "csv", "to_csv": None}, ask)
+    for frame in (pd.DataFrame({"a": []}), pd.DataFrame({"a": []}), *[pd.DataFrame({"a": [1]})] * 3):
+        writer(frame, lambda data: None)
+    assert asked == [0, 1]
+
+
+def test_columns_that_are_missing_are_named_also_where_the_names_in_the_header_are_too_few(written):
+    written(pd.DataFrame({"a": [1], "b": [2]}), "csv", {"header": ["A", "B"]})
+    with pytest.raises(BadResultError, match="without the column 'b'"):
+        written(pd.DataFrame({"a": [1]}), "csv", {"header": ["A", "B"]})
+    assert written(pd.DataFrame({"a": []}), "csv", {"header": ["A", "B"]}) == ""

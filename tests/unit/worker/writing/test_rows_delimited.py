@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_prs.run_folder.layout import Layout
+from airflow_prs.store.memory import MemoryStore
 from airflow_prs.worker.writing import rows_arrow
 from airflow_prs.worker.writing.formats import make_writer
-from airflow_prs.worker.writing.layout import Layout
 from airflow_prs.worker.writing.rows import TEXT, write_as_pandas, write_frame
 
 TEXTS = st.text(st.sampled_from("ab \",;\t|\r\n'ä\U0001f600"), max_size=5)
@@ -126,10 +127,11 @@ def test_an_index_and_what_is_missing_are_written_as_the_settings_say():
     assert text_of(levels, ",", index=True).startswith("2026-01-01 00:00:00.000000,2026-01-01 12:00:00.500000,1\n")
 
 
-def test_the_name_of_a_column_with_a_carriage_return_is_quoted(tmp_path):
-    writer = make_writer({"format": "csv", "to_csv": None, "layout": str(tmp_path / "layout")})
+def test_the_name_of_a_column_with_a_carriage_return_is_quoted():
+    layout = Layout(MemoryStore())
+    writer = make_writer({"format": "csv", "to_csv": None}, layout.propose)
     writer(pd.DataFrame({"a\rb": [np.float32(0.5)], "c": ["x\ry"]}), lambda data: None)
-    assert json.loads(Layout(str(tmp_path / "layout")).newest())["header"] == '"a\rb",c\n'
+    assert json.loads(layout.newest().content)["header"] == '"a\rb",c\n'
 
 
 @pytest.mark.parametrize("sep", [",", " "])

@@ -2,9 +2,7 @@
 
 import datetime as dt
 import io
-import tempfile
 from decimal import Context, Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,28 +12,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_prs.run_folder.layout import Layout
+from airflow_prs.store.memory import MemoryStore
+from airflow_prs.worker.writing import layout as known_layout
 from airflow_prs.worker.writing import widening
-from airflow_prs.worker.writing.layout import Layout
 from airflow_prs.worker.writing.rows import BadResultError
 from airflow_prs.worker.writing.rows_parquet import ParquetRows
 
 
 class Written:
-    """Writes elements and reads them back; each call is a process of its own."""
+    """Writes elements as worker processes of one run do, and reads them back."""
 
-    def __init__(self, folder):
-        self._folder = str(folder / "layout")
+    def __init__(self):
+        self._layout = Layout(MemoryStore())
+        self._processes = {}
 
-    def __call__(self, elements):
+    def __call__(self, elements, process=None):
+        """Write with the process of a number; None: with a new one, which knows nothing."""
         parts = []
-        ParquetRows(Layout(self._folder))(elements, lambda data: parts.append(bytes(data)))
+        self._process(process)(elements, lambda data: parts.append(bytes(data)))
         return pa.ipc.open_stream(b"".join(parts)).read_all()
 
     def empty(self, elements):
-        ParquetRows(Layout(self._folder))(elements, pytest.fail)
+        self._process(None)(elements, pytest.fail)
 
     def schema(self):
-        return pa.ipc.read_schema(pa.py_buffer(Layout(self._folder).newest()))
+        return pa.ipc.read_schema(pa.py_buffer(self._layout.newest().content))
+
+    def _process(self, number):
+        new = ParquetRows(known_layout.Layout(self._layout.propose))
+        return new if number is None else self._processes.setdefault(number, new)
 
 
 def merged(table, schema):
@@ -51,8 +57,8 @@ def merged(table, schema):
 
 
 @pytest.fixture
-def written(tmp_path):
-    return Written(tmp_path)
+def written():
+    return Written()
 
 
 def frame(*values, dtype=None):
@@ -135,12 +141,12 @@ def test_other_columns_are_refused(written):
         written(pd.DataFrame({"y": [1]}))
 
 
-def test_no_rows_are_no_bytes(tmp_path):
-    parts = []
-    writer = ParquetRows(Layout(str(tmp_path / "layout")))
+def test_no_rows_are_no_bytes():
+    parts, layout = [], Layout(MemoryStore())
+    writer = ParquetRows(known_layout.Layout(layout.propose))
     writer([], parts.append)
     writer(pd.DataFrame(), parts.append)
-    assert not (tmp_path / "layout").exists()
+    assert layout.newest().number == -1
     writer(frame(), parts.append)
     assert parts == []
 
@@ -172,10 +178,9 @@ DECIMALS = st.lists(
 @given(DECIMALS)
 @settings(max_examples=40, deadline=None)
 def test_decimals_get_as_many_digits_as_those_of_all_need(batches):
-    with tempfile.TemporaryDirectory() as folder:
-        written = Written(Path(folder))
-        tables = [written([{"x": value} for value in batch]) for batch in batches]
-        schema = written.schema()
+    written = Written()
+    tables = [written([{"x": value} for value in batch]) for batch in batches]
+    schema = written.schema()
     values = [value for batch in batches for value in batch]
     assert schema.field("x").type == pa.array(values).type
     assert [value for table in tables for value in merged(table, schema).column("x").to_pylist()] == values
@@ -212,10 +217,9 @@ def test_fields_that_are_missing_at_first_are_added(batches):
         whole = pa.array(values).type
     except pa.ArrowException:
         return  # numbers and objects in one place
-    with tempfile.TemporaryDirectory() as folder:
-        written = Written(Path(folder))
-        tables = [written([{"x": value} for value in batch]) for batch in batches]
-        schema = written.schema()
+    written = Written()
+    tables = [written([{"x": value} for value in batch]) for batch in batches]
+    schema = written.schema()
     read = [value for table in tables for value in merged(table, schema).column("x").to_pylist()]
     stored = widening.storable(schema.field("x").type)
     assert read == [filled(value, stored) for value in values]
@@ -256,3 +260,63 @@ def test_nan_in_a_list_is_no_loss(written):
 def test_an_arrow_table_keeps_its_types(written, make):
     table = pa.table({"x": pa.array([1, None], pa.int32())})
     assert written(make({"x": table["x"].combine_chunks()})).schema == table.schema
+
+
+def not_none(value):
+    """A value without the fields that are None, which others may have added."""
+    if isinstance(value, dict):
+        return {name: not_none(part) for name, part in value.items() if part is not None} or None
+    return [not_none(part) for part in value] if isinstance(value, list) else value
+
+
+ODD_TYPES = [
+    pa.array([None]),
+    pa.array([1]),
+    pa.array([0.5]),
+    pa.array([0.5], pa.float32()),
+    pa.array(["a"]),
+    pa.array([Decimal("1e73")]),
+    pa.array([Decimal("0.1")]),
+    pa.array([Decimal("0.1")], pa.decimal256(76, 5)),
+    pa.array([Decimal("1.00")], pa.decimal256(76, 5)),
+    pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+    pa.array([[]]),
+    pa.array([[None, 1]]),
+    pa.array([{"a": None}]),
+    pa.array([{"a": 1, "b": []}]),
+    pa.array([{"a": "x"}]),
+]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(ODD_TYPES)), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_a_process_that_has_missed_revisions_writes_and_refuses_what_one_that_knows_them_does(batches):
+    written, fresh, tables = Written(), Written(), []
+    for process, values in batches:
+        table = pa.table({"x": values})
+        try:
+            fresh(table)
+        except BadResultError:
+            with pytest.raises(BadResultError):
+                written(table, process)
+        else:
+            tables.append((values, written(table, process)))
+    for values, table in tables:
+        assert not_none(merged(table, written.schema()).column("x").to_pylist()) == not_none(values.to_pylist())
+    if tables:
+        assert written.schema() == fresh.schema()
+
+
+def test_a_process_asks_only_if_rows_do_not_fit():
+    asked, layout = [], Layout(MemoryStore())
+
+    def ask(number, content):
+        asked.append((number, bool(content)))
+        return layout.propose(number, content)
+
+    writer = ParquetRows(known_layout.Layout(ask))
+    for value in (None, 1, 2, None):
+        writer([{"x": value}], lambda data: None)
+    with pytest.raises(BadResultError):
+        writer([{"x": "a"}], lambda data: None)
+    assert asked == [(0, True), (1, True), (2, False)]
