@@ -224,9 +224,9 @@ def list_files(
     Return the files that the paths of a dataset match.
 
     A folder matches all files in it and in its subfolders. On object storage, a folder is all objects whose keys begin
-    with its own and a slash, and empty objects that only mark a folder are left out. Hidden names (beginning with "."), run folders and the
-    result file of the operator are left out, also if a link leads to them, unless the path itself names them. A file
-    that two patterns match is listed once.
+    with its own and a slash, and empty objects that only mark a folder are left out. Hidden names (beginning with "."),
+    run folders and the result file of the operator are left out, also if a link leads to them, unless the path itself
+    names them. A file that two patterns match is listed once.
 
     :param path: a file, a folder, a glob, or several of them. A path that exists is never a glob.
     :param base: folder that relative paths start from.
@@ -266,7 +266,9 @@ def list_files(
 
 def absolute_path(path: str, base: str) -> str:
     """
-    Return a path as an absolute path, or an address as text. Links stay, except those before a "..", or one file would have two paths.
+    Return a path as an absolute path; an address stays one.
+
+    Links stay, except those before a "..", or one file would have two paths.
 
     :param base: folder that relative paths start from.
     """

@@ -218,4 +218,5 @@ def test_an_error_leaves_no_threads(bucket):
     put(bucket, "d/a", "d/b")
     with pytest.raises(InputError) as found:
         list_files(["s3://bkt/d", "/no/such/file", "s3://bkt/d/b"], base="/")
-    assert found and not [t for t in threading.enumerate() if "ThreadPool" in t.name]
+    assert found
+    assert not [t for t in threading.enumerate() if "ThreadPool" in t.name]
