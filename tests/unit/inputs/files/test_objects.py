@@ -58,7 +58,7 @@ def listed(paths, are_tables):
         return None
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(
     st.sets(keys, max_size=12).map(without_clashes),
     st.lists(patterns, min_size=1, max_size=3),
