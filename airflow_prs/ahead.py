@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -35,11 +35,12 @@ def one_ahead(source: Iterator[_T]) -> Iterator[Iterator[_T]]:
         yield take()
 
 
-def map_ahead(call: Callable[[_T], _R], source: Iterable[_T], *, threads: int) -> Iterator[_R]:
+def map_ahead(call: Callable[[_T], _R], source: Iterable[_T], *, threads: int) -> Generator[_R]:
     """
     Yield the results of a function for each element, in order. The function runs in threads.
 
-    At most as many results as there are threads wait for the consumer.
+    At most as many results as there are threads wait for the consumer. Close the generator if it may be left early: the
+    garbage collector would wait for its threads too, but in any thread, also in one that they wait for.
 
     :param call: the function; an error of it is raised in place of its result and ends the iteration.
     :param source: the elements; they are taken in the consumer's thread.

@@ -11,7 +11,7 @@ from typing import Any
 from obstore.store import MemoryStore
 
 from airflow_prs.object_storage.addresses import Bucket
-from airflow_prs.object_storage.connecting import Connection, use_connections
+from airflow_prs.object_storage.connecting import Connection, _refuse, use_connections
 
 
 class MemoryBucket:
@@ -59,10 +59,6 @@ def buckets_in_memory(*names: str) -> Iterator[dict[str, MemoryBucket]]:
         yield buckets
     finally:
         use_connections(_refuse)
-
-
-def _refuse(bucket: Bucket) -> Connection:
-    raise AssertionError(f"{bucket} is used after the test")
 
 
 def upload(folder: Path, bucket: MemoryBucket) -> None:

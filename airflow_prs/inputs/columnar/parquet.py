@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.errors import InputError, StorageError
@@ -35,21 +35,21 @@ def cut_parquet_files(
     """
     cut = TableCut(source.name, listing.paths)
     types = FrameTypes(chooser(source, keys))
-    wanted = _WantedRows(source, listing)
-    footers = map_ahead(partial(_read_footer, listing), listing.paths, threads=listing.threads)
-    for file, (path, footer) in enumerate(zip(listing.paths, footers, strict=True)):
-        schema = footer.schema.to_arrow_schema()
-        types.add(path, schema, footer.num_rows)
-        matched = None if source.filter is None else wanted.count(path)
-        groups = _inspect(path, footer, types.watched(schema), types.facts, matched)
-        types.note_places(schema, [(path, group.number) for group in groups])
-        add_row_groups(cut, file, groups, size)
-    types.complete(
-        wanted.read,
-        lambda column, path: _inspect_sizes(
-            _read_footer(listing, path), path, column, types.facts[column], is_entire=source.filter is None
-        ),
-    )
+    footers_ahead = map_ahead(partial(_read_footer, listing), listing.paths, threads=listing.threads)
+    with closing(_WantedRows(source, listing)) as wanted, closing(footers_ahead) as footers:
+        for file, (path, footer) in enumerate(zip(listing.paths, footers, strict=True)):
+            schema = footer.schema.to_arrow_schema()
+            types.add(path, schema, footer.num_rows)
+            matched = None if source.filter is None else wanted.count(path)
+            groups = _inspect(path, footer, types.watched(schema), types.facts, matched)
+            types.note_places(schema, [(path, group.number) for group in groups])
+            add_row_groups(cut, file, groups, size)
+        types.complete(
+            wanted.read,
+            lambda column, path: _inspect_sizes(
+                _read_footer(listing, path), path, column, types.facts[column], is_entire=source.filter is None
+            ),
+        )
     return cut, Columns(types.names, *types.schema())
 
 
@@ -173,6 +173,13 @@ class _WantedRows:
         self._listing = listing
         self._conditions: list[Any] = encode(source.filter) or []
         self._open: tuple[str, Any] | None = None
+        self._file: str | BinaryIO = ""
+
+    def close(self) -> None:
+        """Close the file that was read last."""
+        self._open = None
+        if not isinstance(self._file, str):
+            self._file.close()
 
     def count(self, path: str) -> dict[int, int]:
         """Return the number of wanted rows by row group of a file; a missing row group has none."""
@@ -205,7 +212,8 @@ class _WantedRows:
         import pyarrow.dataset
 
         if self._open is None or self._open[0] != path:
-            file = self._listing.source(path)
+            self.close()
+            self._file = file = self._listing.source(path)
             system = pa.fs.LocalFileSystem() if isinstance(file, str) else None
             fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file, system)
             self._open = (path, fragment)

@@ -42,16 +42,17 @@ def read_tables(table: Table, listing: Listing) -> Iterator[Any]:
     if table.schema is not None:
         yield from _arrow_tables(table, listing, key_columns)
         return
-    for file in listing.files():
-        path = file.path
-        for frame in _frames(table, file):
-            rows = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
-            try:
-                made = pa.Table.from_pandas(rows, preserve_index=False)
-                yield cast(made, without_categories(made.schema), partial(without_type, path))
-            except (pa.ArrowException, TypeError, OverflowError) as error:
-                more = describe_too_large(rows) if isinstance(error, OverflowError) else ""
-                raise without_type(path, f"{error}{more}.") from error
+    with closing(listing.files()) as files:
+        for file in files:
+            path = file.path
+            for frame in _frames(table, file):
+                rows = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
+                try:
+                    made = pa.Table.from_pandas(rows, preserve_index=False)
+                    yield cast(made, without_categories(made.schema), partial(without_type, path))
+                except (pa.ArrowException, TypeError, OverflowError) as error:
+                    more = describe_too_large(rows) if isinstance(error, OverflowError) else ""
+                    raise without_type(path, f"{error}{more}.") from error
 
 
 def without_type(place: str, error: object) -> InputError:

@@ -10,8 +10,8 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -92,8 +92,8 @@ class Listing:
         """Return what pyarrow reads best of a sorted listing: the path of a local file, but an object that is open."""
         return self.open(path) if is_remote(path) else path
 
-    def files(self) -> Iterator[InputFile]:
-        """Yield the files in their order; the beginnings of objects are fetched ahead."""
+    def files(self) -> Generator[InputFile]:
+        """Yield the files in their order; the beginnings of objects are fetched ahead. Close it, which ends threads."""
         if self.etags is None:
             return (InputFile(path, partial(self.open, path)) for path in self.paths)
         return map_ahead(self._begun, range(len(self)), threads=self.threads)
@@ -224,9 +224,9 @@ def list_files(
     Return the files that the paths of a dataset match.
 
     A folder matches all files in it and in its subfolders. On object storage, a folder is all objects whose keys begin
-    with its own and a slash, and empty objects that only mark a folder are left out. Hidden names (beginning with "."), run folders and the
-    result file of the operator are left out, also if a link leads to them, unless the path itself names them. A file
-    that two patterns match is listed once.
+    with its own and a slash, and empty objects that only mark a folder are left out. Hidden names (beginning with "."),
+    run folders and the result file of the operator are left out, also if a link leads to them, unless the path itself
+    names them. A file that two patterns match is listed once.
 
     :param path: a file, a folder, a glob, or several of them. A path that exists is never a glob.
     :param base: folder that relative paths start from.
@@ -242,22 +242,21 @@ def list_files(
     missing: _MissingPathError | None = None
     singles = (path,) if isinstance(path, str) else path
     result = _Result(None if published is None or is_remote(published) else published)
-    objects = map_ahead(
-        partial(list_objects, published=published, are_tables=are_tables), filter(is_remote, singles), threads=THREADS
-    )
-    for single in singles:
-        before = len(found)
-        try:
-            if is_remote(single):
-                hint = _add_objects(single, next(objects), found)
-            else:
-                hint = _expand(single, base, found, result, are_tables=are_tables)
-        except _MissingPathError as error:
-            missing = missing or error
-            unmatched.append(str(error).rstrip("."))
-            continue
-        if len(found) == before:
-            unmatched.append(f"{single!r} matched no file{hint}")
+    list_one = partial(list_objects, published=published, are_tables=are_tables)
+    with closing(map_ahead(list_one, filter(is_remote, singles), threads=THREADS)) as objects:
+        for single in singles:
+            before = len(found)
+            try:
+                if is_remote(single):
+                    hint = _add_objects(single, next(objects), found)
+                else:
+                    hint = _expand(single, base, found, result, are_tables=are_tables)
+            except _MissingPathError as error:
+                missing = missing or error
+                unmatched.append(str(error).rstrip("."))
+                continue
+            if len(found) == before:
+                unmatched.append(f"{single!r} matched no file{hint}")
     if missing is not None and len(found):
         raise missing
     if not singles:
@@ -267,7 +266,9 @@ def list_files(
 
 def absolute_path(path: str, base: str) -> str:
     """
-    Return a path as an absolute path, or an address as text. Links stay, except those before a "..", or one file would have two paths.
+    Return a path as an absolute path; an address stays one.
+
+    Links stay, except those before a "..", or one file would have two paths.
 
     :param base: folder that relative paths start from.
     """

@@ -16,7 +16,7 @@ from airflow_prs.inputs.files.globs import Glob, has_magic
 from airflow_prs.inputs.files.paths import PathColumn
 from airflow_prs.object_storage.addresses import Address, Bucket, Kind, is_remote, parse_address
 from airflow_prs.object_storage.connecting import connect_to
-from airflow_prs.object_storage.failures import no_bucket, storage_errors
+from airflow_prs.object_storage.requests import asking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,9 @@ _PAGE = 1000
 """The most keys in an answer of S3."""
 
 _BEFORE_MAGIC = re.compile(r"[^*?\[]*")
+_BAD_KEY = re.compile(r'(?:Error parsing )?Path "(.*?)"(?:: Encountered| contained empty)', re.DOTALL)
+"""How obstore says that it cannot name a key."""
+
 _AFTER_ALL = "\U0010ffff"
 """Text after all names."""
 
@@ -114,11 +117,11 @@ def _split(address: Address) -> tuple[Address, tuple[str, ...]]:
 
 def _head(address: Address) -> Mapping[str, Any] | None:
     """Return the size and the ETag of an object; None: it does not exist."""
-    with _key_errors(address), storage_errors(address.bucket):
-        try:
+    try:
+        with asking(address.bucket, address.key), _key_errors(address):
             return connect_to(address.bucket).objects.head(address.key)
-        except FileNotFoundError:
-            return None
+    except FileNotFoundError:
+        return None
 
 
 def _has_any(folder: Address) -> bool:
@@ -132,23 +135,22 @@ def _list(folder: Address, offset: str | None = None) -> Iterator[Sequence[Mappi
 
     :param offset: text that all keys come after; None: all keys are wanted.
     """
-    with _key_errors(folder), storage_errors(folder.bucket):
-        try:
-            yield from connect_to(folder.bucket).bulk.list(folder.key or None, offset=offset, chunk_size=_PAGE)
-        except FileNotFoundError as error:
-            raise no_bucket(folder.bucket, error) from error
+    with asking(folder.bucket, folder.key), _key_errors(folder):
+        yield from connect_to(folder.bucket).bulk.list(folder.key or None, offset=offset, chunk_size=_PAGE)
 
 
 @contextmanager
 def _key_errors(place: Address) -> Iterator[None]:
     """Raise InputError in place of obstore's error about a key that it cannot name."""
-    from obstore.exceptions import InvalidPathError
+    from obstore.exceptions import BaseError
 
     try:
         yield
-    except (ValueError, InvalidPathError) as error:
+    except (ValueError, BaseError) as error:
+        if (found := _BAD_KEY.search(str(error))) is None:
+            raise
         raise InputError(
-            f"{str(place)!r} cannot be listed, since a key in it cannot be the path of a file: {error}. Rename this "
+            f"{str(place)!r} cannot be listed, since the key {found[1]!r} cannot be the path of a file. Rename this "
             "object, or use a path without it."
         ) from error
 

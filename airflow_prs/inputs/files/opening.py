@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.errors import InputChangedError, StorageError
 from airflow_prs.object_storage.addresses import Address, parse_address
 from airflow_prs.object_storage.connecting import connect_to
-from airflow_prs.object_storage.failures import storage_errors
+from airflow_prs.object_storage.requests import asking
 
 FIRST_BYTES = 1024 * 1024
 """Size of the beginning of a file that is fetched while other files are read."""
@@ -55,7 +55,7 @@ class ObjectFile(io.RawIOBase):
         self._position = 0
         self._block_begin, self._block = 0, memoryview(begin)
         self._range_bytes = max(len(begin), _LEAST_BYTES)
-        self._ahead: Iterator[memoryview] | None = None
+        self._ahead: Generator[memoryview] | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -129,7 +129,7 @@ class ObjectFile(io.RawIOBase):
         self._range_bytes = _LEAST_BYTES
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            cast("Any", ahead).close()
+            ahead.close()
 
     def _get(self, begin: int, size: int) -> memoryview:
         return memoryview(fetch(self._address, begin, min(begin + size, self._size), self._etag))
@@ -149,14 +149,20 @@ def fetch(address: Address, begin: int, end: int, etag: str) -> bytes:
     if begin == end:
         return b""
     try:
-        with storage_errors(address.bucket):
+        with asking(address.bucket, address.key):
             options: Any = {"range": (begin, end), "if_match": etag}
-            data = bytes(connect_to(address.bucket).bulk.get(address.key, options=options).bytes())
-    except (PreconditionError, FileNotFoundError) as error:
-        how = "is gone" if isinstance(error, FileNotFoundError) else "changed"
-        raise InputChangedError(
-            f"{str(address)!r} {how} while plan was reading the input. Run plan again when nothing writes to the input."
-        ) from error
+            try:
+                data = bytes(connect_to(address.bucket).bulk.get(address.key, options=options).bytes())
+            except PreconditionError as error:
+                raise _changed(address, "changed") from error
+    except FileNotFoundError as error:
+        raise _changed(address, "is gone") from error
     if len(data) != end - begin:
         raise StorageError(f"{address.bucket} returned {len(data)} bytes for bytes {begin} to {end} of {address.key!r}")
     return data
+
+
+def _changed(address: Address, how: str) -> InputChangedError:
+    return InputChangedError(
+        f"{str(address)!r} {how} while plan was reading the input. Run plan again when nothing writes to the input."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -37,8 +38,8 @@ def cut_delimited_files(
     require_types(source.name, source.dtypes, _read_value)
     cut = TableCut(source.name, listing.paths)
     columns = _Headers(source)
-    with ColumnTypes(source.pandas_arguments, source.dtypes) as types:
-        for number, file in enumerate(listing.files()):
+    with ColumnTypes(source.pandas_arguments, source.dtypes) as types, closing(listing.files()) as files:
+        for number, file in enumerate(files):
             with open_text(file, source.encoding, marks_of(source.separator, source.comment)) as text:
                 cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
                 end = _read(file.path, text, columns, cutter, types, block_bytes=block_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import closing
 from math import isnan, nan
 from typing import Any
 
@@ -35,15 +36,16 @@ def cut_json_lines_files(source: JsonLinesSource, listing: Listing, size: MiniBa
     require_types(source.name, given, _read_value)
     cut = TableCut(source.name, listing.paths)
     values = _Values()
-    for number, file in enumerate(listing.files()):
-        with open_text(file, source.encoding, MARKS) as text:
-            cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
-            end = 0
-            for lines, end in complete_lines(text, max_record_size=source.max_record_size):
-                starts, objects = _read(lines, end - len(lines), text.encoding)
-                cutter.feed(starts)
-                values.feed(objects)
-            add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
+    with closing(listing.files()) as files:
+        for number, file in enumerate(files):
+            with open_text(file, source.encoding, MARKS) as text:
+                cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
+                end = 0
+                for lines, end in complete_lines(text, max_record_size=source.max_record_size):
+                    starts, objects = _read(lines, end - len(lines), text.encoding)
+                    cutter.feed(starts)
+                    values.feed(objects)
+                add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
     require_known(source.name, given, values.names or None)
     return cut, Columns(values.names or None, values.dtypes() | given)
 
