@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from obstore.store import MemoryStore
 
-from airflow_prs.object_storage.addresses import Bucket, parse_address
 from airflow_prs.object_storage.connecting import Connection, _refuse, use_connections
 from airflow_prs.records import Piece
 

@@ -85,7 +85,7 @@ def test_an_object_that_changed_since_plan_is_a_failed_try_that_says_so(tmp_path
 
 
 def folder_version(folder, index=1):
-    return list(folder.read_mini_batches(index, index + 1))[0].pieces[0].version
+    return next(folder.read_mini_batches(index, index + 1)).pieces[0].version
 
 
 def test_an_object_that_is_gone_is_a_failed_try_that_says_so(tmp_path, bucket):
@@ -241,9 +241,7 @@ def test_side_inputs_are_copied_before_init_and_known_by_their_local_paths(tmp_p
     folder = plan_files(tmp_path, bucket, script, [["a"]])
     model, words = "s3://conn@bucket/models/m.bin", "s3://conn@bucket/words"
     settings = folder.read_settings()
-    folder.write_settings(
-        replace(settings, side_inputs={"model": model, "words": words}, arguments=("--words", words))
-    )
+    folder.write_settings(replace(settings, side_inputs={"model": model, "words": words}, arguments=("--words", words)))
     Tries(folder, variables={"MODEL": model}).run()
     assert read_rows(folder) == ["model ['de', 'en', 'more']"]
 

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from airflow_prs.node.input.remote_file import StagingError
+from airflow_prs.errors import StagingError
 from airflow_prs.object_storage.addresses import Address, Kind
 
 _LONGEST_NAME = 255

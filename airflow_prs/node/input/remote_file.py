@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_prs.errors import NodeError, StorageError
+from airflow_prs.errors import StagingError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
 
@@ -17,10 +17,6 @@ _PAUSES_S = (0.2, 1.0, 3.0)
 """Before each repetition of a request. The client itself repeats what it knows may pass."""
 _LONGEST_REASON = 300
 _connecting = threading.Lock()
-
-
-class StagingError(NodeError):
-    """A local copy cannot be made; the message names the object."""
 
 
 class RemoteFile:
@@ -134,7 +130,7 @@ def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Ev
     while True:
         try:
             return request()
-        except (exceptions.PreconditionError, exceptions.NotModifiedError, FileNotFoundError):
+        except (exceptions.PreconditionError, exceptions.NotModifiedError, FileNotFoundError):  # noqa: PERF203 - rare
             raise
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
             raise _failed(address, error) from error

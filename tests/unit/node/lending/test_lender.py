@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import asyncio
 import json
 from concurrent.futures import wait
+from pathlib import Path
 
 import pytest
 
