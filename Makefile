@@ -16,13 +16,15 @@ LOWEST_PYTHON ?= $(firstword \
 # A few days after Airflow 3.1.0. Nobody had tested newer packages with that version. FastAPI 0.118 appeared the next day:
 # with it, the API server answers before it commits (apache/airflow#56239), so a request after a clear may see the old run.
 LOWEST_DATE := 2025-09-28
+# The lowest version of obstore is newer. No other package depends on which one it is.
+OBSTORE_DATE := 2026-11-01
 LOWEST_VENV := .venv-lowest
 
 # Airflow keeps all its files inside the checkout, even if the caller has set AIRFLOW... variables.
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +37,15 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(UV) sync --quiet --frozen --all-extras --python $(BIN)/python
+	touch $@
+
+azurite: .node/.installed  ## install Azurite, the server for the tests of Azure; needs Node.js
+
+.node/.installed: $(addprefix tests/assets/azurite/,package.json package-lock.json)
+	@command -v npm > /dev/null || { echo "make azurite needs Node.js 20 or newer, with npm" >&2; exit 1; }
+	mkdir -p .node
+	cp $^ .node
+	npm ci --prefix .node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 demo ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
@@ -94,7 +105,7 @@ test-lowest: $(LOWEST_VENV)/.installed
 
 $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
-	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
+	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --exclude-newer-package obstore=$(OBSTORE_DATE) --editable '.[examples,s3,azure]' --group test 'moto[server]>=5'
 	touch $@
 
 bench: $(VENV)/.synced  ## compare the cost with that of the alternatives, and write the table into docs/benchmarks.md

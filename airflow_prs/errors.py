@@ -77,7 +77,13 @@ class DamagedError(RunFolderError):
 
 
 class StorageError(PrsError, OSError):
-    """Object storage cannot be reached or refuses a request, or a connection to it is missing or fails."""
+    """
+    Object storage cannot be reached or refuses a request, or a connection to it is missing or fails.
+
+    :ivar code: the error code of the storage, such as ``PreconditionFailed``; "": it has sent none.
+    """
+
+    code = ""
 
 
 class SupersededError(PrsError):

@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from benchmarks.comparing import Comparison
@@ -41,7 +42,7 @@ def plan_s(path: Path, dtypes: dict[str, str]) -> float:
     """Return the seconds that it takes to cut the file into mini-batches of 1 MiB."""
     began = time.monotonic()
     source = DelimitedSource(name="rows", paths=(), dtypes=dtypes)
-    cut_delimited_files(source, [str(path)], MiniBatchSize(1 << 20, "bytes"))
+    cut_delimited_files(source, Listing.of([str(path)]), MiniBatchSize(1 << 20, "bytes"))
     return time.monotonic() - began
 
 

@@ -46,7 +46,7 @@ LARGE = (1000, 3 << 20)
 """Number of mini-batches of a run, and bytes of rows in each of them."""
 
 PROCESSES = 2
-IN_A_CHECKPOINT = 1 << 16
+IN_A_CHECKPOINT = 1 << 15
 ROWS_AT_ONCE = 64 << 20
 WRITTEN_AT_ONCE = 1 << 20
 RESULT = "parallel_run_step.txt"
@@ -115,7 +115,7 @@ def _write_attempt(folder: RunFolder, shard: Shard, mini_batches: int, size_byte
     for number, first in enumerate(range(0, mini_batches, IN_A_CHECKPOINT), start=1):
         added = outcomes[first : first + IN_A_CHECKPOINT]
         before, checkpoint = record.checkpoint, Checkpoint(f"checkpoint-{number}", number, len(added))
-        write_checkpoint(folder.store, checkpoint, Content(outcomes=added, tries=no_content().tries), before)
+        write_checkpoint(folder.store, checkpoint, [Content(outcomes=added, tries=no_content().tries)], before)
         record = replace(_make_record(claim, first + len(added), mini_batches, size_bytes), checkpoint=checkpoint)
         log.append(number, shard_log.SHARD_RECORD.dump_json(record))
 

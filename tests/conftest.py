@@ -32,7 +32,9 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 def pytest_unconfigure():
     from airflow_prs.node.processes.staging import remove_abandoned
+    from tests.object_servers import stop_servers
 
+    stop_servers()
     shutil.rmtree(HOME, ignore_errors=True)
     remove_abandoned()
 

@@ -84,6 +84,7 @@ def _check(bucket: Bucket, connection: AirflowConnection) -> None:
 
 
 def _connect_s3(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: only the provider's hook knows all fields of its connection.
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from airflow_prs.object_storage.s3 import connect_s3
@@ -101,12 +102,18 @@ def _connect_s3(bucket: Bucket) -> Connection:
 
 
 def _connect_azure(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: as for S3.
     from airflow.providers.microsoft.azure.hooks.wasb import WasbHook
 
     from airflow_prs.object_storage.azure import connect_azure
 
     service = WasbHook(wasb_conn_id=str(bucket.conn_id)).get_conn()
     _mask(service)
+    if "sig=" in urlsplit(service.url).path:
+        raise StorageError(
+            f"{bucket}: the sas_token of the connection {bucket.conn_id!r} must begin with '?' for this version of "
+            "apache-airflow-providers-microsoft-azure; add it, or install a newer version"
+        )
     return connect_azure(bucket, service)
 
 

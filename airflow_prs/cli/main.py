@@ -64,12 +64,13 @@ def _run_command(options: argparse.Namespace) -> int:
     if options.is_in_process:
         from airflow_prs.cli.in_process import run_in_process
 
-        return run_in_process(read_job(options), options.output, nodes=options.nodes, keeps_going=options.keeps_going)
+        nodes, keeps_going = options.nodes or 1, options.keeps_going
+        return run_in_process(read_job(options), options.output, nodes=nodes, keeps_going=keeps_going)
     from airflow_prs.cli import run
 
     if options.resume is not None:
         return run.resume(options.resume, options.config)
-    return run.run(read_job(options), options.output, nodes=options.nodes)
+    return run.run(read_job(options), options.output, nodes=options.nodes or 1)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -83,7 +84,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _check_usage(options: argparse.Namespace) -> None:
     is_resuming = getattr(options, "resume", None) is not None
-    if is_resuming and (options.input or options.output or options.is_in_process or options.arguments):
+    if is_resuming and (options.input or options.output or options.nodes or options.is_in_process or options.arguments):
         options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
     if not is_resuming and options.config is None:
         options.parser.error("the configuration is missing: the path of a YAML file")
@@ -114,7 +115,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--nodes",
         type=_count,
-        default=1,
         metavar="N",
         help="shards, which run one after the other, each with all worker processes (default: 1)",
     )

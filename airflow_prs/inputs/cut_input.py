@@ -35,6 +35,7 @@ from airflow_prs.inputs.sources import (
 )
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
+from airflow_prs.object_storage.addresses import is_remote
 from airflow_prs.records import DIRECT, InputSpec
 
 _DEFAULT_FILES = MiniBatchSize(10)
@@ -67,7 +68,7 @@ def list_input(
 
 
 def _is_in(folder: str, path: str) -> bool:
-    return os.path.realpath(path).startswith(folder)
+    return not is_remote(path) and os.path.realpath(path).startswith(folder)
 
 
 def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]:
@@ -75,11 +76,16 @@ def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]
     Return the real folders of the copies, each with its input.
 
     :param base: folder that relative paths start from.
-    :raises ConfigError: if two inputs have the same target.
+    :raises ConfigError: if a target is on object storage, or two inputs have the same target.
     """
     taken: dict[str, TableSource] = {}
     for source in sources:
         if isinstance(source, TableSource) and source.target is not None:
+            if is_remote(source.target):
+                problem = (
+                    f"target of {source.name!r} is {source.target!r}, which is on object storage; allowed: a local "
+                )
+                raise ConfigError([f"{problem}folder or a mounted share"])
             other = taken.setdefault(os.path.realpath(absolute_path(source.target, base)), source)
             if other.name != source.name:
                 problem = (
@@ -144,7 +150,7 @@ def partitions_in_paths(
 
 def local_path(source: Source, base: str) -> tuple[str, Listing]:
     """
-    Return the path of a side input, which is one file or one folder, and all files in it.
+    Return the path or the address of a side input, which is one file or one folder, and all files in it.
 
     :param base: folder that relative paths start from.
     :raises ConfigError: if the side input is more than one file.
@@ -152,7 +158,7 @@ def local_path(source: Source, base: str) -> tuple[str, Listing]:
     """
     listing = list_files(source.paths, base=base)
     only = absolute_path(source.paths[0], base)
-    if len(source.paths) == 1 and Path(only).exists():
+    if len(source.paths) == 1 and (_is_in_bucket(only, listing) if is_remote(only) else Path(only).exists()):
         return only, listing
     if listing.unmatched:
         raise EmptyInputError(f"side input {source.name!r}: {'; '.join(listing.unmatched)}.")
@@ -162,6 +168,11 @@ def local_path(source: Source, base: str) -> tuple[str, Listing]:
         f"side_inputs: {source.name!r} matches {len(listing)} files; allowed: one file, or one folder with the files"
     )
     raise ConfigError([problem])
+
+
+def _is_in_bucket(address: str, listing: Listing) -> bool:
+    """Return whether an address is that of all listed objects, or of their folder, and no pattern."""
+    return len(listing) > 0 and all(path == address or path.startswith(f"{address}/") for path in listing.paths)
 
 
 def _cut_files(
@@ -249,7 +260,7 @@ def _unchanged(listing: Listing) -> Iterator[None]:
 
 def _unchanged_tables(table: Table, listing: Listing) -> Iterator[Any]:
     with _unchanged(listing):
-        yield from read_tables(table, listing.paths)
+        yield from read_tables(table, listing)
 
 
 def find_table(source: TableSource, listing: Listing) -> tuple[int, Table]:
@@ -281,9 +292,9 @@ def _cut_rows(
 
 
 _CUTTERS: dict[type[TableSource], Callable[..., tuple[TableCut, Columns]]] = {
-    DelimitedSource: lambda source, listing, size, _keys: cut_delimited_files(source, listing.paths, size),
-    JsonLinesSource: lambda source, listing, size, _keys: cut_json_lines_files(source, listing.paths, size),
-    ParquetSource: lambda source, listing, size, keys: cut_parquet_files(source, listing.paths, size, keys),
+    DelimitedSource: lambda source, listing, size, _keys: cut_delimited_files(source, listing, size),
+    JsonLinesSource: lambda source, listing, size, _keys: cut_json_lines_files(source, listing, size),
+    ParquetSource: cut_parquet_files,
     ArrowSource: cut_arrow_files,
 }
 

@@ -39,7 +39,7 @@ def _key_values_of_rows(source: TableSource, listing: Listing, keys: Sequence[st
     """Yield the different key values of the rows that plan would copy."""
     _, table = find_table(source, listing)
     numbers = KeyNumbers(keys)
-    for rows in read_tables(table, listing.paths):
+    for rows in read_tables(table, listing):
         numbers.assign(rows)
     for values in zip(*numbers.columns(), strict=True):
         yield dict(zip(keys, values, strict=True))

@@ -190,7 +190,7 @@ def parse_partition_format(text: str) -> PartitionFormat:
 
     :raises ConfigError: if the text is not such a format.
     """
-    pattern, readers = "/", {}
+    pattern, readers = "(?<!/)/", {}  # not within the '//' before a bucket
     group, end = 1, 0
     body = text.lstrip("/")
     for field in _FIELD.finditer(body):

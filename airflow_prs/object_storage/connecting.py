@@ -19,13 +19,15 @@ class Connection:
     A connection to a bucket.
 
     :param bucket: the bucket.
-    :param objects: client for all requests but the following; its keys start at the top of the bucket.
+    :param objects: client for requests that carry few bytes; its keys start at the top of the bucket.
+    :param bulk: the same, with time for requests that carry many bytes.
     :param native: returns the storage's own client, for uploads that complete under a condition, and for keys that
         ``objects`` refuses: a boto3 client of S3, or a ContainerClient of azure.storage.blob.
     """
 
     bucket: Bucket
     objects: S3Store | AzureStore
+    bulk: S3Store | AzureStore
     native: Callable[[], Any]
 
 

@@ -203,7 +203,7 @@ def _plan(
             return _nothing_to_do(folder), settings
         settings = replace(settings, inputs=tuple(specs))
         written.upload()
-        result = _write(request, folder, settings, snapshot, cuts, written)
+        result = _write(request, folder, settings, snapshot, cuts, written=written)
         unless_written.pop_all()
         return result, settings
 
@@ -404,6 +404,7 @@ def _write(
     settings: RunSettings,
     snapshot: Snapshot,
     cuts: Sequence[Cut],
+    *,
     written: WrittenInputs,
 ) -> PlanResult:
     import numpy as np

@@ -25,10 +25,8 @@ class WrittenInputs:
     def __init__(self, run_folder: RunFolder) -> None:
         self._run_folder = run_folder
         self._is_in_place = isinstance(run_folder.path, Path)
-        self.path: Path
-        if self._is_in_place:
-            self.path = run_folder.names.inputs
-        else:
+        self.path: Path = run_folder.names.inputs
+        if not self._is_in_place:
             self.path = Path(tempfile.mkdtemp(prefix="airflow_prs-plan-"))
 
     def upload(self) -> None:
@@ -69,7 +67,7 @@ class WrittenInputs:
         if self._is_in_place:
             shutil.rmtree(self.path, ignore_errors=True)
             with suppress(OSError):
-                Path(self._run_folder.path).rmdir()  # the folder holds something else
+                self.path.parent.rmdir()  # the folder holds something else
         else:
             with suppress(OSError):
                 self._run_folder.remove_inputs()

@@ -22,7 +22,7 @@ from airflow_prs.run_folder.epochs import TaskTry, next_epoch
 from airflow_prs.run_folder.inheritance import Inheritance, first_grant, inherit
 from airflow_prs.run_folder.log import Record
 from airflow_prs.run_folder.names import checkpoint_key
-from airflow_prs.run_folder.outcomes import Content, join, no_content, pack_outcomes, pack_tries
+from airflow_prs.run_folder.outcomes import Content, no_content, pack_outcomes, pack_tries
 from airflow_prs.run_folder.rows_files import RowsFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.shard_log import (
@@ -191,7 +191,7 @@ class Attempt:
         checkpoint = Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number, size)
         record = replace(record, checkpoint=checkpoint, outcomes=0, after_checkpoint=0)
         parts.insert(0, added.content(number, SHARD_RECORD.dump_json(record)))
-        write_checkpoint(self._store, checkpoint, join(reversed(parts)), before)
+        write_checkpoint(self._store, checkpoint, parts[::-1], before)
         return record
 
     def _read_loan(self, state: LoanState) -> LoanState:

@@ -8,8 +8,9 @@ however many mini-batches a shard has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -19,14 +20,16 @@ from airflow_prs.run_folder.outcomes import Content, outcome_type, place_type
 from airflow_prs.run_folder.shard_records import Checkpoint, ShardRecord
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from airflow_prs.store.port import Store
 
 _FEW_RECORDS = 8
 """With at most this many records since the last checkpoint, the end of an attempt needs no other one."""
 _RECORDS = 64
 """After this many records a checkpoint is written."""
-_LARGE = 1 << 16
-"""After so many outcomes and failed tries, too; they are some 5 MB. A checkpoint takes in others up to this size."""
+_LARGE = 1 << 15
+"""After so many outcomes and failed tries, too; they are some 3 MB. A checkpoint takes in others up to this size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,23 @@ def takes_in(size: int, before: Checkpoint) -> bool:
     return before.size <= 2 * size and before.size + size <= _LARGE
 
 
-def write_checkpoint(store: Store, checkpoint: Checkpoint, content: Content, before: Checkpoint | None) -> None:
+def write_checkpoint(store: Store, checkpoint: Checkpoint, parts: Sequence[Content], before: Checkpoint | None) -> None:
     """
     Write a checkpoint; it counts once a record names it.
 
+    :param parts: what it holds, the oldest part first.
     :param before: the checkpoint before it; None: it is the first one.
     """
-    header = _HEADER.dump_json(_Header(len(content.outcomes), before))
-    if not store.create(checkpoint.key, pack(header, content.outcomes.tobytes() + content.tries.tobytes())):
+    outcomes, tries = [part.outcomes for part in parts], [part.tries for part in parts]
+    header = _HEADER.dump_json(_Header(sum(map(len, outcomes)), before))
+    if not store.create(checkpoint.key, pack(header, map(_bytes_of, [*outcomes, *tries]))):
         raise RunFolderError(f"{checkpoint.key} exists with another content: two processes have the same random id.")
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    import numpy as np
+
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def read_checkpoint(store: Store, checkpoint: Checkpoint) -> tuple[Content, Checkpoint | None]:

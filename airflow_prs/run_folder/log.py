@@ -7,9 +7,10 @@ reads what is there, and decides again. Readers ask for the next number, and usu
 
 from __future__ import annotations
 
+import functools
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -45,14 +46,16 @@ class Record:
         return _CRC_BYTES + len(self.header) + 1
 
 
-def pack(header: bytes, payload: bytes) -> bytes:
+def pack(header: bytes, payload: Iterable[bytes | memoryview]) -> bytes:
     """
     Return the content of an object: a checksum, a header and a payload.
 
     :param header: JSON without a line break.
+    :param payload: in parts, so that a large one is copied once.
     """
-    content = header + b"\n" + payload
-    return b"%08x " % zlib.crc32(content) + content
+    parts = [header, b"\n", *payload]
+    crc = functools.reduce(lambda crc, part: zlib.crc32(part, crc), parts, 0)
+    return b"".join([b"%08x " % crc, *parts])
 
 
 def unpack(data: bytes, key: str) -> tuple[bytes, bytes]:
@@ -115,7 +118,7 @@ class Log:
             same bytes is safe.
         :raises RunFolderError: if that record cannot be seen here within 90 seconds.
         """
-        if self._store.create(self.key(number), pack(header, payload)):
+        if self._store.create(self.key(number), pack(header, [payload])):
             return True
         self._wait_for(number)
         return False

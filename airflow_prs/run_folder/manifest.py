@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_prs.store.port import Store
 
 _MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+_ROWS_READ = 512
 
 
 def write_manifest(store: Store, batches: Iterable[pa.RecordBatch], shards: Sequence[Shard]) -> Manifest:
@@ -89,11 +90,17 @@ def read_mini_batches(store: Store, first: int, end: int) -> Iterator[MiniBatch]
     :param first: index of the first one.
     :param end: one past the last one.
     """
+    import pyarrow as pa
+
     file = _open(store)
     for group, start, stop in _row_groups(file):
         if start < end and first < stop:
-            rows = file.read_row_group(group).slice(max(0, first - start), end - max(first, start))
-            yield from mini_batches_of(rows)
+            # An entire row group, read by several threads, needs four times the memory.
+            position = start
+            for batch in file.iter_batches(_ROWS_READ, row_groups=[group], use_threads=False):
+                rows = pa.Table.from_batches([batch])
+                yield from mini_batches_of(rows.slice(max(0, first - position), max(0, end - max(first, position))))
+                position += len(batch)
 
 
 def select_mini_batches(store: Store, indices: Sequence[int]) -> Iterator[MiniBatch]:

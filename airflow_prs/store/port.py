@@ -18,9 +18,9 @@ class Stat(NamedTuple):
     What a store knows of a key without reading it.
 
     :param size: bytes.
-    :param version: changes whenever the content is replaced.
-    :param modified: when that was last, in seconds since the epoch (UTC) by the clock of the storage; for readers, it
-        decides nothing.
+    :param version: changes whenever the content does. It may stay if the same content is written again.
+    :param modified: when it was last written, in seconds since the epoch (UTC) by the clock of the storage; for
+        readers, it decides nothing.
     """
 
     size: int

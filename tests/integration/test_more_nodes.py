@@ -136,7 +136,7 @@ def test_an_abort_stops_a_further_node_and_its_retry_until_a_clear(folder):
     assert further.run(1)["mini_batches"] == 0
 
 
-def test_a_further_node_that_dies_loses_nothing_and_its_retry_helps_again(folder, monkeypatch):
+def test_a_further_node_that_dies_loses_nothing_and_its_retry_helps_again(folder, monkeypatch, capsys):
     monkeypatch.setattr("airflow_prs.node.lending.lender.SILENT_S", 3.0)
     shard = folder.read_manifest().shards[0]
     slow = threading.Thread(target=Tries(folder).run, args=(0,))
@@ -147,6 +147,8 @@ def test_a_further_node_that_dies_loses_nothing_and_its_retry_helps_again(folder
         while not any(loan.progress.succeeded for loan in folder.read_shard(shard).loans):
             assert time.monotonic() < end, "nothing was lent"
             time.sleep(0.05)
+        show(str(folder.path), is_following=False)
+        assert "shard 1 · takes mini-batches over; works on some of shard 0" in capsys.readouterr().out
     finally:
         dies.kill()
         dies.communicate()

@@ -87,3 +87,20 @@ def test_the_same_date_continues_what_has_failed(dag_file, tmp_path):
     assert (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines() == NAMES
     ran = Counter((tmp_path / "ran").read_text().splitlines())
     assert (ran["0"], ran["1"], ran["2"]) == (1, 1, 2)
+
+
+def test_the_same_date_continues_with_more_nodes(dag_file, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+    dag_file.script(FAILING.format(ran=str(tmp_path / "ran"), broken=str(broken)))
+    assert dag_file.run(logical_date=DATE, run_after=DATE).state == "failed"
+    broken.unlink()
+    file = dag_file.folder / "dag.py"
+    file.write_text(
+        file.read_text().replace("'node_count': 1", "'node_count': 3").replace("'lend': False", "'lend': True")
+    )
+    second = dag_file.run(logical_date=DATE, run_after=DATE)
+    assert second.state == "success", second.states
+    assert [second.states.get(f"step.mini_batches[{number}]") for number in range(4)] == ["success"] * 3 + [None]
+    assert (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines() == NAMES
+    assert Counter((tmp_path / "ran").read_text().splitlines())["2"] == 2

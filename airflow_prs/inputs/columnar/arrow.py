@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputError, StorageError
 from airflow_prs.inputs.columnar.column_facts import Place, is_decisive, is_wide
 from airflow_prs.inputs.columnar.frame_types import FrameTypes
 from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
@@ -34,7 +35,9 @@ def cut_arrow_files(
     types = FrameTypes(chooser(source, keys))
     for file, (path, size_bytes) in enumerate(zip(listing.paths, listing.sizes.tolist(), strict=True)):
         try:
-            rows, is_stream = _inspect(path, types)
+            rows, is_stream = _inspect(listing, path, types)
+        except StorageError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path!r} cannot be read as an Arrow or Feather file: {error}") from error
         total = sum(rows)
@@ -44,13 +47,13 @@ def cut_arrow_files(
         elif total:
             groups = [RowGroup(number, count, size_bytes * count // total) for number, count in enumerate(rows)]
             add_row_groups(cut, file, groups, size)
-    types.complete(_read)
+    types.complete(partial(_read, listing))
     return cut, Columns(types.names, *types.schema())
 
 
-def _inspect(path: str, types: FrameTypes) -> tuple[list[int], bool]:
+def _inspect(listing: Listing, path: str, types: FrameTypes) -> tuple[list[int], bool]:
     """Return the rows of each record batch of a file, and whether it is a stream; add its columns to ``types``."""
-    with closing(ArrowFile(path)) as file:
+    with closing(ArrowFile(listing.source(path))) as file:
         schema = file.schema
         decisive = [number for number, field in enumerate(schema) if is_decisive(field.type)]
         counts, nulls = [], set()
@@ -68,10 +71,10 @@ def _inspect(path: str, types: FrameTypes) -> tuple[list[int], bool]:
     return counts, file.is_stream
 
 
-def _read(name: str, place: Place) -> Any:
+def _read(listing: Listing, name: str, place: Place) -> Any:
     """Return the values of a column of a file."""
     import pyarrow as pa
 
-    with closing(ArrowFile(place[0])) as file:
+    with closing(ArrowFile(listing.source(place[0]))) as file:
         number = file.schema.names.index(name)
         return pa.chunked_array([batch.column(0) for batch in file.batches([number])], file.schema.field(number).type)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from airflow_prs.ahead import map_ahead
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputError, StorageError
 from airflow_prs.inputs.columnar.column_facts import ColumnFacts, Place, is_wide
 from airflow_prs.inputs.columnar.frame_types import FrameTypes
 from airflow_prs.inputs.columnar.row_groups import RowGroup, add_row_groups
 from airflow_prs.inputs.columns import Columns, chooser
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import MiniBatchSize, ParquetSource
 from airflow_prs.worker.reading.alike import without_views
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.row_filter import columns_of, expression_of, has_unusable_statistics, superset_of
 from airflow_prs.worker.values import encode
 
-_THREADS = 4
-"""Enough to hide most of a file server's latency. Each thread takes memory, and more are no faster on a local disk."""
-
 
 def cut_parquet_files(
-    source: ParquetSource, paths: Sequence[str], size: MiniBatchSize, keys: Sequence[str] = ()
+    source: ParquetSource, listing: Listing, size: MiniBatchSize, keys: Sequence[str] = ()
 ) -> tuple[TableCut, Columns]:
     """
     Cut Parquet files into mini-batches.
@@ -35,11 +33,11 @@ def cut_parquet_files(
     :return: the mini-batches, and the columns.
     :raises InputError: if a file cannot be read, or its columns or their types do not fit those of other files.
     """
-    cut = TableCut(source.name, paths)
+    cut = TableCut(source.name, listing.paths)
     types = FrameTypes(chooser(source, keys))
-    wanted = _WantedRows(source)
-    footers = map_ahead(_read_footer, paths, threads=_THREADS)
-    for file, (path, footer) in enumerate(zip(paths, footers, strict=True)):
+    wanted = _WantedRows(source, listing)
+    footers = map_ahead(partial(_read_footer, listing), listing.paths, threads=listing.threads)
+    for file, (path, footer) in enumerate(zip(listing.paths, footers, strict=True)):
         schema = footer.schema.to_arrow_schema()
         types.add(path, schema, footer.num_rows)
         matched = None if source.filter is None else wanted.count(path)
@@ -48,19 +46,23 @@ def cut_parquet_files(
         add_row_groups(cut, file, groups, size)
     types.complete(
         wanted.read,
-        lambda column, path: _inspect_sizes(path, column, types.facts[column], is_entire=source.filter is None),
+        lambda column, path: _inspect_sizes(
+            _read_footer(listing, path), path, column, types.facts[column], is_entire=source.filter is None
+        ),
     )
     return cut, Columns(types.names, *types.schema())
 
 
-def _read_footer(path: str) -> Any:
+def _read_footer(listing: Listing, path: str) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # An open file and not a path, which pyarrow could take for a URI.
-        with Path(path).open("rb") as file:
+        with listing.open(path) as file:
             return pq.read_metadata(file)
+    except StorageError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path!r} cannot be read as Parquet: {error} "
@@ -149,9 +151,8 @@ def _note_sizes(facts: ColumnFacts, statistics: Any, place: Place, *, is_entire:
         facts.unsure_sizes.append(place)
 
 
-def _inspect_sizes(path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
+def _inspect_sizes(footer: Any, path: str, column: str, facts: ColumnFacts, *, is_entire: bool) -> None:
     """Update the facts about the sizes of numbers of a column with the statistics of all row groups of a file."""
-    footer = _read_footer(path)
     names = [footer.schema.column(position).path for position in range(footer.num_columns)]
     for number in range(footer.num_row_groups):
         part = footer.row_group(number).column(names.index(column))
@@ -163,11 +164,13 @@ class _WantedRows:
     """
     Counts and reads the rows that a filter selects. Statistics save most of the reading.
 
-    :param source: the files; its filter may be None: all rows are wanted.
+    :param source: how the files are read; its filter may be None: all rows are wanted.
+    :param listing: the files.
     """
 
-    def __init__(self, source: ParquetSource) -> None:
+    def __init__(self, source: ParquetSource, listing: Listing) -> None:
         self._source = source
+        self._listing = listing
         self._conditions: list[Any] = encode(source.filter) or []
         self._open: tuple[str, Any] | None = None
 
@@ -202,7 +205,9 @@ class _WantedRows:
         import pyarrow.dataset
 
         if self._open is None or self._open[0] != path:
-            fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(path, pa.fs.LocalFileSystem())
+            file = self._listing.source(path)
+            system = pa.fs.LocalFileSystem() if isinstance(file, str) else None
+            fragment = pyarrow.dataset.ParquetFileFormat().make_fragment(file, system)
             self._open = (path, fragment)
         try:
             yield self._open[1]

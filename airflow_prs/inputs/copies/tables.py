@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputError, StorageError
 from airflow_prs.inputs.columnar.gathering import cast
 from airflow_prs.inputs.columns import Table
+from airflow_prs.inputs.files.listing import Listing
+from airflow_prs.inputs.files.opening import InputFile
 from airflow_prs.inputs.sources import DelimitedSource, JsonLinesSource, ParquetSource
 from airflow_prs.inputs.text import json_lines
 from airflow_prs.inputs.text.opening import OpenText, open_text
@@ -29,7 +30,7 @@ from airflow_prs.worker.writing.columns import describe_too_large
 BLOCK_ROWS = 64 * 1024
 
 
-def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
+def read_tables(table: Table, listing: Listing) -> Iterator[Any]:
     """
     Yield the rows of files in their order, some at a time, in bounded memory.
 
@@ -39,10 +40,11 @@ def read_tables(table: Table, paths: Sequence[str]) -> Iterator[Any]:
 
     key_columns = None if table.path_keys is None else KeyColumns(dict(table.path_keys))
     if table.schema is not None:
-        yield from _arrow_tables(table, paths, key_columns)
+        yield from _arrow_tables(table, listing, key_columns)
         return
-    for path in paths:
-        for frame in _frames(table, path):
+    for file in listing.files():
+        path = file.path
+        for frame in _frames(table, file):
             rows = frame if key_columns is None else key_columns.add(frame, [path], [len(frame)])
             try:
                 made = pa.Table.from_pandas(rows, preserve_index=False)
@@ -60,16 +62,16 @@ def without_type(place: str, error: object) -> InputError:
     )
 
 
-def _frames(table: Table, path: str) -> Iterator[Any]:
+def _frames(table: Table, file: InputFile) -> Iterator[Any]:
     """Yield the rows of a text file, which may be compressed or in any encoding, a block at a time."""
     source = table.source
     if isinstance(source, JsonLinesSource):
-        with open_text(path, source.encoding, json_lines.MARKS) as text:
+        with open_text(file, source.encoding, json_lines.MARKS) as text:
             reader = JsonLinesPieces({**table.options(), "encoding": text.encoding})
             texts = complete_lines(text, max_record_size=source.max_record_size)
             yield from _checked(text, texts, reader.frame_of, line_feeds_in)
     elif isinstance(source, DelimitedSource):
-        with open_text(path, source.encoding, marks_of(source.separator, source.comment)) as text:
+        with open_text(file, source.encoding, marks_of(source.separator, source.comment)) as text:
             options = {**table.options(), "encoding": text.encoding}
             yield from _checked(text, *_delimited(source, text, options), breaks_in)
 
@@ -116,7 +118,7 @@ def _checked(
             yield frame
 
 
-def _arrow_tables(table: Table, paths: Sequence[str], key_columns: KeyColumns | None) -> Iterator[Any]:
+def _arrow_tables(table: Table, listing: Listing, key_columns: KeyColumns | None) -> Iterator[Any]:
     """Yield the rows of Parquet and Arrow files without converting them to pandas, which would lose types."""
     import pyarrow as pa
 
@@ -124,8 +126,8 @@ def _arrow_tables(table: Table, paths: Sequence[str], key_columns: KeyColumns | 
     opened, conditions = _open_arrow, None
     if isinstance(source, ParquetSource):
         opened, conditions = _open_parquet, encode(source.filter)
-    for path in paths:
-        with _reading(path), opened(path) as batches:
+    for path in listing.paths:
+        with _reading(path), opened(listing, path) as batches:
             offset = 0
             for batch in batches:
                 rows = alike.without_views(pa.Table.from_batches([batch]))
@@ -152,22 +154,24 @@ def _reading(path: str) -> Iterator[None]:
 
     try:
         yield
+    except StorageError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path!r} cannot be read: {error}") from error
 
 
 @contextmanager
-def _open_parquet(path: str) -> Iterator[Iterator[Any]]:
+def _open_parquet(listing: Listing, path: str) -> Iterator[Iterator[Any]]:
     import pyarrow.parquet as pq
 
     # An open file and not a path, which pyarrow could take for a URI.
-    with Path(path).open("rb") as stream, pq.ParquetFile(stream) as file:
+    with listing.open(path) as stream, pq.ParquetFile(stream) as file:
         yield file.iter_batches(BLOCK_ROWS)
 
 
 @contextmanager
-def _open_arrow(path: str) -> Iterator[Iterator[Any]]:
-    with closing(ArrowFile(path)) as file:
+def _open_arrow(listing: Listing, path: str) -> Iterator[Iterator[Any]]:
+    with closing(ArrowFile(listing.source(path))) as file:
         yield file.batches()
 
 

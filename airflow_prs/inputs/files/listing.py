@@ -1,4 +1,4 @@
-"""List the files that paths and patterns match, in sorted order, with their sizes and times of the last change."""
+"""List the files and objects that paths and patterns match, in sorted order, with their sizes and versions."""
 
 # ruff: noqa: PTH100, PTH112, PTH116, PTH118
 # Paths are text here: Path objects for a million files would cost too much.
@@ -9,18 +9,23 @@ import itertools
 import os
 import stat
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.arrow_columns import of_numbers, text_scalar
 from airflow_prs.errors import InputChangedError, InputError
 from airflow_prs.inputs.files.globs import Glob, has_magic
-from airflow_prs.inputs.files.paths import PathColumn, Paths
+from airflow_prs.inputs.files.objects import THREADS, Objects, list_objects
+from airflow_prs.inputs.files.opening import FIRST_BYTES, InputFile, ObjectFile, fetch
+from airflow_prs.inputs.files.paths import PathColumn, Paths, sort_paths
 from airflow_prs.inputs.files.walking import walk
+from airflow_prs.object_storage.addresses import is_remote, parse_address
 from airflow_prs.records import RUNS
 from airflow_prs.worker.reading.versions import SEPARATOR, find_change
 
@@ -40,16 +45,18 @@ class Listing:
     """
     Files in sorted order. They are held in columns, since there may be millions.
 
-    :param paths: absolute paths.
+    :param paths: absolute paths, or addresses of objects.
     :param sizes: sizes in bytes.
-    :param modified_ns: times of the last change, in nanoseconds since the epoch.
+    :param modified_ns: times of the last change, in nanoseconds since the epoch; 0 for objects.
     :param unmatched: one sentence for each path or pattern that matched nothing.
+    :param etags: the ETags of objects, null for files; None: there are only files.
     """
 
     paths: Paths
     sizes: npt.NDArray[np.int64]
     modified_ns: npt.NDArray[np.int64]
     unmatched: tuple[str, ...] = ()
+    etags: pa.LargeStringArray | None = None
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> Listing:
@@ -66,15 +73,60 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def threads(self) -> int:
+        """How many files are worth opening at the same time."""
+        return _THREADS if self.etags is None else THREADS
+
+    def open(self, path: str) -> BinaryIO:
+        """
+        Open a file of a sorted listing for reading.
+
+        :raises OSError: if a local file cannot be opened.
+        """
+        if not is_remote(path):
+            return Path(path).open("rb")
+        return self._open_object(bisect_left(self.paths, path))
+
+    def source(self, path: str) -> str | BinaryIO:
+        """Return what pyarrow reads best of a sorted listing: the path of a local file, but an object that is open."""
+        return self.open(path) if is_remote(path) else path
+
+    def files(self) -> Iterator[InputFile]:
+        """Yield the files in their order; the beginnings of objects are fetched ahead."""
+        if self.etags is None:
+            return (InputFile(path, partial(self.open, path)) for path in self.paths)
+        return map_ahead(self._begun, range(len(self)), threads=self.threads)
+
+    def _begun(self, number: int) -> InputFile:
+        path = self.paths[number]
+        if not is_remote(path):
+            return InputFile(path, partial(self.open, path))
+        end = min(int(self.sizes[number]), FIRST_BYTES)
+        return InputFile(
+            path, partial(self._open_object, number, fetch(parse_address(path), 0, end, self._etag(number)))
+        )
+
+    def _open_object(self, number: int, begin: bytes = b"") -> BinaryIO:
+        file = ObjectFile(self.paths[number], int(self.sizes[number]), self._etag(number), begin)
+        return cast("BinaryIO", file)
+
+    def _etag(self, number: int) -> str:
+        return str(cast("pa.LargeStringArray", self.etags)[number].as_py())
+
     def versions(self, numbers: npt.NDArray[np.integer] | slice) -> pa.Array:
         """Return the versions of some files, with which worker processes check that the files have not changed."""
         import pyarrow.compute as pc
 
         parts = [of_numbers(column[numbers]).cast("string") for column in (self.sizes, self.modified_ns)]
-        return pc.binary_join_element_wise(*parts, text_scalar(SEPARATOR))
+        of_files = pc.binary_join_element_wise(*parts, text_scalar(SEPARATOR))
+        if self.etags is None:
+            return of_files
+        etags = self.etags[numbers] if isinstance(numbers, slice) else self.etags.take(of_numbers(numbers))
+        return pc.coalesce(etags.cast("string"), of_files)
 
     def digest(self) -> str:
-        """Return a hash of all paths, sizes and times, column by column: JSON of a million files would have 100 MB."""
+        """Return a hash of all paths, sizes and versions by column: JSON of a million files would have 100 MB."""
         import numpy as np
 
         text, ends = hashlib.sha256(), hashlib.sha256()
@@ -84,11 +136,14 @@ class Listing:
             ends.update(lengths.tobytes())
             text.update(memoryview(data)[: lengths.sum()])
         numbers = [hashlib.sha256(column.astype("<i8").tobytes()) for column in (self.sizes, self.modified_ns)]
+        if self.etags is not None:
+            etags = "\n".join(etag or "" for etag in self.etags.to_pylist())
+            numbers.append(hashlib.sha256(etags.encode()))
         return hashlib.sha256(b"".join(column.digest() for column in (text, ends, *numbers))).hexdigest()
 
     def require_unchanged(self) -> None:
         """
-        Check that no file has changed since it was listed.
+        Check that no file has changed since it was listed. Of an object, each answer shows that already.
 
         :raises InputChangedError: if a file has changed.
         """
@@ -98,7 +153,8 @@ class Listing:
 
     def _require_unchanged(self, some: slice) -> None:
         for path, version in zip(self.paths[some], self.versions(some).to_pylist(), strict=True):
-            _require_unchanged(path, version)
+            if not is_remote(path):
+                _require_unchanged(path, version)
 
     def without(self, is_left_out: Callable[[str], bool]) -> Listing:
         """
@@ -109,7 +165,8 @@ class Listing:
         import numpy as np
 
         kept = np.fromiter((not is_left_out(path) for path in self.paths), np.bool_, len(self))
-        return Listing(self.paths.where(kept), self.sizes[kept], self.modified_ns[kept], self.unmatched)
+        etags = None if self.etags is None else self.etags.take(of_numbers(np.flatnonzero(kept)))
+        return Listing(self.paths.where(kept), self.sizes[kept], self.modified_ns[kept], self.unmatched, etags)
 
 
 class _MissingPathError(InputError):
@@ -123,26 +180,41 @@ class _Found:
         self._paths = PathColumn()
         self._sizes = array("q")
         self._modified_ns = array("q")
+        self._objects: list[Objects] = []
 
     def __len__(self) -> int:
-        return len(self._sizes)
+        return len(self._sizes) + sum(map(len, self._objects))
 
     def add(self, path: str, status: os.stat_result) -> None:
         self._paths.append(path)
         self._sizes.append(status.st_size)
         self._modified_ns.append(status.st_mtime_ns)
 
-    def listing(self) -> Listing:
-        import numpy as np
+    def add_objects(self, objects: Objects) -> None:
+        if len(objects):
+            self._objects.append(objects)
 
-        paths = Paths(self._paths.finish(), np.arange(len(self)))
-        return Listing(paths, np.asarray(self._sizes), np.asarray(self._modified_ns))
+    def listing(self) -> Listing:
+        """Return the files in the order in which they were added, and then the objects."""
+        import numpy as np
+        import pyarrow as pa
+
+        sizes, modified_ns, text = np.asarray(self._sizes), np.asarray(self._modified_ns), self._paths.finish()
+        etags = None
+        if self._objects:
+            etags = pa.concat_arrays(
+                [pa.nulls(len(text), pa.large_string()), *(objects.etags for objects in self._objects)]
+            )
+            text = pa.concat_arrays([text, *(objects.paths for objects in self._objects)])
+            sizes = np.concatenate([sizes, *(objects.sizes for objects in self._objects)])
+            modified_ns = np.concatenate([modified_ns, np.zeros(len(text) - len(modified_ns), np.int64)])
+        return Listing(Paths(text, np.arange(len(text))), sizes, modified_ns, (), etags)
 
     def sorted_listing(self, unmatched: tuple[str, ...], *, may_repeat: bool) -> Listing:
-        import numpy as np
-
-        paths, order = self._paths.in_order(may_repeat=may_repeat)
-        return Listing(paths, np.asarray(self._sizes)[order], np.asarray(self._modified_ns)[order], unmatched)
+        found = self.listing()
+        paths, order = sort_paths(found.paths.text, may_repeat=may_repeat)
+        etags = None if found.etags is None else found.etags.take(of_numbers(order))
+        return Listing(paths, found.sizes[order], found.modified_ns[order], unmatched, etags)
 
 
 def list_files(
@@ -151,7 +223,8 @@ def list_files(
     """
     Return the files that the paths of a dataset match.
 
-    A folder matches all files in it and in its subfolders. Hidden names (beginning with "."), run folders and the
+    A folder matches all files in it and in its subfolders. On object storage, a folder is all objects whose keys begin
+    with its own and a slash, and empty objects that only mark a folder are left out. Hidden names (beginning with "."), run folders and the
     result file of the operator are left out, also if a link leads to them, unless the path itself names them. A file
     that two patterns match is listed once.
 
@@ -162,16 +235,23 @@ def list_files(
     :raises InputError: if a file cannot be accessed; if a folder does not exist that is the parent of a path or of a
         pattern's last fixed folder, as its storage may not be mounted; or if a path itself does not exist while another
         one matches files.
+    :raises StorageError: if object storage cannot be listed.
     """
     found = _Found()
     unmatched = []
     missing: _MissingPathError | None = None
     singles = (path,) if isinstance(path, str) else path
-    result = _Result(published)
+    result = _Result(None if published is None or is_remote(published) else published)
+    objects = map_ahead(
+        partial(list_objects, published=published, are_tables=are_tables), filter(is_remote, singles), threads=THREADS
+    )
     for single in singles:
         before = len(found)
         try:
-            hint = _expand(single, base, found, result, are_tables=are_tables)
+            if is_remote(single):
+                hint = _add_objects(single, next(objects), found)
+            else:
+                hint = _expand(single, base, found, result, are_tables=are_tables)
         except _MissingPathError as error:
             missing = missing or error
             unmatched.append(str(error).rstrip("."))
@@ -187,10 +267,12 @@ def list_files(
 
 def absolute_path(path: str, base: str) -> str:
     """
-    Return a path as an absolute path. Links stay, except those before a "..", or one file would have two paths.
+    Return a path as an absolute path, or an address as text. Links stay, except those before a "..", or one file would have two paths.
 
     :param base: folder that relative paths start from.
     """
+    if is_remote(path):
+        return str(parse_address(path))
     parts = PurePosixPath(os.path.abspath(base), path).parts
     end = len(parts) - parts[::-1].index("..") if ".." in parts else 0
     try:
@@ -198,6 +280,14 @@ def absolute_path(path: str, base: str) -> str:
     except OSError:  # a pattern, or a path that does not exist
         return str(PurePosixPath(*parts))
     return str(PurePosixPath(head, *parts[end:]))
+
+
+def _add_objects(text: str, objects: Objects, found: _Found) -> str:
+    """Add the objects that an address or pattern matches, and return a hint for the error if it matches none."""
+    if objects.is_missing:
+        raise _MissingPathError(f"{text!r} does not exist.")
+    found.add_objects(objects)
+    return objects.hint
 
 
 def _expand(text: str, base: str, found: _Found, result: _Result, *, are_tables: bool) -> str:

@@ -27,7 +27,7 @@ class Paths(Sequence[str]):
     """
 
     def __init__(self, text: pa.LargeStringArray, order: npt.NDArray[np.integer]) -> None:
-        self._text = text
+        self.text = text
         self._order = order
 
     @classmethod
@@ -51,8 +51,8 @@ class Paths(Sequence[str]):
     def __getitem__(self, number: slice) -> Paths: ...
     def __getitem__(self, number: int | slice) -> str | Paths:
         if isinstance(number, slice):
-            return Paths(self._text, self._order[number])
-        return str(self._text[int(self._order[number])].as_py())
+            return Paths(self.text, self._order[number])
+        return str(self.text[int(self._order[number])].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for chunk in self.chunks():
@@ -60,11 +60,11 @@ class Paths(Sequence[str]):
 
     def where(self, is_kept: npt.NDArray[np.bool_]) -> Paths:
         """Return some of the paths, without copying text."""
-        return Paths(self._text, self._order[is_kept])
+        return Paths(self.text, self._order[is_kept])
 
     def take(self, numbers: npt.NDArray[np.integer] | slice) -> pa.LargeStringArray:
         """Return a copy of some paths as an array."""
-        return self._text.take(of_numbers(self._order[numbers]))
+        return self.text.take(of_numbers(self._order[numbers]))
 
     def chunks(self) -> Iterator[pa.LargeStringArray]:
         """Yield copies of the paths as arrays of bounded size."""
@@ -104,22 +104,6 @@ class PathColumn:
         self._pack()
         return pa.LargeStringArray.from_buffers(len(self), pa.py_buffer(self._ends), pa.py_buffer(self._text))
 
-    def in_order(self, *, may_repeat: bool) -> tuple[Paths, npt.NDArray[np.integer]]:
-        """
-        Return the sorted paths, without repeated ones. No path can be added afterwards.
-
-        :param may_repeat: whether paths may have been added twice.
-        :return: the paths, and for each one its position in the order in which they were added.
-        :raises InputError: if a path is not valid UTF-8.
-        """
-        import pyarrow.compute as pc
-
-        text = self.finish()
-        order = to_numbers(pc.sort_indices(text))
-        if may_repeat:
-            order = order[_is_new(Paths(text, order))]
-        return Paths(text, order), order
-
     def _pack(self) -> None:
         joined = "".join(self._fresh)
         try:
@@ -132,6 +116,22 @@ class PathColumn:
         self._ends.extend(ends)
         self._text += data
         self._fresh.clear()
+
+
+def sort_paths(text: pa.LargeStringArray, *, may_repeat: bool) -> tuple[Paths, npt.NDArray[np.integer]]:
+    """
+    Return the sorted paths, without repeated ones.
+
+    :param text: the paths.
+    :param may_repeat: whether paths may be there twice.
+    :return: the paths, and for each one its position in ``text``.
+    """
+    import pyarrow.compute as pc
+
+    order = to_numbers(pc.sort_indices(text))
+    if may_repeat:
+        order = order[_is_new(Paths(text, order))]
+    return Paths(text, order), order
 
 
 def _is_new(ordered: Paths) -> npt.NDArray[np.bool_]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from airflow_prs.errors import ConfigError, InputError
 from airflow_prs.inputs.columns import Columns, Names, require_known, require_types
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.column_types import ColumnTypes
 from airflow_prs.inputs.text.cutting import RecordCutter
@@ -19,7 +19,7 @@ from airflow_prs.worker.reading.text_pieces import DelimitedPieces, from_within
 
 
 def cut_delimited_files(
-    source: DelimitedSource, paths: Sequence[str], size: MiniBatchSize, *, block_bytes: int = BLOCK_BYTES
+    source: DelimitedSource, listing: Listing, size: MiniBatchSize, *, block_bytes: int = BLOCK_BYTES
 ) -> tuple[TableCut, Columns]:
     """
     Cut delimited files into mini-batches.
@@ -35,14 +35,14 @@ def cut_delimited_files(
     """
     _require_ascii(source)
     require_types(source.name, source.dtypes, _read_value)
-    cut = TableCut(source.name, paths)
+    cut = TableCut(source.name, listing.paths)
     columns = _Headers(source)
     with ColumnTypes(source.pandas_arguments, source.dtypes) as types:
-        for file, path in enumerate(paths):
-            with open_text(path, source.encoding, marks_of(source.separator, source.comment)) as text:
+        for number, file in enumerate(listing.files()):
+            with open_text(file, source.encoding, marks_of(source.separator, source.comment)) as text:
                 cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
-                end = _read(path, text, columns, cutter, types, block_bytes=block_bytes)
-                add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+                end = _read(file.path, text, columns, cutter, types, block_bytes=block_bytes)
+                add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
         found = types.types()
     require_known(source.name, source.dtypes, columns.names)
     return cut, Columns(columns.names, found | dict(source.dtypes))

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_prs.inputs.columns import Columns, require_known, require_types
 from airflow_prs.inputs.cutting import TableCut
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import JsonLinesSource, MiniBatchSize
 from airflow_prs.inputs.text.cutting import RecordCutter
 from airflow_prs.inputs.text.opening import open_text
@@ -21,9 +22,7 @@ MARKS = "\n"
 """The characters that separate records."""
 
 
-def cut_json_lines_files(
-    source: JsonLinesSource, paths: Sequence[str], size: MiniBatchSize
-) -> tuple[TableCut, Columns]:
+def cut_json_lines_files(source: JsonLinesSource, listing: Listing, size: MiniBatchSize) -> tuple[TableCut, Columns]:
     """
     Cut files with a JSON object on each line into mini-batches.
 
@@ -34,17 +33,17 @@ def cut_json_lines_files(
     """
     given = dict(source.dtypes)
     require_types(source.name, given, _read_value)
-    cut = TableCut(source.name, paths)
+    cut = TableCut(source.name, listing.paths)
     values = _Values()
-    for file, path in enumerate(paths):
-        with open_text(path, source.encoding, MARKS) as text:
+    for number, file in enumerate(listing.files()):
+        with open_text(file, source.encoding, MARKS) as text:
             cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
             end = 0
             for lines, end in complete_lines(text, max_record_size=source.max_record_size):
                 starts, objects = _read(lines, end - len(lines), text.encoding)
                 cutter.feed(starts)
                 values.feed(objects)
-            add_pieces(cut, file, cutter.finish(end), is_whole=text.is_whole)
+            add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
     require_known(source.name, given, values.names or None)
     return cut, Columns(values.names or None, values.dtypes() | given)
 

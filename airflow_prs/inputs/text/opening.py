@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from airflow_prs.errors import InputError
+from airflow_prs.errors import InputError, StorageError
+from airflow_prs.inputs.files.opening import InputFile
 from airflow_prs.worker.reading.unpacking import unpacked
 
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -45,7 +45,7 @@ class OpenText:
 
 
 @contextmanager
-def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
+def open_text(source: InputFile, encoding: str, characters: str) -> Iterator[OpenText]:
     """
     Open a text file, and decompress or recode it if necessary.
 
@@ -53,17 +53,20 @@ def open_text(path: str, encoding: str, characters: str) -> Iterator[OpenText]:
         encoding the file is recoded to UTF-8.
     :raises InputError: if the file cannot be opened, decompressed or decoded, also later while it is read.
     """
+    path = source.path
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(Path(path).open("rb"))
+            file = stack.enter_context(source.open())
             plain = _unpack(path, file, stack)
-            again = partial(open_text, path, encoding, characters)
+            again = partial(open_text, source, encoding, characters)
             text, encoding_read, position = _decoded(path, plain, encoding, characters)
             yield OpenText(text, encoding_read, position if plain is file else None, path, again)
         except UnicodeError as error:
             raise InputError(f"{path!r} cannot be read (encoding {encoding!r}): {error}") from error
         except (EOFError, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{path!r} is damaged: {error}") from error
+        except StorageError:
+            raise
         except OSError as error:
             raise InputError(f"{path!r} cannot be read: {error.strerror or error}") from error
 

@@ -20,6 +20,7 @@ _TICK_S = 1.0
 _AGE_PER_INTERVAL = 5000
 """The interval between commits grows with the age of the attempt, to some 20,000 commits in 24 hours."""
 GROUP_BYTES = 64 * 1024 * 1024
+GROUP_OUTCOMES = 16384
 WINDOW = 2
 """Mini-batches that may be handed out for each that runs, before any rate is measured."""
 _FASTEST_GROWTH = 16
@@ -27,7 +28,7 @@ _FASTEST_GROWTH = 16
 
 class Committer:
     """
-    Collects outcomes and commits them at intervals, every 64 MiB, or when hurry() is called.
+    Collects outcomes and commits them at intervals, every 64 MiB or 16,384 outcomes, or when hurry() is called.
 
     The interval is the shortest one at first, and grows with the age of the attempt. What may exceed a threshold is
     committed within a second: a failed try, and failed items if they count.
@@ -88,7 +89,7 @@ class Committer:
         self._has_failed_items |= self._counts_failed_items and outcome.succeeded < outcome.items
         self._bytes += outcome.length
         self._busy_s += outcome.duration_s
-        if self._bytes > GROUP_BYTES:
+        if self._bytes > GROUP_BYTES or len(self._outcomes) >= GROUP_OUTCOMES:
             self._urgent.set()
 
     def add_try(self, failed: FailedTry) -> None:

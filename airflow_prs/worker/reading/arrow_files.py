@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class ArrowFile:
     """
-    An Arrow file, mapped into memory.
+    An Arrow file.
 
+    :param source: its path; or the file, open for reading. A file with a path is mapped into memory.
     :ivar is_stream: whether it is in the streaming format, which has no index of record batches.
     :ivar schema: the schema of its record batches.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, source: str | BinaryIO) -> None:
         import pyarrow as pa
 
-        self._file = pa.memory_map(path)
+        self._file = pa.memory_map(source) if isinstance(source, str) else pa.PythonFile(source, "r")
         self.is_stream = self._file.read(6) != b"ARROW1"
         self.schema = self.reader().schema
 

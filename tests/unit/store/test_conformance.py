@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from airflow_prs.errors import SupersededError
+from tests.object_servers import SERVERS
 from tests.stores import STORES
 
 ODD_KEYS = [
@@ -181,13 +184,13 @@ def test_a_list_holds_only_what_is_complete(store):
 
 def test_the_version_changes_whenever_the_content_does(store):
     versions = []
-    for _ in range(5):
-        store.put("a", b"same")
+    for number in range(5):
+        store.put("a", b"abc%d" % number)
         assert store.stat("a") == store.stat("a")
         assert store.stat("a").size == 4
         versions.append(store.stat("a").version)
     with store.writer("a") as out:
-        out.write(b"same")
+        out.write(b"abcd")
     versions.append(store.stat("a").version)
     assert all(one != next_one for one, next_one in pairwise(versions))
 
@@ -378,7 +381,7 @@ class LikeADict(RuleBasedStateMachine):
     def put(self, key, data):
         before = self.store.stat(key)
         self.store.put(key, data)
-        assert self.store.stat(key) != before
+        assert self.store.stat(key) != before or self.held[key] == data
         self.held[key] = data
 
     @rule(key=KEYS, data=st.lists(DATA), is_named=st.booleans())
@@ -421,7 +424,40 @@ class LikeADict(RuleBasedStateMachine):
         assert {key: self.store.get(key) for key in self.store.list("")} == self.held
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SERVERS else ()) for name in STORES]
+)
 def test_a_store_is_like_a_dict(name):
     machine = type("LikeADictIn", (LikeADict,), {"make": staticmethod(STORES[name])})
     run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+
+
+def test_a_reader_reads_any_place_of_a_key(store):
+    store.put("a/b", bytes(range(256)) * 10)
+    with store.reader("a/b") as file:
+        assert file.seek(-3, io.SEEK_END) == 2557
+        assert file.read() == b"\xfd\xfe\xff"
+        assert file.seek(256) == 256
+        assert file.read(3) == b"\0\1\2"
+        assert file.read(0) == b""
+        file.seek(5000)
+        assert file.read() == b""
+
+
+def test_a_key_that_does_not_exist_has_no_reader(store):
+    with pytest.raises(FileNotFoundError):
+        store.reader("a/b")
+
+
+def test_folders_are_the_next_parts_of_keys(store):
+    for key in ("a", "b/c", "b/d/e", "b/d/f", "g/h/i", "g j/k", "b%/x/y"):
+        store.put(key, b"")
+    assert store.list_folders("") == ["b", "b%", "g", "g j"]
+    assert store.list_folders("b/") == ["d"]
+    assert store.list_folders("b%/") == ["x"]
+    assert store.list_folders("nothing/") == []
+
+
+def test_what_was_written_now_was_modified_now(store):
+    store.put("a", b"one")
+    assert abs(store.stat("a").modified - time.time()) < 60

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.columnar.parquet import cut_parquet_files
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import MiniBatchSize, ParquetSource
 from airflow_prs.records import Piece
 
@@ -24,7 +25,7 @@ def write(tmp_path):
 
 def cut(paths, size, *, is_bytes=False):
     mini_batches, columns = cut_parquet_files(
-        ParquetSource(name="table", paths=()), paths, MiniBatchSize(size, "bytes" if is_bytes else "rows")
+        ParquetSource(name="table", paths=()), Listing.of(paths), MiniBatchSize(size, "bytes" if is_bytes else "rows")
     )
     return list(mini_batches.mini_batches(0)), columns.names
 

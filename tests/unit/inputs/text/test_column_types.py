@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.seen import MISSING_WORDS, Seen, look_at
@@ -38,7 +39,7 @@ def types_of(path, block_bytes, header=True):
 def types_of_files(paths, block_bytes, **options):
     source = DelimitedSource(name="t", paths=(), **options)
     size = MiniBatchSize(10, "rows")
-    return dict(cut_delimited_files(source, list(map(str, paths)), size, block_bytes=block_bytes)[1].dtypes)
+    return dict(cut_delimited_files(source, Listing.of(map(str, paths)), size, block_bytes=block_bytes)[1].dtypes)
 
 
 def as_pandas_has_it(path):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_prs.errors import ConfigError, InputError
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.sources import DelimitedSource, MiniBatchSize
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 
@@ -31,7 +32,8 @@ def cut(tmp_path):
             path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
             paths.append(str(path))
         source = DelimitedSource(name="rows", paths=(), separator=separator, encoding=encoding, header=header)
-        mini_batches, columns = cut_delimited_files(source, paths, MiniBatchSize(size, "bytes" if is_bytes else "rows"))
+        listing, unit = Listing.of(paths), "bytes" if is_bytes else "rows"
+        mini_batches, columns = cut_delimited_files(source, listing, MiniBatchSize(size, unit))
         return list(mini_batches.mini_batches(0)), columns.names
 
     return write_and_cut
@@ -137,7 +139,9 @@ def test_a_header_in_another_encoding_names_the_file(cut):
 
 
 def test_a_file_that_is_gone_is_named(tmp_path):
+    path = tmp_path / "gone.csv"
+    path.write_text("a\n1\n")
+    listing = Listing.of([str(path)])
+    path.unlink()
     with pytest.raises(InputError, match=r"gone\.csv' cannot be read"):
-        cut_delimited_files(
-            DelimitedSource(name="rows", paths=()), [str(tmp_path / "gone.csv")], MiniBatchSize(10, "bytes")
-        )
+        cut_delimited_files(DelimitedSource(name="rows", paths=()), listing, MiniBatchSize(10, "bytes"))

@@ -7,6 +7,7 @@ from encodings.aliases import aliases
 
 import pytest
 
+from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.text.opening import is_like_ascii, open_text
 
 ASCII = [chr(code) for code in range(128) if chr(code) != "\n"]
@@ -88,6 +89,7 @@ def test_in_other_encodings_no_quote_is_its_byte(encoding):
 def test_what_is_read_is_the_text_without_its_mark(tmp_path, encoding, size):
     mark = "" if encoding in {"utf-16", "utf-8-sig", "shift_jis"} else "\ufeff"
     (tmp_path / "1").write_bytes((mark + "ポ|ü\n").encode(encoding) if encoding != "shift_jis" else b"\x83\x7c|u\n")
-    with open_text(str(tmp_path / "1"), encoding, '\n"|') as text:
+    (file,) = Listing.of([str(tmp_path / "1")]).files()
+    with open_text(file, encoding, '\n"|') as text:
         data = b"".join(iter(lambda: text.file.read(size), b""))
         assert data.decode(text.encoding) == ("ポ|u\n" if encoding == "shift_jis" else "ポ|ü\n")

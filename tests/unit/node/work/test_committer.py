@@ -171,6 +171,20 @@ def test_failed_items_that_count_are_committed_within_a_second_whatever_the_age(
     assert run.go(9, fail) == commits
 
 
+def test_many_outcomes_are_committed_whatever_the_age():
+    def end():
+        run.committer.end()
+
+    async def add_many():
+        for _ in range(committers.GROUP_OUTCOMES):
+            run.committer.add(make_outcome())
+        await run.committer.run()
+
+    run = Run(began=50_000, on_commit=end)
+    asyncio.run(add_many())
+    assert [outcomes for _, outcomes, _ in run.commits] == [committers.GROUP_OUTCOMES]
+
+
 def test_a_day_has_some_twenty_thousand_commits():
     commits = 0
     for hour in range(24):

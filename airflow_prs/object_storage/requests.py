@@ -1,0 +1,124 @@
+"""Requests to object storage: whatever goes wrong is an error that names the object and holds no secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from airflow_prs.errors import StorageError
+from airflow_prs.object_storage.addresses import Address, Bucket
+
+MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
+_MISSING: Final = {"NoSuchKey", "BlobNotFound", "NotFound", "404"}
+_DENIED: Final = {
+    "403",
+    "AccessDenied",
+    "AccountIsDisabled",
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+    "AuthorizationPermissionMismatch",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "NoAuthenticationInformation",
+    "SignatureDoesNotMatch",
+}
+
+_CODE: Final = re.compile(r"<Code>(.*?)</Code>", re.DOTALL)
+_MESSAGE: Final = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+_REQUEST: Final = re.compile(r"performing (\w+) ([^\s?]+)")
+_QUERY: Final = re.compile(r"\?[^\s)\"',]*")
+"""May hold a signature."""
+
+_process: dict[str, bool] = {"has_begun": False, "is_fork": False}
+
+
+def _note_fork() -> None:
+    _process["is_fork"] = _process["has_begun"]
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def begin_requests(bucket: Bucket) -> None:
+    """
+    Note that this process is going to send requests.
+
+    :raises StorageError: if it was forked from one that has sent some: its own would never be answered.
+    """
+    if _process["is_fork"]:
+        raise StorageError(
+            f"{bucket} cannot be used here: this process was forked from one that uses object storage. Start it in "
+            "another way, for example with multiprocessing's method 'spawn'."
+        )
+    _process["has_begun"] = True
+
+
+@contextmanager
+def asking(bucket: Bucket, key: str) -> Iterator[None]:
+    """
+    Do requests about an object, or about all objects below a prefix.
+
+    :raises FileNotFoundError: if it is missing, though its bucket is there.
+    :raises FileExistsError: if it was to be created, and exists.
+    :raises StorageError: in place of any other error of a client; its ``code`` is that of the server.
+    """
+    begin_requests(bucket)
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_client(error):
+            raise
+        raise _translate(error, Address(bucket, key)) from None
+
+
+def _is_of_client(error: Exception) -> bool:
+    package = type(error).__module__.partition(".")[0]
+    # obstore raises FileNotFoundError and ValueError too.
+    return package in {"obstore", "botocore", "boto3", "azure"} or (
+        isinstance(error, FileNotFoundError | ValueError) and "Debug source:" in str(error)
+    )
+
+
+def _translate(error: Exception, address: Address) -> OSError:
+    code, said = _read(error)
+    if code in MISSING_BUCKET:
+        return StorageError(f"{address}: there is no bucket {address.bucket.name}. Create it, or correct the path.")
+    if isinstance(error, FileNotFoundError) or code in _MISSING:
+        return FileNotFoundError(f"{address} does not exist")
+    if type(error).__name__ == "AlreadyExistsError":
+        return FileExistsError(f"{address} exists")
+    if code in _DENIED or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
+        who = "the machine's own" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
+        return StorageError(f"{address}: access denied ({said}). Check the credentials {who}, and what they permit.")
+    failure = StorageError(f"{address}: object storage failed ({said})")
+    failure.code = code
+    return failure
+
+
+def _read(error: Exception) -> tuple[str, str]:
+    """Return the code of the server, and what it says in one line."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        code = str(response.get("Error", {}).get("Code", ""))
+        return code, _join(code, str(response.get("Error", {}).get("Message", "")))
+    if type(error).__module__.startswith("azure"):
+        code = getattr(error, "error_code", None) or getattr(response, "status_code", None) or ""
+        return str(getattr(code, "value", code)), _join("", _QUERY.sub("", str(getattr(error, "message", error))))
+    text, _, details = str(error).partition("\n\nDebug source:")
+    found, message, request = _CODE.search(text), _MESSAGE.search(text), _REQUEST.search(text)
+    if found is not None:
+        return found[1], _join(found[1], message[1] if message else "")
+    where = f"{request[1]} {request[2]}: " if request else ""
+    cause = re.findall(r'message: "([^"]*)"|kind: (Timeout)|(TimedOut)', details)
+    reason = _join("", _QUERY.sub("", text.rpartition(" - ")[2]))
+    more = [part.lower() for group in cause[:1] for part in group if part]
+    return "", where + ", ".join([reason, *more])
+
+
+def _join(code: str, message: str) -> str:
+    line = message.strip().partition("\n")[0]
+    return ": ".join(part for part in (code, line) if part)

@@ -1,0 +1,278 @@
+"""The store on object storage: below a prefix of a bucket."""
+
+from __future__ import annotations
+
+import errno
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from airflow_prs.errors import StorageError
+from airflow_prs.object_storage.addresses import Address, Bucket, Kind
+from airflow_prs.object_storage.connecting import Connection, connect_to
+from airflow_prs.object_storage.requests import asking
+from airflow_prs.store.azure_uploads import AzureUploads
+from airflow_prs.store.keys import check_key, check_prefix, superseded
+from airflow_prs.store.object_names import to_key, to_name
+from airflow_prs.store.part_stream import PART_BYTES
+from airflow_prs.store.port import Stat
+from airflow_prs.store.s3_uploads import S3Uploads
+from airflow_prs.store.uploads import RevokedError, Uploads, read_upload
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+    from obstore.store import AzureStore, S3Store
+
+_FEW_BYTES: Final = 1 << 20
+"""What the client for few bytes reads or writes."""
+
+_ONE_REQUEST_BYTES: Final = 64 << 20
+"""What is put in one request; more goes in several."""
+
+_DELETED_TOGETHER: Final = 1000
+
+_CREATE_TRIES: Final = 10
+
+
+class ObjectStore:
+    """
+    Keys are objects below a prefix. Threads may share it.
+
+    An upload is one of the storage's own that completes under a condition, see ``uploads``.
+
+    :param address: the bucket and the prefix.
+    :param connect: returns the connection to the bucket.
+    """
+
+    def __init__(self, address: Address, connect: Callable[[Bucket], Connection] = connect_to) -> None:
+        self._address = address
+        self._connect = connect
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put an object on the condition that there is none."""
+        name = self._name(key)
+        for number in range(_CREATE_TRIES):
+            with suppress(FileExistsError), self._asking(name):
+                self._client(len(data)).put(name, data, mode="create", use_multipart=False)
+                return True
+            # A request that was repeated because its answer was lost gets the same answer as the loser of a race.
+            held = self.get(key, 0, len(data) + 1)
+            if held is not None:
+                return held == data
+            # S3 also refuses while it is deleting the object, or creating it for somebody else.
+            time.sleep(0.05 * number)
+        raise StorageError(f"{self._address / key}: the storage says that it exists, but does not return it")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Put an object."""
+        name = self._name(key)
+        with self._asking(name):
+            self._client(len(data)).put(name, data, use_multipart=len(data) > _ONE_REQUEST_BYTES)
+
+    def copy(self, source: str, key: str) -> None:
+        """Let the storage copy the object."""
+        source_name, name = self._name(source), self._name(key)
+        with self._asking(source_name):
+            self._connection.bulk.copy(source_name, name)
+
+    def get(self, key: str, start: int | None = None, end: int | None = None) -> bytes | None:
+        """Get an object, or the range of it."""
+        name, start = self._name(key), start or 0
+        if end is not None and end <= start:
+            return None if self.stat(key) is None else b""
+        try:
+            with self._asking(name):
+                return self._get(name, start, end)
+        except FileNotFoundError:
+            return None
+        except StorageError:
+            # The storage refuses a range that begins where the object ends or later.
+            stat = self.stat(key) if start or end else Stat(1, "", 0.0)
+            if stat is not None and start < stat.size:
+                raise
+            return None if stat is None else b""
+
+    def reader(self, key: str) -> IO[bytes]:
+        """Return a file that gets ranges of the object."""
+        stat = self.stat(key)
+        if stat is None:
+            raise FileNotFoundError(errno.ENOENT, "it does not exist", str(self._address / key))
+        return io.BufferedReader(_Ranges(self, key, stat.size), _FEW_BYTES)
+
+    def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
+        """List the objects page by page."""
+        check_prefix(prefix)
+        folder = f"{self._address.key}/" if self._address.key else ""
+        # No object has the name of a folder, so a prefix without its slash finds the same.
+        name = folder + to_name(prefix)
+        offset = name + _begin_after(after[len(prefix) :]) if after and after.startswith(prefix) else None
+        with self._asking(name):
+            pages = self._connection.objects.list(name.rstrip("/") or None, offset=offset or None, chunk_size=1000)
+            keys = [to_key(found["path"][len(folder) :]) for page in pages for found in page]
+        return sorted(key for key in keys if after is None or key > after)
+
+    def list_folders(self, prefix: str) -> Sequence[str]:
+        """Ask for the next part of the names below a prefix."""
+        check_prefix(prefix)
+        name = f"{self._address.key}/" if self._address.key else ""
+        name += to_name(prefix)
+        with self._asking(name):
+            found = self._connection.objects.list_with_delimiter(name.rstrip("/") or None)
+        return sorted(to_key(folder[len(name) :].rstrip("/")) for folder in found["common_prefixes"])
+
+    def stat(self, key: str) -> Stat | None:
+        """Ask for the size and the ETag of an object."""
+        name = self._name(key)
+        try:
+            with self._asking(name):
+                found = self._connection.objects.head(name)
+        except FileNotFoundError:
+            return None
+        return Stat(found["size"], str(found["e_tag"]), found["last_modified"].timestamp())
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete many objects in one request."""
+        names = map(self._name, keys)
+        while some := list(islice(names, _DELETED_TOGETHER)):
+            with suppress(FileNotFoundError):
+                self._delete(some)
+                continue
+            # Azure says so of a single one, whatever became of the others.
+            for name in some:
+                with suppress(FileNotFoundError):
+                    self._delete(name)
+
+    def new_upload(self, key: str) -> str:
+        """Begin an upload; its name holds what is needed to complete it and to revoke it."""
+        name = self._name(key)
+        return self._uploads.begin(name, is_bound=True, found=self.stat(key)).to_name()
+
+    @contextmanager
+    def writer(self, key: str, upload: str | None = None) -> Iterator[IO[bytes]]:
+        """Put what is written, in parts if it is much."""
+        name = self._name(key)
+        if upload is None:
+            with self._put_in_parts(name) as out:
+                yield out
+            return
+        try:
+            with self._uploads.writer(name, read_upload(upload)) as out:
+                yield out
+        except RevokedError:
+            raise superseded(key) from None
+
+    def revoke(self, key: str, upload: str) -> None:
+        """Abort the upload, or change what its completion requires."""
+        self._uploads.revoke(self._name(key), read_upload(upload))
+
+    @contextmanager
+    def _put_in_parts(self, name: str) -> Iterator[IO[bytes]]:
+        import obstore
+
+        bulk = self._connection.bulk
+        with self._asking(name), obstore.open_writer(bulk, name, buffer_size=PART_BYTES) as file:
+            yield cast("IO[bytes]", _Written(file))
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return self._connect(self._address.bucket)
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        make = S3Uploads if self._address.bucket.kind is Kind.S3 else AzureUploads
+        return make(self._connection)
+
+    def _asking(self, name: str) -> Any:
+        return asking(self._address.bucket, name)
+
+    def _client(self, size: int) -> S3Store | AzureStore:
+        return self._connection.objects if size <= _FEW_BYTES else self._connection.bulk
+
+    def _get(self, name: str, start: int, end: int | None) -> bytes:
+        if end is not None:
+            return self._client(end - start).get(name, options={"range": (start, end)}).bytes().to_bytes()
+        for client in self._connection.objects, self._connection.bulk:
+            found = client.get(name, options={"range": {"offset": start}} if start else {})
+            if client is self._connection.bulk or found.meta["size"] - start <= _FEW_BYTES:
+                break
+        return found.bytes().to_bytes()
+
+    def _delete(self, names: str | Sequence[str]) -> None:
+        with self._asking(names if isinstance(names, str) else names[0]):
+            self._connection.objects.delete(names)
+
+    def _name(self, key: str) -> str:
+        check_key(key)
+        return (self._address / to_name(key)).key
+
+
+class _Written(io.BufferedIOBase):
+    """A file of obstore as a file of Python."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, buffer: ReadableBuffer, /) -> int:
+        data = memoryview(buffer).cast("B")
+        self._file.write(data)
+        self._size += len(data)
+        return len(data)
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a file."""
+
+    def __init__(self, store: ObjectStore, key: str, size: int) -> None:
+        self._store = store
+        self._key = key
+        self._size = size
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        into = memoryview(buffer).cast("B")
+        end = min(self._size, self._place + len(into))
+        if end <= self._place:
+            return 0
+        found = self._store.get(self._key, self._place, end)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "it does not exist any more", self._key)
+        into[: len(found)] = found
+        self._place += len(found)
+        return len(found)
+
+
+def _begin_after(rest: str) -> str:
+    """
+    Return after what to begin a list, at the latest, of keys that sort after one.
+
+    :param rest: of that one, behind the prefix.
+    """
+    # Names that are not plain sort differently. SeaweedFS sorts by folder, and leaves out a folder of that very name.
+    return rest[:-1] if rest.isascii() and rest.isalnum() else ""

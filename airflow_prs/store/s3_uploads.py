@@ -1,0 +1,110 @@
+"""Multipart uploads of S3. To revoke one is to abort it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+from uuid import uuid4
+
+from airflow_prs.errors import StorageError
+from airflow_prs.store.port import Stat
+from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
+
+_TRIES: Final = 20
+
+
+class S3Uploads(Uploads):
+    """
+    Uploads by a client of boto3.
+
+    The object may be replaced by somebody else while an upload to it goes on. Then the upload completes under the
+    condition that the object is still that one, and only if it was not revoked before: who revokes it, replaces the
+    object later.
+    """
+
+    def begin(self, name: str, /, *, is_bound: bool, found: Stat | None = None) -> Upload:
+        """Create a multipart upload."""
+        mark = uuid4().hex
+        with self._asking(name):
+            created = self._client.create_multipart_upload(**self._object(name), Metadata={MARK: mark})
+        return Upload(created["UploadId"], mark, is_bound, None if found is None else found.version)
+
+    def revoke(self, name: str, upload: Upload) -> None:
+        """Abort it."""
+        try:
+            with self._asking(name):
+                self._client.abort_multipart_upload(**self._upload(name, upload))
+        except StorageError as error:
+            if not _is_gone(error):
+                raise
+
+    def _send(self, name: str, upload: Upload, number: int, data: bytes) -> str:
+        try:
+            with self._asking(name):
+                sent = self._client.upload_part(**self._upload(name, upload), PartNumber=number + 1, Body=data)
+        except StorageError:
+            if not self._is_open(name, upload):
+                raise RevokedError from None
+            raise
+        return str(sent["ETag"])
+
+    def _complete(self, name: str, upload: Upload, parts: list[str]) -> None:
+        listed = {"Parts": [{"PartNumber": number, "ETag": part} for number, part in enumerate(parts, 1)]}
+        etag = upload.etag
+        for number in range(_TRIES):
+            condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+            try:
+                with self._asking(name):
+                    self._client.complete_multipart_upload(
+                        **self._upload(name, upload), MultipartUpload=listed, **(condition if upload.is_bound else {})
+                    )
+            except OSError as error:
+                if not _is_gone(error) and not is_changed(error):
+                    raise
+            else:
+                return
+            etag, mark = self._look(name)
+            # The answer to a request that was repeated, because the first answer was lost, is the same.
+            if mark == upload.mark:
+                return
+            # In this order: an upload that is revoked after the look does not fit what its revoker puts there.
+            if not self._is_open(name, upload):
+                raise RevokedError
+            time.sleep(0.05 * number)
+        raise self._refused(name)
+
+    def _give_up(self, name: str, /, upload: Upload) -> None:
+        self.revoke(name, upload)
+
+    def _look(self, name: str) -> tuple[str | None, str | None]:
+        """Return the ETag and the mark of an object."""
+        try:
+            with self._asking(name):
+                found = self._client.head_object(**self._object(name))
+        except FileNotFoundError:
+            return None, None
+        return found["ETag"], found["Metadata"].get(MARK)
+
+    def _is_open(self, name: str, upload: Upload) -> bool:
+        try:
+            with self._asking(name):
+                self._client.list_parts(**self._upload(name, upload), MaxParts=1)
+        except StorageError as error:
+            if _is_gone(error):
+                return False
+            raise
+        return True
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.native()
+
+    def _object(self, name: str) -> dict[str, str]:
+        return {"Bucket": self._connection.bucket.name, "Key": name}
+
+    def _upload(self, name: str, upload: Upload) -> dict[str, str]:
+        return {**self._object(name), "UploadId": upload.id}
+
+
+def _is_gone(error: OSError) -> bool:
+    return isinstance(error, StorageError) and error.code == "NoSuchUpload"
