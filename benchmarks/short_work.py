@@ -74,6 +74,5 @@ def million(scale: float) -> list[Comparison]:
             lambda: 100 * 2.0**20,
             unit="MiB",
             rounds=1,
-            reason="A checkpoint holds all outcomes of a shard, and is made in memory",
         ),
     ]

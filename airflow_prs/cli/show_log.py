@@ -131,6 +131,8 @@ def _describe_shard_record(number: int, record: ShardRecord, content: Content) -
     if record.trying is not None:
         parts.append("next alone: mini-batch {}, try {}".format(*record.trying))
     parts += [f"lends {loan.first} to {loan.end - 1} (request {loan.number})" for loan in record.loans]
+    if record.reopened == number:
+        parts.append("what had failed is tried again")
     if record.checkpoint is not None and record.checkpoint.number == number:
         parts.append("checkpoint")
     if record.closing is not None:

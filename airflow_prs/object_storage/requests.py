@@ -11,7 +11,7 @@ from typing import Any, Final
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Address, Bucket
 
-MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
+_MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _MISSING: Final = {"NoSuchKey", "BlobNotFound", "NotFound", "404"}
 _DENIED: Final = {
     "403",
@@ -29,9 +29,13 @@ _DENIED: Final = {
 
 _CODE: Final = re.compile(r"<Code>(.*?)</Code>", re.DOTALL)
 _MESSAGE: Final = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
+_STATUS: Final = re.compile(r"status code: (\d+)")
+_NO_CONTAINER: Final = "The specified container does not exist"
 _REQUEST: Final = re.compile(r"performing (\w+) ([^\s?]+)")
 _QUERY: Final = re.compile(r"\?[^\s)\"',]*")
 """May hold a signature."""
+
+_CAUSE: Final = re.compile(r'(?<=message: )"[^"]*"|TimedOut')
 
 _process: dict[str, bool] = {"has_begun": False, "is_fork": False}
 
@@ -85,16 +89,20 @@ def _is_of_client(error: Exception) -> bool:
 
 def _translate(error: Exception, address: Address) -> OSError:
     code, said = _read(error)
-    if code in MISSING_BUCKET:
-        return StorageError(f"{address}: there is no bucket {address.bucket.name}. Create it, or correct the path.")
+    if code in _MISSING_BUCKET:
+        return _failure(code, f"{address}: there is no bucket {address.bucket.name}. Create it, or correct the path.")
     if isinstance(error, FileNotFoundError) or code in _MISSING:
         return FileNotFoundError(f"{address} does not exist")
     if type(error).__name__ == "AlreadyExistsError":
         return FileExistsError(f"{address} exists")
     if code in _DENIED or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
-        who = "the machine's own" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
-        return StorageError(f"{address}: access denied ({said}). Check the credentials {who}, and what they permit.")
-    failure = StorageError(f"{address}: object storage failed ({said})")
+        who = "of this machine" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
+        return _failure(code, f"{address}: access denied ({said}). Check the credentials {who}, and what they permit.")
+    return _failure(code, f"{address}: object storage failed ({said})")
+
+
+def _failure(code: str, message: str) -> StorageError:
+    failure = StorageError(message)
     failure.code = code
     return failure
 
@@ -109,14 +117,16 @@ def _read(error: Exception) -> tuple[str, str]:
         code = getattr(error, "error_code", None) or getattr(response, "status_code", None) or ""
         return str(getattr(code, "value", code)), _join("", _QUERY.sub("", str(getattr(error, "message", error))))
     text, _, details = str(error).partition("\n\nDebug source:")
-    found, message, request = _CODE.search(text), _MESSAGE.search(text), _REQUEST.search(text)
-    if found is not None:
-        return found[1], _join(found[1], message[1] if message else "")
+    code, message = _CODE.search(text), _MESSAGE.search(text)
+    if code is not None:
+        return code[1], _join(code[1], message[1] if message else "")
+    if _NO_CONTAINER in text:  # of many deletions in one request, each has an answer of another form
+        return "ContainerNotFound", _NO_CONTAINER
+    request, status = _REQUEST.search(text), _STATUS.search(text)
     where = f"{request[1]} {request[2]}: " if request else ""
-    cause = re.findall(r'message: "([^"]*)"|kind: (Timeout)|(TimedOut)', details)
     reason = _join("", _QUERY.sub("", text.rpartition(" - ")[2]))
-    more = [part.lower() for group in cause[:1] for part in group if part]
-    return "", where + ", ".join([reason, *more])
+    cause = _CAUSE.search(details)
+    return status[1] if status else "", where + reason + (f", {cause[0].strip(chr(34)).lower()}" if cause else "")
 
 
 def _join(code: str, message: str) -> str:

@@ -11,6 +11,7 @@ from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.folders import run_root
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.airflow_side.supervision import run_name
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.dataset_paths import as_text
@@ -131,7 +132,9 @@ class PlanOperator(BaseOperator):
             output=_output(fill_in(self.result_folder, params)),
             run_root=run_root(),
             dag_folder=self.dag_folder,
-            identity=RunIdentity(dag_id=ti.dag_id, run_id=ti.run_id, task_id=self.step_id, plan=str(ti.id)),
+            identity=RunIdentity(
+                dag_id=ti.dag_id, run_id=run_name(context["dag_run"]), task_id=self.step_id, plan=str(ti.id)
+            ),
             allow_reuse=self.allow_reuse,
             on_empty=self.on_empty,
             variables_hash=self._hash_variables(context, paths),

@@ -95,13 +95,18 @@ class Merge:
         :param positions: by number of each shard, the position up to which the output goes.
         :param probe: returns the positions of now.
         :raises SupersededError: see ``check``; nothing has appeared, except if a later merge claims at this moment.
-        :raises StartOverError: if the shards have got further; the output may have appeared.
+        :raises StartOverError: if the shards have got further; the output may have appeared. Or if the upload is gone,
+            though no later merge has claimed: for example, another run has replaced the output meanwhile.
         """
-        with self._writer() as out:
-            if out is not None:
-                write(out)
-            _require_same(positions, probe())
-            self._log.append(self._make_publishing)
+        try:
+            with self._writer() as out:
+                if out is not None:
+                    write(out)
+                _require_same(positions, probe())
+                self._log.append(self._make_publishing)
+        except SupersededError:
+            self.check()
+            raise StartOverError from None
         _require_same(positions, probe())
 
     def note_published(self, *, positions: Mapping[int, int], result: str, status: str, reports: str) -> None:

@@ -37,6 +37,8 @@ _DELETED_TOGETHER: Final = 1000
 
 _CREATE_TRIES: Final = 10
 
+_BEYOND_END: Final = {"InvalidRange", "416"}
+
 
 class ObjectStore:
     """
@@ -92,12 +94,11 @@ class ObjectStore:
                 return self._get(name, start, end)
         except FileNotFoundError:
             return None
-        except StorageError:
+        except StorageError as error:
             # The storage refuses a range that begins where the object ends or later.
-            stat = self.stat(key) if start or end else Stat(1, "", 0.0)
-            if stat is not None and start < stat.size:
+            if error.code not in _BEYOND_END:
                 raise
-            return None if stat is None else b""
+            return b""
 
     def reader(self, key: str) -> IO[bytes]:
         """Return a file that gets ranges of the object."""

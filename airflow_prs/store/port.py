@@ -109,7 +109,8 @@ class Store(Protocol):
         Write a key as a stream; it appears, and replaces what was there, on a clean exit alone.
 
         :param upload: its name from ``new_upload``, with which others can revoke it; None: nobody will.
-        :raises SupersededError: if the upload was revoked; on exit at the latest.
+        :raises SupersededError: if the upload was revoked, or is gone for another reason; on exit at the latest. On
+            object storage it is also gone if somebody else replaces the key meanwhile.
         """
         ...
 
@@ -117,6 +118,7 @@ class Store(Protocol):
         """
         Make sure that an upload does not appear from now on.
 
-        It may have appeared before, have been revoked before, or never have been begun.
+        It may have appeared before, have been revoked before, or never have been begun. The exception is Azure: there
+        an upload of another process to a key that did not exist may appear until the key does exist.
         """
         ...

@@ -59,8 +59,7 @@ class S3Uploads(Uploads):
                         **self._upload(name, upload), MultipartUpload=listed, **(condition if upload.is_bound else {})
                     )
             except OSError as error:
-                if not _is_gone(error) and not is_changed(error):
-                    raise
+                failure = error
             else:
                 return
             etag, mark = self._look(name)
@@ -70,6 +69,8 @@ class S3Uploads(Uploads):
             # In this order: an upload that is revoked after the look does not fit what its revoker puts there.
             if not self._is_open(name, upload):
                 raise RevokedError
+            if not is_changed(failure):
+                raise failure
             time.sleep(0.05 * number)
         raise self._refused(name)
 

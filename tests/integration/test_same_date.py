@@ -1,4 +1,4 @@
-"""`dag.test()` of the same date and run_after again: Airflow recreates the run under the same run_id."""
+"""`dag.test()` of the same date again: Airflow replaces the run, and the new one continues its work."""
 
 from __future__ import annotations
 
@@ -45,20 +45,18 @@ def dag_file(airflow_home, tmp_path, request):
 
 
 def run(dag_file, tmp_path, mark):
-    """Run the DAG with a script that marks its rows, and give the rows and how often each item ran so far."""
+    """Run the DAG with a script that marks its rows, and return the rows and how often each item ran so far."""
     dag_file.script(COUNTING.format(ran=str(tmp_path / "ran"), mark=mark))
-    # Airflow makes the run_id from run_after, which is now if nobody says otherwise.
-    ended = dag_file.run(logical_date=DATE, run_after=DATE)
+    ended = dag_file.run(logical_date=DATE)
     assert ended.state == "success", ended.states
     rows = (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines()
-    return ended.run_id, rows, Counter((tmp_path / "ran").read_text().splitlines())
+    return rows, Counter((tmp_path / "ran").read_text().splitlines())
 
 
 @pytest.mark.parametrize("mark", [" new", " old"], ids=["a changed script", "the same script"])
 def test_the_same_date_starts_over_once_it_has_published(dag_file, tmp_path, mark):
-    first, _, _ = run(dag_file, tmp_path, " old")
-    second, rows, ran = run(dag_file, tmp_path, mark)
-    assert first == second
+    run(dag_file, tmp_path, " old")
+    rows, ran = run(dag_file, tmp_path, mark)
     assert rows == [f"{name}{mark}" for name in NAMES]
     assert ran == dict.fromkeys(NAMES, 2)
 
@@ -79,11 +77,9 @@ def test_the_same_date_continues_what_has_failed(dag_file, tmp_path):
     broken = tmp_path / "broken"
     broken.touch()
     dag_file.script(FAILING.format(ran=str(tmp_path / "ran"), broken=str(broken)))
-    first = dag_file.run(logical_date=DATE, run_after=DATE)
-    assert first.state == "failed"
+    assert dag_file.run(logical_date=DATE).state == "failed"
     broken.unlink()
-    second = dag_file.run(logical_date=DATE, run_after=DATE)
-    assert (second.state, second.run_id) == ("success", first.run_id)
+    assert dag_file.run(logical_date=DATE).state == "success"
     assert (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines() == NAMES
     ran = Counter((tmp_path / "ran").read_text().splitlines())
     assert (ran["0"], ran["1"], ran["2"]) == (1, 1, 2)
@@ -93,13 +89,13 @@ def test_the_same_date_continues_with_more_nodes(dag_file, tmp_path):
     broken = tmp_path / "broken"
     broken.touch()
     dag_file.script(FAILING.format(ran=str(tmp_path / "ran"), broken=str(broken)))
-    assert dag_file.run(logical_date=DATE, run_after=DATE).state == "failed"
+    assert dag_file.run(logical_date=DATE).state == "failed"
     broken.unlink()
     file = dag_file.folder / "dag.py"
     file.write_text(
         file.read_text().replace("'node_count': 1", "'node_count': 3").replace("'lend': False", "'lend': True")
     )
-    second = dag_file.run(logical_date=DATE, run_after=DATE)
+    second = dag_file.run(logical_date=DATE)
     assert second.state == "success", second.states
     assert [second.states.get(f"step.mini_batches[{number}]") for number in range(4)] == ["success"] * 3 + [None]
     assert (tmp_path / "out" / "parallel_run_step.txt").read_text().splitlines() == NAMES

@@ -273,6 +273,15 @@ def test_a_merge_that_is_overtaken_after_its_result_appeared_does_not_say_that_i
     assert [record.claim for record in run.log().read() if isinstance(record, Published)] == [4]
 
 
+def test_an_upload_that_is_gone_without_a_later_merge_is_begun_again(run):
+    merge = run.start_merge("a", run.plan("a"), 1)
+    merge.step_to("publish")
+    run.store._uploads.clear()
+    merge.finish()
+    assert run.store.appeared == [b'["a", 1]']
+    assert kinds(run) == ["plan", "execution", "merge", "publishing", "merge", "publishing", "published"]
+
+
 def test_an_upload_that_is_not_written_is_given_up(run):
     merge = Merge(run.log(), run.store, folder="a", execution=run.plan("a"), try_number=1, key=RESULT)
     with pytest.raises(ZeroDivisionError):
