@@ -14,6 +14,7 @@ Every error that airflow_prs raises on purpose.
     ├── SupersededError           a newer attempt of the same shard, merge or plan has taken over
     ├── RunAbortedError           a threshold was exceeded, so the run was aborted
     ├── NodeError                 a shard could not do its work
+    │   └── StagingError          a local copy of input on object storage cannot be made
     ├── IncompleteRunError        mini-batches were never tried, so nothing is published
     └── PublicationError          the result could not be written to its path
 
@@ -95,6 +96,10 @@ class RunAbortedError(PrsError):
 
 class NodeError(PrsError):
     """A shard could not do its work: its worker processes keep failing to start, or storage is not available."""
+
+
+class StagingError(NodeError):
+    """A local copy of input on object storage cannot be made; the message names the object."""
 
 
 class IncompleteRunError(PrsError):

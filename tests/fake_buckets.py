@@ -53,7 +53,7 @@ class FakeBucket:
 def fake_bucket() -> Iterator[FakeBucket]:
     """Give a bucket that every address of object storage leads to."""
     bucket = FakeBucket()
-    use_connections(lambda named: Connection(named, bucket, lambda: None))  # type: ignore[arg-type]
+    use_connections(lambda named: Connection(named, bucket, bucket, lambda: None))  # type: ignore[arg-type]
     try:
         yield bucket
     finally:

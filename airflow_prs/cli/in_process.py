@@ -24,9 +24,8 @@ from typing import Any
 from airflow_prs.cli.console import shown_log
 from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.cli.run import conclude
-from airflow_prs.errors import EntryScriptError
+from airflow_prs.errors import EntryScriptError, StagingError
 from airflow_prs.node.input.places import Places
-from airflow_prs.node.input.remote_file import StagingError
 from airflow_prs.node.input.side_inputs import with_local_side_inputs
 from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.masking import Masker
@@ -97,11 +96,13 @@ def _run_script(
 
     settings, variables = with_local_side_inputs(settings, job.variables, places)
     stager = Stager(places, settings.inputs, on_change=lambda: None, redact=redact)
-    _prepare(job, variables, folder, settings, files, redact)
+    _prepare(job, variables, folder, settings, files=files, redact=redact)
     user_script = _load(job, settings)
     user_script.init()
     for shard in folder.read_manifest().shards:
-        _ShardRun(folder, settings, shard, user_script, files, stager, keeps_going=keeps_going, redact=redact).run()
+        _ShardRun(
+            folder, settings, shard, user_script, files=files, stager=stager, keeps_going=keeps_going, redact=redact
+        ).run()
     user_script.shutdown()
     stager.close()
 
@@ -120,9 +121,9 @@ class _ShardRun:
         settings: RunSettings,
         shard: Shard,
         user_script: script.Script,
+        *,
         files: NodeFiles,
         stager: Stager,
-        *,
         keeps_going: bool,
         redact: Callable[[str], str],
     ) -> None:
@@ -165,10 +166,7 @@ class _ShardRun:
     def _try(self, mini_batch: MiniBatch, rows_file: rows.RowsFile) -> tuple[Outcome, FailedTry | None]:
         assignment, this = Assignment(mini_batch, 1), Try(mini_batch.index)
         try:
-            staged = asyncio.run(self._stager.stage(mini_batch))
-            if staged.error:
-                raise StagingError(staged.error)
-            assignment = replace(assignment, staged=staged)
+            assignment = self._stage(assignment)
             order = Order(*order_of(assignment, has_tables=self._settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items, order.versions)
             this.begin()
@@ -186,6 +184,12 @@ class _ShardRun:
         finally:
             self._stager.release(mini_batch.index)
         return outcome_of(assignment, answer, process=0), None
+
+    def _stage(self, assignment: Assignment) -> Assignment:
+        staged = asyncio.run(self._stager.stage(assignment.mini_batch))
+        if staged.error:
+            raise StagingError(staged.error)
+        return replace(assignment, staged=staged)
 
     def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
         masked = {name: self._redact(answer[name]) for name in ("error", "traceback")}
@@ -220,6 +224,7 @@ def _prepare(
     variables: Mapping[str, str],
     folder: RunFolder,
     settings: RunSettings,
+    *,
     files: NodeFiles,
     redact: Callable[[str], str],
 ) -> None:

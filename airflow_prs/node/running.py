@@ -103,14 +103,13 @@ def _run(
     interpreter = _interpreter(request, settings)
     stage.extract(request.folder.open_source())
     signals, places = Signals(), Places(stage.input)
-    settings, variables = with_local_side_inputs(
-        settings, request.variables, places, partial(_require_no_abort, watcher)
-    )
+    look = partial(_require_no_abort, watcher)
+    settings, variables = with_local_side_inputs(settings, request.variables, places, look)
     request = replace(request, variables=variables)
     stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
     starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places)
     try:
-        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher, stager, signals))
+        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher, stager=stager, signals=signals))
     finally:
         stager.close()
         starter.log_writer.close()
@@ -140,7 +139,7 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
 
 
 def _make_supervisor(
-    manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher, stager: Stager, signals: Signals
+    manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher, *, stager: Stager, signals: Signals
 ) -> Supervisor:
     request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
     lends = settings.config.lend

@@ -237,8 +237,8 @@ def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Datase
             yield f"side_inputs: {dataset.name!r} is a TabularDataset; allowed: FileDataset"
         elif dataset.mode == DIRECT:
             yield (
-                f"side_inputs: {dataset.name!r} has mode='direct'; allowed: mode='download', or no side input: write the "
-                "address into arguments"
+                f"side_inputs: {dataset.name!r} has mode='direct'; allowed: mode='download', or no side input: write "
+                "the address into arguments"
             )
 
 

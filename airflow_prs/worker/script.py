@@ -43,7 +43,11 @@ class MiniBatchDataset:
         return f"MiniBatchDataset(name={self.name!r}, paths={self.to_path()!r})"
 
     def to_path(self) -> list[str]:
-        """Return the local paths of the files that the mini-batch comes from, each once."""
+        """
+        Return the local paths of the files that the mini-batch comes from, each once.
+
+        Of tables on object storage, these are addresses.
+        """
         return list(dict.fromkeys(piece if isinstance(piece, str) else piece[0] for piece in self._pieces))
 
     def to_pandas_dataframe(self) -> Any:

@@ -1,7 +1,6 @@
 """Tables on object storage: a worker process reads from a sparse local copy what it would read from the file itself."""
 
 import asyncio
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -36,9 +35,9 @@ def move_to(bucket, result):
 
     def moved(piece):
         key = piece.path.strip("/")
-        if os.path.exists(piece.path):
-            bucket.put(key, open(piece.path, "rb").read())
-            os.remove(piece.path)
+        if (path := Path(piece.path)).exists():
+            bucket.put(key, path.read_bytes())
+            path.unlink()
         return piece._replace(path=f"s3://conn@bucket/{key}", version=bucket.store.head(key)["e_tag"])
 
     found = list(result.folder.read_mini_batches(0, result.manifest.mini_batches))

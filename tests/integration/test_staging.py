@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from obstore.exceptions import GenericError
 
 from airflow_prs.cli import in_process
 from airflow_prs.cli.job import Job
@@ -85,7 +86,7 @@ def test_an_object_that_changed_since_plan_is_a_failed_try_that_says_so(tmp_path
 
 
 def folder_version(folder, index=1):
-    return list(folder.read_mini_batches(index, index + 1))[0].pieces[0].version
+    return next(folder.read_mini_batches(index, index + 1)).pieces[0].version
 
 
 def test_an_object_that_is_gone_is_a_failed_try_that_says_so(tmp_path, bucket):
@@ -104,14 +105,14 @@ def test_passing_trouble_is_waited_for_and_lasting_trouble_is_a_failed_try(tmp_p
     def before(kind, key):
         asked[key] += 1
         if key == "never" or (key == "passing" and asked[key] < 3):
-            raise OSError("503 slow down\nDebug source: of no interest")
+            raise GenericError("503 slow down\n\nDebug source: of no interest")
 
     folder = plan_files(tmp_path, bucket, READ, [["passing"], ["never"]], run_max_try=2)
     bucket.before = before
     Tries(folder).run()
     assert read_rows(folder) == ["content of passing"]
     assert [each.error for each in read_tries(folder)] == [
-        "s3://conn@bucket/never: it cannot be read: OSError: 503 slow down"
+        "s3://conn@bucket/never: s3://conn@bucket cannot be reached through the connection 'conn': 503 slow down"
     ] * 2
     assert asked["never"] == 8
 

@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from airflow_prs.errors import StagingError
 from airflow_prs.node.input.fetching import PART_BYTES, Fetcher, LocalFile
 from airflow_prs.node.input.parts import Frame, Range
-from airflow_prs.node.input.remote_file import RemoteFile, StagingError
+from airflow_prs.node.input.remote_file import RemoteFile
 
 Contents = tuple[Frame, Sequence[Range] | None]
 """What is written without a request, and the ranges to read; None: the entire object in one request."""
@@ -81,8 +82,8 @@ class Download:
             self._error = str(error)
         except (FileExistsError, NotADirectoryError):
             self._error = (
-                f"{self._file.address}: this key cannot be a local path: another object of the mini-batch has a key that "
-                "continues this one, or is continued by it, and a path cannot be both file and folder"
+                f"{self._file.address}: this key cannot be a local path: a path cannot be both file and folder, and "
+                "another object of the mini-batch has a key that continues this one, or that this one continues"
             )
         except OSError as error:
             self._error = f"{self._file.address}: its local copy cannot be written: {error}"

@@ -85,8 +85,13 @@ class LocalFile:
     """
 
     def __init__(self, path: str, size: int | None = None) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._fd = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            # Most files are in a folder that is there already.
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, flags, 0o666)
         if size is not None:
             os.truncate(self._fd, size)
 

@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_prs.errors import PrsError
-from airflow_prs.node.input.remote_file import RemoteFile, StagingError
+from airflow_prs.errors import PrsError, StagingError
+from airflow_prs.node.input.remote_file import RemoteFile
 from airflow_prs.records import InputKind, InputSpec, Piece
 from airflow_prs.worker.reading import alike, row_filter
 

@@ -7,11 +7,12 @@ import os
 import re
 from pathlib import Path
 
-from airflow_prs.node.input.remote_file import StagingError
+from airflow_prs.errors import StagingError
 from airflow_prs.object_storage.addresses import Address, Kind
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
+_UNFIT = re.compile(r"//|/\.\.?(/|$)|/$|\0")
 _KINDS = "|".join(kind.value for kind in Kind)
 
 
@@ -46,12 +47,17 @@ class Places:
         :raises StagingError: if there can be no such path.
         """
         place = str(address.bucket).replace("://", "/")
-        path = f"{self.folder(number)}/{place}/{address.key}"
-        for name in (place.partition("/")[2], *address.key.split("/")):
-            if problem := _problem(name):
-                raise _unfit(address, f"a part of the key {problem}")
-        if len(os.fsencode(path)) > _LONGEST_PATH:
-            raise _unfit(address, f"it would have more than {_LONGEST_PATH} bytes")
+        path = f"{self.root}/{number}/{place}"
+        if not address.key:
+            return path
+        path = f"{path}/{address.key}"
+        size = len(os.fsencode(path))
+        if size > _LONGEST_NAME or _UNFIT.search(path):
+            for name in (place.partition("/")[2], *address.key.split("/")):
+                if problem := _problem(name):
+                    raise _unfit(address, f"a part of the key {problem}")
+            if size > _LONGEST_PATH:
+                raise _unfit(address, f"it would have more than {_LONGEST_PATH} bytes")
         return path
 
     def as_planned(self, text: str) -> str:

@@ -7,20 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from airflow_prs.errors import NodeError, StorageError
+from airflow_prs.errors import StagingError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
+from airflow_prs.object_storage.failures import storage_errors
 
 _R = TypeVar("_R")
 
 _PAUSES_S = (0.2, 1.0, 3.0)
 """Before each repetition of a request. The client itself repeats what it knows may pass."""
-_LONGEST_REASON = 300
 _connecting = threading.Lock()
-
-
-class StagingError(NodeError):
-    """A local copy cannot be made; the message names the object."""
 
 
 class RemoteFile:
@@ -59,7 +55,7 @@ class RemoteFile:
         options: dict[str, Any] = {} if end is None else {"range": (begin, end)}
         if self.version is not None:
             options["if_match"] = self.version
-        data = self._ask(lambda connection: connection.objects.get(self.address.key, options=options).bytes())  # type: ignore[arg-type]
+        data = self._ask(lambda connection: connection.bulk.get(self.address.key, options=options).bytes())  # type: ignore[arg-type]
         if end is not None and len(data) != end - begin:
             raise StagingError(f"{self.address}: the object ends at byte {begin + len(data)}")
         return data
@@ -98,12 +94,12 @@ def list_objects(top: Address, is_over: threading.Event) -> list[tuple[Address, 
 
     :raises StagingError: if there is none, or the bucket cannot be accessed.
     """
-    objects = _connect(top).objects
-    pages = _repeated(top, lambda: list(objects.list(top.key or None)), is_over)
+    connection = _connect(top)
+    pages = _repeated(top, lambda: list(connection.bulk.list(top.key or None)), is_over)
     found = [one for page in pages for one in page]
     if not found and top.key:
         try:
-            found = [_repeated(top, lambda: objects.head(top.key), is_over)]
+            found = [_repeated(top, lambda: connection.objects.head(top.key), is_over)]
         except FileNotFoundError:
             found = []
     folders = {one["path"].rpartition("/")[0] for one in found}
@@ -128,23 +124,17 @@ def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Ev
     :raises StagingError: if it does not pass, or credentials are refused. What a changed or missing object leads to is
         raised as it is.
     """
-    from obstore import exceptions
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
     pauses_s = iter(_PAUSES_S)
     while True:
         try:
-            return request()
-        except (exceptions.PreconditionError, exceptions.NotModifiedError, FileNotFoundError):
-            raise
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-            raise _failed(address, error) from error
-        except Exception as error:  # whatever the client raises
-            pause_s = next(pauses_s, None)
+            with storage_errors(address.bucket):
+                return request()
+        except StorageError as error:  # noqa: PERF203 - rare
+            is_refused = isinstance(error.__cause__, PermissionDeniedError | UnauthenticatedError | PermissionError)
+            pause_s = None if is_refused else next(pauses_s, None)
             if pause_s is None or is_over.wait(pause_s):
-                raise _failed(address, error) from error
-
-
-def _failed(address: Address, error: Exception) -> StagingError:
-    # The first line is the reason, those that follow describe it for programmers.
-    reason = (str(error).splitlines() or [""])[0][:_LONGEST_REASON]
-    return StagingError(f"{address}: it cannot be read: {type(error).__name__}: {reason}")
+                raise StagingError(f"{address}: {error}") from error
+        except ValueError as error:
+            raise StagingError(f"{address}: this key cannot be read: {error}") from error

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from airflow_prs.errors import StagingError
 from airflow_prs.node.input.download import Download
 from airflow_prs.node.input.fetching import Fetcher
 from airflow_prs.node.input.parts import NO_FRAME
 from airflow_prs.node.input.places import Places
-from airflow_prs.node.input.remote_file import RemoteFile, StagingError, list_objects
+from airflow_prs.node.input.remote_file import RemoteFile, list_objects
 from airflow_prs.object_storage.addresses import is_remote, parse_address
 from airflow_prs.settings import RunSettings
 

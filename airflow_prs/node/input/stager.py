@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from airflow_prs.errors import StagingError
 from airflow_prs.node.input.download import Contents, Download
 from airflow_prs.node.input.fetching import PART_BYTES, Fetcher
 from airflow_prs.node.input.parts import NO_FRAME, Frames, has_frame, ranges_of
 from airflow_prs.node.input.places import Places
-from airflow_prs.node.input.remote_file import RemoteFile, StagingError
+from airflow_prs.node.input.remote_file import RemoteFile
 from airflow_prs.object_storage.addresses import is_remote, parse_address
 from airflow_prs.records import DIRECT, InputKind, InputSpec, MiniBatch, Piece
 
@@ -163,7 +164,7 @@ class Stager:
 
     async def stage(self, mini_batch: MiniBatch) -> Staged:
         """Stage a mini-batch, and wait until that has ended."""
-        while (staged := self.find(mini_batch)) is None:
+        while (staged := self.find(mini_batch)) is None:  # noqa: ASYNC110 - for runs in a terminal only
             await asyncio.sleep(_POLL_S)
         return staged
 

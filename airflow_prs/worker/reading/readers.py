@@ -165,7 +165,7 @@ def _require_unchanged(paths: Iterable[str], versions: Iterable[str | None]) -> 
 def _miscounted(pieces: list[list[Any]], rows: int, items: int) -> str:
     more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
     return (
-        f"{name_piece(*pieces[0][:4])}{more}: {rows} rows where the plan counted {items}: plan and the worker process read "
-        "the same file differently. Install in the environment the versions of pandas and pyarrow that Airflow has; "
-        "if it has them, this is a bug in airflow_prs: please report it"
+        f"{name_piece(*pieces[0][:4])}{more}: {rows} rows where the plan counted {items}: plan and the worker process "
+        "read the same file differently. Install in the environment the versions of pandas and pyarrow that Airflow "
+        "has; if it has them, this is a bug in airflow_prs: please report it"
     )
