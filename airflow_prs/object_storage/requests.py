@@ -97,9 +97,7 @@ def _translate(error: Exception, address: Address) -> OSError:
         return FileExistsError(f"{address} exists")
     if code in _DENIED or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
         who = "of this machine" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
-        return _failure(
-            code, f"{address}: access denied ({said}). Check the credentials {who}, and what they permit."
-        )
+        return _failure(code, f"{address}: access denied ({said}). Check the credentials {who}, and what they permit.")
     return _failure(code, f"{address}: object storage failed ({said})")
 
 
@@ -119,9 +117,9 @@ def _read(error: Exception) -> tuple[str, str]:
         code = getattr(error, "error_code", None) or getattr(response, "status_code", None) or ""
         return str(getattr(code, "value", code)), _join("", _QUERY.sub("", str(getattr(error, "message", error))))
     text, _, details = str(error).partition("\n\nDebug source:")
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    if code is not None:
-        return code[1], _join(code[1], message[1] if message else "")
+    found, message = _CODE.search(text), _MESSAGE.search(text)
+    if found is not None:
+        return found[1], _join(found[1], message[1] if message else "")
     if _NO_CONTAINER in text:  # of many deletions in one request, each has an answer of another form
         return "ContainerNotFound", _NO_CONTAINER
     request, status = _REQUEST.search(text), _STATUS.search(text)
