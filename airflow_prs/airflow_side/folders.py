@@ -6,22 +6,43 @@ import os
 from pathlib import Path
 
 from airflow_prs.airflow_side.configuration import conf
-from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.errors import ConfigError
+from airflow_prs.object_storage.addresses import find_problem, is_remote, shown_path
 
 
-def parallel_run_folder(option: str, name: str = "") -> Path:
+def run_root() -> str:
     """
-    Return a folder that an option in ``[parallel_run]`` sets.
+    Return the folder of runs without an output, a local path or an address, which ``[parallel_run] run_root`` sets.
 
-    :param option: the name of the option.
-    :param name: the folder's name below ``$AIRFLOW_HOME/parallel_run`` if the option is empty.
-    :raises ConfigError: if the option is a URI other than file://.
+    The default is ``$AIRFLOW_HOME/parallel_run``.
+
+    :raises ConfigError: if the option is another URI than an address or file://.
     """
-    named = conf.get("parallel_run", option, fallback=None)
-    if named and (scheme := remote_scheme(named)):
-        problem = f"{scheme}:// is not supported yet; allowed: a local path or a mounted share"
-        raise ConfigError([f"[parallel_run] {option} is {named!r}; {problem}"])
-    if named:
-        return Path(without_file_scheme(named))
-    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "parallel_run" / name
+    return _option("run_root") or str(_default())
+
+
+def environments_root() -> Path:
+    """
+    Return the local folder of environments, which ``[parallel_run] environments_root`` sets.
+
+    The default is ``$AIRFLOW_HOME/parallel_run/environments``.
+
+    :raises ConfigError: if the option is not a local path.
+    """
+    named = _option("environments_root")
+    if named and is_remote(named):
+        problem = "allowed: a local path or a mounted share, since Python cannot start from object storage"
+        raise ConfigError([f"[parallel_run] environments_root is {named!r}; {problem}"])
+    return Path(named) if named else _default() / "environments"
+
+
+def _option(name: str) -> str | None:
+    named = conf.get("parallel_run", name, fallback=None)
+    if named and (problem := find_problem(named)):
+        raise ConfigError([f"[parallel_run] {name} is {shown_path(named)}; {problem}"])
+    return as_text(named) if named else None
+
+
+def _default() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "parallel_run"

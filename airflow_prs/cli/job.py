@@ -12,9 +12,10 @@ from pathlib import Path
 
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError, EmptyInputError
+from airflow_prs.object_storage.addresses import find_problem, is_remote
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity
 
@@ -103,7 +104,7 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
         datasets=job.inputs,
         side_inputs=job.side_inputs,
         arguments=job.arguments,
-        output=str(Path(output).absolute()),
+        output=output if is_remote(output) else str(Path(output).absolute()),
         run_root=output,
         dag_folder=job.base,
         # The names of plans sort by time, as those from Airflow do.
@@ -161,7 +162,7 @@ def _side_inputs(pairs: Sequence[str], problems: list[str]) -> Iterator[FileData
 
 
 def _from_working_directory(path: str) -> str:
-    """Return a path as an absolute one, relative to the working directory; a slash at its end stays."""
-    if not path or remote_scheme(path):
+    """Return a local path as an absolute one, relative to the working directory; a slash at its end stays."""
+    if not path or is_remote(path) or find_problem(path):
         return path
-    return os.path.join(os.getcwd(), os.path.expanduser(without_file_scheme(path)))  # noqa: PTH109, PTH111, PTH118
+    return os.path.join(os.getcwd(), os.path.expanduser(as_text(path)))  # noqa: PTH109, PTH111, PTH118

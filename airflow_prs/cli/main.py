@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from airflow_prs.config.arguments import may_need_no_inputs
-from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.errors import PrsError
+from airflow_prs.object_storage import ambient
+from airflow_prs.object_storage.addresses import find_problem, shown_path
+from airflow_prs.object_storage.connecting import use_connections
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
 _ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
@@ -29,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         options.arguments = arguments
         _check_usage(options)
+    use_connections(ambient.connect)
     try:
         return _run_command(options)
     except PrsError as error:
@@ -106,7 +110,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder"
     )
     _add_inputs(run)
-    run.add_argument("--output", type=_local, metavar="FOLDER", help="folder of the result, and of the run folder")
+    run.add_argument("--output", type=_folder, metavar="FOLDER", help="folder of the result, and of the run folder")
     run.add_argument(
         "--nodes",
         type=_count,
@@ -179,12 +183,10 @@ def _add_command(
     return command
 
 
-def _local(text: str) -> str:
-    if scheme := remote_scheme(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: {scheme}:// is not supported yet; allowed: a local folder, or a folder on a mounted share"
-        )
-    return without_file_scheme(text)
+def _folder(text: str) -> str:
+    if problem := find_problem(text):
+        raise argparse.ArgumentTypeError(f"{shown_path(text)}: {problem}")
+    return str(as_text(text))
 
 
 def _count(text: str) -> int:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_prs.config.declaring import Refused
 from airflow_prs.config.parameters import PipelineParameter, Promotion, Words, fill_in, find_parameters, promote
+from airflow_prs.object_storage.addresses import find_problem, normalize, shown_path
 from airflow_prs.wording import shown
 
-PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', or a list of them"
-TARGET_ALLOWED = "the path of a folder, a template, a PipelineParameter, or what another task returns"
-
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
-
-
-def remote_scheme(path: str) -> str | None:
-    """Return the scheme of a URI that is not a local file, such as ``s3``; None for anything else."""
-    found = _SCHEME.match(path)
-    return found[1] if found and found[1].lower() != "file" else None
-
-
-def without_file_scheme(path: str) -> str:
-    """Return the path in the URI of a local file; other text stays as it is."""
-    found = _SCHEME.match(path)
-    return path[found.end() :] if found and found[1].lower() == "file" else path
+PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', an address on object storage, or a list of them"
+TARGET_ALLOWED = (
+    "the path of a folder, an address on object storage, a template, a PipelineParameter, or what another task returns"
+)
 
 
 def normalize_path(path: Any) -> tuple[Any, list[str]]:
@@ -47,9 +35,9 @@ def normalize_target(target: Any) -> tuple[Any, list[str]]:
     """
     if target is None or hasattr(target, "iter_references"):
         return target, []
-    normalized = _as_text(target)
+    normalized = as_text(target)
     value = normalized.default_value if isinstance(normalized, PipelineParameter) else normalized
-    return normalized, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED, "a local path or a mounted share")]
+    return normalized, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED)]
 
 
 def promote_path(path: Any, name: str) -> list[Promotion]:
@@ -103,15 +91,19 @@ def _each_path(value: Any) -> Iterator[Any]:
         for inner in value:
             yield from _each_path(inner)
     else:
-        yield _as_text(value)
+        yield as_text(value)
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _as_text(value: Any) -> Any:
-    """Return a path as text, without ``file://``; anything else stays as it is."""
+def as_text(value: Any) -> Any:
+    """
+    Return a path as text, in the form that is kept; anything else stays as it is.
+
+    That is a local path without ``file://``, or an address with the id of its connection, also of an ObjectStoragePath.
+    """
     if hasattr(value, "iter_references"):
         return value
     if hasattr(value, "protocol"):
@@ -119,7 +111,7 @@ def _as_text(value: Any) -> Any:
         value = str(value)
     elif isinstance(value, os.PathLike):
         value = os.fsdecode(value)
-    return without_file_scheme(value) if isinstance(value, str) else value
+    return normalize(value) if isinstance(value, str) else value
 
 
 def _path_problems(normalized: Any) -> list[str]:
@@ -141,9 +133,8 @@ def _problems_of_one(path: Any) -> list[str]:
     return [f"path {problem}" for problem in _text_problems(path)]
 
 
-def _text_problems(path: Any, allowed: str = PATH_ALLOWED, local: str = "local paths and mounted shares") -> list[str]:
+def _text_problems(path: Any, allowed: str = PATH_ALLOWED) -> list[str]:
     if not isinstance(path, str) or not path.strip():
         return [f"is {shown(path)}; allowed: {allowed}"]
-    if scheme := remote_scheme(path):
-        return [f"is {shown(path)}; {scheme}:// is not supported yet; allowed: {local}"]
-    return []
+    problem = find_problem(path)
+    return [f"is {shown_path(path)}; {problem}"] if problem else []

@@ -162,9 +162,9 @@ def _bucket_problem(kind: Kind, authority: str) -> str | None:
         example = f"{kind.value}://conn_id@{conn_id or 'name'}/key" if kind is Kind.AZURE else ALLOWED.partition(" ")[0]
         return f"{name} is a host; allowed: {example}, with the account or endpoint in the Airflow connection"
     if ":" in conn_id:
-        return "credentials cannot be part of a path; put them into an Airflow connection, and write its id before the @"
+        return "credentials cannot be part of a path; put them into an Airflow connection, and its id before the @"
     if not _CONN_ID.fullmatch(conn_id):
-        return f"{conn_id!r} cannot be the id of a connection; allowed: letters, digits, '_', '-', '.', '!', '(' and ')'"
+        return f"{conn_id!r} cannot be the id of a connection; allowed: letters, digits, '_', '-', '.', '!' and '()'"
     if not name:
         return f"it names no {what.split()[1]}; allowed: {ALLOWED}"
     if not pattern.fullmatch(name):

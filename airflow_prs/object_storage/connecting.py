@@ -46,12 +46,18 @@ _connections: dict[Bucket, Connection] = {}
 def use_connections(connect: Connect) -> None:
     """Take connections from here from now on, in this process."""
     global _connect  # noqa: PLW0603 - like the file systems that fsspec and pyarrow register
-    _connect = connect
-    _connections.clear()
+    if connect is not _connect:
+        _connect = connect
+        _connections.clear()
 
 
 def connect_to(bucket: Bucket) -> Connection:
     """Return the connection to a bucket; each is made once in a process."""
-    if bucket not in _connections:
-        _connections[bucket] = _connect(bucket)
-    return _connections[bucket]
+    return _connections.get(bucket) or connect_again(bucket)
+
+
+def connect_again(bucket: Bucket) -> Connection:
+    """Return a new connection to a bucket, for a process that outlives changes of the credentials; keep it."""
+    connection = _connect(bucket)
+    _connections[bucket] = connection
+    return connection

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_prs.config.arguments import check_arguments, may_need_no_inputs
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.dataset_paths import remote_scheme, without_file_scheme
+from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import Dataset, FileDataset, TabularDataset
 from airflow_prs.config.declaring import Refused
 from airflow_prs.config.function_script import FunctionScript
@@ -25,6 +25,7 @@ from airflow_prs.config.parameters import (
     title_of,
 )
 from airflow_prs.errors import ConfigError
+from airflow_prs.object_storage.addresses import find_problem, is_remote, shown_path
 from airflow_prs.wording import shown, wrong
 
 OnEmpty = Literal["fail", "skip"]
@@ -39,6 +40,7 @@ _GROUP_ID = re.compile(r"[\w-]{1,200}")
 LONGEST_ID = 250
 _LONGEST_ENDING = ".mini_batches"
 _PATHS = (str, os.PathLike, PipelineParameter)
+_OUTPUT_ALLOWED = "an absolute path, an address such as s3://conn_id@bucket/key"
 _VALUE = {"type": ["string", "number", "integer", "boolean", "null"]}
 
 
@@ -137,7 +139,7 @@ def declare(
         config=config,
         inputs=tuple(named_inputs),
         side_inputs=tuple(each for each in named_side_inputs if isinstance(each, FileDataset)),
-        output=os.fspath(output) if isinstance(output, os.PathLike) else output,
+        output=as_text(output),
         arguments=tuple(marked_arguments),
         variables=marked_variables,
         parameters=marked_parameters,
@@ -239,15 +241,13 @@ def _output_problems(config: ParallelRunConfig | None, output: Any) -> Iterator[
         if config is not None and config.output_action != "summary_only":
             yield "output is missing; it may be left out with output_action='summary_only' only"
         return
-    if hasattr(output, "protocol") or isinstance(output, str):
-        if remote_scheme(str(output)) or is_plain_text(output):
-            yield from absolute_problems(str(output))
+    path = as_text(output)
+    if isinstance(path, str):
+        yield from output_problems(path)
     elif isinstance(output, Refused):
         yield from output.problems
-    elif isinstance(output, os.PathLike):
-        yield from absolute_problems(os.fspath(output))
     elif not (hasattr(output, "iter_references") or list(find_parameters(output))):
-        yield wrong("output", output, "an absolute path, a template, or what another task returns")
+        yield wrong("output", output, f"{_OUTPUT_ALLOWED}, a template, or what another task returns")
 
 
 def is_plain_text(value: Any) -> bool:
@@ -255,12 +255,16 @@ def is_plain_text(value: Any) -> bool:
     return isinstance(value, str) and "{{" not in value and "{%" not in value
 
 
-def absolute_problems(output: str) -> Iterator[str]:
-    """Yield what is wrong with a rendered output. It must be absolute: nodes may have different working directories."""
-    if scheme := remote_scheme(output):
-        yield f"output is {shown(output)}; {scheme}:// is not supported yet; allowed: a local path, or a share"
-    elif not Path(without_file_scheme(output)).is_absolute():
-        yield wrong("output", output, "an absolute path, the same on all nodes")
+def output_problems(output: str) -> Iterator[str]:
+    """
+    Yield what is wrong with an output; of a template, what is wrong in any case.
+
+    A local path must be absolute: nodes may have different working directories.
+    """
+    if problem := find_problem(output):
+        yield f"output is {shown_path(output)}; {problem}"
+    elif is_plain_text(output) and not is_remote(output) and not Path(output).is_absolute():
+        yield wrong("output", output, f"{_OUTPUT_ALLOWED}, the same on all nodes")
 
 
 def _marked(value: Any, side_inputs: Iterable[Dataset], place: str, problems: list[str]) -> Any:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned_folder
+from airflow_prs.airflow_side.tasks import as_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,7 +30,7 @@ class MergeOperator(BaseOperator):
         self.plan_task_id = plan_task_id
         self.shards_task_id = shards_task_id
 
-    @no_retry_where_hopeless()
+    @as_task()
     def execute(self, context: Context) -> str:
         """Publish the result, push a summary of the report as the XCom ``summary``, and return the location."""
         from airflow_prs.result.merge import merge_run

@@ -14,12 +14,12 @@ from airflow.sdk import BaseOperator
 from airflow_prs.airflow_side.clears import this_try
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTimeout
-from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.folders import parallel_run_folder
+from airflow_prs.airflow_side.folders import environments_root
 from airflow_prs.airflow_side.handover import leave_error, leave_position, planned
 from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.airflow_side.supervision import orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
+from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.errors import PrsError, RunAbortedError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class MiniBatchesOperator(BaseOperator):
         self.shard = shard
         self._is_over = False
 
-    @no_retry_where_hopeless()
+    @as_task()
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
         try:
@@ -112,7 +112,7 @@ class MiniBatchesOperator(BaseOperator):
             task_try=this_try(context, handover.execution),
             environ={name: value for name, value in os.environ.items() if not name.startswith(_INTERNAL)},
             variables=self.variables.render(self, context, folder.read_settings().side_inputs),
-            environments_root=parallel_run_folder("environments_root", "environments"),
+            environments_root=environments_root(),
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             tell_progress=progress_teller(context),
             is_orphaned=orphan_check(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -10,16 +9,16 @@ from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
-from airflow_prs.airflow_side.failures import no_retry_where_hopeless
-from airflow_prs.airflow_side.folders import parallel_run_folder
+from airflow_prs.airflow_side.folders import run_root
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
-from airflow_prs.config.dataset_paths import without_file_scheme
+from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import fill_in
 from airflow_prs.errors import ConfigError
-from airflow_prs.operators.declaration import OnEmpty, absolute_problems, with_paths
+from airflow_prs.operators.declaration import OnEmpty, output_problems, with_paths
 from airflow_prs.operators.promotion import check_conf
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
@@ -91,7 +90,7 @@ class PlanOperator(BaseOperator):
         self.on_empty = on_empty
         self.promoted = promoted
 
-    @no_retry_where_hopeless()
+    @as_task()
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan the run, push its folder as an XCom, and return its shards."""
         from airflow_prs.plan.planning import make_plan
@@ -129,8 +128,8 @@ class PlanOperator(BaseOperator):
             datasets=tuple(dataset_from_spec(spec, params) for spec in self.inputs),
             side_inputs=side_inputs,
             arguments=_arguments(fill_in(self.arguments, params), paths),
-            output=_absolute(fill_in(self.result_folder, params)),
-            run_root=str(parallel_run_folder("run_root")),
+            output=_output(fill_in(self.result_folder, params)),
+            run_root=run_root(),
             dag_folder=self.dag_folder,
             identity=RunIdentity(dag_id=ti.dag_id, run_id=ti.run_id, task_id=self.step_id, plan=str(ti.id)),
             allow_reuse=self.allow_reuse,
@@ -173,13 +172,13 @@ def _describe(shard: Shard) -> dict[str, Any]:
     }
 
 
-def _absolute(output: Any) -> str | None:
+def _output(output: Any) -> str | None:
     if output is None:
         return None
-    if not isinstance(output, str | os.PathLike):
-        raise ConfigError([wrong("output", output, "the path of a folder")])
-    path = without_file_scheme(os.fsdecode(output))
-    if problems := list(absolute_problems(path)):
+    path = as_text(output)
+    if not isinstance(path, str):
+        raise ConfigError([wrong("output", output, "the path of a folder, or an address on object storage")])
+    if problems := list(output_problems(path)):
         raise ConfigError(problems)
     return path
 

@@ -11,10 +11,10 @@ from airflow.sdk import BaseSensorOperator
 
 from airflow_prs.airflow_side.clears import this_try
 from airflow_prs.airflow_side.exceptions import AirflowRescheduleException, AirflowSensorTimeout, TaskDeferralError
-from airflow_prs.airflow_side.failures import no_retry_where_hopeless
 from airflow_prs.airflow_side.handover import left_errors, left_positions, planned
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
+from airflow_prs.airflow_side.tasks import as_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -52,7 +52,7 @@ class GatekeeperSensor(BaseSensorOperator):
         self.shards_task_id = shards_task_id
         self.deferrable = deferrable
 
-    @no_retry_where_hopeless()
+    @as_task()
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a summary if the run is complete, raise if it is aborted, else wait."""
         return self._execute(context)
@@ -72,7 +72,7 @@ class GatekeeperSensor(BaseSensorOperator):
         except (AirflowSensorTimeout, TaskDeferralError) as error:
             return self._look_without_trigger(context, f"no triggerer has answered: {error}")
 
-    @no_retry_where_hopeless()
+    @as_task()
     def _look_without_trigger(self, context: Context, reason: str) -> dict[str, Any]:
         self.log.warning("The gatekeeper continues by rescheduling: %s", reason)
         return self._execute(context, has_trigger=False)

@@ -14,6 +14,8 @@ from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from airflow_prs.object_storage.addresses import is_remote, parse_address
+
 _THREADS = 4
 """Threads for each mount: if it hangs, no more than these hang, and the threads of other mounts continue."""
 _MOUNTS = Path("/proc/self/mounts")
@@ -24,7 +26,7 @@ async def beside(folder: str, work: Callable[[], _T], *, within_s: float) -> _T:
     """
     Run a function in a thread, and return its result.
 
-    :param folder: the folder that the function reads; all folders on a mount share a few threads.
+    :param folder: the folder or address that the function reads; all on a mount or in a bucket share a few threads.
     :param within_s: seconds to wait; a function that has not started by then never starts.
     :raises TimeoutError: if it has not ended by then.
     """
@@ -43,11 +45,11 @@ def _pool(mount: str) -> ThreadPoolExecutor:
 
 @lru_cache(maxsize=1024)
 def _mount(folder: str) -> str:
-    return mount_of(folder, _read_mounts())
+    return str(parse_address(folder).bucket) if is_remote(folder) else mount_of(folder, _read_mounts())
 
 
 def mount_of(folder: str, mounts: Iterable[str]) -> str:
-    """Return the mount that a folder is on, judged by its path alone: asking the storage could hang."""
+    """Return the mount that a local folder is on, judged by its path alone: asking the storage could hang."""
     path = PurePath(folder)
     return max((mount for mount in mounts if path.is_relative_to(mount)), key=len, default="/")
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from airflow_prs.airflow_side.object_storage import refresh_connection
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
@@ -95,6 +96,8 @@ class GatekeeperTrigger(BaseTrigger):
         yield TriggerEvent({"seen": seen.value, "message": message})  # type: ignore[no-untyped-call]
 
     async def _watch(self) -> Seen:
+        # In this thread Airflow's connections can be read, see _read_states.
+        await sync_to_async(refresh_connection)(self.folder)
         watch = await self._beside(self._open)
         ask_at, was_idle = 0.0, False
         while time.time() < self.until:

@@ -387,7 +387,7 @@ REFUSED = {
         "t", [(("n",), [(1,)]), (("n",), [("x",)])], folder
     ),
     "an unknown transformation in an MLTable": step_of_mltable,
-    "a URI instead of a mounted path": lambda folder: TabularDataset.from_delimited_files("s3://bucket/in"),
+    "a URI of another storage": lambda folder: TabularDataset.from_delimited_files("gs://bucket/in"),
     "a file that changed while plan read it": changed_in_plan,
     "a file whose size or modification time changed after plan": lambda folder: changed(folder, "n\n1\n100\n"),
     "a file that was removed after plan": changed,

@@ -62,7 +62,7 @@ def test_a_side_input_may_be_called_as_a_registered_model(here):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"side_input": ["m=s3://b/m"]}, r"--side-input m=s3://b/m: path is 's3://b/m'; s3:// is not supported yet"),
+        ({"side_input": ["m=gs://b/m"]}, r"--side-input m=gs://b/m: path is 'gs://b/m'; gs:// is not supported yet"),
         ({"side_input": ["../m=data"]}, r"--side-input \.\./m=data: name is '\.\./m'"),
         ({"side_input": ["m=data", "m=data/a.png"]}, "--side-input m is given twice"),
     ],
@@ -78,8 +78,14 @@ def test_files_and_tables_do_not_mix(here):
 
 
 def test_a_path_of_a_storage_that_is_not_supported_is_an_error_that_says_so(here):
-    with pytest.raises(ConfigError, match="s3:// is not supported yet"):
-        read("s3://bucket/data")
+    with pytest.raises(ConfigError, match="gs:// is not supported yet"):
+        read("gs://bucket/data")
+
+
+def test_an_address_stays_as_it_is_and_a_table_on_it_is_known_by_its_suffix(here):
+    job = read("s3a://bucket/rows.csv", side_input=["model=abfs://models/a.bin"])
+    assert repr(job.inputs[0]).startswith("TabularDataset.from_delimited_files('s3://bucket/rows.csv')")
+    assert job.side_inputs == (FileDataset("abfs://models/a.bin").as_named_input("model"),)
 
 
 def test_a_side_input_has_a_name_and_a_path(here):

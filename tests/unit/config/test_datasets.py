@@ -5,7 +5,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from airflow_prs.config.dataset_paths import remote_scheme
 from airflow_prs.config.datasets import FileDataset, TabularDataset, dataset_from_spec
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.errors import ConfigError
@@ -128,7 +127,12 @@ def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
         (lambda: FileDataset(""), "path is ''; allowed: a path, a folder, a pattern"),
         (lambda: FileDataset([]), "path is an empty list"),
         (lambda: FileDataset(["a", 3]), "path is 3"),
-        (lambda: FileDataset("s3://bucket/key"), "s3:// is not supported yet; allowed: local paths and mounted shares"),
+        (
+            lambda: FileDataset("gs://bucket/key"),
+            "path is 'gs://bucket/key'; gs:// is not supported yet; allowed: a local path, s3://conn_id@bucket/key or",
+        ),
+        (lambda: FileDataset(["a", "s3://bucket//key"]), "path is 's3://bucket//key'; the key has an empty part"),
+        (lambda: FileDataset("s3://A:b@bucket/key"), "path is 's3://***@bucket/key'; credentials cannot be part"),
         (lambda: FileDataset(PipelineParameter("p", 3)), "path, the default of PipelineParameter 'p': is 3"),
         (lambda: FileDataset(PipelineParameter("p", [])), "path, the default of PipelineParameter 'p': is []"),
         (lambda: FileDataset("a", "/user.png"), "partition_format is '/user.png'; allowed: the end of a path with"),
@@ -158,9 +162,9 @@ def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
             lambda: tables(header=False).partition_by(["a"]),
             "header is False; allowed with partition_by: True or 'each'",
         ),
-        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a folder, a template"),
+        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a folder, an address on"),
         (lambda: tables().partition_by(["a"], 3), "target is 3"),
-        (lambda: tables().partition_by(["a"], "s3://b/k"), "target is 's3://b/k'; s3:// is not supported yet"),
+        (lambda: tables().partition_by(["a"], "gs://b/k"), "target is 'gs://b/k'; gs:// is not supported yet"),
         (lambda: tables().partition_by(["a"], PipelineParameter("p", 3)), "target is 3"),
         (lambda: tables().partition_by(["a"], name="a b"), "name is 'a b'"),
         (lambda: TabularDataset(kind="csv", path="a"), "use from_delimited_files or from_parquet_files"),
@@ -222,8 +226,8 @@ def test_each_line_of_a_chosen_text_is_a_path(chosen, paths):
 
 def test_the_lines_of_a_default_are_paths_too():
     assert dataset_from_spec(FileDataset(PipelineParameter("folder", "/a\n/b")).to_spec(), {}).path == ("/a", "/b")
-    with pytest.raises(ConfigError, match=r"is 's3://b'"):
-        FileDataset(PipelineParameter("folder", "/a\ns3://b"))
+    with pytest.raises(ConfigError, match=r"is 'gs://b'"):
+        FileDataset(PipelineParameter("folder", "/a\ngs://b"))
 
 
 def test_a_path_that_no_run_chooses_may_have_line_breaks():
@@ -251,8 +255,39 @@ def test_a_rendered_target_may_be_text_or_a_path(rendered):
     assert dataset_from_spec({**spec, "target": rendered}, {}).target == "/t/x"
 
 
-@pytest.mark.parametrize(
-    ("path", "scheme"), [("s3://b/k", "s3"), ("file:///a", None), ("/a://b", None), ("a/*.png", None)]
-)
-def test_only_a_uri_of_another_storage_has_a_scheme(path, scheme):
-    assert remote_scheme(path) == scheme
+class StoragePath:
+    """Stands for an ObjectStoragePath."""
+
+    protocol = "s3"
+
+    def __str__(self):
+        return "s3://my_aws@bucket/in"
+
+    def __fspath__(self):
+        return "bucket/in"
+
+
+ADDRESSES = [
+    ("s3://my_aws@bucket/in/**/*.png", "s3://my_aws@bucket/in/**/*.png"),
+    ("wasbs://my_wasb@in/folder/", "abfs://my_wasb@in/folder/"),
+    (StoragePath(), "s3://my_aws@bucket/in"),
+    ("s3a://{{ var.value.bucket }}/in//{{ ds }}", "s3a://{{ var.value.bucket }}/in//{{ ds }}"),
+]
+
+
+@pytest.mark.parametrize(("path", "kept"), ADDRESSES)
+def test_an_address_on_object_storage_may_be_a_path_and_a_target(path, kept):
+    assert FileDataset(path).path == kept
+    assert FileDataset(["/a", path]).path == ("/a", kept)
+    assert tables().partition_by(["k"], path).target == kept
+    assert TabularDataset.from_parquet_files(path).path == kept
+    assert FileDataset(path, partition_format="/{day}/a").to_source().paths == (kept,)
+    assert dataset_from_spec(FileDataset(path).to_spec(), {}) == FileDataset(path)
+
+
+def test_an_address_that_a_run_makes_is_checked_in_the_run():
+    spec = FileDataset(PipelineParameter("folder", "s3://bucket/in")).to_spec()
+    assert dataset_from_spec(spec, {"folder": "s3a://c@bucket/x\n/local"}).path == ("s3://c@bucket/x", "/local")
+    assert dataset_from_spec({**spec, "path": StoragePath()}, {}).path == "s3://my_aws@bucket/in"
+    with pytest.raises(ConfigError, match="the key has an empty part"):
+        dataset_from_spec(spec, {"folder": "s3://bucket//x"})

@@ -59,7 +59,10 @@ def test_json_lines(read, tmp_path):
         ("transformations: [read_parquet]\ntraits: {}", "'traits' is not supported"),
         ("transformations: []", "transformations: allowed: one of read_delimited"),
         ("transformations: [read_parquet]\npaths: [{url: x}]", "paths has {'url': 'x'}; allowed: one of file, folder"),
-        ("transformations: [read_parquet]\npaths: [{file: 'azureml://x'}]", "azureml:// is not supported yet"),
+        (
+            "transformations: [read_parquet]\npaths: [{file: 'azureml://x'}]",
+            "azureml:// is not supported; allowed: a local path, s3://",
+        ),
         ("- a", "is not a mapping"),
     ],
 )

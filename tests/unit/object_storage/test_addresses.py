@@ -50,8 +50,7 @@ REFUSED = [
     ("abfs://Container/a", "'Container' cannot be the name of a container; allowed: lower-case letters"),
     (
         "abfs://in@account.dfs.core.windows.net/a",
-        "account.dfs.core.windows.net is a host; allowed: abfs://conn_id@in/key, with the account or endpoint in the "
-        "Airflow connection",
+        "account.dfs.core.windows.net is a host; allowed: abfs://conn_id@in/key, with the account or endpoint in",
     ),
     ("wasbs://in@account.blob.core.chinacloudapi.cn/a", "is a host; allowed: abfs://conn_id@in/key"),
     ("abfs://account.blob.core.windows.net/in", "is a host; allowed: abfs://conn_id@name/key"),

@@ -201,7 +201,14 @@ WRONG = {
     ),
     "no output": ({"output": None}, "output is missing"),
     "a relative output": ({"output": "out"}, "output is 'out'; allowed: an absolute path"),
-    "a remote output": ({"output": "s3://bucket/out"}, "s3:// is not supported yet"),
+    "an output on another storage": (
+        {"output": "gs://bucket/out"},
+        "output is 'gs://bucket/out'; gs:// is not supported",
+    ),
+    "an output whose key has an empty part": (
+        {"output": "s3://bucket//out"},
+        "output is 's3://bucket//out'; the key has",
+    ),
     "an output of another kind": ({"output": 3}, "output is 3"),
     "a reserved argument": ({"arguments": ["--run_max_try", "3"]}, "run_max_try"),
     "an unknown on_empty": ({"on_empty": "ignore"}, "on_empty is 'ignore'; allowed: 'fail' or 'skip'"),
