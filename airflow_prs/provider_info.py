@@ -35,8 +35,8 @@ def get_provider_info() -> dict[str, Any]:
                         example="/opt/airflow/compute_targets.yaml",
                     ),
                     "run_root": _option(
-                        "Folder of the run folders of steps without output, on storage that all nodes share: a path, or an "
-                        "address such as s3://conn_id@bucket/key. Empty: $AIRFLOW_HOME/parallel_run.",
+                        "Folder of the run folders of steps without output, on storage that all nodes share: a path, "
+                        "or an address such as s3://conn_id@bucket/key. Empty: $AIRFLOW_HOME/parallel_run.",
                         example="/mnt/shared/parallel_run",
                     ),
                     "environments_root": _option(

@@ -107,6 +107,11 @@ def _connect_azure(bucket: Bucket) -> Connection:
 
     service = WasbHook(wasb_conn_id=str(bucket.conn_id)).get_conn()
     _mask(service)
+    if "sig=" in urlsplit(service.url).path:
+        raise StorageError(
+            f"{bucket}: the sas_token of the connection {bucket.conn_id!r} must begin with '?' for this version of "
+            "apache-airflow-providers-microsoft-azure; add it, or install a newer version"
+        )
     return connect_azure(bucket, service)
 
 

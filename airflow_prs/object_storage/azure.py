@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_prs.object_storage.addresses import Bucket
+from airflow_prs.object_storage.clients import make_connection
 from airflow_prs.object_storage.connecting import Connection
 
 if TYPE_CHECKING:
@@ -18,24 +19,21 @@ def connect_azure(bucket: Bucket, service: Any) -> Connection:
     Return a connection to a container.
 
     :param service: BlobServiceClient, which has the endpoint, and an account key, a shared access signature, an
-        identity, or nothing for containers that everybody may read.
+        identity, or nothing if everybody may read the container.
     """
-    from obstore.store import AzureStore
-
     url = urlsplit(service.url)
     endpoint = f"{url.scheme}://{url.netloc}{url.path}".rstrip("/")
     credentials = _credentials(service.credential, url.query)
     # Each value is set, since obstore takes those that are not from environment variables.
-    store = AzureStore(
-        bucket.name,
+    return make_connection(
+        bucket,
+        native=lambda: service.get_container_client(bucket.name),
         account_name=service.account_name or url.netloc.partition(".")[0],
         endpoint=endpoint,
         use_emulator=False,
         skip_signature=credentials is None,
         credential_provider=credentials,
-        client_options={"allow_http": url.scheme == "http"},
     )
-    return Connection(bucket=bucket, objects=store, native=lambda: service.get_container_client(bucket.name))
 
 
 def _credentials(credential: Any, query: str) -> Callable[[], AzureCredential] | None:

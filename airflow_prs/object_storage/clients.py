@@ -36,11 +36,14 @@ _BULK_RETRIES: Final[RetryConfig] = {
 _EXTRAS: Final = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
-def make_connection(bucket: Bucket, *, native: Callable[[], Any], **options: Any) -> Connection:
+def make_connection(
+    bucket: Bucket, *, native: Callable[[], Any], client_options: ClientConfig | None = None, **options: Any
+) -> Connection:
     """
     Return a connection to a bucket. It sends nothing yet.
 
     :param native: makes the storage's own client, see ``Connection``; it is called once, when somebody needs it.
+    :param client_options: of all clients, in addition to the time limits.
     :param options: of S3Store or AzureStore of obstore, for example ``endpoint`` and ``credential_provider``.
     :raises StorageError: if obstore is not installed.
     """
@@ -53,7 +56,9 @@ def make_connection(bucket: Bucket, *, native: Callable[[], Any], **options: Any
         ) from None
     begin_requests(bucket)
     make = S3Store if bucket.kind is Kind.S3 else AzureStore
-    shared: ClientConfig = {"allow_http": True} if str(options.get("endpoint", "")).startswith("http://") else {}
+    shared: ClientConfig = client_options or {}
+    if str(options.get("endpoint", "")).startswith("http://"):
+        shared = {**shared, "allow_http": True}
     return Connection(
         bucket=bucket,
         objects=make(

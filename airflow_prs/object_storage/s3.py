@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Bucket
+from airflow_prs.object_storage.clients import make_connection
 from airflow_prs.object_storage.connecting import Connection
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Con
     """
     from botocore import UNSIGNED
     from obstore.auth.boto3 import Boto3CredentialProvider
-    from obstore.store import S3Store
 
     config = client.meta.config
     is_signed = config.signature_version is not UNSIGNED
@@ -41,20 +41,19 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Con
             "environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the role of the machine"
         )
     endpoint = _endpoint(bucket, client)
-    is_virtual = endpoint != client.meta.endpoint_url
     # Each value is set, since obstore takes those that are not from environment variables.
-    store = S3Store(
-        bucket.name,
+    return make_connection(
+        bucket,
+        native=lambda: client,
+        client_options=_client_options(bucket, endpoint, config.proxies, verify),
         endpoint=endpoint,
         aws_endpoint_url_s3=endpoint,
         region=_region(client),
-        virtual_hosted_style_request=is_virtual,
+        virtual_hosted_style_request=endpoint != client.meta.endpoint_url,
         skip_signature=not is_signed,
         conditional_put="etag",
         credential_provider=Boto3CredentialProvider(session, ttl=_LASTS) if is_signed else None,
-        client_options=_client_options(bucket, endpoint, config.proxies, verify),
     )
-    return Connection(bucket=bucket, objects=store, native=lambda: client)
 
 
 def _endpoint(bucket: Bucket, client: Any) -> str:
@@ -73,7 +72,7 @@ def _region(client: Any) -> str:
 
 def _client_options(bucket: Bucket, endpoint: str, proxies: dict[str, str] | None, verify: Any) -> ClientConfig:
     scheme = endpoint.partition("://")[0]
-    options: ClientConfig = {"allow_http": scheme == "http"}
+    options: ClientConfig = {}
     if proxies and scheme in proxies:
         options["proxy_url"] = proxies[scheme]
     if verify is False:

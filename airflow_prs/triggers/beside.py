@@ -17,7 +17,7 @@ from typing import TypeVar
 from airflow_prs.object_storage.addresses import is_remote, parse_address
 
 _THREADS = 4
-"""Threads for each mount: if it hangs, no more than these hang, and the threads of other mounts continue."""
+"""Threads for each mount or bucket: if it hangs, no more than these hang, and those of others continue."""
 _MOUNTS = Path("/proc/self/mounts")
 _T = TypeVar("_T")
 
@@ -30,21 +30,22 @@ async def beside(folder: str, work: Callable[[], _T], *, within_s: float) -> _T:
     :param within_s: seconds to wait; a function that has not started by then never starts.
     :raises TimeoutError: if it has not ended by then.
     """
-    mount = _mount(folder)
-    done = asyncio.get_running_loop().run_in_executor(_pool(mount), work)
+    place = place_of(folder)
+    done = asyncio.get_running_loop().run_in_executor(_pool(place), work)
     try:
         return await asyncio.wait_for(done, within_s)
     except asyncio.TimeoutError:
-        raise TimeoutError(f"the storage at {mount} has not answered for {within_s:g} seconds") from None
+        raise TimeoutError(f"the storage at {place} has not answered for {within_s:g} seconds") from None
 
 
 @cache
-def _pool(mount: str) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, f"airflow_prs-look-{mount}")
+def _pool(place: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, f"airflow_prs-look-{place}")
 
 
 @lru_cache(maxsize=1024)
-def _mount(folder: str) -> str:
+def place_of(folder: str) -> str:
+    """Return the bucket of an address, or the mount of a local folder."""
     return str(parse_address(folder).bucket) if is_remote(folder) else mount_of(folder, _read_mounts())
 
 

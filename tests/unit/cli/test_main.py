@@ -8,6 +8,16 @@ import sys
 import pytest
 
 from airflow_prs.cli.main import main
+from airflow_prs.errors import StorageError
+from airflow_prs.object_storage import connecting
+from airflow_prs.object_storage.addresses import parse_address
+
+
+@pytest.fixture
+def connections(monkeypatch):
+    """What says where credentials come from, as it was before."""
+    monkeypatch.setattr(connecting, "_connect", connecting._connect)
+
 
 RUN = ["run", "config.yaml", "--input", "data"]
 
@@ -49,6 +59,12 @@ def test_wrong_usage_is_refused_with_what_is_wrong(capsys, argv, expected):
 def test_a_configuration_that_is_missing_is_one_line_and_code_1(tmp_path, capsys):
     code = main(["run", str(tmp_path / "no.yaml"), "--input", "data", "--output", str(tmp_path)])
     assert (code, capsys.readouterr().err.count("\n")) == (1, 1)
+
+
+def test_a_path_with_a_connection_of_airflow_is_refused_with_what_to_leave_out(connections):
+    main(["show", "nothing"])
+    with pytest.raises(StorageError, match="leave out 'my_aws@' to use the credentials of the environment"):
+        connecting.connect_to(parse_address("s3://my_aws@bucket/runs").bucket)
 
 
 def test_the_commands_load_without_airflow_and_without_its_weight():

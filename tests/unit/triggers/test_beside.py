@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 from airflow_prs.triggers import gatekeeper as trigger_module
-from airflow_prs.triggers.beside import _read_mounts, beside, mount_of
+from airflow_prs.triggers.beside import _read_mounts, beside, mount_of, place_of
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger
 
 MOUNTS = ["/", "/data", "/data/nfs", "/dat"]
@@ -23,6 +24,13 @@ MOUNTS = ["/", "/data", "/data/nfs", "/dat"]
 )
 def test_a_folder_is_on_the_innermost_mount(folder, mount):
     assert mount_of(folder, MOUNTS) == mount
+
+
+@pytest.mark.parametrize(
+    ("folder", "place"), [("s3://my_aws@bucket/runs/a", "s3://my_aws@bucket"), ("abfs://in", "abfs://in")]
+)
+def test_all_addresses_in_a_bucket_share_threads(folder, place):
+    assert place_of(folder) == place
 
 
 def test_the_mounts_of_this_machine_are_known():
@@ -60,3 +68,23 @@ def test_hung_looks_keep_few_threads_and_nobody_from_resolving_names(hung, monke
 
 def test_work_is_done_beside_the_event_loop():
     assert asyncio.run(beside("/", lambda: threading.current_thread().name, within_s=5)).startswith("airflow_prs-look")
+
+
+def test_a_connection_that_is_missing_lets_the_gatekeeper_go_on_without_the_trigger(monkeypatch):
+    monkeypatch.setattr(trigger_module, "EXECUTION_LINGERS", timedelta(0))
+    trigger = GatekeeperTrigger(
+        folder="s3://missing@bucket/runs/a",
+        execution=0,
+        clear=0,
+        dag_id="d",
+        run_id="r",
+        shards_task_id="s",
+        until=time.time() + 60,
+    )
+
+    async def first() -> dict[str, str]:
+        return (await anext(trigger.run())).payload
+
+    event = asyncio.run(first())
+    assert event["seen"] == trigger_module.Seen.NOTHING.value
+    assert event["message"].startswith("StorageError: s3://missing@bucket: Airflow returns no connection 'missing'")
