@@ -16,6 +16,8 @@ LOWEST_PYTHON ?= $(firstword \
 # A few days after Airflow 3.1.0. Nobody had tested newer packages with that version. FastAPI 0.118 appeared the next day:
 # with it, the API server answers before it commits (apache/airflow#56239), so a request after a clear may see the old run.
 LOWEST_DATE := 2025-09-28
+# The lowest version of obstore is newer. No other package depends on which one it is.
+OBSTORE_DATE := 2026-11-01
 LOWEST_VENV := .venv-lowest
 
 # Airflow keeps all its files inside the checkout, even if the caller has set AIRFLOW... variables.
@@ -103,7 +105,7 @@ test-lowest: $(LOWEST_VENV)/.installed
 
 $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
-	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --editable '.[examples]' --group test
+	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --exclude-newer-package obstore=$(OBSTORE_DATE) --editable '.[examples,s3,azure]' --group test 'moto[server]>=5'
 	touch $@
 
 bench: $(VENV)/.synced  ## compare the cost with that of the alternatives, and write the table into docs/benchmarks.md

@@ -84,6 +84,7 @@ def _check(bucket: Bucket, connection: AirflowConnection) -> None:
 
 
 def _connect_s3(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: only the provider's hook knows all fields of its connection.
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
     from airflow_prs.object_storage.s3 import connect_s3
@@ -101,6 +102,7 @@ def _connect_s3(bucket: Bucket) -> Connection:
 
 
 def _connect_azure(bucket: Bucket) -> Connection:
+    # Airflow 3.1.0 to 3.3.2: as for S3.
     from airflow.providers.microsoft.azure.hooks.wasb import WasbHook
 
     from airflow_prs.object_storage.azure import connect_azure
