@@ -69,6 +69,15 @@ def test_the_digits_are_read_as_in_a_plain_loop(airflow, entry_script, tmp_path)
     assert (tmp_path / "result" / "digits.txt").read_bytes() == "".join(f"{line}\n" for line in lines).encode()
 
 
+def test_the_example_of_object_storage_does_the_same_on_any_storage(airflow, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name, text in {"a.txt": "one three seven", "b.txt": "a longer text with words"}.items():
+        (texts / name).write_text(text)
+    run_example(airflow, "example_object_storage", tmp_path, shortest=5)
+    assert (tmp_path / "result" / "parallel_run_step.txt").read_text() == "a.txt 2\nb.txt 2\n"
+
+
 def test_the_words_are_counted_as_in_a_plain_loop(airflow, tmp_path):
     run_example(airflow, "example_function", tmp_path, top=2)
     lines = []
