@@ -12,6 +12,7 @@ from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import Bucket, Kind, is_remote, parse_address
+from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection, connect_again, use_connections
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def connect(bucket: Bucket) -> Connection:
     try:
         return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
     except ImportError as error:
-        raise ambient.missing_packages(bucket, error) from None
+        raise missing_packages(bucket, error) from None
     except StorageError:
         raise
     except Exception as error:  # noqa: BLE001 - each hook and credential raises its own

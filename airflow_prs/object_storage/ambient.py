@@ -7,9 +7,8 @@ from typing import Any
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Bucket, Kind
+from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection
-
-_EXTRAS = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
 def connect(bucket: Bucket) -> Connection:
@@ -33,14 +32,6 @@ def connect(bucket: Bucket) -> Connection:
         raise missing_packages(bucket, error) from None
 
 
-def missing_packages(bucket: Bucket, error: ImportError) -> StorageError:
-    """Return the error that packages for a kind of storage are not installed."""
-    return StorageError(
-        f"{bucket} needs packages that are not installed ({error}); install them where tasks and the triggerer run: "
-        f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
-    )
-
-
 def _connect_s3(bucket: Bucket) -> Connection:
     import boto3
     from botocore.exceptions import BotoCoreError
@@ -49,8 +40,7 @@ def _connect_s3(bucket: Bucket) -> Connection:
 
     try:
         session = boto3.Session()
-        verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-        return connect_s3(bucket, session, session.client("s3"), verify=verify)
+        return connect_s3(bucket, session, session.client("s3"))
     except (BotoCoreError, ValueError) as error:
         raise StorageError(f"{bucket}: {error}") from None
 

@@ -36,6 +36,14 @@ _BULK_RETRIES: Final[RetryConfig] = {
 _EXTRAS: Final = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
+def missing_packages(bucket: Bucket, error: ImportError) -> StorageError:
+    """Return the error that packages for a kind of storage are not installed."""
+    return StorageError(
+        f"{bucket} cannot be used here: packages are not installed ({error}). Install them on all machines: "
+        f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
+    )
+
+
 def make_connection(
     bucket: Bucket, *, native: Callable[[], Any], client_options: ClientConfig | None = None, **options: Any
 ) -> Connection:
@@ -49,11 +57,8 @@ def make_connection(
     """
     try:
         from obstore.store import AzureStore, S3Store
-    except ImportError:
-        raise StorageError(
-            f"{bucket} cannot be used here: obstore is not installed. Install it on all machines: "
-            f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
-        ) from None
+    except ImportError as error:
+        raise missing_packages(bucket, error) from None
     begin_requests(bucket)
     make = S3Store if bucket.kind is Kind.S3 else AzureStore
     shared: ClientConfig = client_options or {}

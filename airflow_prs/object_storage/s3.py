@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ _LASTS: timedelta = timedelta(minutes=10)
 _DEFAULT_REGION = "us-east-1"
 
 
-def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Connection:
+def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any = None) -> Connection:
     """
     Return a connection to a bucket of S3, or of a storage that has the same interface.
 
@@ -27,7 +28,8 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any) -> Con
 
     :param session: session of boto3, which has the credentials.
     :param client: client of boto3 for S3, which has the endpoint, the region and the proxies.
-    :param verify: whether certificates are checked, or the path of a file with those of authorities; None: checked.
+    :param verify: whether certificates are checked, or the path of a file with those of authorities; None: that of
+        the variables AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE, as for boto3.
     :raises StorageError: if there are no credentials, or that file cannot be read.
     """
     from botocore import UNSIGNED
@@ -75,6 +77,8 @@ def _client_options(bucket: Bucket, endpoint: str, proxies: dict[str, str] | Non
     options: ClientConfig = {}
     if proxies and scheme in proxies:
         options["proxy_url"] = proxies[scheme]
+    if verify is None:
+        verify = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
     if verify is False:
         options["allow_invalid_certificates"] = True
     elif isinstance(verify, str):

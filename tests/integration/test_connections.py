@@ -259,6 +259,15 @@ def test_certificates_of_a_connections_own_authority_are_accepted(connection, re
     put(s3_of(connection, requests_seen.url, verify=ssl.get_default_verify_paths().openssl_cafile or True))
 
 
+def test_certificates_that_the_environment_names_are_used_unless_the_connection_names_some(
+    connection, requests_seen, monkeypatch
+):
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/none.pem")
+    with pytest.raises(StorageError, match=r"the certificates in '/none.pem' cannot be read"):
+        put(s3_of(connection, requests_seen.url))
+    put(s3_of(connection, requests_seen.url, verify=True))
+
+
 def role(connection, url, sts, **extra) -> Bucket:
     endpoint = {"sts": {"endpoint_url": sts}}
     return s3_of(connection, url, service_config=endpoint, role_arn="arn:aws:iam::123456789012:role/reader", **extra)
