@@ -17,11 +17,14 @@ import pytest
 
 from airflow_prs.airflow_side import object_storage
 from airflow_prs.airflow_side.object_storage import refresh_connection, use_airflow_connections
+from airflow_prs.config.dataset_paths import as_text
+from airflow_prs.config.datasets import FileDataset
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage import ambient, connecting, s3
 from airflow_prs.object_storage.addresses import Bucket, Kind, parse_address
 from airflow_prs.object_storage.connecting import Connection, connect_to, use_connections
 from airflow_prs.object_storage.requests import asking
+from airflow_prs.operators.declaration import output_problems
 from tests.airflow_services import wait_until
 from tests.object_servers import ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, serve
 
@@ -444,6 +447,16 @@ def test_a_changed_connection_is_used_after_a_refresh_in_a_thread(connection, we
     asyncio.run(refresh())
     assert connect_to(bucket) is not before
     store_and_read(connect_to(bucket))
+
+
+def test_a_path_object_of_airflow_keeps_its_connection():
+    from airflow.sdk import ObjectStoragePath
+
+    path = ObjectStoragePath("abfs://my_wasb@in/folder") / "a b%20"
+    assert as_text(path) == "abfs://my_wasb@in/folder/a b%20"
+    assert FileDataset([path, "/local"]).path == ("abfs://my_wasb@in/folder/a b%20", "/local")
+    assert list(output_problems(as_text(path))) == []
+    assert as_text(ObjectStoragePath("file:///data/in")) == "/data/in"
 
 
 def test_nothing_of_object_storage_is_imported_when_a_dag_is_parsed():
