@@ -33,6 +33,7 @@ class FaultProxy:
     :ivar fault: what happens to requests.
     :ivar dropped: names of headers, in small letters, that the server does not get.
     :ivar counts: number of requests by method.
+    :ivar target: host and port of the server.
     """
 
     def __init__(self, target: str, slow_s: float = 0.3) -> None:
@@ -40,8 +41,8 @@ class FaultProxy:
         self.dropped: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.slow_s = slow_s
-        self._target = urlsplit(target).netloc
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
+        self.target = urlsplit(target).netloc
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
@@ -51,67 +52,67 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
-        proxy = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
+class _Handler(BaseHTTPRequestHandler):
+    proxy: FaultProxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-            def do_any(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                proxy.counts[self.command] += 1
-                fault = proxy.fault(self.command, self.path)
-                if fault == SLOW:
-                    time.sleep(proxy.slow_s)
-                if fault == CUT:
-                    self._cut()
-                elif fault == BUSY:
-                    self._reply(503, [], b"busy")
-                else:
-                    status, headers, data = self._forward(body)
-                    if fault == LOSE:
-                        self._cut()
-                    else:
-                        self._reply(status, headers, data)
+    def __getattr__(self, name):
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = do_any
+    def _answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.proxy.counts[self.command] += 1
+        fault = self.proxy.fault(self.command, self.path)
+        if fault == SLOW:
+            time.sleep(self.proxy.slow_s)
+        if fault == CUT:
+            self._cut()
+        elif fault == BUSY:
+            self._reply(503, [], b"busy")
+        else:
+            answer = self._forward(body)
+            if fault == LOSE:
+                self._cut()
+            else:
+                self._reply(*answer)
 
-            def _forward(self, body):
-                server = http.client.HTTPConnection(proxy._target, timeout=60)
-                try:
-                    server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                    for name, value in self.headers.items():
-                        if name.lower() not in {"expect", "connection", *proxy.dropped}:
-                            server.putheader(name, value)
-                    server.endheaders(body)
-                    answer = server.getresponse()
-                    return answer.status, answer.getheaders(), answer.read()
-                finally:
-                    server.close()
+    def _forward(self, body):
+        server = http.client.HTTPConnection(self.proxy.target, timeout=60)
+        try:
+            server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in {"expect", "connection", *self.proxy.dropped}:
+                    server.putheader(name, value)
+            server.endheaders(body)
+            answer = server.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            server.close()
 
-            def _reply(self, status, headers, data):
-                self.send_response_only(status)
-                length = str(len(data))
-                for name, value in headers:
-                    if name.lower() == "content-length" and self.command == "HEAD":
-                        length = value
-                    elif name.lower() not in {"transfer-encoding", "connection", "content-length"}:
-                        self.send_header(name, value)
-                if status not in {204, 304}:
-                    self.send_header("Content-Length", length)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(data)
+    def _reply(self, status, headers, data):
+        self.send_response_only(status)
+        length = str(len(data))
+        for name, value in headers:
+            if name.lower() == "content-length" and self.command == "HEAD":
+                length = value
+            elif name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                self.send_header(name, value)
+        if status not in {204, 304}:
+            self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
-            def _cut(self):
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
+    def _cut(self):
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
 
-            def log_message(self, *arguments):
-                pass
-
-        return Handler
+    def log_message(self, *arguments):
+        pass
 
 
 def every(number: int, fault: str, of: str = "") -> Fault:

@@ -117,9 +117,9 @@ def _read(error: Exception) -> tuple[str, str]:
         code = getattr(error, "error_code", None) or getattr(response, "status_code", None) or ""
         return str(getattr(code, "value", code)), _join("", _QUERY.sub("", str(getattr(error, "message", error))))
     text, _, details = str(error).partition("\n\nDebug source:")
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    if code is not None:
-        return code[1], _join(code[1], message[1] if message else "")
+    found, message = _CODE.search(text), _MESSAGE.search(text)
+    if found is not None:
+        return found[1], _join(found[1], message[1] if message else "")
     if _NO_CONTAINER in text:  # of many deletions in one request, each has an answer of another form
         return "ContainerNotFound", _NO_CONTAINER
     request, status = _REQUEST.search(text), _STATUS.search(text)

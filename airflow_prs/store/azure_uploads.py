@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -35,29 +36,25 @@ class AzureUploads(Uploads):
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
-        self._open: dict[str, bool] = {}
-        """By upload that this process began and has not asked the storage to complete: whether it may still do so."""
+        self._lock = Lock()
+        self._begun: dict[str, bool] = {}
+        """Uploads of this process that the storage was not asked to complete, and whether it may still be asked."""
 
     def begin(self, _name: str, /, *, is_bound: bool, found: Stat | None = None) -> Upload:
         """Make up a name for its blocks; nothing is sent."""
         upload = Upload(uuid4().hex, uuid4().hex, is_bound, None if found is None else found.version)
-        self._open[upload.id] = True
+        self._begun[upload.id] = True
         return upload
 
     def revoke(self, name: str, upload: Upload) -> None:
-        """Change the ETag that it requires."""
-        if self._open.pop(upload.id, False) or upload.etag is None:
-            self._open[upload.id] = False
+        """Change the ETag that it requires, unless this process has not yet asked for its completion."""
+        if self._is_kept_back(upload) or upload.etag is None:
             return
-        self._open[upload.id] = False
         try:
-            metadata = self._look(name).metadata
-            self._ask(
-                name,
-                lambda blob: blob.set_blob_metadata(
-                    {**metadata, _REVOKED: upload.id}, **_condition(upload), retry_total=0
-                ),
-            )
+            found = self._look(name)
+            if found.etag == upload.etag:
+                metadata = {**found.metadata, _REVOKED: upload.id}
+                self._ask(name, lambda blob: blob.set_blob_metadata(metadata, **_condition(upload), retry_total=0))
         except OSError as error:
             # What it requires is gone already.
             if not is_changed(error):
@@ -69,9 +66,10 @@ class AzureUploads(Uploads):
         return block
 
     def _complete(self, name: str, upload: Upload, parts: list[str]) -> None:
-        # In one step, so that revoke finds it either before or after.
-        if not self._open.pop(upload.id, True):
-            raise RevokedError
+        with self._lock:
+            if not self._begun.get(upload.id, True):
+                raise RevokedError
+            self._begun.pop(upload.id, None)
         from azure.storage.blob import BlobBlock
 
         # The name of an upload may be used in vain a second time, so it does not tell what has appeared.
@@ -98,7 +96,15 @@ class AzureUploads(Uploads):
 
     def _give_up(self, _name: str, /, upload: Upload) -> None:
         """Leave the blocks to the storage, which removes them after a week."""
-        self._open.pop(upload.id, None)
+        self._is_kept_back(upload)
+
+    def _is_kept_back(self, upload: Upload) -> bool:
+        """Keep an upload of this process from being completed, unless it is too late."""
+        with self._lock:
+            if upload.id not in self._begun:
+                return False
+            self._begun[upload.id] = False
+            return True
 
     def _etag_and_mark(self, name: str) -> tuple[str | None, str | None]:
         try:

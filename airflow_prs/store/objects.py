@@ -37,8 +37,6 @@ _DELETED_TOGETHER: Final = 1000
 
 _CREATE_TRIES: Final = 10
 
-_BEYOND_END: Final = {"InvalidRange", "416"}
-
 
 class ObjectStore:
     """
@@ -95,8 +93,8 @@ class ObjectStore:
         except FileNotFoundError:
             return None
         except StorageError as error:
-            # The storage refuses a range that begins where the object ends or later.
-            if error.code not in _BEYOND_END:
+            # Most storage refuses a range that begins where the object ends or later; else the client does.
+            if error.code not in {"InvalidRange", "416", ""} or (stat := self.stat(key)) is None or start < stat.size:
                 raise
             return b""
 

@@ -156,12 +156,3 @@ def test_of_different_runs_the_last_one_to_publish_wins(server, earlier, change)
             out.write(b"of another run")
     assert merge.finish() == "published"
     assert run.result == b"try 1"
-
-
-def test_a_merge_that_fails_leaves_the_earlier_result_as_it_was(server):
-    run = Run(server, b"earlier")
-    before = run.output.stat(RESULT)
-    merge = run.start(1)
-    merge.step_to("writer")
-    merge.kill()
-    assert run.output.stat(RESULT) == before

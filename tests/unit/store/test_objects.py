@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_prs.errors import RunFolderError, StorageError
+from airflow_prs.errors import RunFolderError, StorageError, SupersededError
 from airflow_prs.object_storage import clients
 from airflow_prs.object_storage.addresses import Address, Bucket
 from airflow_prs.store.objects import ObjectStore
@@ -179,6 +179,32 @@ def test_a_stream_holds_a_parquet_file(server):
     with store.writer("a.parquet") as out, pq.ParquetWriter(out, table.schema) as writer:
         writer.write_table(table)
     assert pq.read_table(pa.BufferReader(store.get("a.parquet"))).equals(table)
+
+
+def test_an_upload_that_fails_leaves_what_was_there_and_its_version(server):
+    store = open_store(Address(server.bucket, uuid4().hex), server.connect())
+    store.put("a", b"earlier")
+    before, upload = store.stat("a"), store.new_upload("a")
+    with pytest.raises(ZeroDivisionError), store.writer("a", upload):
+        _ = 1 / 0
+    store.revoke("a", upload)
+    assert store.stat("a") == before
+
+
+def test_an_upload_that_another_process_revokes_does_not_replace_what_was_there(server):
+    address = Address(server.bucket, uuid4().hex)
+    store, other = (open_store(address, server.connect()) for _ in range(2))
+    store.put("a", b"earlier")
+    upload = store.new_upload("a")
+
+    def write():
+        with store.writer("a", upload) as out:
+            out.write(b"later")
+            other.revoke("a", upload)
+
+    with pytest.raises(SupersededError):
+        write()
+    assert store.get("a") == b"earlier"
 
 
 # Errors
