@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +36,13 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 """What Azurite documents for everybody."""
 
 AZURITE = Path(__file__).parent.parent / ".node/node_modules/.bin/azurite-blob"
+
+# However the tests end, the server hears it as the end of its input. Then it ends, and its folder is removed.
+_GUARD = """
+exec 3<&0
+(cat <&3 > /dev/null; kill $$; while kill -0 $$; do sleep 0.1; done; cd /; rm -rf "$OLDPWD") > /dev/null 2>&1 &
+exec "$@" 3<&- < /dev/null
+"""
 
 _START_S = 60
 _STOP_S = 10
@@ -91,6 +99,7 @@ class Server:
         return bucket
 
 
+@cache
 def s3_client(url: str, secret: str = SECRET_KEY) -> Any:
     """Return a client of boto3."""
     import boto3
@@ -106,6 +115,7 @@ def s3_client(url: str, secret: str = SECRET_KEY) -> Any:
     )
 
 
+@cache
 def azure_client(url: str, container: str, key: str = AZURE_KEY) -> Any:
     """Return a client of a container."""
     from azure.storage.blob import ContainerClient
@@ -187,10 +197,10 @@ def _running(command: list[Any], environment: Mapping[str, str] | None = None) -
     with tempfile.TemporaryDirectory(prefix="airflow_prs-objects-", ignore_cleanup_errors=True) as folder:
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen(
-                command,
+                ["sh", "-c", _GUARD, "sh", *command],
                 cwd=folder,
                 env={**os.environ, **(environment or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A Ctrl-C is for the tests, which stop the server after the last of them.
@@ -199,7 +209,7 @@ def _running(command: list[Any], environment: Mapping[str, str] | None = None) -
         try:
             yield lambda: process.poll() is None
         finally:
-            process.terminate()
+            process.stdin.close()
             try:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
