@@ -111,7 +111,8 @@ def s3_client(url: str, secret: str = SECRET_KEY) -> Any:
         region_name=REGION,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=secret,
-        config=Config(s3={"addressing_style": "path"}),
+        # moto answers 500 for a part of an aborted upload; the client's own retries would take many seconds.
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}),
     )
 
 
