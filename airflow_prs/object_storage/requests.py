@@ -79,6 +79,11 @@ def asking(bucket: Bucket, key: str) -> Iterator[None]:
         raise _translate(error, Address(bucket, key)) from None
 
 
+def is_denied(error: StorageError) -> bool:
+    """Return whether the storage refuses the credentials, or what they ask for."""
+    return error.code in _DENIED
+
+
 def _is_of_client(error: Exception) -> bool:
     package = type(error).__module__.partition(".")[0]
     # obstore raises FileNotFoundError and ValueError too.
@@ -97,7 +102,9 @@ def _translate(error: Exception, address: Address) -> OSError:
         return FileExistsError(f"{address} exists")
     if code in _DENIED or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
         who = "of this machine" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
-        return _failure(code, f"{address}: access denied ({said}). Check the credentials {who}, and what they permit.")
+        return _failure(
+            code or "403", f"{address}: access denied ({said}). Check the credentials {who}, and what they permit."
+        )
     return _failure(code, f"{address}: object storage failed ({said})")
 
 

@@ -10,13 +10,17 @@ from typing import Any, TypeVar
 from airflow_prs.errors import StagingError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
-from airflow_prs.object_storage.failures import storage_errors
+from airflow_prs.object_storage.requests import asking, is_denied
 
 _R = TypeVar("_R")
 
 _PAUSES_S = (0.2, 1.0, 3.0)
 """Before each repetition of a request. The client itself repeats what it knows may pass."""
 _connecting = threading.Lock()
+
+
+class _ChangedError(Exception):
+    """The object is another version than the one that was asked for."""
 
 
 class RemoteFile:
@@ -61,12 +65,10 @@ class RemoteFile:
         return data
 
     def _ask(self, request: Callable[[Connection], _R]) -> _R:
-        from obstore.exceptions import NotModifiedError, PreconditionError
-
         connection = _connect(self.address)
         try:
             return _repeated(self.address, lambda: request(connection), self._is_over)
-        except (PreconditionError, NotModifiedError):
+        except _ChangedError:
             raise self._changed(self._version_now(connection)) from None
         except FileNotFoundError:
             raise StagingError(
@@ -114,7 +116,7 @@ def _connect(address: Address) -> Connection:
         with _connecting:
             return connect_to(address.bucket)
     except StorageError as error:
-        raise StagingError(f"{address}: {error}") from error
+        raise StagingError(str(error)) from error
 
 
 def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Event) -> _R:
@@ -124,17 +126,21 @@ def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Ev
     :raises StagingError: if it does not pass, or credentials are refused. What a changed or missing object leads to is
         raised as it is.
     """
-    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-
     pauses_s = iter(_PAUSES_S)
     while True:
         try:
-            with storage_errors(address.bucket):
-                return request()
+            with asking(address.bucket, address.key):
+                return _unless_changed(request)
         except StorageError as error:  # noqa: PERF203 - rare
-            is_refused = isinstance(error.__cause__, PermissionDeniedError | UnauthenticatedError | PermissionError)
-            pause_s = None if is_refused else next(pauses_s, None)
+            pause_s = None if is_denied(error) else next(pauses_s, None)
             if pause_s is None or is_over.wait(pause_s):
-                raise StagingError(f"{address}: {error}") from error
-        except ValueError as error:
-            raise StagingError(f"{address}: this key cannot be read: {error}") from error
+                raise StagingError(str(error)) from error
+
+
+def _unless_changed(request: Callable[[], _R]) -> _R:
+    from obstore.exceptions import NotModifiedError, PreconditionError
+
+    try:
+        return request()
+    except (PreconditionError, NotModifiedError):
+        raise _ChangedError from None
