@@ -58,7 +58,7 @@ def run(server):
             f"Result        {folder}/result/parallel_run_step.txt",
             *(f"{'' if number else 'First rows':<13} {row}" for number, row in enumerate(rows[:FIRST_ROWS])),
             f"Rows          {len(rows):,}",
-            f"Objects       {len(names):,}, {sum('/_parallel_run/' in name for name in names):,} of them of the run folder",
+            f"Run folder    {sum('/_parallel_run/' in name for name in names):,} of {len(names):,} objects",
             f"Log           {log}",
         ]
     )

@@ -21,6 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import pytest
+
 from airflow_prs.object_storage.addresses import Bucket, Kind
 from airflow_prs.object_storage.clients import make_connection
 from airflow_prs.object_storage.connecting import Connection
@@ -187,6 +189,8 @@ def _azurite() -> Iterator[Server]:
 
 _SERVERS: Mapping[str, Callable[[], Any]] = {"seaweed": _seaweed, "moto": _moto, "azurite": _azurite}
 SERVERS = tuple(_SERVERS)
+SOME_SLOW = [pytest.param(name, marks=() if name == "seaweed" else pytest.mark.slow) for name in SERVERS]
+"""The servers as parameters of a test: with one kind it is quick, with the others it is among the slow tests."""
 
 _started: dict[str, Server | AssertionError] = {}
 _stack = ExitStack()

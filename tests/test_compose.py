@@ -27,7 +27,9 @@ from tests.lacking import lacking
 
 pytest.importorskip("airflow.providers.celery", reason="the image has the locked versions")
 
-EXAMPLES = sorted((ROOT / "dags_examples").glob("example_*.py"))
+ON_OBJECT_STORAGE = ROOT / "dags_examples" / "example_object_storage.py"
+EXAMPLES = sorted({*(ROOT / "dags_examples").glob("example_*.py")} - {ON_OBJECT_STORAGE})
+"""The examples that write to local folders."""
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 AIRFLOW_HOME = "/opt/airflow"
 SPECIFICATION = json.loads((ROOT / "tests" / "assets" / "compose-spec" / "compose-spec.json").read_text())
@@ -80,7 +82,19 @@ def test_it_follows_the_specification_before_variables_are_put_in():
 
 def test_all_of_airflow_its_database_and_its_broker_are_there(services):
     parts = {"postgres", "redis", "api-server", "scheduler", "dag-processor", "triggerer", "worker"}
-    assert set(services) == {*parts, "airflow-init"}
+    assert set(services) == {*parts, "airflow-init", "s3"}
+
+
+def test_the_s3_server_is_started_only_if_somebody_wants_it(services, variables):
+    assert [name for name, service in services.items() if "profiles" in service] == ["s3"]
+    server = services["s3"]
+    environment = services["worker"]["environment"]
+    connection = json.loads(environment["AIRFLOW_CONN_DEMO_S3"])
+    assert (connection["login"], connection["password"]) == tuple(server["environment"].values())
+    assert connection["extra"]["endpoint_url"] == "http://s3:8333"
+    assert "-s3.port=8333" in server["command"]
+    assert environment["AIRFLOW_VAR_OBJECT_STORAGE"].split("/")[2] == "demo_s3@demo"
+    assert "-bucket=demo" in server["command"]
 
 
 def test_two_workers_are_started(services):

@@ -37,6 +37,9 @@ _QUERY: Final = re.compile(r"\?[^\s)\"',]*")
 
 _CAUSE: Final = re.compile(r'(?<=message: )"[^"]*"|TimedOut')
 
+_SIGNS: Final = ("Debug source:", "Error performing ")
+"""What is in the text of every error of obstore."""
+
 _process: dict[str, bool] = {"has_begun": False, "is_fork": False}
 
 
@@ -86,9 +89,9 @@ def is_denied(error: StorageError) -> bool:
 
 def _is_of_client(error: Exception) -> bool:
     package = type(error).__module__.partition(".")[0]
-    # obstore raises FileNotFoundError and ValueError too.
+    # obstore raises errors of Python, too, those of its files without the source.
     return package in {"obstore", "botocore", "boto3", "azure"} or (
-        isinstance(error, FileNotFoundError | ValueError) and "Debug source:" in str(error)
+        isinstance(error, OSError | ValueError) and any(sign in str(error) for sign in _SIGNS)
     )
 
 

@@ -12,11 +12,11 @@ from airflow_prs.inputs.files import objects
 from airflow_prs.inputs.files.listing import list_files
 from airflow_prs.object_storage.addresses import Bucket, Kind
 from airflow_prs.object_storage.connecting import _refuse, use_connections
-from tests.object_servers import SERVERS, azure_client, s3_client, serve
+from tests.object_servers import SOME_SLOW, azure_client, s3_client, serve
 from tests.table_plans import KINDS, table_plan, write_table
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SOME_SLOW)
 def server(request):
     found = serve(request.param)
     use_connections(found.connect)

@@ -8,9 +8,9 @@ from airflow_prs import Environment, FileDataset, ParallelRunConfig, ParallelRun
 from tests.stores import STORES
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=["posix", "memory"])
 def store(request, tmp_path):
-    """An empty store, of each kind in turn."""
+    """An empty store, of each quick kind in turn."""
     return STORES[request.param](tmp_path / "store")
 
 

@@ -13,7 +13,7 @@ from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.store.memory import MemoryStore
 from airflow_prs.store.objects import ObjectStore
 from tests.interleaving import Actor, pause
-from tests.object_servers import SERVERS
+from tests.object_servers import SOME_SLOW
 from tests.stores import object_store
 
 RESULT = "result.txt"
@@ -92,7 +92,7 @@ class Run:
         return self.output.get(RESULT)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SOME_SLOW)
 def server(request):
     return request.param
 

@@ -20,7 +20,7 @@ from airflow_prs.object_storage.addresses import Address, Bucket
 from airflow_prs.store.objects import ObjectStore
 from airflow_prs.store.probing import probe_store
 from tests.fault_proxy import BUSY, CUT, LOSE, SLOW, FaultProxy, every, fault_proxy
-from tests.object_servers import SERVERS, Server, serve
+from tests.object_servers import SOME_SLOW, Server, serve
 
 
 @dataclass
@@ -41,7 +41,7 @@ def open_store(address, connection):
     return ObjectStore(address, lambda _: connection)
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SOME_SLOW)
 def server(request):
     return serve(request.param)
 
