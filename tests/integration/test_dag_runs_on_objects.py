@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
 from collections import Counter
 from datetime import datetime, timezone
 
@@ -13,6 +16,7 @@ from airflow_prs.airflow_side.object_storage import use_airflow_connections
 from airflow_prs.cli.main import main
 from airflow_prs.object_storage import connecting
 from airflow_prs.run_folder.folder import RunFolder
+from tests.airflow_services import wait_until
 from tests.integration.test_queries import postgres
 from tests.makers import make_config
 from tests.object_servers import SERVERS, serve
@@ -143,7 +147,6 @@ def test_tables_of_all_kinds_become_tables(dag_file, storage):
     in_order = [0, 1, 2, 3, 4, 5]
     assert numbers == {
         **dict.fromkeys(inputs, in_order),
-        "lines": [3, 4, 5, 0, 1, 2],
         "parted": [0, 2, 4, 1, 3, 5],
     }
     assert {name: frame["word"].tolist() for name, frame in found.items()} == {
@@ -220,7 +223,7 @@ def test_files_of_scripts_are_uploaded_and_run_root_may_be_an_address(dag_file, 
                 task_id="step", parallel_run_config=config(output_action="summary_only"),
                 inputs=[FileDataset("{place}/ten items")],
             )
-            @parallel_run(inputs="{place}/ten items/[0-4].txt", process_count_per_node=1)
+            @parallel_run(inputs="{place}/ten items/[0-4].txt", output="{place}/read", process_count_per_node=1)
             def read(mini_batch):
                 return [open(path).read() for path in mini_batch]
 
@@ -239,33 +242,54 @@ def test_files_of_scripts_are_uploaded_and_run_root_may_be_an_address(dag_file, 
     assert stored.names() == [f"{number}.txt" for number in range(10)]
     assert (stored / "3.txt").text() == "ITEM 3"
     (result,) = {run.xcom("show"), run.xcom("read.merge")}
-    assert result.startswith(f"{place}/runs/")
+    assert result.startswith(f"{place}/read/")
     assert (place / result.removeprefix(f"{place}/")).text() == ALL[: 7 * 5]
 
 
-CLI_CONFIG = {"error_threshold": 0, "node_count": 2, "process_count_per_node": 1, "mini_batch_size": 2}
+WAITS_AT_7 = """
+import pathlib, time
+
+def run(mini_batch):
+    texts = [pathlib.Path(path).read_text() for path in mini_batch]
+    with open({ran!r}, "a") as file:
+        file.write("".join(text + "\\n" for text in texts))
+    while "item 7" in texts and not pathlib.Path({goes_on!r}).exists():
+        time.sleep(0.05)
+    return texts
+"""
 
 
 def test_the_command_line_works_on_addresses(place, tmp_path, monkeypatch, capfd):
     for variable, value in place.server.credentials().items():
         monkeypatch.setenv(variable, value)
     top = place.without_connection
-    ran, repaired = tmp_path / "ran", tmp_path / "repaired"
-    (tmp_path / "score.py").write_text(FAILS_ONCE.format(ran=str(ran), repaired=str(repaired)))
-    config = tmp_path / "job.yaml"
-    values = {**CLI_CONFIG, "entry_script": "score.py", "source_directory": str(tmp_path)}
-    make_config(**values, run_max_try=1).save_to_yaml(config)
-    inputs = ["--input", f"{top}/ten items/*.txt"]
+    ran, goes_on = tmp_path / "ran", tmp_path / "goes_on"
+    ran.touch()
+    (tmp_path / "score.py").write_text(WAITS_AT_7.format(ran=str(ran), goes_on=str(goes_on)))
+    config = str(tmp_path / "job.yaml")
+    make_config(
+        entry_script="score.py", source_directory=str(tmp_path), process_count_per_node=1, mini_batch_size=2
+    ).save_to_yaml(config)
+    inputs = ["--input", f"{top}/ten items/*.txt", "--files"]
 
-    assert main(["check", str(config), *inputs]) == 0
-    assert main(["run", str(config), *inputs, "--output", f"{top}/out"]) == 1
-    assert "bad pixel" in capfd.readouterr().err
-    repaired.touch()
+    command = [sys.executable, "-m", "airflow_prs", "run", config, *inputs, "--output", f"{top}/out"]
+    interrupted = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: "item 7" in ran.read_text() or interrupted.poll() is not None, "item 7", every=0.05)
+    interrupted.send_signal(signal.SIGINT)
+    _, said = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 1
+    assert f"python -m airflow_prs run --resume {top}/out/_parallel_run/" in said
+    goes_on.touch()
+
     assert main(["run", "--resume", f"{top}/out"]) == 0
     assert capfd.readouterr().out == f"{top}/out/{RESULT}\n"
     assert (place / "out" / RESULT).text() == ALL
+    again = {item for item, count in Counter(ran.read_text().splitlines()).items() if count > 1}
+    assert again == {"item 6", "item 7"}
     assert main(["show", f"{top}/out"]) == 0
-    assert "5 of 5" in capfd.readouterr().out or True
+    shown = capfd.readouterr().out
     assert main(["show", f"{top}/out", "--log"]) == 0
-    assert main(["run", str(config), *inputs, "--output", f"{top}/alone", "--in-process"]) == 0
+    assert "completed" in shown + capfd.readouterr().out
+    assert main(["check", config, *inputs]) == 0
+    assert main(["run", config, *inputs, "--output", f"{top}/alone", "--in-process"]) == 0
     assert (place / "alone" / RESULT).text() == ALL
