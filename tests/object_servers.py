@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,19 @@ def azure_client(url: str, container: str, key: str = AZURE_KEY) -> Any:
     from azure.storage.blob import ContainerClient
 
     return ContainerClient(f"{url}/{AZURE_ACCOUNT}", container, credential=key)
+
+
+def signature(server: Server, key: str = AZURE_KEY) -> str:
+    """Return a shared access signature of the account, for an hour."""
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    return generate_account_sas(
+        AZURE_ACCOUNT,
+        key,
+        resource_types=ResourceTypes(service=True, container=True, object=True),
+        permission=AccountSasPermissions(read=True, write=True, list=True, create=True, delete=True),
+        expiry=datetime.now(timezone.utc) + timedelta(hours=1),
+    )
 
 
 def serve(name: str) -> Server:

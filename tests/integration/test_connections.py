@@ -10,7 +10,7 @@ import os
 import ssl
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -27,7 +27,7 @@ from airflow_prs.object_storage.requests import asking
 from airflow_prs.operators.declaration import output_problems
 from airflow_prs.store.objects import ObjectStore
 from tests.airflow_services import wait_until
-from tests.object_servers import ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, serve
+from tests.object_servers import ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, serve, signature
 
 AMBIENT = ("AWS_", "AZURE_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY")
 WRONG_KEY = "d3Jvbmc" + AZURE_KEY[7:]
@@ -66,18 +66,6 @@ def aws(connection, server, login=ACCESS_KEY, password=SECRET_KEY, **extra) -> B
 def wasb(connection, server, **values) -> Bucket:
     values = {"host": f"{server.url}/{AZURE_ACCOUNT}", **values}
     return Bucket(Kind.AZURE, server.bucket.name, connection("wasb", **values))
-
-
-def signature(server, key=AZURE_KEY) -> str:
-    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
-
-    return generate_account_sas(
-        AZURE_ACCOUNT,
-        key,
-        resource_types=ResourceTypes(service=True, container=True, object=True),
-        permission=AccountSasPermissions(read=True, write=True, list=True, create=True, delete=True),
-        expiry=datetime.now(timezone.utc) + timedelta(hours=1),
-    )
 
 
 def store_and_read(used: Connection) -> bytes:

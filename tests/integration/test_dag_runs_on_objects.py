@@ -19,7 +19,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from tests.airflow_services import wait_until
 from tests.integration.test_queries import postgres
 from tests.makers import make_config
-from tests.object_servers import SERVERS, serve
+from tests.object_servers import serve
 
 ALL = "".join(f"item {number}\n" for number in range(10))
 RESULT = "parallel_run_step.txt"
@@ -70,7 +70,7 @@ def one_step(dag_id, inputs, output, *, step="", config="", after=""):
     """
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", ["seaweed", "azurite", pytest.param("moto", marks=pytest.mark.slow)])
 def test_a_run_publishes_the_rows_in_input_order(dag_file, storage, server):
     place = with_items(storage(server))
     items = f"FileDataset('{place / 'ten items'}')"
@@ -107,6 +107,7 @@ def frame_of(place):
     return pd.read_parquet(data) if place.key.endswith("parquet") else pd.read_json(data, lines=True)
 
 
+@pytest.mark.slow
 def test_tables_of_all_kinds_become_tables(dag_file, storage):
     place = storage("seaweed")
     for half, rows in enumerate((FRAME[:3], FRAME[3:])):
@@ -133,7 +134,9 @@ def test_tables_of_all_kinds_become_tables(dag_file, storage):
                 cut = dict(partition_keys=["word"]) if name == "parted" else dict(mini_batch_size="2 rows")
                 ParallelRunOperator(
                     task_id=name,
-                    parallel_run_config=config(node_count=1, append_row_file_name=file, **{{"mini_batch_size": None, **cut}}),
+                    parallel_run_config=config(
+                        node_count=1, append_row_file_name=file, **{{"mini_batch_size": None, **cut}}
+                    ),
                     inputs=[dataset], side_inputs=[side], arguments=["--side", side], output="{place}/out/" + name,
                 )
         """
@@ -141,8 +144,10 @@ def test_tables_of_all_kinds_become_tables(dag_file, storage):
     with postgres():
         run = dag_file.run()
     assert set(run.states.values()) == {"success"}
-    found = {name: frame_of(place / f"out/{name}/result.{'jsonl' if name == 'lines' else 'parquet'}") for name in inputs}
-    assert {name: set(frame["side"]) for name, frame in found.items()} == dict.fromkeys(inputs, {"aside"})
+    found = {
+        name: frame_of(place / f"out/{name}/result.{'jsonl' if name == 'lines' else 'parquet'}") for name in inputs
+    }
+    assert {name: set(frame["side"]) for name, frame in found.items()} == {name: {"aside"} for name in inputs}
     numbers = {name: frame["n"].tolist() for name, frame in found.items()}
     in_order = [0, 1, 2, 3, 4, 5]
     assert numbers == {
@@ -155,8 +160,11 @@ def test_tables_of_all_kinds_become_tables(dag_file, storage):
     assert found["parted"]["rows"].tolist() == [3] * 6
 
 
+@pytest.mark.slow
 def test_an_equal_run_reuses_the_rows_of_the_one_before(dag_file, place):
-    dag_file.write(one_step("reuses_objects", f"FileDataset('{place}/ten items/*.txt')", f"{place}/out/{{{{ run_id }}}}"))
+    dag_file.write(
+        one_step("reuses_objects", f"FileDataset('{place}/ten items/*.txt')", f"{place}/out/{{{{ run_id }}}}")
+    )
     first, second = dag_file.run(), dag_file.run()
     assert first.state == second.state == "success"
     assert second.states["step.mini_batches"] == "skipped"

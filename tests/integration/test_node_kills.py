@@ -116,9 +116,8 @@ def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int) -> Non
     check_exactly_once(folder, MINI_BATCHES)
 
 
-@pytest.mark.parametrize("storage", ["disk", "seaweed"])
-def test_a_few_kills_at_random_moments_lose_and_double_nothing(place_on, tmp_path, storage):
-    kill_rounds(place_on(storage), tmp_path / "runs", rounds=4, seed=1)
+def test_a_few_kills_at_random_moments_lose_and_double_nothing(tmp_path):
+    kill_rounds(tmp_path, tmp_path / "runs", rounds=4, seed=1)
 
 
 @pytest.mark.slow

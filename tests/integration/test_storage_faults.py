@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import subprocess
-import time
 from collections import Counter
 from contextlib import ExitStack
 
@@ -122,14 +121,13 @@ def run(mini_batch):
 """
 
 
-@pytest.mark.parametrize("server", ["seaweed", pytest.param("azurite", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["seaweed", "azurite"])
 def test_an_abort_ends_all_nodes_within_five_seconds_whatever_goes_wrong(through_proxy, start_nodes, tmp_path, server):
     place, _ = through_proxy(server)
     breaks, failed = tmp_path / "breaks", tmp_path / "failed"
     script = FAILS.format(breaks=str(breaks), failed=str(failed))
-    folder = make_plan(
-        place.without_connection, script, mini_batches=4000, shards=2, error_threshold=0, run_max_try=1
-    )
+    folder = make_plan(place.without_connection, script, mini_batches=4000, shards=2, error_threshold=0, run_max_try=1)
     nodes = start_nodes(folder)
     shards = folder.read_manifest().shards
     wait_until(lambda: all(folder.read_shard(shard).progress.done for shard in shards), "commits", 60, every=0.2)

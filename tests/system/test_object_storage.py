@@ -6,8 +6,8 @@ import json
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from airflow_prs.object_storage import connecting
@@ -15,6 +15,9 @@ from tests.airflow_services import running_airflow, wait_until
 from tests.object_servers import serve
 from tests.servers import fresh_database
 from tests.system.step_runs import PlaceOnObjects, StepRun, write_dag
+
+if TYPE_CHECKING:
+    import psutil
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
