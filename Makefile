@@ -24,7 +24,11 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
+<<<<<<< HEAD
 .PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
+=======
+.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
+>>>>>>> 031e452 (Test runs on object storage under a scheduler)
 .DELETE_ON_ERROR:
 
 help:
@@ -86,6 +90,10 @@ test-all: test-slow test-lowest  ## run the slow tests and the tests of the lowe
 
 test-slow: $(VENV)/.synced
 	$(BIN)/python -m pytest -m slow
+
+test-storage: export KILL_SEEDS := 40
+test-storage: $(VENV)/.synced  ## kill nodes on object storage at random moments in 200 rounds on each server, which takes about 40 minutes
+	$(BIN)/python -m pytest -m slow -k kills_on_object_storage tests/integration/test_node_kills.py
 
 kills: export KILL_SEEDS := 200
 kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which takes about an hour

@@ -6,11 +6,23 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from airflow_prs.store.opening import Location
 
-def start_node(folder: Path, try_number: int, shard: int = 0, *, awaits_others_s: float = 0) -> subprocess.Popen[str]:
-    """Start a node as Airflow starts a shard's task; it can be killed."""
+COMMIT_S = 0.3
+"""Seconds between two commits on object storage: with the usual 2, a node would do hardly more than it can lose."""
+
+
+def start_node(
+    folder: Location, try_number: int, shard: int = 0, *, awaits_others_s: float = 0
+) -> subprocess.Popen[str]:
+    """
+    Start a node as Airflow starts a shard's task; it can be killed.
+
+    On object storage it uses the credentials of the environment.
+    """
     command = [sys.executable, "-m", "tests.node_process", str(folder), str(shard), str(try_number)]
     command.append(str(awaits_others_s))
     root = Path(__file__).parent.parent
@@ -20,9 +32,14 @@ def start_node(folder: Path, try_number: int, shard: int = 0, *, awaits_others_s
 def main() -> None:
     from airflow_prs.node.request import NodeRequest
     from airflow_prs.node.running import run_node
+    from airflow_prs.object_storage import ambient
+    from airflow_prs.object_storage.connecting import use_connections
+    from airflow_prs.run_folder import folder as folders
     from airflow_prs.run_folder.epochs import TaskTry
     from airflow_prs.run_folder.folder import RunFolder
 
+    use_connections(ambient.connect)
+    folders.ON_OBJECTS = replace(folders.ON_OBJECTS, commit_s=COMMIT_S)
     logging.basicConfig(level="WARNING")
     folder, shard, try_number, *seconds = sys.argv[1:]
     run_node(

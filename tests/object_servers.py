@@ -6,6 +6,7 @@ Each is started when a test first asks for it, and stopped at the end of the ses
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,14 @@ from uuid import uuid4
 
 import pytest
 
-from airflow_prs.object_storage.addresses import Bucket, Kind
+from airflow_prs.object_storage.addresses import Address, Bucket, Kind
 from airflow_prs.object_storage.clients import make_connection
 from airflow_prs.object_storage.connecting import Connection
 from tests.airflow_services import wait_until
 from tests.lacking import lacking
 
 ACCESS_KEY = "test"
-SECRET_KEY = "testtest"
+SECRET_KEY = "s3cr3t+of/the+storage"
 REGION = "us-east-1"
 
 AZURE_ACCOUNT = "devstoreaccount1"
@@ -91,6 +93,37 @@ class Server:
             account_key=secret,
         )
 
+    def airflow_connection(self, *, url: str | None = None) -> dict[str, str]:
+        """Return the environment variable that defines the Airflow connection ``conn_id``."""
+        url = url or self.url
+        if self.kind is Kind.S3:
+            extra = {"endpoint_url": url, "region_name": REGION}
+            value = {"conn_type": "aws", "login": ACCESS_KEY, "password": SECRET_KEY, "extra": extra}
+        else:
+            value = {"conn_type": "wasb", "extra": {"connection_string": connection_string(url)}}
+        return {f"AIRFLOW_CONN_{self.conn_id.upper()}": json.dumps(value)}
+
+    @property
+    def conn_id(self) -> str:
+        """Id of the Airflow connection to it."""
+        return f"test_{self.name}"
+
+    def credentials(self, *, url: str | None = None) -> dict[str, str]:
+        """Return the environment variables of processes that use it without Airflow."""
+        url = url or self.url
+        if self.kind is Kind.AZURE:
+            return {"AZURE_STORAGE_CONNECTION_STRING": connection_string(url)}
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        return {**keys, "AWS_ENDPOINT_URL": url, "AWS_REGION": REGION}
+
+    def place(self, key: str | None = None) -> ObjectPlace:
+        """
+        Return a place in its bucket.
+
+        :param key: None: one that nobody else uses.
+        """
+        return ObjectPlace(self, key or f"place-{uuid4().hex}")
+
     def make_bucket(self) -> Bucket:
         """Make a bucket that nobody else uses."""
         bucket = Bucket(self.kind, f"bucket-{uuid4().hex}")
@@ -99,6 +132,77 @@ class Server:
         else:
             azure_client(self.url, bucket.name).create_container()
         return bucket
+
+
+@dataclass(frozen=True)
+class ObjectPlace:
+    """
+    A prefix of a server's bucket, and the objects below it.
+
+    As text it is an address with the Airflow connection of the server.
+
+    :param key: the prefix, without a slash at the end.
+    """
+
+    server: Server
+    key: str
+
+    def __str__(self) -> str:
+        return str(self._address(self.server.conn_id))
+
+    @property
+    def without_connection(self) -> str:
+        """The address for processes that use the credentials of their environment."""
+        return str(self._address(None))
+
+    def __truediv__(self, name: str) -> ObjectPlace:
+        return ObjectPlace(self.server, f"{self.key}/{name}")
+
+    def write(self, data: bytes | str) -> None:
+        """Write the object whose key this is."""
+        self._objects.put(self.key, data.encode() if isinstance(data, str) else data)
+
+    def read(self) -> bytes:
+        """Read the object whose key this is."""
+        return bytes(self._objects.get(self.key).bytes())
+
+    def text(self) -> str:
+        """Read the object whose key this is as text."""
+        return self.read().decode()
+
+    def exists(self) -> bool:
+        """Return whether there is an object with this key."""
+        with suppress(FileNotFoundError):
+            self._objects.head(self.key)
+            return True
+        return False
+
+    def names(self) -> list[str]:
+        """List the objects below, by their names from here."""
+        pages = self._objects.list(self.key)
+        return sorted(found["path"].removeprefix(f"{self.key}/") for page in pages for found in page)
+
+    def upload(self, folder: Path) -> None:
+        """Write all files of a folder below this prefix."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                (self / str(path.relative_to(folder))).write(path.read_bytes())
+
+    @property
+    def _objects(self) -> Any:
+        return self.server.connect().objects
+
+    def _address(self, conn_id: str | None) -> Address:
+        bucket = self.server.bucket
+        return Address(Bucket(bucket.kind, bucket.name, conn_id), self.key)
+
+
+def connection_string(url: str) -> str:
+    """Return the connection string of Azurite."""
+    return (
+        f"DefaultEndpointsProtocol=http;AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY};"
+        f"BlobEndpoint={url}/{AZURE_ACCOUNT};"
+    )
 
 
 @cache
@@ -124,6 +228,19 @@ def azure_client(url: str, container: str, key: str = AZURE_KEY) -> Any:
     from azure.storage.blob import ContainerClient
 
     return ContainerClient(f"{url}/{AZURE_ACCOUNT}", container, credential=key)
+
+
+def signature(server: Server, key: str = AZURE_KEY) -> str:
+    """Return a shared access signature of the account, for an hour."""
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    return generate_account_sas(
+        AZURE_ACCOUNT,
+        key,
+        resource_types=ResourceTypes(service=True, container=True, object=True),
+        permission=AccountSasPermissions(read=True, write=True, list=True, create=True, delete=True),
+        expiry=datetime.now(timezone.utc) + timedelta(hours=1),
+    )
 
 
 def serve(name: str) -> Server:

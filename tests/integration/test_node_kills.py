@@ -13,12 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from airflow_prs.object_storage import ambient, connecting
 from airflow_prs.records import TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 from tests.node_process import start_node
+from tests.object_servers import SERVERS, serve
 from tests.shards import make_plan, read_outcomes, read_rows, read_tries
 
 MINI_BATCHES = 2000
+SEEDS = int(os.environ.get("KILL_SEEDS", "0"))
 COUNTING = """
 import os, time
 def run(mini_batch):
@@ -26,6 +29,23 @@ def run(mini_batch):
     time.sleep({seconds})
     return mini_batch
 """
+
+
+@pytest.fixture
+def place_on(tmp_path, monkeypatch):
+    """Return where to plan a run, by the kind of storage: the test's folder, or an address on a server."""
+
+    def place(storage: str) -> Path | str:
+        if storage == "disk":
+            return tmp_path
+        found = serve(storage).place()
+        for name, value in found.server.credentials().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(connecting, "_connect", ambient.connect)
+        monkeypatch.setattr(connecting, "_connections", {})
+        return found.without_connection
+
+    return place
 
 
 def counting(path: Path, seconds: float = 0.0005) -> str:
@@ -69,17 +89,18 @@ def check_exactly_once(folder: RunFolder, mini_batches: int, items: int = 2) -> 
     assert (progress.total, progress.succeeded, progress.handed_out) == (mini_batches,) * 3
 
 
-def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
+def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int) -> None:
     """Kill the node, or one of its processes, at random moments until it is through."""
     chance = random.Random(seed)
-    counter = tmp_path / "runs"
     # A mini-batch that is tried alone when its node is killed is charged, as if it were to blame.
-    folder = make_plan(tmp_path, counting(counter), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
+    folder = make_plan(place, counting(counter), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
     committed: set[int] = set()
+    # A node needs longer until its first commit on object storage.
+    longest_s = 1.2 if isinstance(place, Path) else 3.0
     for try_number in range(1, rounds + 1):
         ran_before = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
         node = start_node(folder.path, try_number)
-        time.sleep(chance.uniform(0.3, 1.2))
+        time.sleep(chance.uniform(0.3, longest_s))
         processes = worker_processes(node)
         if processes and chance.random() < 0.3:
             chance.choice(processes).kill()
@@ -96,13 +117,20 @@ def kill_rounds(tmp_path: Path, rounds: int, seed: int) -> None:
 
 
 def test_a_few_kills_at_random_moments_lose_and_double_nothing(tmp_path):
-    kill_rounds(tmp_path, rounds=4, seed=1)
+    kill_rounds(tmp_path, tmp_path / "runs", rounds=4, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(int(os.environ.get("KILL_SEEDS", "10"))))
+@pytest.mark.parametrize("seed", range(SEEDS or 10))
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path, seed):
-    kill_rounds(tmp_path, rounds=5, seed=100 + seed)
+    kill_rounds(tmp_path, tmp_path / "runs", rounds=5, seed=100 + seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", SERVERS)
+@pytest.mark.parametrize("seed", range(SEEDS or 4))
+def test_kills_on_object_storage_lose_and_double_nothing(place_on, tmp_path, storage, seed):
+    kill_rounds(place_on(storage), tmp_path / "runs", rounds=5, seed=200 + seed)
 
 
 def test_a_killed_worker_process_is_replaced(tmp_path):
@@ -119,8 +147,9 @@ def test_a_killed_worker_process_is_replaced(tmp_path):
     assert failed.status is TryStatus.PROCESS_DIED
 
 
-def test_a_zombie_that_lives_on_beside_the_next_attempt_doubles_nothing(tmp_path):
-    folder = make_plan(tmp_path, counting(tmp_path / "runs", 0.01), mini_batches=300)
+@pytest.mark.parametrize("storage", ["disk", "seaweed"])
+def test_a_zombie_that_lives_on_beside_the_next_attempt_doubles_nothing(place_on, tmp_path, storage):
+    folder = make_plan(place_on(storage), counting(tmp_path / "runs", 0.01), mini_batches=300)
     zombie = start_node(folder.path, 1)
     wait_for_commit(folder, zombie)
     os.kill(zombie.pid, signal.SIGSTOP)

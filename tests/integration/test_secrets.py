@@ -1,19 +1,23 @@
-"""A secret that reached a script through environment_variables is nowhere afterwards."""
+"""A secret that reached a script through environment_variables, or that opens object storage, is nowhere afterwards."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 from textwrap import dedent
+from urllib.parse import parse_qs, quote
 
 import pytest
 
 from airflow_prs.airflow_side.masking import known_secrets_masker
+from airflow_prs.airflow_side.object_storage import use_airflow_connections
 from airflow_prs.config.environment import Environment
 from airflow_prs.errors import EnvironmentBrokenError
 from airflow_prs.node.masking import Masker
 from tests.dag_runs import Run
+from tests.object_servers import ACCESS_KEY, AZURE_ACCOUNT, AZURE_KEY, SECRET_KEY, serve, signature
 from tests.shards import Tries, make_plan
 
 CORE = "c0rE7sEcReT"
@@ -110,7 +114,7 @@ def write_dag(dag_file, output: Path, name: str, config: str) -> None:
     )
 
 
-def in_database() -> list[str]:
+def in_database(secret: str = CORE) -> list[str]:
     """Name the tables that hold a secret, but those where Airflow keeps connections and variables."""
     from airflow.settings import engine
     from sqlalchemy import MetaData, select
@@ -122,7 +126,7 @@ def in_database() -> list[str]:
             table.name
             for table in metadata.sorted_tables
             if table.name not in ("connection", "variable")
-            and any(CORE in str(row) for row in connection.execute(select(table)))
+            and any(secret in str(row) for row in connection.execute(select(table)))
         ]
 
 
@@ -178,3 +182,102 @@ def test_airflows_own_secrets_are_masked_in_every_spelling(airflow_home):
 
     mask_secret(f"a\n.b'{CORE}")
     assert known_secrets_masker()(f"a%0A.b%27{CORE} " + repr(f"a\n.b'{CORE}")) == '*** "***"'
+
+
+LOOKS = """
+import os, pathlib
+
+def run(mini_batch):
+    secrets = [start + end for start, end in {halves!r}]
+    seen = [path.read_bytes() for path in pathlib.Path("/proc").glob("[0-9]*/cmdline") if path.is_file()]
+    seen.append(repr(os.environ).encode())
+    if any(secret.encode() in text for secret in secrets for text in seen):
+        return ["a worker process sees a secret"] * len(mini_batch)
+    raise ValueError("bad pixel " + " ".join(secrets))
+"""
+"""What the connection holds is no secret of the script, which has to know it to look for it."""
+
+
+def key_of_s3(server):
+    return {**json.loads(*server.airflow_connection().values())}, [SECRET_KEY]
+
+
+def connection_string_of_azure(server):
+    return {**json.loads(*server.airflow_connection().values())}, [AZURE_KEY]
+
+
+def signature_of_azure(server):
+    token = signature(server)
+    (signed,) = parse_qs(token)["sig"]
+    value = {"conn_type": "wasb", "host": f"{server.url}/{AZURE_ACCOUNT}", "extra": {"sas_token": f"?{token}"}}
+    return value, [signed, quote(signed, safe=""), token]
+
+
+@pytest.fixture
+def storage_connection(airflow_home):
+    """Write a connection into Airflow's database."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+
+    made = []
+
+    def make(conn_id: str, value: dict) -> None:
+        with create_session() as session:
+            made.append(Connection(conn_id=conn_id, **{**value, "extra": json.dumps(value["extra"])}))
+            session.add(made[-1])
+
+    use_airflow_connections()
+    yield make
+    with create_session() as session:
+        for connection in made:
+            session.delete(connection)
+
+
+@pytest.mark.parametrize(
+    ("server", "credentials"),
+    [
+        ("seaweed", key_of_s3),
+        ("azurite", signature_of_azure),
+        pytest.param("azurite", connection_string_of_azure, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("is_right", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_no_secret_of_a_connection_to_storage_is_left_anywhere(  # noqa: PLR0917 - two fixtures, three values
+    dag_file, storage_connection, capfd, server, credentials, is_right
+):
+    place = serve(server).place()
+    (place / "in/item").write("item")
+    value, secrets = credentials(place.server)
+    conn_id = f"leaky_{server}_{credentials.__name__}_{is_right}"
+    storage_connection(conn_id, value if is_right else spoiled(value, secrets))
+    address = str(place).replace(place.server.conn_id, conn_id)
+    dag_file.script(LOOKS.format(halves=[(secret[:5], secret[5:]) for secret in secrets]))
+    dag_file.write(
+        f"""
+        with DAG({conn_id!r}) as dag:
+            ParallelRunOperator(
+                task_id="step", retries=0, parallel_run_config=config(node_count=1, run_max_try=1),
+                inputs=[FileDataset("{address}/in")], output="{address}/out",
+            )
+        """
+    )
+
+    run = dag_file.run()
+
+    assert run.states["step.merge"] == ("success" if is_right else "upstream_failed")
+    stored = {name: (place / "out" / name).read() for name in (place / "out").names()}
+    logs = [path.read_bytes() for path in Path(os.environ["AIRFLOW_HOME"], "logs").rglob("*") if path.is_file()]
+    printed = "".join(capfd.readouterr()).encode()
+    if is_right:
+        assert stored.pop("parallel_run_step.txt") == b"", "a worker process sees a secret"
+        assert b"bad pixel ***" in b"".join(stored.values())
+    for secret in secrets:
+        assert [name for name, content in stored.items() if secret.encode() in content] == []
+        assert secret.encode() not in b"".join([*logs, printed])
+        assert in_database(secret) == []
+
+
+def spoiled(value: dict, secrets: list[str]) -> dict:
+    """Return a connection with the same secret, which another account has."""
+    text = json.dumps(value).replace(AZURE_ACCOUNT, "devstoreaccount2").replace(f'"{ACCESS_KEY}"', '"other"')
+    return json.loads(text)

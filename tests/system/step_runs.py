@@ -18,6 +18,7 @@ from packaging.version import Version
 from airflow_prs.run_folder.folder import RunFolder
 from tests.airflow_services import AirflowServices, wait_until
 from tests.dag_runs import DagFile
+from tests.object_servers import ObjectPlace
 
 IS_AIRFLOW_3_1 = Version(version("apache-airflow")) < Version("3.2")
 T = TypeVar("T")
@@ -54,8 +55,8 @@ with DAG({dag_id!r}, {dag}) as dag:
             run_max_try=PipelineParameter("tries", default_value=3),
             {config}
         ),
-        inputs=[FileDataset("{{{{ dag_run.conf['place'] }}}}/items")],
-        output="{{{{ dag_run.conf['place'] }}}}/out",
+        inputs=[FileDataset("{{{{ dag_run.conf['data'] }}}}/items")],
+        output="{{{{ dag_run.conf['data'] }}}}/out",
         arguments=[
             "--place", "{{{{ dag_run.conf['place'] }}}}", "--pace", "{{{{ dag_run.conf['pace_s'] | default(0) }}}}",
         ],
@@ -79,14 +80,16 @@ def write_dag(services: AirflowServices, dag_id: str, *, dag: str = "", step: st
 
 class Place:
     """
-    The folder of a run's input and output.
+    The folder of a run's input and output, and of what the script looks at.
 
     :param path: a folder that does not exist yet.
     :param items: how many there are; their names are their numbers.
+    :ivar data: where input and output are.
     """
 
     def __init__(self, path: Path, items: int = 12) -> None:
         self.path = path
+        self.data = str(path)
         self.items = [f"{number:04}" for number in range(items)]
         for name in ("items", "holds", "fails"):
             (path / name).mkdir(parents=True)
@@ -130,6 +133,26 @@ class Place:
             (self.path / kind / name).unlink(missing_ok=True)
 
 
+class PlaceOnObjects(Place):
+    """
+    The same, with input and output on object storage.
+
+    :param objects: where they are.
+    """
+
+    def __init__(self, path: Path, objects: ObjectPlace, items: int = 12) -> None:
+        super().__init__(path, items)
+        self.data = str(objects)
+        self._objects = objects
+        (objects / "items").upload(path / "items")
+
+    @property
+    def result(self) -> list[str] | None:
+        """The rows that were published; None: nothing was."""
+        result = self._objects / "out/parallel_run_step.txt"
+        return result.text().splitlines() if result.exists() else None
+
+
 @dataclass(frozen=True)
 class StepRun:
     """A run of such a DAG."""
@@ -144,7 +167,7 @@ class StepRun:
         cls, services: AirflowServices, dag_id: str, place: Place, *, logical_date: str | None = None, **conf: Any
     ) -> StepRun:
         """Trigger a run as the UI does."""
-        body = {"logical_date": logical_date, "conf": {"place": str(place.path), **conf}}
+        body = {"logical_date": logical_date, "conf": {"place": str(place.path), "data": place.data, **conf}}
         return cls(services, dag_id, services.api.post(f"dags/{dag_id}/dagRuns", body)["dag_run_id"], place)
 
     @property
