@@ -28,6 +28,7 @@ from airflow_prs.run_folder.task_log import (
     PlanClaim,
     Published,
     Publishing,
+    RowsDeleted,
     TaskRecord,
 )
 from airflow_prs.wording import counted
@@ -95,6 +96,8 @@ def _describe_task_record(record: TaskRecord) -> str:
             return f"merge of record {record.claim} publishes"
         case Published():
             return f"merge of record {record.claim} has published ({record.status}): {record.result}"
+        case RowsDeleted():
+            return f"the rows of folder {record.folder} are deleted"
 
 
 def _describe_run_record(record: RunRecord) -> str:

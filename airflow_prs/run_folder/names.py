@@ -54,6 +54,11 @@ INPUTS = "inputs"
 LAYOUT = "layout/"
 """Prefix of the keys of the revisions of the layout."""
 
+SHARDS = "shards/"
+"""Prefix of the keys of all shards."""
+ROWS = "rows/"
+"""Prefix of the keys of a shard's rows, behind that of the shard."""
+
 RUN_LOG = "log/"
 """Prefix of the keys of the run log."""
 RUN_STATUS = "status.json"
@@ -68,7 +73,7 @@ FAILED_ITEMS = "failed_items.jsonl"
 
 def shard_prefix(number: int) -> str:
     """Return the prefix of the keys of a shard."""
-    return f"shards/{number:05d}/"
+    return f"{SHARDS}{number:05d}/"
 
 
 def loan_prefix(shard: int, number: int) -> str:
@@ -102,7 +107,7 @@ def loan_status(shard: int, number: int) -> str:
 
 def rows_prefix(shard: int) -> str:
     """Return the prefix of the keys of the rows of a shard's writers."""
-    return f"{shard_prefix(shard)}rows/"
+    return f"{shard_prefix(shard)}{ROWS}"
 
 
 def rows_key_prefix(writer: Writer) -> str:

@@ -7,6 +7,7 @@ The task log: what plans planned and merges published, over all executions of pl
     merge        a merge has begun, and names the upload that it will write
     publishing   the upload is complete and appears next
     published    the upload has appeared; up to which record of each shard it goes
+    rows_deleted the rows behind a published result are deleted from now on
 
 Only the order of the records decides. So clocks, names of plans and try numbers of different executions never matter.
 """
@@ -129,7 +130,21 @@ class Published(_Record):
     reports: str
 
 
-TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsDeleted(_Record):
+    """
+    The rows of a folder are deleted from now on, since its result is published.
+
+    :param folder: its name.
+    :param version: version of the published file, as the store has it; '': there is no such file.
+    """
+
+    kind: Literal["rows_deleted"] = "rows_deleted"
+    folder: str
+    version: str
+
+
+TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published | RowsDeleted
 _RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
 
 
@@ -158,6 +173,16 @@ class History(list[TaskRecord]):
     def why_abandoned(self, folder: str) -> str | None:
         """Return why a folder is not continued; None: it may be."""
         return next((r.reason for r in self if isinstance(r, Abandoned) and r.folder == folder), None)
+
+    def rows_deleted(self, folder: str) -> RowsDeleted | None:
+        """Return the record that the rows of a folder are deleted; None: they are not."""
+        return next((r for r in self if isinstance(r, RowsDeleted) and r.folder == folder), None)
+
+    @property
+    def is_being_planned(self) -> bool:
+        """Whether a plan has begun since the newest execution; it may have ended without one."""
+        newest = self._last(lambda r: isinstance(r, (PlanClaim, Execution)))
+        return newest is not None and isinstance(self[newest], PlanClaim)
 
     def plan_name(self, claim: int) -> str:
         """
