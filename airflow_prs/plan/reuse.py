@@ -28,7 +28,8 @@ def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> R
         found = _read_completed(candidate)
         if found is None or not settings.has_result_of(found) or _is_same_run(found, identity):
             continue
-        origin, original = candidate, found
+        origin = candidate
+        original: RunSettings | None = found
         if found.reused_from is not None:
             origin = RunFolder(found.reused_from)
             original = _read_completed(origin)

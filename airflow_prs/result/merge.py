@@ -147,9 +147,9 @@ def _publish_no_more(committed: Committed, merge: Merge, deleted: RowsDeleted) -
     added = committed.progress.succeeded - before.progress.succeeded
     if added:
         raise RunFolderError(
-            f"{counted(added, 'mini-batch has', 'mini-batches have')} succeeded since {published.result} was published, "
-            f"and the rows of the others were deleted then (keep_rows=False). {published.result} stays as it is. Clear "
-            "the plan task to start over."
+            f"{counted(added, 'mini-batch has', 'mini-batches have')} succeeded since {published.result} was "
+            "published. The rows of the others were deleted then (keep_rows=False), so the result stays as it is. Clear the plan "
+            "task to start over."
         )
     if not merge.is_in_place(deleted):
         raise RunFolderError(

@@ -16,6 +16,9 @@ _LocationT = TypeVar("_LocationT", Path, Address)
 
 _LONGEST_BYTES = 120
 
+CUT = "!"
+"""Part of the name of a folder that does not hold the entire name of its DAG, run or task."""
+
 TASK_LOG = "log"
 """Name of the folder of the task log, beside the run folders of the plans."""
 
@@ -32,7 +35,7 @@ def encode(name: str) -> str:
         encoded = "%2E" + encoded[1:]
     if len(encoded) <= _LONGEST_BYTES:
         return encoded
-    ending = "!" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    ending = CUT + hashlib.sha256(name.encode()).hexdigest()[:16]
     return encoded[: _LONGEST_BYTES - len(ending)] + ending
 
 

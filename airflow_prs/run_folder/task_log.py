@@ -8,6 +8,7 @@ The task log: what plans planned and merges published, over all executions of pl
     publishing   the upload is complete and appears next
     published    the upload has appeared; up to which record of each shard it goes
     rows_deleted the rows behind a published result are deleted from now on
+    removing     the run is being removed, this log last; no record follows
 
 Only the order of the records decides. So clocks, names of plans and try numbers of different executions never matter.
 """
@@ -144,7 +145,14 @@ class RowsDeleted(_Record):
     version: str
 
 
-TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published | RowsDeleted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removing(_Record):
+    """The run is being removed; whoever finds this record may finish that."""
+
+    kind: Literal["removing"] = "removing"
+
+
+TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published | RowsDeleted | Removing
 _RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
 
 
@@ -183,6 +191,11 @@ class History(list[TaskRecord]):
         """Whether a plan has begun since the newest execution; it may have ended without one."""
         newest = self._last(lambda r: isinstance(r, (PlanClaim, Execution)))
         return newest is not None and isinstance(self[newest], PlanClaim)
+
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether all folders of the run are being removed."""
+        return any(isinstance(record, Removing) for record in self)
 
     def plan_name(self, claim: int) -> str:
         """
@@ -255,9 +268,15 @@ class TaskLog:
         Append a record after all others, and return its number.
 
         :param make: returns the record, given all records before it; it may raise instead.
+        :raises RunFolderError: if the run is being removed.
         """
         while True:
-            record, number = make(self.read()), len(self.history)
+            if self.read().is_being_removed:
+                raise RunFolderError(
+                    f"{self._place} belongs to a run that `runs prune` is removing. Run that command again if it was "
+                    "stopped, then clear the plan task to start over."
+                )
+            record, number = make(self.history), len(self.history)
             if self._log.append(number, _RECORD.dump_json(record)):
                 self.history.append(record)
                 return number
@@ -288,6 +307,18 @@ class TaskLog:
             return Execution(process=self.process, folder=folder, terms=terms)
 
         return self.append(make)
+
+    def mark_removal(self, known: int) -> bool:
+        """
+        Append that the run is being removed, unless somebody has appended that before.
+
+        :param known: how many records the caller has decided by.
+        :return: False: there are others by now, so nothing was appended.
+        """
+        if self.read().is_being_removed:
+            return True
+        record = _RECORD.dump_json(Removing(process=self.process))
+        return len(self.history) == known and self._log.append(known, record)
 
     def abandon(self, folder: str, reason: str) -> None:
         """Append that a folder is not continued any more."""

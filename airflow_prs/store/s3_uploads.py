@@ -60,9 +60,7 @@ class S3Uploads(Uploads):
         size, modified = 0, 0.0
         try:
             with self._asking(name):
-                for page in self._client.get_paginator("list_parts").paginate(
-                    **self._object(name), UploadId=upload_id
-                ):
+                for page in self._client.get_paginator("list_parts").paginate(**self._object(name), UploadId=upload_id):
                     for part in page.get("Parts", ()):
                         size += part["Size"]
                         modified = max(modified, part["LastModified"].timestamp())

@@ -575,7 +575,9 @@ class TestContinuing:
         attempt = open_attempt(first.folder, 0, try_number=2, clear_number=1)
         commit(attempt, [make_failure(0, items=5)], closing=Closing.ABORTED)
         again, line = plan(settings={"error_threshold": 2, **cut})
-        assert line.startswith("Starting over: the execution before has published its result, and its rows were deleted")
+        assert line.startswith(
+            "Starting over: the execution before has published its result, and its rows were deleted"
+        )
         assert again.folder.path != first.folder.path
 
     @pytest.mark.parametrize("failed", [[0], []])
