@@ -43,9 +43,9 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
     :param is_dry: whether to print what would be removed, and remove nothing.
     :return: 1: something could not be removed.
     """
-    runs = stored_runs(output)
+    now, runs = time.time(), stored_runs(output)
     _print_problems(runs)
-    chosen = choose([Candidate(run) for run in runs], older_than_s=older_than_s, keep=keep, now=time.time())
+    chosen = choose([Candidate(run) for run in runs], older_than_s=older_than_s, keep=keep, now=now)
     verb = "would remove" if is_dry else "removed"
     removed: list[int] = []
     leftovers: list[int] = []
@@ -59,7 +59,7 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
             print(f"{verb} {run.dag_id} · {run.task_id} · {run.run_id} ({what})")  # noqa: T201 - the output
         else:
             has_failed = True
-    for leftover in _leftovers(output, chosen, is_dry=is_dry):
+    for leftover in _leftovers(output, now, chosen if is_dry else ()):
         if is_dry or _try(leftover.remove):
             leftovers.append(leftover.size)
             print(f"{verb} {leftover.path} (left by a killed upload, {_size(leftover.size)})")  # noqa: T201 - as above
@@ -73,10 +73,10 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
     return 1 if has_failed else 0
 
 
-def _leftovers(output: str, chosen: Sequence[Candidate], *, is_dry: bool) -> Iterator[Leftover]:
-    """Yield the leftovers, but for those in runs that are chosen: they go with their run."""
-    inside = tuple(f"{candidate.run.path}/" for candidate in chosen) if is_dry else ()
-    return (leftover for leftover in find_leftovers(output) if not leftover.path.startswith(inside))
+def _leftovers(output: str, now: float, chosen: Sequence[Candidate]) -> Iterator[Leftover]:
+    """Yield the leftovers, but for those in chosen runs, which go with their run."""
+    inside = tuple(f"{candidate.run.path}/" for candidate in chosen)
+    return (leftover for leftover in find_leftovers(output, now) if not leftover.path.startswith(inside))
 
 
 def _try(act: Callable[[], None]) -> bool:

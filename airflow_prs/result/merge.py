@@ -148,8 +148,8 @@ def _publish_no_more(committed: Committed, merge: Merge, deleted: RowsDeleted) -
     if added:
         raise RunFolderError(
             f"{counted(added, 'mini-batch has', 'mini-batches have')} succeeded since {published.result} was "
-            "published. The rows of the others were deleted then (keep_rows=False), so the result stays as it is. Clear the plan "
-            "task to start over."
+            "published. The rows of the others were deleted then (keep_rows=False), so the result stays as it is. "
+            "Clear the plan task to start over."
         )
     if not merge.is_in_place(deleted):
         raise RunFolderError(

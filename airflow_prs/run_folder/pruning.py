@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ class Leftover:
         self._store.discard(self._found)
 
 
-def find_leftovers(output: str | os.PathLike[str] | Address, *, now: float | None = None) -> Iterator[Leftover]:
+def find_leftovers(output: str | os.PathLike[str] | Address, now: float) -> Iterator[Leftover]:
     """
     Yield the temporary files, and the unfinished uploads of S3, that nobody has written to for a day.
 
@@ -160,7 +159,7 @@ def find_leftovers(output: str | os.PathLike[str] | Address, *, now: float | Non
     bucket.
     """
     root = location_of(output)
-    store, before = open_store(root), (time.time() if now is None else now) - DAY_S
+    store, before = open_store(root), now - DAY_S
     if isinstance(root, Address) and root.key:
         found = store.find_unfinished("", before, is_recursive=True)
     else:

@@ -281,8 +281,8 @@ def test_leftovers_are_temporary_files_older_than_a_day(tmp_path):
     (tmp_path / ".not_ours.tmp").touch()
     make_old(tmp_path, 2)
     temporary_name(tmp_path / "parallel_run_step.txt").touch()
-    found = list(find_leftovers(tmp_path))
+    found = list(find_leftovers(tmp_path, time.time()))
     assert sorted((each.path, each.size) for each in found) == sorted((str(path), 5) for path in old)
     for each in found:
         each.remove()
-    assert list(find_leftovers(tmp_path)) == []
+    assert list(find_leftovers(tmp_path, time.time())) == []
