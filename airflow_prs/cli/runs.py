@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from airflow_prs.errors import RunFolderError
-from airflow_prs.run_folder.pruning import Candidate, Leftover, choose, find_leftovers, remove
+from airflow_prs.run_folder.pruning import Candidate, Leftover, choose, find_leftovers, find_scratch, remove
 from airflow_prs.run_folder.stored_runs import RunState, StoredRun, stored_runs
 from airflow_prs.wording import counted
 
@@ -62,7 +62,7 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
     for leftover in _leftovers(output, now, chosen if is_dry else ()):
         if is_dry or _try(leftover.remove):
             leftovers.append(leftover.size)
-            print(f"{verb} {leftover.path} (left by a killed upload, {_size(leftover.size)})")  # noqa: T201 - as above
+            print(f"{verb} {leftover.path} (left behind, {_size(leftover.size)})")  # noqa: T201 - as above
         else:
             has_failed = True
     print(  # noqa: T201 - as above
@@ -76,7 +76,8 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
 def _leftovers(output: str, now: float, chosen: Sequence[Candidate]) -> Iterator[Leftover]:
     """Yield the leftovers, but for those in chosen runs, which go with their run."""
     inside = tuple(f"{candidate.run.path}/" for candidate in chosen)
-    return (leftover for leftover in find_leftovers(output, now) if not leftover.path.startswith(inside))
+    yield from (leftover for leftover in find_leftovers(output, now) if not leftover.path.startswith(inside))
+    yield from find_scratch(now)
 
 
 def _try(act: Callable[[], None]) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +19,12 @@ from airflow_prs.run_folder.names import SETTINGS, TASK_LOG
 from airflow_prs.run_folder.stored_runs import RunState, StoredRun, plans_of, reused_places
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.store.opening import location_of, open_store
-from airflow_prs.store.port import Store, Unfinished
 
 DAY_S: Final = 24 * 3600.0
 HOUR_S: Final = 3600.0
+
+_SCRATCH: Final = ("airflow_prs-plan-", "airflow_prs-check-")
+"""What the names of local folders begin with that a killed process leaves behind."""
 
 _BUSY_S: Final = HOUR_S
 """A run in which something has changed since is never removed: nodes, plan and merge write much more often."""
@@ -135,20 +140,16 @@ def remove(candidate: Candidate) -> None:
 @dataclass(frozen=True, slots=True)
 class Leftover:
     """
-    What an upload that was killed has left.
+    What a process that was killed has left.
 
     :param path: where it is.
     :param size: its bytes.
+    :param remove: removes it.
     """
 
     path: str
     size: int
-    _store: Store
-    _found: Unfinished
-
-    def remove(self) -> None:
-        """Remove it."""
-        self._store.discard(self._found)
+    remove: Callable[[], None]
 
 
 def find_leftovers(output: str | os.PathLike[str] | Address, now: float) -> Iterator[Leftover]:
@@ -169,4 +170,21 @@ def find_leftovers(output: str | os.PathLike[str] | Address, now: float) -> Iter
             for each in store.find_unfinished(prefix, before, is_recursive=is_recursive)
         )
     for each in found:
-        yield Leftover(str(root / each.key), each.size, store, each)
+        yield Leftover(str(root / each.key), each.size, partial(store.discard, each))
+
+
+def find_scratch(now: float) -> Iterator[Leftover]:
+    """
+    Yield the local folders of this user's plans and checks in which nothing has changed for a day.
+
+    Those of nodes are removed by the next node on their machine.
+    """
+    for folder in Path(tempfile.gettempdir()).glob("airflow_prs-*"):
+        with suppress(FileNotFoundError):
+            is_ours = folder.name.startswith(_SCRATCH) and folder.is_dir() and not folder.is_symlink()
+            if not is_ours or folder.stat().st_uid != os.getuid():
+                continue
+            stats = [path.lstat() for path in (folder, *folder.rglob("*"))]
+            if max(stat.st_mtime for stat in stats) < now - DAY_S:
+                size = sum(stat.st_size for stat in stats[1:])
+                yield Leftover(str(folder), size, partial(shutil.rmtree, folder))

@@ -54,6 +54,8 @@ def files(output: str) -> dict[str, int]:
 
 
 def later(monkeypatch, days: float) -> None:
+    """Let a command believe that some days have passed. It does not look for folders of this machine."""
+    monkeypatch.setattr(runs, "find_scratch", lambda _now: iter(()))
     monkeypatch.setattr(runs, "time", SimpleNamespace(time=lambda: time.time() + days * DAY_S))
 
 

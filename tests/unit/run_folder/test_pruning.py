@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_prs.errors import RunFolderError
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.pruning import DAY_S, HOUR_S, Candidate, choose, find_leftovers, remove
+from airflow_prs.run_folder.pruning import DAY_S, HOUR_S, Candidate, choose, find_leftovers, find_scratch, remove
 from airflow_prs.run_folder.stored_runs import RunState, StoredRun, stored_runs
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.store.files import temporary_name
@@ -286,3 +287,17 @@ def test_leftovers_are_temporary_files_older_than_a_day(tmp_path):
     for each in found:
         each.remove()
     assert list(find_leftovers(tmp_path, time.time())) == []
+
+
+def test_local_folders_that_nobody_has_used_for_a_day_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("airflow_prs-plan-old", "airflow_prs-plan-used", "airflow_prs-node-old", "mine"):
+        (tmp_path / name / "inputs").mkdir(parents=True)
+        (tmp_path / name / "inputs/rows").write_bytes(b"12345")
+    make_old(tmp_path, 2)
+    os.utime(tmp_path / "airflow_prs-plan-used/inputs/rows")
+    (found,) = find_scratch(time.time())
+    assert found.path == str(tmp_path / "airflow_prs-plan-old")
+    assert found.size >= 5
+    found.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["airflow_prs-node-old", "airflow_prs-plan-used", "mine"]
