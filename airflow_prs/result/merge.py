@@ -98,10 +98,13 @@ def _publish(
     if verdict.ruling is not Ruling.COMPLETE:
         merge.check()
         raise _refusal(settings, committed, verdict)
-    if (deleted := folder.open_task_log().read().rows_deleted(folder.path.name)) is not None:
+    is_reused = settings.reused_from is not None
+    deleted = committed.folder.open_task_log().read().rows_deleted(committed.folder.path.name)
+    if deleted is not None and is_reused:
+        raise unusable(str(settings.reused_from), "its rows were deleted after its result was published.")
+    if deleted is not None:
         return _publish_no_more(committed, merge, deleted)
     positions = committed.positions
-    is_reused = settings.reused_from is not None
     try:
         merge.publish(
             lambda out: write_result(out, committed, settings.config.result_format),

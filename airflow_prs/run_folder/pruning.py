@@ -59,7 +59,7 @@ class Candidate:
         """Number of its files."""
         return self._measure()[2]
 
-    def reused(self) -> Iterable[tuple[str, str, str]]:
+    def reused(self) -> Iterable[tuple[str, ...]]:
         """Return the places of the runs whose results it reuses."""
         return reused_places(self.run)
 

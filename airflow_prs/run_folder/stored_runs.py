@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -62,7 +64,7 @@ class StoredRun:
     """
 
     path: Location
-    place: tuple[str, str, str]
+    place: tuple[str, ...]
     dag_id: str
     run_id: str
     task_id: str
@@ -84,9 +86,11 @@ def stored_runs(output: str | os.PathLike[str] | Address) -> list[StoredRun]:
     """
     root = location_of(output) / RUNS
     places: list[tuple[str, ...]] = [()]
-    for _ in range(_LEVELS):
-        places = [(*place, name) for place in places for name in open_store(_join(root, place)).list_folders("")]
-    found = [run for dag, run_id, task in places if (run := _read_run(root, (dag, run_id, task))) is not None]
+    with ThreadPoolExecutor(RunFolder(root).intervals.requests, thread_name_prefix="airflow_prs-runs") as threads:
+        for _ in range(_LEVELS):
+            names = threads.map(lambda place: open_store(_join(root, place)).list_folders(""), places)
+            places = [(*place, name) for place, of_place in zip(places, names, strict=True) for name in of_place]
+        found = [run for run in threads.map(partial(_read_run, root), places) if run is not None]
     if not found:
         raise RunFolderError(f"{output} holds no runs; allowed: the output folder of a job, in which there is {RUNS}")
     return sorted(found, key=lambda run: (run.planned, str(run.path)))
@@ -103,7 +107,7 @@ def _join(root: Location, place: tuple[str, ...]) -> Location:
     return root
 
 
-def _read_run(root: Location, place: tuple[str, str, str]) -> StoredRun | None:
+def _read_run(root: Location, place: tuple[str, ...]) -> StoredRun | None:
     """Return a run; None: its folder is empty."""
     path = _join(root, place)
     dag_id, run_id, task_id = map(unquote, place)
@@ -159,7 +163,7 @@ def _count(counts: dict[str, Any]) -> dict[str, Any]:
     return {"total": counts["total"], "done": counts["succeeded"] + counts["failed"], "failed": counts["failed"]}
 
 
-def reused_places(run: StoredRun) -> Iterator[tuple[str, str, str]]:
+def reused_places(run: StoredRun) -> Iterator[tuple[str, ...]]:
     """
     Yield the places of the runs whose results a run reuses.
 
@@ -171,5 +175,4 @@ def reused_places(run: StoredRun) -> Iterator[tuple[str, str, str]]:
         except RunFolderError:
             continue
         if reused_from is not None:
-            *_, dag, run_id, task, _plan = str(reused_from).split("/")
-            yield dag, run_id, task
+            yield tuple(reused_from.split("/")[-_LEVELS - 1 : -1])

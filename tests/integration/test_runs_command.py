@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +44,13 @@ def output(request, tmp_path, monkeypatch):
     return f"s3://{server.bucket.name}/{uuid4().hex}"
 
 
+@pytest.fixture(autouse=True)
+def temporary_files(tmp_path, monkeypatch):
+    """Commands look for local folders of killed processes in no other place."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+
+
 def run(output: str, **config) -> None:
     values = {"process_count_per_node": 1, "mini_batch_size": 2, "source_directory": str(SCRIPTS)}
     make_config(**values, entry_script="echo.py", **config).save_to_yaml("job.yaml")
@@ -54,8 +62,7 @@ def files(output: str) -> dict[str, int]:
 
 
 def later(monkeypatch, days: float) -> None:
-    """Let a command believe that some days have passed. It does not look for folders of this machine."""
-    monkeypatch.setattr(runs, "find_scratch", lambda _now: iter(()))
+    """Let a command believe that some days have passed."""
     monkeypatch.setattr(runs, "time", SimpleNamespace(time=lambda: time.time() + days * DAY_S))
 
 

@@ -761,6 +761,14 @@ class TestKeepRows:
         merge_run(folder)
         assert "Not all rows could be deleted" in caplog.text
 
+    def test_a_result_whose_rows_were_deleted_cannot_be_reused(self, tmp_path):
+        source = self.make(tmp_path, 3)
+        do_shard(source)
+        merge_run(source)
+        reusing = make_folder(tmp_path, run_id="later", settings={"reused_from": str(source.path)})
+        with pytest.raises(RunFolderError, match="its rows were deleted after its result was published"):
+            merge_run(reusing)
+
     def test_a_plan_that_has_begun_may_continue_the_folder(self, tmp_path, caplog):
         folder = self.make(tmp_path, 3)
         do_shard(folder)
