@@ -29,6 +29,7 @@ _TERMS_OF_FAILURES: Final = frozenset(
 TERMS: Final = _TERMS_OF_FAILURES | {
     "compute_target",
     "description",
+    "keep_rows",
     "lend",
     "logging_level",
     "mini_batches_per_task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,10 @@ from airflow_prs.object_storage.addresses import find_problem, shown_path
 from airflow_prs.object_storage.connecting import use_connections
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
+_NO_JOB = {"show", "runs"}
+"""The commands that look at runs there are."""
+
+_HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 _ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
 
 
@@ -26,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     own, arguments = _split(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(own)
-    if options.command == "show":
+    if options.command in _NO_JOB:
         if arguments:
-            options.parser.error("show takes no arguments of an entry script")
+            options.parser.error(f"{options.command} takes no arguments of an entry script")
     else:
         options.arguments = arguments
         _check_usage(options)
@@ -48,13 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     # Each command imports many modules, which the others do not need.
-    if options.command == "show":
-        from airflow_prs.cli.show import show
-        from airflow_prs.cli.show_log import show_log
-
-        if options.is_log:
-            return show_log(options.folder)
-        return show(options.folder, is_following=options.is_following)
+    if options.command in _NO_JOB:
+        return _look_at_runs(options)
     from airflow_prs.cli.job import read_job
 
     if options.command == "check":
@@ -71,6 +71,21 @@ def _run_command(options: argparse.Namespace) -> int:
     if options.resume is not None:
         return run.resume(options.resume, options.config)
     return run.run(read_job(options), options.output, nodes=options.nodes or 1)
+
+
+def _look_at_runs(options: argparse.Namespace) -> int:
+    if options.command == "show":
+        from airflow_prs.cli.show import show
+        from airflow_prs.cli.show_log import show_log
+
+        if options.is_log:
+            return show_log(options.folder)
+        return show(options.folder, is_following=options.is_following)
+    from airflow_prs.cli import runs
+
+    if options.action == "list":
+        return runs.list_runs(options.output, is_json=options.is_json)
+    return runs.prune_runs(options.output, older_than_s=options.older_than, keep=options.keep, is_dry=options.is_dry)
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -102,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_show(commands)
+    _add_runs(commands)
     return parser
 
 
@@ -153,6 +169,33 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.add_argument("--log", dest="is_log", action="store_true", help="print the records of the run's logs instead")
 
 
+def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    runs = _add_command(commands, "runs", "list the runs below an output folder, and remove old ones")
+    actions = runs.add_subparsers(dest="action", required=True, metavar="action")
+    listing = _add_command(actions, "list", "list the runs below an output folder, those planned last at the end")
+    pruning = _add_command(
+        actions, "prune", "remove old run folders, and what was left by processes that were killed; results stay"
+    )
+    for command in (listing, pruning):
+        command.add_argument("output", type=_folder, help="the output folder of a job")
+    listing.add_argument("--json", dest="is_json", action="store_true", help="print a list in JSON")
+    pruning.add_argument(
+        "--older-than",
+        type=_age,
+        required=True,
+        metavar="AGE",
+        help="remove runs in which nothing has changed for so long: 12h, 30d or 2w",
+    )
+    pruning.add_argument(
+        "--keep",
+        type=_keep,
+        default=10,
+        metavar="N",
+        help="keep the runs of each DAG and task that were planned last (default: 10)",
+    )
+    pruning.add_argument("--dry-run", dest="is_dry", action="store_true", help="print what would be removed")
+
+
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
@@ -194,3 +237,16 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return count
+
+
+def _age(text: str) -> float:
+    found = re.fullmatch("([1-9][0-9]{0,5})([hdw])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; allowed: hours, days or weeks, such as 12h, 30d or 2w")
+    return int(found[1]) * _HOURS[found[2]] * 3600.0
+
+
+def _keep(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; allowed: a whole number from 0 on")
+    return int(text)

@@ -28,6 +28,8 @@ from airflow_prs.run_folder.task_log import (
     PlanClaim,
     Published,
     Publishing,
+    Removing,
+    RowsDeleted,
     TaskRecord,
 )
 from airflow_prs.wording import counted
@@ -84,17 +86,22 @@ def _line(number: int, at: float, text: str) -> str:
 def _describe_task_record(record: TaskRecord) -> str:
     match record:
         case PlanClaim():
-            return "plan begins"
+            text = "plan begins"
         case Execution():
-            return f"execution of plan: folder {record.folder}"
+            text = f"execution of plan: folder {record.folder}"
         case Abandoned():
-            return f"folder {record.folder} is not continued: {record.reason}"
+            text = f"folder {record.folder} is not continued: {record.reason}"
         case MergeClaim():
-            return f"merge begins: execution {record.execution}, try {record.try_number}, folder {record.folder}"
+            text = f"merge begins: execution {record.execution}, try {record.try_number}, folder {record.folder}"
         case Publishing():
-            return f"merge of record {record.claim} publishes"
+            text = f"merge of record {record.claim} publishes"
         case Published():
-            return f"merge of record {record.claim} has published ({record.status}): {record.result}"
+            text = f"merge of record {record.claim} has published ({record.status}): {record.result}"
+        case Removing():
+            text = "the run is being removed"
+        case RowsDeleted():
+            text = f"the rows of folder {record.folder} are deleted"
+    return text
 
 
 def _describe_run_record(record: RunRecord) -> str:

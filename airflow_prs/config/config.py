@@ -83,6 +83,8 @@ class ParallelRunConfig(BaseModel):
     :param exit_timeout_s: * seconds for a worker process to end after shutdown() has returned, with its threads and
         atexit functions.
     :param lend: * whether a node that has nothing left to hand out takes mini-batches over from other nodes.
+    :param keep_rows: * whether the rows of the mini-batches stay in the run folder after merge has published them; if
+        not, the run can neither be continued nor reused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -120,6 +122,7 @@ class ParallelRunConfig(BaseModel):
     max_concurrency_per_process: Annotated[int, at_least(1)] = 1
     exit_timeout_s: Annotated[float, rules.SECONDS] = 10
     lend: Annotated[bool, rules.FLAG] = True
+    keep_rows: Annotated[bool, rules.FLAG] = True
 
     if TYPE_CHECKING:
 
@@ -153,6 +156,7 @@ class ParallelRunConfig(BaseModel):
             max_concurrency_per_process: int | PipelineParameter = 1,
             exit_timeout_s: float | PipelineParameter = 10,
             lend: bool | PipelineParameter = True,
+            keep_rows: bool | PipelineParameter = True,
         ) -> None: ...
 
     else:

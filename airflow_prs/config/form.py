@@ -99,5 +99,9 @@ FORM: Mapping[str, Words] = {
         title="Share work between nodes",
         effect="If it is on, a node without work of its own takes mini-batches over from slower ones.",
     ),
+    "keep_rows": Words(
+        title="Keep the rows of mini-batches",
+        effect="If it is off, they are deleted once the result is published: the run cannot be continued or reused.",
+    ),
 }
 """By the name of the parameter. Those that a PipelineParameter may not stand for are not in it."""

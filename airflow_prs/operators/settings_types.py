@@ -119,3 +119,4 @@ class FunctionSettings(TaskArguments, total=False):
     max_concurrency_per_process: int | PipelineParameter
     exit_timeout_s: float | PipelineParameter
     lend: bool | PipelineParameter
+    keep_rows: bool | PipelineParameter

@@ -109,6 +109,8 @@ def _why_not(earlier: RunFolder, history: History, work: Mapping[str, str], *, a
     if not allow_reuse:
         return "allow_reuse is False."
     try:
+        if history.rows_deleted(earlier.path.name) is not None:
+            return "the execution before has published its result, and its rows were deleted (keep_rows=False)."
         return history.why_abandoned(earlier.path.name) or _why_unfit(earlier, work) or _why_finished(earlier, history)
     except (OSError, RunFolderError, ValueError) as error:
         return f"the execution before cannot be read: {error}"

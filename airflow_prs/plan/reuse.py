@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from airflow_prs.errors import RunFolderError
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.folder import RunFolder, earlier_runs
 from airflow_prs.settings import RunSettings
+
+logger = logging.getLogger(__name__)
 
 
 def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> RunFolder | None:
@@ -24,11 +28,12 @@ def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> R
         found = _read_completed(candidate)
         if found is None or not settings.has_result_of(found) or _is_same_run(found, identity):
             continue
-        if found.reused_from is None:
-            return candidate
-        origin = RunFolder(found.reused_from)
-        original = _read_completed(origin)
-        if original is not None and not _is_same_run(original, identity):
+        origin = candidate
+        original: RunSettings | None = found
+        if found.reused_from is not None:
+            origin = RunFolder(found.reused_from)
+            original = _read_completed(origin)
+        if original is not None and not _is_same_run(original, identity) and _has_rows(origin):
             return origin
     return None
 
@@ -36,6 +41,13 @@ def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> R
 def is_completed(folder: RunFolder) -> bool:
     """Return whether a run folder holds a completed run."""
     return _read_completed(folder) is not None
+
+
+def _has_rows(folder: RunFolder) -> bool:
+    if folder.open_task_log().read().rows_deleted(folder.path.name) is None:
+        return True
+    logger.info("No reuse of %s: its rows were deleted after its result was published (keep_rows=False).", folder.path)
+    return False
 
 
 def _is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:

@@ -13,13 +13,15 @@ from airflow_prs.records import Manifest, Ruling, Verdict
 from airflow_prs.report.reports import describe_report, fresh_tries_advice, place_reports, write_reports
 from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
-from airflow_prs.run_folder.committed import Committed, read_result, unusable
+from airflow_prs.run_folder.committed import Committed, read_published, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.merges import Merge
-from airflow_prs.run_folder.names import reports_prefix
+from airflow_prs.run_folder.names import REPORT, reports_prefix
+from airflow_prs.run_folder.task_log import RowsDeleted
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.opening import Location, location_of, open_store
 from airflow_prs.thresholds.limits import judge
+from airflow_prs.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ def merge_run(
         if isinstance(target, Path):
             remove_leftovers(target)
     logger.info("%s", describe_report(result.report))
+    if task_log.history.rows_deleted(folder.path.name) is not None:
+        _remove_rows(folder)
     return result
 
 
@@ -94,8 +98,13 @@ def _publish(
     if verdict.ruling is not Ruling.COMPLETE:
         merge.check()
         raise _refusal(settings, committed, verdict)
-    positions = committed.positions
     is_reused = settings.reused_from is not None
+    deleted = committed.folder.open_task_log().read().rows_deleted(committed.folder.path.name)
+    if deleted is not None and is_reused:
+        raise unusable(str(settings.reused_from), "its rows were deleted after its result was published.")
+    if deleted is not None:
+        return _publish_no_more(committed, merge, deleted)
+    positions = committed.positions
     try:
         merge.publish(
             lambda out: write_result(out, committed, settings.config.result_format),
@@ -116,9 +125,55 @@ def _publish(
         status=report["status"],
         reports=prefix.rstrip("/"),
     )
+    # Nobody reuses a result without report.json.
+    deletes_rows = not (settings.config.keep_rows or is_reused or _target(settings) is None)
+    if deletes_rows and not merge.note_rows_deleted():
+        deletes_rows = False
+        logger.warning("The rows stay in %s, in spite of keep_rows=False: plan has begun again.", folder.path)
     place_reports(folder, prefix)
-    advice = "" if is_reused else fresh_tries_advice(committed.states)
+    advice = "" if is_reused or deletes_rows else fresh_tries_advice(committed.states)
     return MergeResult(location=location, report=report, advice=advice)
+
+
+def _publish_no_more(committed: Committed, merge: Merge, deleted: RowsDeleted) -> MergeResult:
+    """
+    Return the result that was published before its rows were deleted.
+
+    :raises RunFolderError: if it is not the result any more, or not in its place.
+    """
+    folder, before = committed.folder, read_published(committed.folder)
+    published = folder.open_task_log().read().newest_published(folder.path.name)
+    report = None if published is None else folder.read_report(f"{published.reports}/{REPORT}")
+    if published is None or report is None:
+        raise RunFolderError(f"{folder.path} has no report of its result. Clear the plan task to start over.")
+    # An outcome never changes, except that a failure is tried again.
+    added = committed.progress.succeeded - before.progress.succeeded
+    if added:
+        raise RunFolderError(
+            f"{counted(added, 'mini-batch has', 'mini-batches have')} succeeded since {published.result} was "
+            "published. The rows of the others were deleted then (keep_rows=False), so the result stays as it is. "
+            "Clear the plan task to start over."
+        )
+    if not merge.is_in_place(deleted):
+        raise RunFolderError(
+            f"{published.result} is gone, or something else has replaced it since it was published, and its rows were "
+            "deleted then (keep_rows=False). Clear the plan task to start over."
+        )
+    logger.info("The result was published before, and its rows were deleted then (keep_rows=False).")
+    merge.note_published(
+        positions=committed.positions, result=published.result, status=published.status, reports=published.reports
+    )
+    place_reports(folder, f"{published.reports}/")
+    return MergeResult(location=published.result, report=report)
+
+
+def _remove_rows(folder: RunFolder) -> None:
+    try:
+        folder.remove_rows()
+    except OSError as error:
+        logger.warning("Not all rows could be deleted: %s. To try again, clear the merge task.", error)
+    else:
+        logger.info("The rows in %s were deleted (keep_rows=False).", folder.path)
 
 
 def _target(settings: RunSettings) -> Location | None:

@@ -6,5 +6,5 @@ modules below. `names` has keys and paths, and `manifest` the plan. `log` is the
 records. `shard_log` reads the log of a shard, `attempts` writes it, and `loans` is the part of it in which nodes lend
 mini-batches to each other. `epochs` tells retries from clears, and `inheritance` is what the next attempt takes over.
 `run_log` has aborts and limits, `task_log` executions of plan and merges, and `merges` decides which of them publishes.
-`committed` reads all that counts of a run.
+`committed` reads all that counts of a run. `stored_runs` lists the runs of an output, and `pruning` removes old ones.
 """

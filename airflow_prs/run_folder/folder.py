@@ -27,8 +27,10 @@ from airflow_prs.run_folder.names import (
     INPUTS,
     MANIFEST,
     REPORT,
+    ROWS,
     RUN_STATUS,
     SETTINGS,
+    SHARDS,
     SOURCE_ZIP,
     TASK_LOG,
     Names,
@@ -152,6 +154,11 @@ class RunFolder:
         """Remove the inputs that plan has uploaded."""
         self.store.delete(self.store.list(f"{INPUTS}/"))
 
+    def remove_rows(self) -> None:
+        """Remove the rows of all shards; the logs stay."""
+        for shard in self.store.list_folders(SHARDS):
+            self.store.delete(self.store.list(f"{SHARDS}{shard}/{ROWS}"))
+
     def write_source(self, archive: IO[bytes]) -> None:
         """Write source.zip, the code of the run, as it is in an archive."""
         archive.seek(0)
@@ -226,13 +233,14 @@ class RunFolder:
         with ThreadPoolExecutor(self.intervals.requests, thread_name_prefix="airflow_prs-shards") as threads:
             yield from threads.map(self.read_shard, *zip(*known, strict=True))
 
-    def read_report(self) -> dict[str, Any] | None:
+    def read_report(self, key: str = REPORT) -> dict[str, Any] | None:
         """
         Return report.json; None: there is none.
 
+        :param key: its key, if it is that of an earlier merge.
         :raises ValueError: if it is no JSON.
         """
-        return _read_json(self.store, REPORT)
+        return _read_json(self.store, key)
 
     def read_status(self, key: str = RUN_STATUS) -> dict[str, Any] | None:
         """

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import IO, Final, TypeVar
 
 from airflow_prs.errors import RunFolderError, SupersededError
-from airflow_prs.run_folder.task_log import History, MergeClaim, Published, Publishing, TaskLog
+from airflow_prs.run_folder.task_log import History, MergeClaim, Published, Publishing, RowsDeleted, TaskLog
 from airflow_prs.store.port import Store
 
 _LATER_MERGE: Final = "a later try of merge has begun, so this one publishes nothing."
@@ -17,6 +17,10 @@ _T = TypeVar("_T")
 
 class StartOverError(Exception):
     """What a merge has read is no longer all: it has to read again."""
+
+
+class _PlanBegunError(Exception):
+    """A plan has begun, which may continue the folder."""
 
 
 class Merge:
@@ -128,6 +132,36 @@ class Merge:
             )
 
         self._log.append(make)
+
+    def note_rows_deleted(self) -> bool:
+        """
+        Append that the rows of the published output are deleted from now on.
+
+        :return: False: nothing was appended, since a plan has begun, which may continue this folder.
+        :raises SupersededError: see ``check``.
+        :raises StartOverError: if plan has continued this folder.
+        """
+        version = self._output_version()
+
+        def make(history: History) -> RowsDeleted:
+            self._check(history)
+            if history.is_being_planned:
+                raise _PlanBegunError
+            return RowsDeleted(process=self._log.process, folder=self._folder, version=version)
+
+        try:
+            self._log.append(make)
+        except _PlanBegunError:
+            return False
+        return True
+
+    def is_in_place(self, deleted: RowsDeleted) -> bool:
+        """Return whether what was published before rows were deleted is still in its place."""
+        return deleted.version == self._output_version()
+
+    def _output_version(self) -> str:
+        found = None if self._key is None else self._output.stat(self._key)
+        return "" if found is None else found.version
 
     def _claim(self) -> None:
         self.number = self._log.append(self._make_claim)

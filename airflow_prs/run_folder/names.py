@@ -16,6 +16,9 @@ _LocationT = TypeVar("_LocationT", Path, Address)
 
 _LONGEST_BYTES = 120
 
+CUT = "!"
+"""Part of the name of a folder that does not hold the entire name of its DAG, run or task."""
+
 TASK_LOG = "log"
 """Name of the folder of the task log, beside the run folders of the plans."""
 
@@ -32,7 +35,7 @@ def encode(name: str) -> str:
         encoded = "%2E" + encoded[1:]
     if len(encoded) <= _LONGEST_BYTES:
         return encoded
-    ending = "!" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    ending = CUT + hashlib.sha256(name.encode()).hexdigest()[:16]
     return encoded[: _LONGEST_BYTES - len(ending)] + ending
 
 
@@ -54,6 +57,11 @@ INPUTS = "inputs"
 LAYOUT = "layout/"
 """Prefix of the keys of the revisions of the layout."""
 
+SHARDS = "shards/"
+"""Prefix of the keys of all shards."""
+ROWS = "rows/"
+"""Prefix of the keys of a shard's rows, behind that of the shard."""
+
 RUN_LOG = "log/"
 """Prefix of the keys of the run log."""
 RUN_STATUS = "status.json"
@@ -68,7 +76,7 @@ FAILED_ITEMS = "failed_items.jsonl"
 
 def shard_prefix(number: int) -> str:
     """Return the prefix of the keys of a shard."""
-    return f"shards/{number:05d}/"
+    return f"{SHARDS}{number:05d}/"
 
 
 def loan_prefix(shard: int, number: int) -> str:
@@ -102,7 +110,7 @@ def loan_status(shard: int, number: int) -> str:
 
 def rows_prefix(shard: int) -> str:
     """Return the prefix of the keys of the rows of a shard's writers."""
-    return f"{shard_prefix(shard)}rows/"
+    return f"{shard_prefix(shard)}{ROWS}"
 
 
 def rows_key_prefix(writer: Writer) -> str:

@@ -7,6 +7,8 @@ The task log: what plans planned and merges published, over all executions of pl
     merge        a merge has begun, and names the upload that it will write
     publishing   the upload is complete and appears next
     published    the upload has appeared; up to which record of each shard it goes
+    rows_deleted the rows behind a published result are deleted from now on
+    removing     the run is being removed, this log last; no record follows
 
 Only the order of the records decides. So clocks, names of plans and try numbers of different executions never matter.
 """
@@ -129,7 +131,28 @@ class Published(_Record):
     reports: str
 
 
-TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsDeleted(_Record):
+    """
+    The rows of a folder are deleted from now on, since its result is published.
+
+    :param folder: its name.
+    :param version: version of the published file, as the store has it; '': there is no such file.
+    """
+
+    kind: Literal["rows_deleted"] = "rows_deleted"
+    folder: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removing(_Record):
+    """The run is being removed; whoever finds this record may finish that."""
+
+    kind: Literal["removing"] = "removing"
+
+
+TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published | RowsDeleted | Removing
 _RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
 
 
@@ -158,6 +181,21 @@ class History(list[TaskRecord]):
     def why_abandoned(self, folder: str) -> str | None:
         """Return why a folder is not continued; None: it may be."""
         return next((r.reason for r in self if isinstance(r, Abandoned) and r.folder == folder), None)
+
+    def rows_deleted(self, folder: str) -> RowsDeleted | None:
+        """Return the record that the rows of a folder are deleted; None: they are not."""
+        return next((r for r in self if isinstance(r, RowsDeleted) and r.folder == folder), None)
+
+    @property
+    def is_being_planned(self) -> bool:
+        """Whether a plan has begun since the newest execution; it may have ended without one."""
+        newest = self._last(lambda r: isinstance(r, (PlanClaim, Execution)))
+        return newest is not None and isinstance(self[newest], PlanClaim)
+
+    @property
+    def is_being_removed(self) -> bool:
+        """Whether all folders of the run are being removed."""
+        return any(isinstance(record, Removing) for record in self)
 
     def plan_name(self, claim: int) -> str:
         """
@@ -230,9 +268,15 @@ class TaskLog:
         Append a record after all others, and return its number.
 
         :param make: returns the record, given all records before it; it may raise instead.
+        :raises RunFolderError: if the run is being removed.
         """
         while True:
-            record, number = make(self.read()), len(self.history)
+            if self.read().is_being_removed:
+                raise RunFolderError(
+                    f"{self._place} belongs to a run that `runs prune` is removing. Run that command again if it was "
+                    "stopped, then clear the plan task to start over."
+                )
+            record, number = make(self.history), len(self.history)
             if self._log.append(number, _RECORD.dump_json(record)):
                 self.history.append(record)
                 return number
@@ -263,6 +307,18 @@ class TaskLog:
             return Execution(process=self.process, folder=folder, terms=terms)
 
         return self.append(make)
+
+    def mark_removal(self, known: int) -> bool:
+        """
+        Append that the run is being removed, unless somebody has appended that before.
+
+        :param known: how many records the caller has decided by.
+        :return: False: there are others by now, so nothing was appended.
+        """
+        if self.read().is_being_removed:
+            return True
+        record = _RECORD.dump_json(Removing(process=self.process))
+        return len(self.history) == known and self._log.append(known, record)
 
     def abandon(self, folder: str, reason: str) -> None:
         """Append that a folder is not continued any more."""

@@ -12,7 +12,7 @@ from typing import IO
 from uuid import uuid4
 
 from airflow_prs.store.keys import check_key, check_prefix, superseded
-from airflow_prs.store.port import Stat
+from airflow_prs.store.port import Found, Stat, Unfinished
 
 
 class MemoryStore:
@@ -27,7 +27,7 @@ class MemoryStore:
         self._before = before or (lambda _operation, _key: None)
         self._lock = Lock()
         self._held: dict[str, tuple[bytes, int, float]] = {}
-        self._uploads: set[tuple[str, str]] = set()
+        self._uploads: dict[tuple[str, str], float] = {}
         self._versions = count()
 
     def __str__(self) -> str:
@@ -87,6 +87,12 @@ class MemoryStore:
         rests = (key[len(prefix) :].partition("/") for key in self.list(prefix))
         return sorted({name for name, slash, _ in rests if slash})
 
+    def scan(self, prefix: str) -> Iterator[Found]:
+        """Look through all keys."""
+        for key in self.list(prefix):
+            if (found := self.stat(key)) is not None:
+                yield Found(key, found.size, found.modified)
+
     def stat(self, key: str) -> Stat | None:
         """Look a key up; its version is a number that no other one has."""
         check_key(key)
@@ -102,13 +108,17 @@ class MemoryStore:
             with self._lock:
                 self._held.pop(key, None)
 
+    def delete_folder(self, prefix: str) -> None:
+        """Remove keys one by one."""
+        self.delete(self.list(prefix))
+
     def new_upload(self, key: str) -> str:
         """Note an upload."""
         check_key(key)
         self._before("new_upload", key)
         upload = uuid4().hex
         with self._lock:
-            self._uploads.add((key, upload))
+            self._uploads[key, upload] = time.time()
         return upload
 
     @contextmanager
@@ -134,9 +144,22 @@ class MemoryStore:
         self._before("revoke", key)
         self._forget(key, upload)
 
+    def find_unfinished(self, prefix: str, before: float, *, is_recursive: bool) -> Iterator[Unfinished]:
+        """Look through the uploads."""
+        check_prefix(prefix)
+        self._before("find_unfinished", prefix)
+        for (key, upload), begun in [*self._uploads.items()]:
+            is_below = key.startswith(prefix) and (is_recursive or "/" not in key[len(prefix) :])
+            if is_below and begun < before:
+                yield Unfinished(key, upload, 0, begun)
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Forget the upload."""
+        self.revoke(unfinished.key, unfinished.upload)
+
     def _forget(self, key: str, upload: str) -> None:
         with self._lock:
-            self._uploads.discard((key, upload))
+            self._uploads.pop((key, upload), None)
 
     def _set(self, key: str, data: bytes) -> None:
         self._held[key] = (bytes(data), next(self._versions), time.time())

@@ -19,7 +19,7 @@ from airflow_prs.store.azure_uploads import AzureUploads
 from airflow_prs.store.keys import check_key, check_prefix, superseded
 from airflow_prs.store.object_names import to_key, to_name
 from airflow_prs.store.part_stream import PART_BYTES
-from airflow_prs.store.port import Stat
+from airflow_prs.store.port import Found, Stat, Unfinished
 from airflow_prs.store.s3_uploads import S3Uploads
 from airflow_prs.store.uploads import RevokedError, Uploads, read_upload
 
@@ -111,7 +111,7 @@ class ObjectStore:
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """List the objects page by page."""
         check_prefix(prefix)
-        folder = f"{self._address.key}/" if self._address.key else ""
+        folder = self._folder()
         # No object has the name of a folder, so a prefix without its slash finds the same.
         name = folder + to_name(prefix)
         offset = name + _begin_after(after[len(prefix) :]) if after and after.startswith(prefix) else None
@@ -123,11 +123,21 @@ class ObjectStore:
     def list_folders(self, prefix: str) -> Sequence[str]:
         """Ask for the next part of the names below a prefix."""
         check_prefix(prefix)
-        name = f"{self._address.key}/" if self._address.key else ""
-        name += to_name(prefix)
+        name = self._folder() + to_name(prefix)
         with self._asking(name):
             found = self._connection.objects.list_with_delimiter(name.rstrip("/") or None)
         return sorted(to_key(folder[len(name) :].rstrip("/")) for folder in found["common_prefixes"])
+
+    def scan(self, prefix: str) -> Iterator[Found]:
+        """List the objects page by page."""
+        check_prefix(prefix)
+        folder = self._folder()
+        name = folder + to_name(prefix)
+        with self._asking(name):
+            for page in self._connection.objects.list(name.rstrip("/") or None, chunk_size=1000):
+                for found in page:
+                    key = to_key(found["path"][len(folder) :])
+                    yield Found(key, found["size"], found["last_modified"].timestamp())
 
     def stat(self, key: str) -> Stat | None:
         """Ask for the size and the ETag of an object."""
@@ -153,6 +163,10 @@ class ObjectStore:
                 with suppress(FileNotFoundError), self._asking(name):
                     self._delete(name)
 
+    def delete_folder(self, prefix: str) -> None:
+        """List the objects, and delete many in one request."""
+        self.delete(found.key for found in self.scan(prefix))
+
     def new_upload(self, key: str) -> str:
         """Begin an upload; its name holds what is needed to complete it and to revoke it."""
         name = self._name(key)
@@ -175,6 +189,21 @@ class ObjectStore:
     def revoke(self, key: str, upload: str) -> None:
         """Abort the upload, or change what its completion requires."""
         self._uploads.revoke(self._name(key), read_upload(upload))
+
+    def find_unfinished(self, prefix: str, before: float, *, is_recursive: bool) -> Iterator[Unfinished]:
+        """Ask for the uploads that the storage knows."""
+        check_prefix(prefix)
+        folder = self._folder()
+        for found in self._uploads.find(folder + to_name(prefix), before, is_recursive=is_recursive):
+            yield found._replace(key=to_key(found.key[len(folder) :]))
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Abort the upload."""
+        self._uploads.discard(self._name(unfinished.key), unfinished.upload)
+
+    def _folder(self) -> str:
+        """Return what the names of all objects begin with."""
+        return f"{self._address.key}/" if self._address.key else ""
 
     @contextmanager
     def _put_in_parts(self, name: str) -> Iterator[IO[bytes]]:

@@ -8,7 +8,7 @@ conformance suite in the tests runs against all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, NamedTuple, Protocol
 
@@ -25,6 +25,35 @@ class Stat(NamedTuple):
 
     size: int
     version: str
+    modified: float
+
+
+class Found(NamedTuple):
+    """
+    A key that a store holds.
+
+    :param size: bytes.
+    :param modified: see ``Stat``.
+    """
+
+    key: str
+    size: int
+    modified: float
+
+
+class Unfinished(NamedTuple):
+    """
+    An upload that has neither appeared nor been revoked.
+
+    :param key: what it was going to write, or the name of the temporary file.
+    :param upload: what the storage knows it by.
+    :param size: bytes that the storage holds of it.
+    :param modified: when something was last written to it, see ``Stat``.
+    """
+
+    key: str
+    upload: str
+    size: int
     modified: float
 
 
@@ -92,12 +121,28 @@ class Store(Protocol):
         """
         ...
 
+    def scan(self, prefix: str) -> Iterator[Found]:
+        """
+        Yield the keys that begin with a prefix, in any order. It is as slow as ``list``.
+
+        :param prefix: ends with `/`, or is empty.
+        """
+        ...
+
     def stat(self, key: str) -> Stat | None:
         """Return the size and the version of a key; None: there is no such key."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys; those that do not exist are ignored."""
+        ...
+
+    def delete_folder(self, prefix: str) -> None:
+        """
+        Delete the keys that begin with a prefix, and on a file system the folder.
+
+        :param prefix: ends with `/`, or is empty.
+        """
         ...
 
     def new_upload(self, key: str) -> str:
@@ -121,4 +166,20 @@ class Store(Protocol):
         It may have appeared before, have been revoked before, or never have been begun. The exception is Azure: there
         an upload of another process to a key that did not exist may appear until the key does exist.
         """
+        ...
+
+    def find_unfinished(self, prefix: str, before: float, *, is_recursive: bool) -> Iterator[Unfinished]:
+        """
+        Yield the uploads that were begun, with a name or without, and not written to for long.
+
+        Azure forgets them by itself, and lists none.
+
+        :param prefix: of their keys; ends with `/`, or is empty.
+        :param before: nobody has written to them since, in seconds since the epoch.
+        :param is_recursive: whether folders below the prefix count.
+        """
+        ...
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Remove what ``find_unfinished`` has found."""
         ...

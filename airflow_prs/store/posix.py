@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import IO, Final, TypeVar
 
 from airflow_prs.store import files
 from airflow_prs.store.keys import check_key, check_prefix, superseded
-from airflow_prs.store.port import Stat
+from airflow_prs.store.port import Found, Stat, Unfinished
 
 _Written = TypeVar("_Written")
 
@@ -88,18 +89,16 @@ class PosixStore:
 
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """Walk through the folders, and leave out temporary files."""
-        check_prefix(prefix)
-        keys: list[str] = []
-        folders = [prefix]
-        while folders:
-            folder = folders.pop()
-            with suppress(*_NO_SUCH_KEY), os.scandir(f"{self._root}/{folder}") as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        folders.append(f"{folder}{entry.name}/")
-                    elif not files.is_temporary(entry.name):
-                        keys.append(folder + entry.name)
+        keys = (key for key, entry in self._walk(prefix) if not files.is_temporary(entry.name))
         return sorted(key for key in keys if after is None or key > after)
+
+    def scan(self, prefix: str) -> Iterator[Found]:
+        """Walk through the folders, and leave out temporary files."""
+        for key, entry in self._walk(prefix):
+            with suppress(*_NO_SUCH_KEY):
+                if not files.is_temporary(entry.name):
+                    found = entry.stat()
+                    yield Found(key, found.st_size, found.st_mtime)
 
     def list_folders(self, prefix: str) -> Sequence[str]:
         """Look at the entries of a folder."""
@@ -128,6 +127,11 @@ class PosixStore:
         for key in keys:
             with suppress(*_NO_SUCH_KEY):
                 self._path(key).unlink()
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove the folder; what somebody writes meanwhile stays."""
+        check_prefix(prefix)
+        shutil.rmtree(f"{self._root}/{prefix}", onerror=_raise_unless_in_use)
 
     def new_upload(self, key: str) -> str:
         """Create an empty temporary file; its name is that of the upload."""
@@ -158,6 +162,31 @@ class PosixStore:
         """Remove the temporary file."""
         with suppress(*_NO_SUCH_KEY):
             self._upload_path(key, upload).unlink()
+
+    def find_unfinished(self, prefix: str, before: float, *, is_recursive: bool) -> Iterator[Unfinished]:
+        """Look for temporary files."""
+        for key, entry in self._walk(prefix, is_recursive=is_recursive):
+            with suppress(*_NO_SUCH_KEY):
+                if files.is_temporary(entry.name) and (found := entry.stat()).st_mtime < before:
+                    yield Unfinished(key, entry.name, found.st_size, found.st_mtime)
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Remove the temporary file."""
+        with suppress(*_NO_SUCH_KEY):
+            Path(self._root, unfinished.key).unlink()
+
+    def _walk(self, prefix: str, *, is_recursive: bool = True) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield all files below a prefix: their paths, and what their folders know of them."""
+        check_prefix(prefix)
+        folders = [prefix]
+        while folders:
+            folder = folders.pop()
+            with suppress(*_NO_SUCH_KEY), os.scandir(f"{self._root}/{folder}") as entries:
+                for entry in entries:
+                    if not entry.is_dir():
+                        yield f"{folder}{entry.name}", entry
+                    elif is_recursive:
+                        folders.append(f"{folder}{entry.name}/")
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -208,6 +237,13 @@ def _make_folder_if_missing(folder: Path, write: Callable[[], _Written]) -> _Wri
     except FileNotFoundError:
         files.make_folder(folder)
         return write()
+
+
+def _raise_unless_in_use(_function: object, _path: object, failed: tuple[object, BaseException, object]) -> None:
+    error = failed[1]
+    is_in_use = isinstance(error, OSError) and error.errno in {errno.ENOTEMPTY, errno.EEXIST}
+    if not is_in_use and not isinstance(error, _NO_SUCH_KEY):
+        raise error
 
 
 def _rename_durably(temporary: Path, path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import uuid4
 
 from airflow_prs.errors import StorageError
-from airflow_prs.store.port import Stat
+from airflow_prs.store.port import Stat, Unfinished
 from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
 
 _TRIES: Final = 20
@@ -37,6 +38,36 @@ class S3Uploads(Uploads):
         except StorageError as error:
             if not _is_gone(error):
                 raise
+
+    def find(self, prefix: str, before: float, *, is_recursive: bool) -> Iterator[Unfinished]:
+        """List the multipart uploads, and the parts of those that are old enough."""
+        options = {"Bucket": self._connection.bucket.name, "Prefix": prefix}
+        with self._asking(prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(**options)
+            found = [
+                (upload["Key"], upload["UploadId"], upload["Initiated"].timestamp())
+                for page in pages
+                for upload in page.get("Uploads", ())
+            ]
+        for name, upload_id, begun in found:
+            if begun < before and name.startswith(prefix) and (is_recursive or "/" not in name[len(prefix) :]):
+                size, modified = self._look_at_parts(name, upload_id)
+                if max(begun, modified) < before:
+                    yield Unfinished(name, upload_id, size, max(begun, modified))
+
+    def _look_at_parts(self, name: str, upload_id: str) -> tuple[int, float]:
+        """Return the size of all parts, and when the last one was written, or 0."""
+        size, modified = 0, 0.0
+        try:
+            with self._asking(name):
+                for page in self._client.get_paginator("list_parts").paginate(**self._object(name), UploadId=upload_id):
+                    for part in page.get("Parts", ()):
+                        size += part["Size"]
+                        modified = max(modified, part["LastModified"].timestamp())
+        except StorageError as error:
+            if not _is_gone(error):
+                raise
+        return size, modified
 
     def _send(self, name: str, upload: Upload, number: int, data: bytes) -> str:
         try:

@@ -18,7 +18,7 @@ from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.connecting import Connection
 from airflow_prs.object_storage.requests import asking
 from airflow_prs.store.part_stream import PartStream
-from airflow_prs.store.port import Stat
+from airflow_prs.store.port import Stat, Unfinished
 
 MARK: Final = "airflowprs"
 """Metadata of an object by which an upload recognises it as its own."""
@@ -86,6 +86,18 @@ class Uploads(ABC):
     @abstractmethod
     def revoke(self, name: str, upload: Upload) -> None:
         """Make sure that an upload of any process does not appear from now on."""
+
+    def find(self, _prefix: str, _before: float, *, is_recursive: bool) -> Iterator[Unfinished]:  # noqa: ARG002
+        """
+        Yield the uploads of any process that nobody has written to since; see ``Store.find_unfinished``.
+
+        Their keys are names of objects. Storage that forgets such uploads by itself has none.
+        """
+        return iter(())
+
+    def discard(self, name: str, upload_id: str) -> None:
+        """Remove what ``find`` has found."""
+        self.revoke(name, Upload(upload_id, ""))
 
     @contextmanager
     def writer(self, name: str, upload: Upload) -> Iterator[IO[bytes]]:

@@ -86,6 +86,13 @@ def complete(result, status="completed"):
     return result
 
 
+def publish(result):
+    for number in range(len(result.manifest.shards)):
+        do_shard(result.folder, number)
+    merge_run(result.folder)
+    return result
+
+
 def test_files_become_mini_batches_and_shards(request_plan, dags):
     result = make_plan(request_plan(settings={"mini_batch_size": 1}))
     assert [[piece.path for piece in m.pieces] for m in mini_batches(result)] == [
@@ -371,6 +378,20 @@ class TestReuse:
         assert make_plan(request_plan()).reused_from is None
         assert make_plan(request_plan(settings={"error_threshold": 5})).reused_from == str(continued.folder.path)
 
+    def test_a_run_without_rows_is_not_reused(self, request_plan, caplog):
+        caplog.set_level("INFO")
+        with_rows = publish(make_plan(request_plan()))
+        without = publish(make_plan(request_plan(settings={"keep_rows": False}, allow_reuse=False)))
+        assert make_plan(request_plan()).reused_from == str(with_rows.folder.path)
+        assert f"No reuse of {without.folder.path}: its rows were deleted" in caplog.text
+
+    def test_a_run_that_reuses_leaves_the_rows_of_the_other(self, request_plan):
+        earlier = publish(make_plan(request_plan()))
+        again = make_plan(request_plan(settings={"keep_rows": False}))
+        assert again.reused_from == str(earlier.folder.path)
+        publish(again)
+        assert list(earlier.folder.path.glob("shards/*/rows/*"))
+
     def test_another_version_of_this_package_is_not_reused(self, request_plan, monkeypatch):
         complete(make_plan(request_plan()))
         known = versions.version
@@ -539,13 +560,25 @@ class TestContinuing:
 
     def test_what_was_published_starts_over_so_that_a_person_can_force_it(self, plan):
         first, _ = plan()
-        for number in range(len(first.manifest.shards)):
-            do_shard(first.folder, number)
-        merge_run(first.folder)
+        publish(first)
         again, line = plan()
         assert line == "Starting over: the execution before has published its result."
         assert again.folder.path != first.folder.path
         assert plan()[0].folder.path == again.folder.path
+
+    def test_what_has_no_rows_any_more_starts_over(self, plan):
+        cut = {"mini_batch_size": 1, "keep_rows": False}
+        first, _ = plan(settings={"error_threshold": 2, **cut})
+        do_shard(first.folder, 0, failed=[0])
+        do_shard(first.folder, 1)
+        merge_run(first.folder)
+        attempt = open_attempt(first.folder, 0, try_number=2, clear_number=1)
+        commit(attempt, [make_failure(0, items=5)], closing=Closing.ABORTED)
+        again, line = plan(settings={"error_threshold": 2, **cut})
+        assert line.startswith(
+            "Starting over: the execution before has published its result, and its rows were deleted"
+        )
+        assert again.folder.path != first.folder.path
 
     @pytest.mark.parametrize("failed", [[0], []])
     def test_what_was_aborted_after_it_was_published_goes_on(self, plan, failed):

@@ -58,6 +58,7 @@ def test_what_is_not_given_has_the_default_of_the_original():
     assert config.result_file_name == "parallel_run_step.txt"
     assert config.count_failed_tries is False
     assert config.lend is True
+    assert config.keep_rows is True
 
 
 def parameters_in(module, function):
@@ -170,6 +171,7 @@ WRONG = [
     ("append_row_format", "xml", "'text', 'csv', 'jsonl' or 'parquet'"),
     ("count_failed_tries", 1, "True or False"),
     ("lend", "no", "True or False"),
+    ("keep_rows", "no", "True or False"),
 ]
 
 
@@ -374,6 +376,7 @@ PROMOTABLE = {
     "max_concurrency_per_process": 3,
     "exit_timeout_s": 0.5,
     "lend": False,
+    "keep_rows": False,
 }
 
 

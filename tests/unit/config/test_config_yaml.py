@@ -86,6 +86,7 @@ def test_what_is_ignored_of_an_environment_is_said(caplog):
             mini_batches_per_task=5,
             count_failed_tries=True,
             lend=False,
+            keep_rows=False,
         ),
         make(environment=Environment.from_pip(["pandas==1.5.3", "numpy<2"])),
         make(environment=Environment.from_pip([], python="3.12")),

@@ -71,6 +71,7 @@ def test_what_may_change_rows_changes_it(changes):
                 "node_count": 9,
                 "error_threshold": 2,
                 "lend": False,
+                "keep_rows": False,
                 "description": "text",
                 "source_directory": "b",
                 "logging_level": "DEBUG",

@@ -669,3 +669,121 @@ def test_a_reused_summary_only_without_output_is_where_the_earlier_script_wrote(
     settings = {"output": None, "reused_from": str(source.path)}
     folder = make_folder(tmp_path, plan="plan-9", settings=settings, output_action="summary_only")
     assert merge_run(folder).location == str(source.names.script_output)
+
+
+class TestKeepRows:
+    """keep_rows=False: rows are deleted once they are published."""
+
+    def make(self, output, *counts, **config) -> RunFolder:
+        return make_folder(output, *counts, keep_rows=False, **config)
+
+    def rows(self, folder) -> list[str]:
+        return [str(path) for path in folder.path.glob("shards/*/rows/*")]
+
+    def test_rows_are_kept_otherwise(self, tmp_path):
+        folder = make_folder(tmp_path, 2)
+        do_shard(folder)
+        merge_run(folder)
+        assert self.rows(folder)
+        assert folder.open_task_log().read().rows_deleted(folder.path.name) is None
+
+    def test_they_are_deleted_after_the_result_is_published(self, tmp_path, caplog):
+        folder = self.make(tmp_path, 2, 3)
+        do_shard(folder, 0)
+        do_shard(folder, 1)
+        with caplog.at_level("INFO"):
+            merge_run(folder)
+        assert published(tmp_path) == all_rows(*range(5))
+        assert self.rows(folder) == []
+        assert f"The rows in {folder.path} were deleted (keep_rows=False)." in caplog.messages
+
+    def test_they_stay_if_nothing_is_published(self, tmp_path):
+        folder = self.make(tmp_path, 2, 3)
+        do_shard(folder, 0)
+        with pytest.raises(IncompleteRunError):
+            merge_run(folder)
+        assert self.rows(folder)
+
+    def test_a_merge_that_is_cleared_finds_its_result(self, tmp_path):
+        folder = self.make(tmp_path, 3, error_threshold=9)
+        do_shard(folder, failed=[1])
+        first = merge_run(folder, try_number=1)
+        folder.store.put("report.json", b'{"status": "failed"}')
+        again = merge_run(folder, try_number=2)
+        assert (again.location, again.report) == (first.location, first.report)
+        assert first.advice == again.advice == ""
+        assert published(tmp_path) == all_rows(0, 2)
+        assert json.loads(folder.names.report.read_text()) == first.report
+
+    def test_a_shard_that_is_cleared_with_nothing_to_do_changes_nothing(self, tmp_path):
+        folder = self.make(tmp_path, 3)
+        do_shard(folder)
+        merge_run(folder)
+        do_shard(folder, try_number=2, clear_number=1)
+        merge_run(folder)
+        assert published(tmp_path) == all_rows(0, 1, 2)
+
+    def test_failures_that_are_tried_again_cannot_be_added(self, tmp_path):
+        folder = self.make(tmp_path, 3, error_threshold=9)
+        do_shard(folder, failed=[1])
+        merge_run(folder)
+        do_shard(folder, try_number=2, clear_number=1)
+        with pytest.raises(RunFolderError, match=r"(?s)1 mini-batch has succeeded since .*Clear the plan task"):
+            merge_run(folder)
+        assert published(tmp_path) == all_rows(0, 2)
+
+    @pytest.mark.parametrize("content", [None, b"of another run"])
+    def test_a_result_that_is_not_in_its_place_is_an_error(self, tmp_path, content):
+        folder = self.make(tmp_path, 3)
+        do_shard(folder)
+        merge_run(folder)
+        (tmp_path / RESULT).unlink()
+        if content is not None:
+            (tmp_path / RESULT).write_bytes(content)
+        with pytest.raises(RunFolderError, match="is gone, or something else has replaced it"):
+            merge_run(folder)
+
+    def test_a_merge_that_was_killed_before_all_were_deleted_is_finished_by_the_next(self, tmp_path, monkeypatch):
+        folder = self.make(tmp_path, 3)
+        do_shard(folder)
+        with monkeypatch.context() as killed:
+            killed.setattr(RunFolder, "remove_rows", raise_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                merge_run(folder)
+        assert self.rows(folder)
+        merge_run(folder)
+        assert self.rows(folder) == []
+
+    def test_a_failure_to_delete_does_not_fail_what_is_published(self, tmp_path, monkeypatch, caplog):
+        folder = self.make(tmp_path, 3)
+        do_shard(folder)
+        monkeypatch.setattr(RunFolder, "remove_rows", raise_permission)
+        merge_run(folder)
+        assert "Not all rows could be deleted" in caplog.text
+
+    def test_a_result_whose_rows_were_deleted_cannot_be_reused(self, tmp_path):
+        source = self.make(tmp_path, 3)
+        do_shard(source)
+        merge_run(source)
+        reusing = make_folder(tmp_path, run_id="later", settings={"reused_from": str(source.path)})
+        with pytest.raises(RunFolderError, match="its rows were deleted after its result was published"):
+            merge_run(reusing)
+
+    def test_a_plan_that_has_begun_may_continue_the_folder(self, tmp_path, caplog):
+        folder = self.make(tmp_path, 3)
+        do_shard(folder)
+        folder.open_task_log().claim_plan("later")
+        merge_run(folder)
+        assert self.rows(folder)
+        assert "plan has begun again" in caplog.text
+        append_execution(folder)
+        merge_run(RunFolder(folder.path))
+        assert self.rows(folder) == []
+
+
+def raise_interrupt(folder):
+    raise KeyboardInterrupt
+
+
+def raise_permission(folder):
+    raise PermissionError("no")

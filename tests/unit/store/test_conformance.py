@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -461,3 +463,61 @@ def test_folders_are_the_next_parts_of_keys(store):
 def test_what_was_written_now_was_modified_now(store):
     store.put("a", b"one")
     assert abs(store.stat("a").modified - time.time()) < 60
+
+
+def test_a_scan_finds_what_a_list_does_with_sizes_and_times(store):
+    begun = time.time()
+    for size, key in enumerate(["a/b/c", "a/b-c", "b", "ü/x y"]):
+        store.create(key, b"x" * size)
+    found = {each.key: each for each in store.scan("")}
+    assert sorted(found) == list(store.list(""))
+    assert [found[key].size for key in ("a/b/c", "a/b-c", "b", "ü/x y")] == [0, 1, 2, 3]
+    assert all(begun - 60 < each.modified < time.time() + 60 for each in found.values())
+    assert sorted(each.key for each in store.scan("a/")) == ["a/b-c", "a/b/c"]
+    assert list(store.scan("c/")) == []
+
+
+def test_a_deleted_folder_is_gone_and_its_neighbours_are_not(store):
+    for key in "a/1/x", "a/1/y/z", "a/10", "a/2/x":
+        store.create(key, b"")
+    store.delete_folder("a/1/")
+    store.delete_folder("a/1/")
+    assert list(store.list("")) == ["a/10", "a/2/x"]
+    store.delete_folder("")
+    assert list(store.list("")) == []
+
+
+def test_unfinished_uploads_are_found_and_discarded(store):
+    uploads = {key: store.new_upload(key) for key in ("a/one", "a/b/two")}
+    with store.writer("a/done") as out:
+        out.write(b"x")
+
+    def find(prefix="a/", before=math.inf, *, is_recursive=True):
+        return list(store.find_unfinished(prefix, before, is_recursive=is_recursive))
+
+    if not find():
+        pytest.skip("this storage forgets them by itself")
+    assert len(find()) == 2
+    assert len(find(is_recursive=False)) == 1
+    assert find("c/") == find(before=1) == []
+    for unfinished in find("a/b/"):
+        store.discard(unfinished)
+        store.discard(unfinished)
+    assert len(find()) == 1
+    with pytest.raises(SupersededError):
+        write(store, "a/b/two", uploads["a/b/two"], [b"late"])
+    write(store, "a/one", uploads["a/one"], [b"one"])
+    assert find() == []
+    assert list(store.list("")) == ["a/done", "a/one"]
+
+
+def test_the_size_of_an_unfinished_upload_is_that_of_its_parts(store):
+    upload = store.new_upload("a")
+    with suppress(ZeroDivisionError), store.writer("a", upload) as out:
+        for _ in range(40):
+            out.write(b"x" * (1 << 20))
+        out.flush()
+        found = list(store.find_unfinished("", time.time() + 60, is_recursive=True))
+        assert all(each.size >= 0 for each in found)
+        raise ZeroDivisionError
+    assert list(store.find_unfinished("", time.time() + 60, is_recursive=True)) == []

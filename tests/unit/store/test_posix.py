@@ -306,3 +306,11 @@ def test_a_folder_is_opened_before_a_file_is_looked_for(store, monkeypatch):
     store.stat("a/missing")
     store.get("a/missing")
     assert opened == [f"{store}/a", f"{store}/a", "missing"]
+
+
+def test_a_deleted_folder_leaves_nothing(tmp_path):
+    store = PosixStore(tmp_path / "store")
+    store.put("a/b/c", b"x")
+    store.new_upload("a/b/d")
+    store.delete_folder("a/")
+    assert list((tmp_path / "store").iterdir()) == []
