@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import zipfile
@@ -15,6 +16,7 @@ from airflow_prs.config.environment import Environment
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
 from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch, Piece, RunIdentity, Shard
+from airflow_prs.result.rows_sources import open_rows
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
@@ -36,7 +38,7 @@ def make_config(**changes) -> ParallelRunConfig:
 
 
 def make_plan(
-    path: Path,
+    path: Path | str,
     script: str,
     *,
     mini_batches: int = 6,
@@ -50,21 +52,24 @@ def make_plan(
     """
     Plan mini-batches of paths ``item-<number>`` that need not exist.
 
+    :param path: folder of the run folder and of the result, or an address.
     :param options: of the input.
     :param pieces: of each mini-batch, instead of such paths; each is an item.
     """
     if pieces:
         mini_batches = len(pieces)
-    folder = RunFolder(path / "run")
+    folder = RunFolder(f"{path}/run")
     settings = RunSettings(
         config=make_config(**config),
         identity=RunIdentity(dag_id="dag", run_id="run", task_id="task", plan="plan"),
         inputs=(InputSpec(name="input", kind=kind, options=options or {}),),
-        output=str(path / "out"),
+        output=f"{path}/out",
     )
     folder.write_settings(settings)
-    with zipfile.ZipFile(folder.names.source_zip, "w") as archive:
+    source = io.BytesIO()
+    with zipfile.ZipFile(source, "w") as archive:
         archive.writestr("script.py", script)
+    folder.write_source(source)
     counts = [len(each) for each in pieces] or [items] * mini_batches
     size = -(-mini_batches // shards)
     dealt = [
@@ -142,10 +147,9 @@ def read_rows(folder: RunFolder) -> list[str]:
     rows: list[str] = []
     committed = read_committed(folder, folder.read_manifest())
     for state in committed.states:
-        path = committed.rows_path(state)
-        for outcome in committed.outcomes(state):
-            if outcome["length"]:
-                data = path(outcome["writer"], outcome["process"]).read_bytes()
-                start = int(outcome["offset"])
-                rows += data[start : start + int(outcome["length"])].decode().splitlines()
+        with open_rows(committed, state) as source:
+            for outcome in committed.outcomes(state):
+                data = source.room(int(outcome["length"]))
+                source.read(outcome, int(outcome["offset"]), data)
+                rows += bytes(data).decode().splitlines()
     return rows
