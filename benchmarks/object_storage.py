@@ -90,8 +90,12 @@ if __name__ == "__main__":
     try:
         began, end, found = requests_of(shards, n, HALF_A_SECOND)
         total = count(found)
-        steady = count(found, begin=began + 6, end=end - 3)
-        seconds = shards * (end - began - 9)
+        lasts = {r.key.rpartition("/")[0]: r.at for r in found if r.purpose == "commit"}
+        firsts = [r.at for r in found if r.purpose == "rows"]
+        begin, upto = firsts[shards], min(lasts.values()) - 1
+        print(upto - begin)
+        steady = count(found, begin=begin, end=upto)
+        seconds = shards * (upto - begin)
         for name, number in sorted(total.items()):
             print(f"{name:40} {number:6} {steady[name]/seconds:8.3f}")
         print(sum(steady.values()) / seconds, sum(total.values())/shards/(end-began))

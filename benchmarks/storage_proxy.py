@@ -121,7 +121,7 @@ class _Server:
             its_reader, its_writer = await asyncio.open_connection(*self._target, limit=1 << 20)
             to_close.append(its_writer)
             # A client that goes away, or a server that closes, ends the connection.
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 while True:
                     await self._pass_on(reader, writer, its_reader, its_writer)
         finally:
