@@ -191,7 +191,9 @@ class Borrower:
         request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
         began = time.monotonic()
         while (answer := await asyncio.to_thread(request.read_answer)) is None:
-            if time.monotonic() - began > self._answer_s:
+            # Who has just ended its shard does not answer.
+            state = await asyncio.to_thread(self._folder.read_shard, state.shard, state)
+            if time.monotonic() - began > self._answer_s or not state.is_running:
                 answer = await asyncio.to_thread(request.withdraw)
                 break
             await asyncio.sleep(self._poll_s)
