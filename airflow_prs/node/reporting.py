@@ -84,6 +84,8 @@ class Reporter:
             await asyncio.sleep(self._show_s)
 
     async def _show_run(self) -> None:
+        # Nodes that have begun together look one after the other, so that one writes for all.
+        await asyncio.sleep(self._show_s * self._request.shard_number / max(1, len(self._manifest.shards)))
         while True:
             await asyncio.sleep(self._show_s)
             # If the storage has a problem, a commit will raise it.

@@ -47,6 +47,7 @@ class Watcher:
         self._watch = Watch(folder, manifest, limits, author=attempt.writer.node, epoch=attempt.claim.epoch)
         self._attempt = attempt
         self._shard = attempt.shard
+        self._own_number = attempt.number
         self._is_orphaned = is_orphaned
         shards, own = manifest.shards, attempt.shard.number
         in_turn = (*shards[own + 1 :], *shards[:own])
@@ -105,7 +106,11 @@ class Watcher:
     def _refuse_to_go_on(self) -> None:
         if self._is_orphaned():
             raise OrphanedError("the Airflow process that watched over this task is gone, so this node ends itself.")
-        if self._intervals.is_turn(self._looks, _OWN) and not self._attempt.is_newest():
+        if not self._intervals.is_turn(self._looks, _OWN):
+            return
+        before, self._own_number = self._own_number, self._attempt.number
+        # A commit since the last turn has shown as much.
+        if self._own_number == before and not self._attempt.is_newest():
             raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
@@ -113,7 +118,8 @@ class Watcher:
 
     def _judge(self) -> Abort | None:
         if not self._shard.is_borrowing:
-            self._watch.counts.take(self._attempt.state)
+            has_turn = self._intervals.is_turn(self._looks, _OTHERS)
+            self._watch.counts.take(self._attempt.state if has_turn else self._attempt.known_state)
         if self._watch.find_abort() is None:
             return None
         # Another shard may have been cleared since it was read: judge what is stored now.

@@ -87,6 +87,12 @@ class Attempt:
         return replace(state, loans=tuple(map(self._read_loan, state.loans)))
 
     @property
+    def known_state(self) -> ShardState:
+        """The same with its loans as they were last read, so without a request."""
+        state = self._state
+        return replace(state, loans=tuple(self._known_loans.get(loan.loan.number, loan) for loan in state.loans))
+
+    @property
     def number(self) -> int:
         """Number of this attempt's last record."""
         return self._state.number

@@ -158,26 +158,33 @@ class Log:
             yield record
             first += 1
 
-    def read_last(self, after: int = -1) -> Record | None:
+    def read_last(self, after: int = -1, expected: int = 1) -> Record | None:
         """
         Return the last record; None: there is none after ``after``.
 
-        It costs one request if there is none, and a few more, logarithmic in their number, if there are any.
+        It costs one request if one record is expected and there is none, and two if there are as many as expected or
+        one less. Otherwise it costs a few more, logarithmic in the difference.
 
         :param after: number of a record that exists; -1: none is known.
+        :param expected: how many records there may be after it, at least 1.
         """
-        record = self.read(after + 1)
-        if record is None:
-            return None
-        last, step = after + 1, 1
-        while self._exists(last + step):
-            last, step = last + step, 2 * step
-        # `last` exists, `last + step` does not.
-        while step > 1:
-            step //= 2
-            if self._exists(last + step):
-                last += step
-        return record if last == record.number else self.read(last)
+        number, missing, step = after + expected, -1, 1
+        while (record := self.read(number)) is None:
+            if number == after + 1:
+                return None
+            missing, number, step = number, max(after + 1, number - step), 2 * step
+        last, step = number, 1
+        if missing < 0:
+            while self._exists(last + step):
+                last, step = last + step, 2 * step
+            missing = last + step
+        while missing - last > 1:
+            middle = (last + missing) // 2
+            if self._exists(middle):
+                last = middle
+            else:
+                missing = middle
+        return record if last == number else self.read(last)
 
     def key(self, number: int) -> str:
         """Return the key of a record."""

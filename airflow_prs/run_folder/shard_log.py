@@ -8,7 +8,7 @@ after the newest one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
@@ -91,12 +91,14 @@ class ShardState:
     :param number: number of the last record of its log; -1: no attempt has begun.
     :param record: that record; None: no attempt has begun.
     :param loans: the open loans that it names.
+    :param new: how many records were new when it was read; the next read expects one more.
     """
 
     shard: Shard
     number: int = -1
     record: ShardRecord | None = None
     loans: tuple[LoanState, ...] = ()
+    new: int = field(default=0, compare=False)
 
     @property
     def claim(self) -> Claim | None:
@@ -173,18 +175,21 @@ def read_shard(store: Store, shard: Shard, known: ShardState | None = None) -> S
     """
     Return a shard's state.
 
-    It costs one request if nothing is new, and another one for each open loan.
+    It costs one request if nothing is new, two if about as much is new as the last time, and another one for each open
+    loan.
 
     :param known: an earlier state of the shard, from which to read on; None: read from the start.
     """
     known = known or ShardState(shard=shard)
-    found = shard_log(store, shard).read_last(known.number)
-    if found is None and not known.loans:
+    found = shard_log(store, shard).read_last(known.number, known.new + 1)
+    if found is None and not known.loans and not known.new:
         return known
     record, number = known.record, known.number
     if found is not None:
         record, number = SHARD_RECORD.validate_json(found.header), found.number
-    return _state(store, shard, number, record, known.loans)
+    # A first read says nothing of how many records come between two reads.
+    new = 0 if known.record is None else number - known.number
+    return replace(_state(store, shard, number, record, known.loans), new=new)
 
 
 def read_shard_at(store: Store, shard: Shard, number: int) -> ShardState:

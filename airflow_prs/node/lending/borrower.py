@@ -7,7 +7,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
@@ -23,7 +23,6 @@ from airflow_prs.run_folder.shard_records import Closing, LoanRecord
 
 _ANSWER_LOOKS = 10
 """Looks of a node within which it answers a request."""
-_POLLS_PER_LOOK = 5
 _SEEK_S = 1.0
 _FRESH_STATUSES = 5
 """A node is asked if its status.json is not older than this many intervals."""
@@ -31,13 +30,22 @@ _WORTH_S = 1.0
 _MOST_ASKED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Borrowed:
     """A loan that this node works on."""
 
     work: BorrowedWork
     dispatcher: Dispatcher
     committing: asyncio.Future[None]
+    checked_at: float = field(default_factory=time.monotonic)
+
+    def is_turn(self, every_s: float) -> bool:
+        """Return whether to look again if somebody has ended the loan."""
+        now = time.monotonic()
+        if now - self.checked_at < every_s:
+            return False
+        self.checked_at = now
+        return True
 
 
 class Borrower:
@@ -65,7 +73,8 @@ class Borrower:
     ) -> None:
         self._folder = folder
         self._look_s = folder.intervals.look_s
-        self._poll_s = self._look_s / _POLLS_PER_LOOK
+        self._poll_s = folder.intervals.poll_s
+        self._check_s = self._look_s * folder.intervals.turns
         self._answer_s = self._look_s * _ANSWER_LOOKS
         self._fresh_s = folder.intervals.status_s * _FRESH_STATUSES
         self._attempt = attempt
@@ -138,7 +147,7 @@ class Borrower:
                 borrowed.committing.result()
             if borrowed.dispatcher.done.is_set():
                 await self._end(borrowed, Closing.DONE)
-            elif not await asyncio.to_thread(borrowed.work.is_newest):
+            elif borrowed.is_turn(self._check_s) and not await asyncio.to_thread(borrowed.work.is_newest):
                 self._say(f"the mini-batches that shard {borrowed.work.shard.number} had lent were taken back")
                 borrowed.dispatcher.close()
                 await self._end(borrowed, None)
@@ -182,7 +191,9 @@ class Borrower:
         request = self._asking = await asyncio.to_thread(self._folder.ask_for_loan, state, self._attempt)
         began = time.monotonic()
         while (answer := await asyncio.to_thread(request.read_answer)) is None:
-            if time.monotonic() - began > self._answer_s:
+            # Who has just ended its shard does not answer.
+            state = await asyncio.to_thread(self._folder.read_shard, state.shard, state)
+            if time.monotonic() - began > self._answer_s or not state.is_running:
                 answer = await asyncio.to_thread(request.withdraw)
                 break
             await asyncio.sleep(self._poll_s)
