@@ -35,6 +35,11 @@ _REQUEST: Final = re.compile(r"performing (\w+) ([^\s?]+)")
 _QUERY: Final = re.compile(r"\?[^\s)\"',]*")
 """May hold a signature."""
 
+_OF_STREAM: Final = re.compile(
+    r"Generic \w+ error: |Object at location .* not found: |The operation lacked ", re.DOTALL
+)
+"""How the errors begin that a stream of obstore raises, which are plain OSErrors."""
+
 _CAUSE: Final = re.compile(r'(?<=message: )"[^"]*"|TimedOut')
 
 _process: dict[str, bool] = {"has_begun": False, "is_fork": False}
@@ -85,11 +90,11 @@ def is_denied(error: StorageError) -> bool:
 
 
 def _is_of_client(error: Exception) -> bool:
-    package = type(error).__module__.partition(".")[0]
+    if type(error).__module__.partition(".")[0] in {"obstore", "botocore", "boto3", "azure"}:
+        return True
     # obstore raises FileNotFoundError and ValueError too.
-    return package in {"obstore", "botocore", "boto3", "azure"} or (
-        isinstance(error, FileNotFoundError | ValueError) and "Debug source:" in str(error)
-    )
+    text = str(error) if type(error) in {OSError, FileNotFoundError, ValueError} else ""
+    return "Debug source:" in text or _OF_STREAM.match(text) is not None
 
 
 def _translate(error: Exception, address: Address) -> OSError:
