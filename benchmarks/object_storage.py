@@ -7,27 +7,22 @@ run against SeaweedFS on this machine.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import Progress
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.thresholds.watch import open_watch
-from benchmarks.comparing import HEADER, Comparison
-from benchmarks.page import replace_table
 from benchmarks.storage_places import stop, storage
-from benchmarks.storage_proxy import Request, count
+from benchmarks.storage_proxy import count
 from tests.shards import make_plan
 
 HALF_A_SECOND = """
@@ -86,6 +81,7 @@ def requests_of(shards: int, mini_batches: int, script: str, **config: object):
 
 if __name__ == "__main__":
     import sys
+
     shards, n = int(sys.argv[1]), int(sys.argv[2])
     try:
         began, end, found = requests_of(shards, n, HALF_A_SECOND)
@@ -97,9 +93,12 @@ if __name__ == "__main__":
         steady = count(found, begin=begin, end=upto)
         seconds = shards * (upto - begin)
         for name, number in sorted(total.items()):
-            print(f"{name:40} {number:6} {steady[name]/seconds:8.3f}")
-        print(sum(steady.values()) / seconds, sum(total.values())/shards/(end-began))
-        for k, v in Counter((r.method, r.key) for r in found if r.purpose=="other").most_common(40): print(v, k)
-        import json; json.dump([(r.at-began, r.method, r.key) for r in found], open("/tmp/obench-req.json","w"))
+            print(f"{name:40} {number:6} {steady[name] / seconds:8.3f}")
+        print(sum(steady.values()) / seconds, sum(total.values()) / shards / (end - began))
+        for k, v in Counter((r.method, r.key) for r in found if r.purpose == "other").most_common(40):
+            print(v, k)
+        import json
+
+        json.dump([(r.at - began, r.method, r.key) for r in found], open("/tmp/obench-req.json", "w"))
     finally:
         stop()

@@ -12,7 +12,6 @@ from airflow_prs.airflow_side.masking import known_secrets_masker
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import Bucket, Kind, is_remote, parse_address
-from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection, connect_again, use_connections
 
 if TYPE_CHECKING:
@@ -47,16 +46,15 @@ def connect(bucket: Bucket) -> Connection:
     Without a connection in the address they are those of the environment, as in Airflow itself. An Airflow connection
     without credentials means the same. Call it off the event loop: hooks wait for answers of Airflow and of storage.
 
-    :raises StorageError: if the connection does not exist, has another type or fails, or packages are not installed.
+    :raises StorageError: if the connection does not exist, has another type or fails.
+    :raises ImportError: if packages are not installed.
     """
     if bucket.conn_id is None:
         return ambient.connect(bucket)
     _check(bucket, _find(bucket))
     try:
         return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
-    except ImportError as error:
-        raise missing_packages(bucket, error) from None
-    except StorageError:
+    except (ImportError, StorageError):
         raise
     except Exception as error:  # noqa: BLE001 - each hook and credential raises its own
         reason = known_secrets_masker()(f"{type(error).__name__}: {error}")

@@ -7,7 +7,6 @@ from typing import Any
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Bucket, Kind
-from airflow_prs.object_storage.clients import missing_packages
 from airflow_prs.object_storage.connecting import Connection
 
 
@@ -26,10 +25,7 @@ def connect(bucket: Bucket) -> Connection:
             f"{bucket} names the connection {bucket.conn_id!r}, which only tasks of Airflow can use; leave out "
             f"'{bucket.conn_id}@' to use the credentials of the environment"
         )
-    try:
-        return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
-    except ImportError as error:
-        raise missing_packages(bucket, error) from None
+    return _connect_s3(bucket) if bucket.kind is Kind.S3 else _connect_azure(bucket)
 
 
 def _connect_s3(bucket: Bucket) -> Connection:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Bucket, Kind
 from airflow_prs.object_storage.connecting import Connection
 from airflow_prs.object_storage.requests import begin_requests
@@ -33,16 +32,6 @@ _BULK_RETRIES: Final[RetryConfig] = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
 }
 
-_EXTRAS: Final = {Kind.S3: "s3", Kind.AZURE: "azure"}
-
-
-def missing_packages(bucket: Bucket, error: ImportError) -> StorageError:
-    """Return the error that packages for a kind of storage are not installed."""
-    return StorageError(
-        f"{bucket} cannot be used here: packages are not installed ({error}). Install them on all machines: "
-        f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
-    )
-
 
 def make_connection(
     bucket: Bucket, *, native: Callable[[], Any], client_options: ClientConfig | None = None, **options: Any
@@ -53,12 +42,9 @@ def make_connection(
     :param native: makes the storage's own client, see ``Connection``; it is called once, when somebody needs it.
     :param client_options: of all clients, in addition to the time limits.
     :param options: of S3Store or AzureStore of obstore, for example ``endpoint`` and ``credential_provider``.
-    :raises StorageError: if obstore is not installed.
     """
-    try:
-        from obstore.store import AzureStore, S3Store
-    except ImportError as error:
-        raise missing_packages(bucket, error) from None
+    from obstore.store import AzureStore, S3Store
+
     begin_requests(bucket)
     make = S3Store if bucket.kind is Kind.S3 else AzureStore
     shared: ClientConfig = client_options or {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_prs.errors import StorageError
-from airflow_prs.object_storage.addresses import Bucket
+from airflow_prs.object_storage.addresses import Bucket, Kind
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, S3Store
@@ -32,7 +33,9 @@ class Connection:
 
 
 Connect = Callable[[Bucket], Connection]
-"""Returns a connection to a bucket; raises StorageError if there is none."""
+"""Returns a connection to a bucket; raises StorageError if there is none, and ImportError if packages are missing."""
+
+_EXTRAS: Final = {Kind.S3: "s3", Kind.AZURE: "azure"}
 
 
 def _refuse(bucket: Bucket) -> Connection:
@@ -41,6 +44,7 @@ def _refuse(bucket: Bucket) -> Connection:
 
 _connect: Connect = _refuse
 _connections: dict[Bucket, Connection] = {}
+_connecting: Final = threading.Lock()
 
 
 def use_connections(connect: Connect) -> None:
@@ -52,12 +56,29 @@ def use_connections(connect: Connect) -> None:
 
 
 def connect_to(bucket: Bucket) -> Connection:
-    """Return the connection to a bucket; each is made once in a process."""
-    return _connections.get(bucket) or connect_again(bucket)
+    """
+    Return the connection to a bucket; each is made once in a process. Threads may call it.
+
+    :raises StorageError: if there is none, or packages are not installed.
+    """
+    if (connection := _connections.get(bucket)) is None:
+        with _connecting:
+            connection = _connections.get(bucket) or connect_again(bucket)
+    return connection
 
 
 def connect_again(bucket: Bucket) -> Connection:
-    """Return a new connection to a bucket, for a process that outlives changes of the credentials; keep it."""
-    connection = _connect(bucket)
+    """
+    Return a new connection to a bucket, for a process that outlives changes of the credentials; keep it.
+
+    :raises StorageError: if there is none, or packages are not installed.
+    """
+    try:
+        connection = _connect(bucket)
+    except ImportError as error:
+        raise StorageError(
+            f"{bucket} cannot be used here: packages are not installed ({error}). Install them on all machines: "
+            f"pip install 'airflow-prs[{_EXTRAS[bucket.kind]}]'"
+        ) from None
     _connections[bucket] = connection
     return connection

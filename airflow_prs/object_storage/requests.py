@@ -35,6 +35,11 @@ _REQUEST: Final = re.compile(r"performing (\w+) ([^\s?]+)")
 _QUERY: Final = re.compile(r"\?[^\s)\"',]*")
 """May hold a signature."""
 
+_OF_STREAM: Final = re.compile(
+    r"Generic \w+ error: |Object at location .* not found: |The operation lacked ", re.DOTALL
+)
+"""How the errors begin that a stream of obstore raises, which are plain OSErrors."""
+
 _CAUSE: Final = re.compile(r'(?<=message: )"[^"]*"|TimedOut')
 
 _SIGNS: Final = ("Debug source:", "Error performing ")
@@ -88,11 +93,11 @@ def is_denied(error: StorageError) -> bool:
 
 
 def _is_of_client(error: Exception) -> bool:
-    package = type(error).__module__.partition(".")[0]
-    # obstore raises errors of Python, too, those of its files without the source.
-    return package in {"obstore", "botocore", "boto3", "azure"} or (
-        isinstance(error, OSError | ValueError) and any(sign in str(error) for sign in _SIGNS)
-    )
+    if type(error).__module__.partition(".")[0] in {"obstore", "botocore", "boto3", "azure"}:
+        return True
+    # obstore raises errors of Python, too, those of its streams without their source.
+    text = str(error) if type(error) in {OSError, FileNotFoundError, ValueError} else ""
+    return any(sign in text for sign in _SIGNS) or _OF_STREAM.match(text) is not None
 
 
 def _translate(error: Exception, address: Address) -> OSError:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_prs.store.files import is_temporary
@@ -56,7 +57,11 @@ class ChangedFiles:
             wait_s = 0.0 if before is None or is_last or not self._is_paced else _SHORTEST_S + before[1] / _BYTES_PER_S
             if state == before or self._clock() < at + wait_s:
                 continue
-            with (self._folder / name).open("rb") as file, self._store.writer(self._prefix + name) as out:
+            try:
+                file = (self._folder / name).open("rb")
+            except FileNotFoundError:  # a script has renamed or removed it
+                continue
+            with file, self._store.writer(self._prefix + name) as out:
                 shutil.copyfileobj(file, out, _CHUNK_BYTES)
             self._uploaded[name] = (state, self._clock())
 
@@ -69,4 +74,5 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             path = Path(directory, name)
             # A file may be gone by now, and a link may point nowhere.
             if not is_temporary(name) and path.is_file():
-                yield path.relative_to(folder).as_posix(), path.stat()
+                with suppress(FileNotFoundError):
+                    yield path.relative_to(folder).as_posix(), path.stat()

@@ -16,7 +16,6 @@ from uuid import uuid4
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.connecting import Connection
-from airflow_prs.store.port import Stat
 from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
 
 _REVOKED: Final = "airflowprs_revoked"
@@ -40,9 +39,9 @@ class AzureUploads(Uploads):
         self._begun: dict[str, bool] = {}
         """Uploads of this process that the storage was not asked to complete, and whether it may still be asked."""
 
-    def begin(self, _name: str, /, *, is_bound: bool, found: Stat | None = None) -> Upload:
+    def begin(self, _name: str, /, etag: str | None) -> Upload:
         """Make up a name for its blocks; nothing is sent."""
-        upload = Upload(uuid4().hex, uuid4().hex, is_bound, None if found is None else found.version)
+        upload = Upload(uuid4().hex, uuid4().hex, etag)
         self._begun[upload.id] = True
         return upload
 
@@ -75,11 +74,10 @@ class AzureUploads(Uploads):
         # The name of an upload may be used in vain a second time, so it does not tell what has appeared.
         mark = uuid4().hex
         blocks = [BlobBlock(part) for part in parts]
-        condition = _condition(upload) if upload.is_bound else {}
         try:
             self._ask(
                 name,
-                lambda blob: blob.commit_block_list(blocks, metadata={MARK: mark}, **condition, retry_total=0),
+                lambda blob: blob.commit_block_list(blocks, metadata={MARK: mark}, **_condition(upload), retry_total=0),
             )
         except OSError as error:
             # The blocks are gone as soon as somebody else has completed a list of others.
@@ -90,7 +88,7 @@ class AzureUploads(Uploads):
             # The answer to a request that was repeated, because the first answer was lost, is the same.
             if found_mark == mark:
                 return
-            if upload.is_bound and etag == upload.etag and not is_gone:
+            if etag == upload.etag and not is_gone:
                 raise self._refused(name) from None
             raise RevokedError from None
 

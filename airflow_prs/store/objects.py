@@ -170,7 +170,8 @@ class ObjectStore:
     def new_upload(self, key: str) -> str:
         """Begin an upload; its name holds what is needed to complete it and to revoke it."""
         name = self._name(key)
-        return self._uploads.begin(name, is_bound=True, found=self.stat(key)).to_name()
+        stat = self.stat(key)
+        return self._uploads.begin(name, None if stat is None else stat.version).to_name()
 
     @contextmanager
     def writer(self, key: str, upload: str | None = None) -> Iterator[IO[bytes]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from airflow_prs.errors import StorageError
-from airflow_prs.store.port import Stat, Unfinished
+from airflow_prs.store.port import Unfinished
 from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
 
 _TRIES: Final = 20
@@ -23,12 +23,12 @@ class S3Uploads(Uploads):
     object later.
     """
 
-    def begin(self, name: str, /, *, is_bound: bool, found: Stat | None = None) -> Upload:
+    def begin(self, name: str, /, etag: str | None) -> Upload:
         """Create a multipart upload."""
         mark = uuid4().hex
         with self._asking(name):
             created = self._client.create_multipart_upload(**self._object(name), Metadata={MARK: mark})
-        return Upload(created["UploadId"], mark, is_bound, None if found is None else found.version)
+        return Upload(created["UploadId"], mark, etag)
 
     def revoke(self, name: str, upload: Upload) -> None:
         """Abort it."""
@@ -87,7 +87,7 @@ class S3Uploads(Uploads):
             try:
                 with self._asking(name):
                     self._client.complete_multipart_upload(
-                        **self._upload(name, upload), MultipartUpload=listed, **(condition if upload.is_bound else {})
+                        **self._upload(name, upload), MultipartUpload=listed, **condition
                     )
             except OSError as error:
                 failure = error

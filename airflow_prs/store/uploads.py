@@ -18,7 +18,7 @@ from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.connecting import Connection
 from airflow_prs.object_storage.requests import asking
 from airflow_prs.store.part_stream import PartStream
-from airflow_prs.store.port import Stat, Unfinished
+from airflow_prs.store.port import Unfinished
 
 MARK: Final = "airflowprs"
 """Metadata of an object by which an upload recognises it as its own."""
@@ -37,14 +37,12 @@ class Upload:
 
     :param id: what the storage knows it by.
     :param mark: what the metadata of its object holds.
-    :param is_bound: whether it appears only in place of what was there when it began.
-    :param etag: of what was there; None: nothing.
+    :param etag: of what was there when it began, and what it may replace; None: nothing.
     """
 
     id: str
     mark: str
-    is_bound: bool = False
-    etag: str | None = None
+    etag: str | None
 
     def to_name(self) -> str:
         """Return its name for the port."""
@@ -60,7 +58,7 @@ def read_upload(name: str) -> Upload:
     with suppress(ValueError, TypeError):
         upload_id, mark, etag = json.loads(name)
         if isinstance(upload_id, str) and isinstance(mark, str) and isinstance(etag, str | None):
-            return Upload(upload_id, mark, is_bound=True, etag=etag)
+            return Upload(upload_id, mark, etag)
     raise ValueError(f"{name!r} is not the name of an upload")
 
 
@@ -75,12 +73,11 @@ class Uploads(ABC):
         self._connection = connection
 
     @abstractmethod
-    def begin(self, name: str, /, *, is_bound: bool, found: Stat | None = None) -> Upload:
+    def begin(self, name: str, /, etag: str | None) -> Upload:
         """
         Begin an upload to an object.
 
-        :param is_bound: whether it appears only in place of what was there.
-        :param found: what was there.
+        :param etag: of the object that is there; None: there is none.
         """
 
     @abstractmethod

@@ -16,7 +16,6 @@ _R = TypeVar("_R")
 
 _PAUSES_S = (0.2, 1.0, 3.0)
 """Before each repetition of a request. The client itself repeats what it knows may pass."""
-_connecting = threading.Lock()
 
 
 class _ChangedError(Exception):
@@ -113,8 +112,7 @@ def list_objects(top: Address, is_over: threading.Event) -> list[tuple[Address, 
 
 def _connect(address: Address) -> Connection:
     try:
-        with _connecting:
-            return connect_to(address.bucket)
+        return connect_to(address.bucket)
     except StorageError as error:
         raise StagingError(str(error)) from error
 
