@@ -62,7 +62,7 @@ demo: .airflow/.migrated  ## read 1,797 handwritten digits with `airflow dags te
 	@$(BIN)/python -m dags_examples.demo
 
 demo-s3: .airflow/.migrated  ## run the example of object storage on a local S3 server and show the result
-	@$(BIN)/python -m dags_examples.demo_s3
+	@$(BIN)/python -m tests.demo_s3
 
 .airflow/.migrated: $(VENV)/.synced
 	@mkdir -p .airflow

@@ -94,7 +94,7 @@ class Uploads(ABC):
 
     def discard(self, name: str, upload_id: str) -> None:
         """Remove what ``find`` has found."""
-        self.revoke(name, Upload(upload_id, ""))
+        self.revoke(name, Upload(upload_id, "", None))
 
     @contextmanager
     def writer(self, name: str, upload: Upload) -> Iterator[IO[bytes]]:

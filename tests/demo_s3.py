@@ -12,14 +12,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.object_servers import ACCESS_KEY, REGION, SECRET_KEY, s3_client, serve, stop_servers
+
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = "demo"
 FIRST_ROWS = 5
 
 
 def main():
-    from tests.object_servers import serve, stop_servers
-
     print("A run of example_object_storage takes about half a minute. Its log is .airflow/demo-s3.log", flush=True)
     try:
         print(run(serve("seaweed")))
@@ -28,8 +28,6 @@ def main():
 
 
 def run(server):
-    from tests.object_servers import ACCESS_KEY, REGION, SECRET_KEY, s3_client
-
     client = s3_client(server.url)
     for page in DOCS.glob("*.md"):
         client.upload_file(str(page), server.bucket.name, f"{FOLDER}/texts/{page.name}")
