@@ -24,11 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-<<<<<<< HEAD
-.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
-=======
-.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
->>>>>>> 031e452 (Test runs on object storage under a scheduler)
+.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -100,7 +96,7 @@ kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which t
 	$(BIN)/python -m pytest -m slow -k random_moments tests/integration/test_node_kills.py
 
 # These tests create their own environments, or test only processes and files.
-NOT_OF_VERSIONS := environments guard lending node_kills
+NOT_OF_VERSIONS := environments guard layout lending more_nodes node_kills object_listings runs_command staging storage_faults
 
 # Unit tests of what calls Airflow.
 OF_AIRFLOW := airflow_side operators sensors triggers
