@@ -28,7 +28,7 @@ export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 venv: $(VENV)/.synced  ## create the virtual environment with the locked versions
 
