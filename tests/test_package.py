@@ -91,3 +91,8 @@ def test_provider_discovery_imports_nothing_of_ours():
 def test_rooms_load_without_airflow():
     imports = "; ".join(f"import airflow_prs.{room}" for room in ROOMS)
     assert run_python(f"import sys; sys.modules['airflow'] = None; {imports}; print('loaded')") == "loaded"
+
+
+def test_make_lists_its_targets():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert {"venv", "test", "demo-s3"} <= {line.split()[0] for line in listed.splitlines()}
