@@ -24,11 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-<<<<<<< HEAD
-.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest kills bench bench-peers docs docs-serve dist check-dist lint format
-=======
-.PHONY: help venv azurite demo ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
->>>>>>> 031e452 (Test runs on object storage under a scheduler)
+.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
