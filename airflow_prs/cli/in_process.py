@@ -16,7 +16,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -86,6 +86,25 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
         return conclude(folder)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """
+    What all shards of a run use.
+
+    :param files: what it writes.
+    :param redact: masks secrets in errors and tracebacks.
+    :param keeps_going: whether failures are only counted; otherwise the first one is raised.
+    """
+
+    job: Job
+    folder: RunFolder
+    settings: RunSettings
+    files: NodeFiles
+    stager: Stager
+    redact: Callable[[str], str]
+    keeps_going: bool
+
+
 def _run_script(
     job: Job, folder: RunFolder, settings: RunSettings, files: NodeFiles, local: Path, *, keeps_going: bool
 ) -> None:
@@ -96,65 +115,51 @@ def _run_script(
 
     settings, variables = with_local_side_inputs(settings, job.variables, places)
     stager = Stager(places, settings.inputs, on_change=lambda: None, redact=redact)
-    _prepare(job, variables, folder, settings, files=files, redact=redact)
-    user_script = _load(job, settings)
-    user_script.init()
-    for shard in folder.read_manifest().shards:
-        _ShardRun(
-            folder, settings, shard, user_script, files=files, stager=stager, keeps_going=keeps_going, redact=redact
-        ).run()
-    user_script.shutdown()
-    stager.close()
+    run = _Run(
+        job=job,
+        folder=folder,
+        settings=settings,
+        files=files,
+        stager=stager,
+        redact=redact,
+        keeps_going=keeps_going,
+    )
+    with contextlib.closing(stager):
+        _prepare(run, variables)
+        user_script = _load(job, settings)
+        user_script.init()
+        for shard in folder.read_manifest().shards:
+            _ShardRun(run, shard, user_script).run()
+        user_script.shutdown()
 
 
 class _ShardRun:
-    """
-    Runs the mini-batches of a shard.
+    """Runs the mini-batches of a shard."""
 
-    :param keeps_going: whether failures are only counted; otherwise the first one is raised.
-    :param redact: masks secrets in errors and tracebacks.
-    """
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        settings: RunSettings,
-        shard: Shard,
-        user_script: script.Script,
-        *,
-        files: NodeFiles,
-        stager: Stager,
-        keeps_going: bool,
-        redact: Callable[[str], str],
-    ) -> None:
-        self._folder = folder
-        self._settings = settings
+    def __init__(self, run: _Run, shard: Shard, user_script: script.Script) -> None:
+        self._run = run
         self._shard = shard
         self._script = user_script
-        self._files = files
-        self._stager = stager
-        self._keeps_going = keeps_going
-        self._redact = redact
-        self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(settings)}
+        self._readers = {spec["name"]: readers.make_reader(spec) for spec in input_specs(run.settings)}
 
     def run(self) -> None:
         """Run all mini-batches; each one is committed before the next one starts."""
         shard = self._shard
-        attempt = self._folder.open_attempt(
-            shard, TaskTry(try_number=1), node=_node(shard), window=shard.count, files=self._files
+        attempt = self._run.folder.open_attempt(
+            shard, TaskTry(try_number=1), node=_node(shard), window=shard.count, files=self._run.files
         )
         tally = Tally(attempt.inheritance.progress, set())
         closing = Closing.STOPPED
         try:
             with attempt.rows.path(0).open("ab", buffering=0) as file:
-                writer = formats.make_writer(rows_format(self._settings), self._folder.layout().propose)
+                writer = formats.make_writer(rows_format(self._run.settings), self._run.folder.layout().propose)
                 self._run_all(attempt, tally, rows.RowsFile(file.fileno(), writer))
             closing = Closing.DONE
         finally:
             attempt.commit([], [], progress=tally.progress(), granted=shard.end, closing=closing)
 
     def _run_all(self, attempt: Attempt, tally: Tally, rows_file: rows.RowsFile) -> None:
-        for mini_batch in self._folder.read_mini_batches(self._shard.first, self._shard.end):
+        for mini_batch in self._run.folder.read_mini_batches(self._shard.first, self._shard.end):
             tally.count_handed_out(1)
             outcome, failed = self._try(mini_batch, rows_file)
             tally.count(outcome)
@@ -167,32 +172,32 @@ class _ShardRun:
         assignment, this = Assignment(mini_batch, 1), Try(mini_batch.index)
         try:
             assignment = self._stage(assignment)
-            order = Order(*order_of(assignment, has_tables=self._settings.has_tables))
+            order = Order(*order_of(assignment, has_tables=self._run.settings.has_tables))
             loaded = self._readers[order.input].load(order.pieces, order.items, order.versions)
             this.begin()
             elements = self._call(loaded, order)
             this.end()
-            has_rows = self._settings.config.output_action == "append_row"
+            has_rows = self._run.settings.config.output_action == "append_row"
             place = rows_file.append(elements) if has_rows else (0, 0, 0)
             answer = Done(*this.done(len(elements), place)["done"])
         except (Exception, SystemExit) as error:
             # To quit the debugger is to end the run.
-            if not self._keeps_going or isinstance(error, bdb.BdbQuit):
+            if not self._run.keeps_going or isinstance(error, bdb.BdbQuit):
                 raise
             error.__traceback__ = _users_frames(error.__traceback__)
             return self._failure(assignment, this.failed(error)["try_failed"])
         finally:
-            self._stager.release(mini_batch.index)
+            self._run.stager.release(mini_batch.index)
         return outcome_of(assignment, answer, process=0), None
 
     def _stage(self, assignment: Assignment) -> Assignment:
-        staged = asyncio.run(self._stager.stage(assignment.mini_batch))
+        staged = asyncio.run(self._run.stager.stage(assignment.mini_batch))
         if staged.error:
             raise StagingError(staged.error)
         return replace(assignment, staged=staged)
 
     def _failure(self, assignment: Assignment, answer: dict[str, Any]) -> tuple[Outcome, FailedTry]:
-        masked = {name: self._redact(answer[name]) for name in ("error", "traceback")}
+        masked = {name: self._run.redact(answer[name]) for name in ("error", "traceback")}
         failure = failure_of(assignment, {**answer, **masked}, process=_PROCESS)
         return failed_outcome(failure), failed_try(failure, is_final=True, node=_node(self._shard), log="")
 
@@ -219,22 +224,15 @@ def _working_directory(folder: RunFolder) -> Iterator[Path]:
         stage.remove()
 
 
-def _prepare(
-    job: Job,
-    variables: Mapping[str, str],
-    folder: RunFolder,
-    settings: RunSettings,
-    *,
-    files: NodeFiles,
-    redact: Callable[[str], str],
-) -> None:
+def _prepare(run: _Run, variables: Mapping[str, str]) -> None:
     """Set up what an entry script finds in a worker process: variables, logging, and the modules that it may import."""
+    settings, files = run.settings, run.files
     output = str(files.output)
     files.output.mkdir(parents=True, exist_ok=True)
     os.environ.update({"AZUREML_BI_OUTPUT_PATH": output, **variables})
     logging.basicConfig(level=settings.config.logging_level, format=_LOG_FORMAT, stream=sys.stderr)
-    log = files.names.log("entry_script_log", _node(folder.read_manifest().shards[0]), _PROCESS)
-    source, name = _place(job)
+    log = files.names.log("entry_script_log", _node(run.folder.read_manifest().shards[0]), _PROCESS)
+    source, name = _place(run.job)
     script_folder = str(Path(source, name).parent)
     entry_script.fill_in(
         folder=script_folder,
@@ -242,7 +240,7 @@ def _prepare(
         agent_name=_PROCESS,
         log_dir=str(log.parent),
         level=settings.config.logging_level,
-        send_log=lambda lines: _append(log, redact(lines)),
+        send_log=lambda lines: _append(log, run.redact(lines)),
     )
     entry_script.offer_names()
     azureml_core.offer_names(dict(settings.side_inputs))

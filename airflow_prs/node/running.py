@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -109,7 +109,16 @@ def _run(
     stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
     starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places)
     try:
-        _run_in_thread(lambda: _make_supervisor(manifest, settings, starter, watcher, stager=stager, signals=signals))
+        parts = _Parts(
+            manifest=manifest,
+            settings=settings,
+            starter=starter,
+            watcher=watcher,
+            stager=stager,
+            signals=signals,
+            slots=_slots(starter, settings),
+        )
+        _run_in_thread(parts.supervisor)
     finally:
         stager.close()
         starter.log_writer.close()
@@ -138,108 +147,103 @@ def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
         raise EnvironmentBrokenError(request.redact(str(error))) from None
 
 
-def _make_supervisor(
-    manifest: Manifest, settings: RunSettings, starter: Starter, watcher: Watcher, *, stager: Stager, signals: Signals
-) -> Supervisor:
-    request, attempt, inherited = starter.request, starter.attempt, starter.attempt.inheritance
-    lends = settings.config.lend
-    shard = attempt.shard
-    slots = min(starter.processes, int((~inherited.done).sum()))
-    if shard.is_borrowing and lends:
-        slots = starter.processes
-    make_dispatcher = partial(
-        _make_dispatcher,
-        manifest=manifest,
-        settings=settings,
-        starter=starter,
-        watcher=watcher,
-        stager=stager,
-        signals=signals,
-        slots=slots,
-    )
-    work = NodeWork(
-        make_dispatcher(attempt, inherited, granted=attempt.state.granted, status_key=shard_status(shard.number))
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """
+    What the parts of a node are made of.
 
-    def make_dispatcher_of_loan(loan: BorrowedWork) -> Dispatcher:
-        status_key = loan_status(loan.shard.number, loan.loan.number)
-        return make_dispatcher(loan, _nothing(loan.shard), granted=loan.shard.first, status_key=status_key)
+    :param slots: number of slots.
+    """
 
-    return Supervisor(
-        slots,
-        starter,
-        work,
-        signals,
-        suspects=list(request.folder.select_mini_batches(inherited.suspects)),
-        watcher=watcher,
-        lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
-        borrower=Borrower(
-            request.folder,
-            attempt,
-            watcher,
+    manifest: Manifest
+    settings: RunSettings
+    starter: Starter
+    watcher: Watcher
+    stager: Stager
+    signals: Signals
+    slots: int
+
+    def supervisor(self) -> Supervisor:
+        """Return the supervisor; to be called in its event loop."""
+        starter, attempt, watcher = self.starter, self.starter.attempt, self.watcher
+        request, inherited, shard = starter.request, attempt.inheritance, attempt.shard
+        lends = self.settings.config.lend
+        granted = attempt.state.granted
+        work = NodeWork(self._dispatcher(attempt, inherited, granted=granted, status_key=shard_status(shard.number)))
+        return Supervisor(
+            self.slots,
+            starter,
             work,
-            make_dispatcher_of_loan,
-            awaits_others_s=request.awaits_others_s if shard.is_borrowing else 0.0,
-            say=starter.say,
+            self.signals,
+            suspects=list(request.folder.select_mini_batches(inherited.suspects)),
+            watcher=watcher,
+            lender=Lender(request.folder, attempt, work.own, starter.say) if lends else None,
+            borrower=Borrower(
+                request.folder,
+                attempt,
+                watcher,
+                work,
+                self._dispatcher_of_loan,
+                awaits_others_s=request.awaits_others_s if shard.is_borrowing else 0.0,
+                say=starter.say,
+            )
+            if lends
+            else None,
+            reporter=Reporter(
+                request,
+                self.manifest,
+                work,
+                watcher,
+                resources=ResourceLog(starter.files.names.resources(attempt.writer.node)),
+                files=starter.files,
+                sample_s=self.settings.resource_monitor_interval_s,
+            ),
+            stuck_s=self.settings.progress_update_timeout_s,
         )
-        if lends
-        else None,
-        reporter=Reporter(
-            request,
-            manifest,
-            work,
-            watcher,
-            resources=ResourceLog(starter.files.names.resources(attempt.writer.node)),
-            files=starter.files,
-            sample_s=settings.resource_monitor_interval_s,
-        ),
-        stuck_s=settings.progress_update_timeout_s,
-    )
+
+    def _dispatcher_of_loan(self, loan: BorrowedWork) -> Dispatcher:
+        status_key = loan_status(loan.shard.number, loan.loan.number)
+        return self._dispatcher(loan, _nothing(loan.shard), granted=loan.shard.first, status_key=status_key)
+
+    def _dispatcher(
+        self, attempt: Attempt | BorrowedWork, inherited: Inheritance, *, granted: int, status_key: str
+    ) -> Dispatcher:
+        config, folder = self.settings.config, self.starter.request.folder
+        return Dispatcher(
+            attempt,
+            inherited,
+            _queue(folder, attempt.shard, inherited, granted),
+            RetryPolicy(
+                most_tries=config.run_max_try,
+                delay_s=config.retry_delay_s,
+                count_failed_tries=config.count_failed_tries,
+                count_failed_items=config.error_threshold >= 0,
+            ),
+            StatusBoard(
+                folder,
+                status_key,
+                attempt.shard,
+                self.manifest.mini_batches,
+                attempt.writer.node,
+                done=inherited.done,
+                failed=inherited.failed,
+            ),
+            stager=self.stager,
+            signals=self.signals,
+            is_blind=lambda: self.watcher.is_blind,
+            slots=self.slots,
+            concurrency=config.max_concurrency_per_process,
+            commit_s=folder.intervals.commit_s,
+            log_of=self.starter.log_of,
+            say=self.starter.say,
+        )
 
 
-def _make_dispatcher(
-    attempt: Attempt | BorrowedWork,
-    inherited: Inheritance,
-    *,
-    granted: int,
-    status_key: str,
-    manifest: Manifest,
-    settings: RunSettings,
-    starter: Starter,
-    watcher: Watcher,
-    stager: Stager,
-    signals: Signals,
-    slots: int,
-) -> Dispatcher:
-    config, folder = settings.config, starter.request.folder
-    return Dispatcher(
-        attempt,
-        inherited,
-        _queue(folder, attempt.shard, inherited, granted),
-        RetryPolicy(
-            most_tries=config.run_max_try,
-            delay_s=config.retry_delay_s,
-            count_failed_tries=config.count_failed_tries,
-            count_failed_items=config.error_threshold >= 0,
-        ),
-        StatusBoard(
-            folder,
-            status_key,
-            attempt.shard,
-            manifest.mini_batches,
-            attempt.writer.node,
-            done=inherited.done,
-            failed=inherited.failed,
-        ),
-        stager=stager,
-        signals=signals,
-        is_blind=lambda: watcher.is_blind,
-        slots=slots,
-        concurrency=config.max_concurrency_per_process,
-        commit_s=folder.intervals.commit_s,
-        log_of=starter.log_of,
-        say=starter.say,
-    )
+def _slots(starter: Starter, settings: RunSettings) -> int:
+    """Return how many slots have something to do."""
+    if starter.attempt.shard.is_borrowing and settings.config.lend:
+        return starter.processes
+    return min(starter.processes, int((~starter.attempt.inheritance.done).sum()))
 
 
 def _nothing(shard: Shard) -> Inheritance:

@@ -27,6 +27,8 @@ _DENIED: Final = {
     "SignatureDoesNotMatch",
 }
 
+_CHANGED: Final = {"PreconditionFailed", "ConditionalRequestConflict", "ConditionNotMet", "BlobAlreadyExists"}
+
 _CODE: Final = re.compile(r"<Code>(.*?)</Code>", re.DOTALL)
 _MESSAGE: Final = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 _STATUS: Final = re.compile(r"status code: (\d+)")
@@ -92,6 +94,11 @@ def is_denied(error: StorageError) -> bool:
     return error.code in _DENIED
 
 
+def is_changed(error: OSError) -> bool:
+    """Return whether a condition of a request was not met: the object has changed, or is gone."""
+    return isinstance(error, FileNotFoundError) or (isinstance(error, StorageError) and error.code in _CHANGED)
+
+
 def _is_of_client(error: Exception) -> bool:
     if type(error).__module__.partition(".")[0] in {"obstore", "botocore", "boto3", "azure"}:
         return True
@@ -113,6 +120,8 @@ def _translate(error: Exception, address: Address) -> OSError:
         return _failure(
             code or "403", f"{address}: access denied ({said}). Check the credentials {who}, and what they permit."
         )
+    if type(error).__name__ == "PreconditionError":
+        code = code if code in _CHANGED else "PreconditionFailed"
     return _failure(code, f"{address}: object storage failed ({said})")
 
 

@@ -221,17 +221,16 @@ class RunFolder:
         shards = manifest.borrowing_shards(self.read_settings().config.node_count)
         return [state for state in map(self.read_shard, shards) if state.claim is not None]
 
-    def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> Iterator[ShardState]:
+    def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> list[ShardState]:
         """
-        Yield the states of some shards, some of which are read at the same time if each request takes long.
+        Return the states of some shards, some of which are read at the same time if each request takes long.
 
         :param known: each shard, and an earlier state of it from which to read on.
         """
         if self.intervals.requests == 1:
-            yield from itertools.starmap(self.read_shard, known)
-            return
+            return list(itertools.starmap(self.read_shard, known))
         with ThreadPoolExecutor(self.intervals.requests, thread_name_prefix="airflow_prs-shards") as threads:
-            yield from threads.map(self.read_shard, *zip(*known, strict=True))
+            return list(threads.map(self.read_shard, *zip(*known, strict=True)))
 
     def read_report(self, key: str = REPORT) -> dict[str, Any] | None:
         """

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.connecting import Connection
-from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
+from airflow_prs.object_storage.requests import is_changed
+from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads
 
 _REVOKED: Final = "airflowprs_revoked"
 """Metadata of a blob: the upload that cannot replace it any more."""

@@ -7,13 +7,14 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage.addresses import Address, Bucket, Kind
 from airflow_prs.object_storage.connecting import Connection, connect_to
+from airflow_prs.object_storage.ranges import RangeFile
 from airflow_prs.object_storage.requests import asking
 from airflow_prs.store.azure_uploads import AzureUploads
 from airflow_prs.store.keys import check_key, check_prefix, superseded
@@ -24,7 +25,7 @@ from airflow_prs.store.s3_uploads import S3Uploads
 from airflow_prs.store.uploads import RevokedError, Uploads, read_upload
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed import ReadableBuffer
     from obstore.store import AzureStore, S3Store
 
 _FEW_BYTES: Final = 1 << 20
@@ -106,7 +107,7 @@ class ObjectStore:
         stat = self.stat(key)
         if stat is None:
             raise FileNotFoundError(errno.ENOENT, "it does not exist", str(self._address / key))
-        return io.BufferedReader(_Ranges(self, key, stat.size), _FEW_BYTES)
+        return cast("IO[bytes]", RangeFile(stat.size, partial(self._range, key)))
 
     def list(self, prefix: str, after: str | None = None) -> Sequence[str]:
         """List the objects page by page."""
@@ -206,11 +207,17 @@ class ObjectStore:
         """Return what the names of all objects begin with."""
         return f"{self._address.key}/" if self._address.key else ""
 
+    def _range(self, key: str, begin: int, end: int) -> bytes:
+        data = self.get(key, begin, end)
+        if data is None or len(data) != end - begin:
+            raise StorageError(f"{self._address / key}: it was replaced or deleted while it was read")
+        return data
+
     @contextmanager
     def _put_in_parts(self, name: str) -> Iterator[IO[bytes]]:
+        bulk = self._connection.bulk
         import obstore
 
-        bulk = self._connection.bulk
         with self._asking(name), obstore.open_writer(bulk, name, buffer_size=PART_BYTES) as file:
             yield cast("IO[bytes]", _Written(file))
 
@@ -268,41 +275,6 @@ class _Written(io.BufferedIOBase):
         self._file.write(data)
         self._size += len(data)
         return len(data)
-
-
-class _Ranges(io.RawIOBase):
-    """An object as a file."""
-
-    def __init__(self, store: ObjectStore, key: str, size: int) -> None:
-        self._store = store
-        self._key = key
-        self._size = size
-        self._place = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        return self._place
-
-    def tell(self) -> int:
-        return self._place
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        into = memoryview(buffer).cast("B")
-        end = min(self._size, self._place + len(into))
-        if end <= self._place:
-            return 0
-        found = self._store.get(self._key, self._place, end)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, "it does not exist any more", self._key)
-        into[: len(found)] = found
-        self._place += len(found)
-        return len(found)
 
 
 def _begin_after(rest: str) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from airflow_prs.errors import StorageError
+from airflow_prs.object_storage.requests import is_changed
 from airflow_prs.store.port import Unfinished
-from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads, is_changed
+from airflow_prs.store.uploads import MARK, RevokedError, Upload, Uploads
 
 _TRIES: Final = 20
 

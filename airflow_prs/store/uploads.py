@@ -23,8 +23,6 @@ from airflow_prs.store.port import Unfinished
 MARK: Final = "airflowprs"
 """Metadata of an object by which an upload recognises it as its own."""
 
-_CHANGED: Final = {"PreconditionFailed", "ConditionalRequestConflict", "ConditionNotMet", "BlobAlreadyExists"}
-
 
 class RevokedError(Exception):
     """The upload cannot appear any more."""
@@ -134,9 +132,3 @@ class Uploads(ABC):
             f"{self._connection.bucket}/{name}: the storage refuses to replace it, though nothing else has done so. "
             "Choose an object storage that honours If-Match for uploads in parts."
         )
-
-
-def is_changed(error: OSError) -> bool:
-    """Return whether a condition was not met."""
-    # S3 answers that there is no object if the one to replace was deleted.
-    return isinstance(error, FileNotFoundError) or (isinstance(error, StorageError) and error.code in _CHANGED)

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from airflow_prs.ahead import map_ahead
 from airflow_prs.arrow_columns import of_numbers, text_scalar
-from airflow_prs.errors import InputChangedError, InputError
+from airflow_prs.errors import InputError
 from airflow_prs.inputs.files.globs import Glob, has_magic
 from airflow_prs.inputs.files.objects import THREADS, Objects, list_objects
-from airflow_prs.inputs.files.opening import FIRST_BYTES, InputFile, ObjectFile, fetch
+from airflow_prs.inputs.files.opening import FIRST_BYTES, InputFile, fetch, open_object, require_unchanged
 from airflow_prs.inputs.files.paths import PathColumn, Paths, sort_paths
 from airflow_prs.inputs.files.walking import walk
 from airflow_prs.object_storage.addresses import is_remote, parse_address
 from airflow_prs.records import RUNS
-from airflow_prs.worker.reading.versions import SEPARATOR, find_change
+from airflow_prs.worker.reading.versions import SEPARATOR
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,13 +103,11 @@ class Listing:
         if not is_remote(path):
             return InputFile(path, partial(self.open, path))
         end = min(int(self.sizes[number]), FIRST_BYTES)
-        return InputFile(
-            path, partial(self._open_object, number, fetch(parse_address(path), 0, end, self._etag(number)))
-        )
+        begin = fetch(parse_address(path), self._etag(number), 0, end)
+        return InputFile(path, partial(self._open_object, number, begin))
 
     def _open_object(self, number: int, begin: bytes = b"") -> BinaryIO:
-        file = ObjectFile(self.paths[number], int(self.sizes[number]), self._etag(number), begin)
-        return cast("BinaryIO", file)
+        return open_object(self.paths[number], int(self.sizes[number]), self._etag(number), begin)
 
     def _etag(self, number: int) -> str:
         return str(cast("pa.LargeStringArray", self.etags)[number].as_py())
@@ -154,7 +152,7 @@ class Listing:
     def _require_unchanged(self, some: slice) -> None:
         for path, version in zip(self.paths[some], self.versions(some).to_pylist(), strict=True):
             if not is_remote(path):
-                _require_unchanged(path, version)
+                require_unchanged(path, version)
 
     def without(self, is_left_out: Callable[[str], bool]) -> Listing:
         """
@@ -390,18 +388,3 @@ def _add_named(path: str, found: _Found) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path!r} is a pipe, a socket or a device; allowed: a file or a folder.")
     found.add(path, status)
-
-
-def _require_unchanged(path: str, version: str) -> None:
-    try:
-        change = find_change(path, version)
-    except OSError as error:
-        raise InputChangedError(
-            f"{path!r} cannot be accessed any more while plan is reading the input: {error.strerror}. Run plan again "
-            "when nothing writes to the input."
-        ) from error
-    if change is not None:
-        raise InputChangedError(
-            f"{path!r} changed while plan was reading the input: {change}. "
-            "Run plan again when nothing writes to the input."
-        )

@@ -142,11 +142,9 @@ def _list(folder: Address, offset: str | None = None) -> Iterator[Sequence[Mappi
 @contextmanager
 def _key_errors(place: Address) -> Iterator[None]:
     """Raise InputError in place of obstore's error about a key that it cannot name."""
-    from obstore.exceptions import BaseError
-
     try:
         yield
-    except (ValueError, BaseError) as error:
+    except Exception as error:
         if (found := _BAD_KEY.search(str(error))) is None:
             raise
         raise InputError(

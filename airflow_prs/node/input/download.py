@@ -87,6 +87,8 @@ class Download:
             )
         except OSError as error:
             self._error = f"{self._file.address}: its local copy cannot be written: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, a mini-batch waits for the end
+            self._error = f"{self._file.address}: its local copy cannot be made: {type(error).__name__}: {error}"
         with self._lock:
             self._left -= 1
             is_last = self._left == 0

@@ -10,16 +10,12 @@ from typing import Any, TypeVar
 from airflow_prs.errors import StagingError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
-from airflow_prs.object_storage.requests import asking, is_denied
+from airflow_prs.object_storage.requests import asking, is_changed, is_denied
 
 _R = TypeVar("_R")
 
 _PAUSES_S = (0.2, 1.0, 3.0)
 """Before each repetition of a request. The client itself repeats what it knows may pass."""
-
-
-class _ChangedError(Exception):
-    """The object is another version than the one that was asked for."""
 
 
 class RemoteFile:
@@ -67,7 +63,7 @@ class RemoteFile:
         connection = _connect(self.address)
         try:
             return _repeated(self.address, lambda: request(connection), self._is_over)
-        except _ChangedError:
+        except StorageError:
             raise self._changed(self._version_now(connection)) from None
         except FileNotFoundError:
             raise StagingError(
@@ -128,17 +124,10 @@ def _repeated(address: Address, request: Callable[[], _R], is_over: threading.Ev
     while True:
         try:
             with asking(address.bucket, address.key):
-                return _unless_changed(request)
+                return request()
         except StorageError as error:  # noqa: PERF203 - rare
+            if is_changed(error):
+                raise
             pause_s = None if is_denied(error) else next(pauses_s, None)
             if pause_s is None or is_over.wait(pause_s):
                 raise StagingError(str(error)) from error
-
-
-def _unless_changed(request: Callable[[], _R]) -> _R:
-    from obstore.exceptions import NotModifiedError, PreconditionError
-
-    try:
-        return request()
-    except (PreconditionError, NotModifiedError):
-        raise _ChangedError from None

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.errors import InputChangedError
-from airflow_prs.inputs.files import opening
-from airflow_prs.inputs.files.opening import ObjectFile
+from airflow_prs.inputs.files.opening import open_object
+from airflow_prs.object_storage import ranges
 from tests.buckets import buckets_in_memory
 
 ADDRESS = "s3://bkt/d/a"
@@ -22,7 +22,7 @@ def bucket():
 
 def opened(bucket, content, begin=0):
     bucket.store.put("d/a", content)
-    return ObjectFile(ADDRESS, len(content), bucket.store.head("d/a")["e_tag"], content[:begin])
+    return open_object(ADDRESS, len(content), bucket.store.head("d/a")["e_tag"], content[:begin])
 
 
 steps = st.lists(
@@ -40,9 +40,9 @@ steps = st.lists(
 @given(st.binary(max_size=200), steps, st.integers(0, 50), st.integers(1, 16))
 def test_an_object_is_read_as_a_file_is(content, steps, begin, least):
     with buckets_in_memory("bkt") as buckets, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opening, "_LEAST_BYTES", least)
-        patch.setattr(opening, "_BLOCK_BYTES", 64)
-        patch.setattr(opening, "_GROWTH", 2)
+        patch.setattr(ranges, "_LEAST_BYTES", least)
+        patch.setattr(ranges, "_BLOCK_BYTES", 64)
+        patch.setattr(ranges, "_GROWTH", 2)
         plain = io.BytesIO(content)
         with opened(buckets["bkt"], content, begin) as file:
             for step, number in steps:
