@@ -31,11 +31,15 @@ def run(mini_batch):
     return list(mini_batch)
 """
 FAILING = """
-import pathlib, time
+import os, pathlib, time
+place = pathlib.Path({place!r})
 def run(mini_batch, context):
+    (place / str(os.getpid())).touch()
     if context.minibatch_index:
         time.sleep(600)
-    time.sleep(8)
+    while len(list(place.iterdir())) < {shards}:
+        time.sleep(0.01)
+    time.sleep(3)
     pathlib.Path({passed!r}).write_text(str(time.time()))
     raise ValueError("one too many")
 """
@@ -146,10 +150,11 @@ def requests(scale: float) -> list[Comparison]:
 def abort_s(shards: int) -> float:
     """Return the seconds from the try that exceeds a threshold to the end of the last node."""
     with tempfile.TemporaryDirectory(prefix="airflow_prs-bench-") as local, storage(LATENCY_S) as (_, _, place):
-        passed = Path(local, "passed")
+        passed, at_work = Path(local, "passed"), Path(local, "at_work")
+        at_work.mkdir()
         folder = make_plan(
             str(place),
-            FAILING.format(passed=str(passed)),
+            FAILING.format(passed=str(passed), place=str(at_work), shards=shards),
             mini_batches=2 * shards,
             shards=shards,
             process_count_per_node=1,
