@@ -11,7 +11,7 @@ from uuid import uuid4
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import use_connections
 from benchmarks.storage_proxy import Proxy, proxy_of
-from tests.object_servers import ACCESS_KEY, REGION, SECRET_KEY, Server, serve, stop_servers
+from tests.object_servers import ACCESS_KEY, REGION, SECRET_KEY, Server, serve
 
 
 @contextmanager
@@ -41,7 +41,3 @@ def storage(latency_s: float = 0.0) -> Iterator[tuple[Server, Proxy, Address]]:
                 else:
                     os.environ[name] = value
 
-
-def stop() -> None:
-    """Stop the server."""
-    stop_servers()

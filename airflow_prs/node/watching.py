@@ -48,6 +48,8 @@ class Watcher:
         self._attempt = attempt
         self._shard = attempt.shard
         self._own_number = attempt.number
+        self._own_before: dict[int, int] = {}
+        """Number of the own last record when another shard was read."""
         self._is_orphaned = is_orphaned
         shards, own = manifest.shards, attempt.shard.number
         in_turn = (*shards[own + 1 :], *shards[:own])
@@ -114,7 +116,12 @@ class Watcher:
             raise superseded(self._shard)
 
     def _read(self, most: int) -> None:
-        self._watch.read(itertools.islice(self._others, min(most, self._other_count)))
+        shards = list(itertools.islice(self._others, min(most, self._other_count)))
+        own = self._attempt.number
+        # Nodes of a run commit at about the same pace.
+        new = {shard.number: own - self._own_before.get(shard.number, own) for shard in shards}
+        self._own_before |= dict.fromkeys(new, own)
+        self._watch.read(shards, new)
 
     def _judge(self) -> Abort | None:
         if not self._shard.is_borrowing:

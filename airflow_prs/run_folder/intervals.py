@@ -44,6 +44,6 @@ ON_FILES: Final = Intervals(
 """On a file system, where a look at a file takes some microseconds, and over a network less than a millisecond."""
 
 ON_OBJECTS: Final = Intervals(
-    commit_s=3.0, look_s=1.0, turns=4, others=1, poll_s=1.0, run_look_s=2.0, status_s=10.0, requests=16
+    commit_s=3.0, look_s=1.0, turns=5, others=1, poll_s=1.0, run_look_s=2.0, status_s=10.0, requests=16
 )
 """On object storage, where each request takes some 30 milliseconds and costs money: four a second for each node."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 SHARD_RECORD: TypeAdapter[ShardRecord] = TypeAdapter(ShardRecord)
 LOAN_RECORD: TypeAdapter[LoanRecord] = TypeAdapter(LoanRecord)
+_FEW = 2
+"""Of more records than this, one more is expected: one too few costs more requests to find out than one too many."""
 OWN_LOG = -1
 """Stands for the shard's own log where loans are numbered."""
 
@@ -91,7 +93,7 @@ class ShardState:
     :param number: number of the last record of its log; -1: no attempt has begun.
     :param record: that record; None: no attempt has begun.
     :param loans: the open loans that it names.
-    :param new: how many records were new when it was read; the next read expects one more.
+    :param new: how many records were new when it was read; the next read expects as many.
     """
 
     shard: Shard
@@ -181,7 +183,7 @@ def read_shard(store: Store, shard: Shard, known: ShardState | None = None) -> S
     :param known: an earlier state of the shard, from which to read on; None: read from the start.
     """
     known = known or ShardState(shard=shard)
-    found = shard_log(store, shard).read_last(known.number, known.new + 1)
+    found = shard_log(store, shard).read_last(known.number, max(1, known.new + (known.new > _FEW)))
     if found is None and not known.loans and not known.new:
         return known
     record, number = known.record, known.number

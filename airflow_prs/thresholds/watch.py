@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from airflow_prs.records import Limits, Manifest, Progress, Shard
@@ -94,9 +94,15 @@ class Watch:
         self._run_log.follow()
         return self._run_log.binding(self.epoch)
 
-    def read(self, shards: Iterable[Shard]) -> None:
-        """Read what is new of some shards: one request each, and another one for each open loan."""
+    def read(self, shards: Iterable[Shard], new: Mapping[int, int] | None = None) -> None:
+        """
+        Read what is new of some shards: one request each, and another one for each open loan.
+
+        :param new: how many new records to expect, by number of the shard; None: as many as the last time.
+        """
         known = [(shard, self.counts.state(shard.number)) for shard in shards]
+        if new is not None:
+            known = [(shard, replace(state, new=new[shard.number])) for shard, state in known]
         for state in self.folder.read_shards(known):
             self.counts.take(state)
 

@@ -109,6 +109,34 @@ def test_it_stops_where_a_later_attempt_has_claimed_the_shard(folder):
         watching.look()
 
 
+def test_a_commit_shows_that_nobody_has_claimed_the_shard(folder, requests):
+    attempt = open_attempt(folder)
+    watching = watcher(folder, attempt)
+    commit(attempt)
+    requests.clear()
+    watching.look()
+    # The run log and four others, but not its own shard.
+    assert requests == {"get": 5}
+    open_attempt(folder, try_number=2)
+    with pytest.raises(SupersededError):
+        watching.look()
+
+
+def test_others_that_commit_at_its_own_pace_cost_two_requests(folder, requests):
+    attempt, other = open_attempt(folder, 0), open_attempt(folder, 1)
+    watching = watcher(folder, attempt)
+    watching._others = iter([other.shard, other.shard, other.shard])
+    watching._other_count = 1
+    for commits in (3, 9):
+        for _ in range(commits):
+            commit(attempt)
+            commit(other)
+        requests.clear()
+        watching._read(1)
+        assert requests.total() == 2
+        assert watching.others[0].number == other.number
+
+
 def test_it_stops_where_airflow_is_gone(folder):
     with pytest.raises(OrphanedError):
         watcher(folder, open_attempt(folder), is_orphaned=True).look()

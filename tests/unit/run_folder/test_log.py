@@ -151,6 +151,25 @@ def test_the_last_record_is_found_at_every_length_from_every_start(log):
             assert log.read_last(after) == expected
 
 
+@pytest.mark.parametrize("expected", [1, 2, 3, 7, 20])
+def test_the_last_record_is_found_whatever_was_expected(log, expected):
+    for length in range(20):
+        fill(log, length, length - 1 if length else 0)
+        for after in range(-1, length):
+            assert log.read_last(after, expected) == (record(length - 1) if after < length - 1 else None)
+
+
+@pytest.mark.parametrize("expected", [2, 3, 7, 20])
+def test_as_many_records_as_expected_or_one_less_cost_two_requests(store, expected):
+    counting = Counting(store)
+    log = Log(counting, "log/")
+    fill(log, expected)
+    for after, requests in ((-1, ["get", "stat"]), (0, ["get", "get"])):
+        counting.requests.clear()
+        assert log.read_last(after, expected) == record(expected - 1)
+        assert counting.requests == requests
+
+
 def test_the_last_record_is_found_with_few_requests(store):
     counting = Counting(store)
     log = Log(counting, "log/")
