@@ -60,6 +60,17 @@ def report_of(run, task_id="step"):
     return RunFolder(run.xcom(f"{task_id}.plan", key="plan")["folder"]).read_report()
 
 
+def assets_of(run):
+    """Return the assets that a run has updated, each with the task."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        events = session.scalars(select(AssetEvent).where(AssetEvent.source_dag_id == run.dag_id))
+        return {(event.source_task_id, event.uri) for event in events}
+
+
 def one_step(dag_id, inputs, output, *, step="", config="", after=""):
     return f"""
         with DAG({dag_id!r}) as dag:
@@ -74,7 +85,8 @@ def one_step(dag_id, inputs, output, *, step="", config="", after=""):
 def test_a_run_publishes_the_rows_in_input_order(dag_file, storage, server):
     place = with_items(storage(server))
     items = f"FileDataset('{place / 'ten items'}')"
-    dag_file.write(one_step(f"on_{server}", items, place / "the öutput"))
+    outlets = f"outlets=[__import__('airflow.sdk').sdk.Asset('{place}/rows')]"
+    dag_file.write(one_step(f"on_{server}", items, place / "the öutput", step=outlets))
     run = dag_file.run()
     assert run.states == {
         "step.plan": "success",
@@ -88,6 +100,7 @@ def test_a_run_publishes_the_rows_in_input_order(dag_file, storage, server):
     assert run.xcom("step.merge") == str(result)
     assert run.xcom("step.merge", key="summary")["location"] == str(result)
     assert run.xcom("step.plan", key="plan")["folder"].startswith(f"{place / 'the öutput'}/_parallel_run/")
+    assert assets_of(run) == {("step.merge", f"{place}/rows")}
 
 
 TABLES = """

@@ -79,7 +79,10 @@ def wait_for_commit(folder: RunFolder, node: subprocess.Popen[str], done: int = 
 
 def finish(folder: RunFolder, try_number: int) -> None:
     node = start_node(folder.path, try_number)
-    _, errors = node.communicate(timeout=120)
+    try:
+        _, errors = node.communicate(timeout=300)
+    finally:
+        node.kill()
     assert node.returncode == 0, errors
 
 
@@ -93,10 +96,11 @@ def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int) -> Non
     """Kill the node, or one of its processes, at random moments until it is through."""
     chance = random.Random(seed)
     # A mini-batch that is tried alone when its node is killed is charged, as if it were to blame.
-    folder = make_plan(place, counting(counter), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
+    # The next node tries alone, with a commit each, what the killed one may have had in hand: fewer where commits take
+    # longer, and so does the entire run, in which a node needs longer until its first commit.
+    seconds, longest_s = (0.0005, 1.2) if isinstance(place, Path) else (0.003, 3.0)
+    folder = make_plan(place, counting(counter, seconds), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
     committed: set[int] = set()
-    # A node needs longer until its first commit on object storage.
-    longest_s = 1.2 if isinstance(place, Path) else 3.0
     for try_number in range(1, rounds + 1):
         ran_before = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
         node = start_node(folder.path, try_number)
