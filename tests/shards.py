@@ -148,7 +148,8 @@ def read_rows(folder: RunFolder) -> list[str]:
     committed = read_committed(folder, folder.read_manifest())
     for state in committed.states:
         with open_rows(committed, state) as source:
-            for outcome in committed.outcomes(state):
+            outcomes = committed.outcomes(state)
+            for outcome in outcomes[outcomes["length"] > 0]:
                 data = source.room(int(outcome["length"]))
                 source.read(outcome, int(outcome["offset"]), data)
                 rows += bytes(data).decode().splitlines()
