@@ -327,7 +327,6 @@ def plans(scale: float) -> list[Comparison]:
             2.0,
             timed(cut_text, place),
             timed(count_lines, place),
-            reason="The CPU work of plan over text is the same as on files",
         ),
         Comparison(
             f"plan over {footers:,} Parquet files",
