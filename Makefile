@@ -24,7 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers bench-storage docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -117,6 +117,9 @@ $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 
 bench: $(VENV)/.synced  ## compare the cost with that of the alternatives, and write the table into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.bench
+
+bench-storage: $(VENV)/.synced  ## measure requests and throughput on object storage, with SeaweedFS on this machine
+	$(BIN)/python -m benchmarks.object_storage
 
 bench-peers: $(VENV)/.synced .venv-peers/.installed  ## compare the first rows with Joblib, Dask and Ray Data
 	$(BIN)/python -m benchmarks.peers .venv-peers/bin/python

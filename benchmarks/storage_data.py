@@ -11,7 +11,6 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -59,15 +58,12 @@ def fill(place: Address, objects: Sequence[tuple[str, bytes]]) -> None:
         list(pool.map(lambda each: store.put((place / each[0]).key, each[1], use_multipart=False), objects))
 
 
-def files(number: int, size_bytes: int) -> tuple[Address, list[str]]:
-    """Return a place with random files, and their names."""
-    return _files(number, size_bytes)
-
-
 @functools.cache
-def _files(number: int, size_bytes: int) -> tuple[Address, list[str]]:
+def files(number: int, size_bytes: int) -> tuple[Address, list[str]]:
+    """Return a place with files, and their names."""
     place, names = new_place(), [f"{n // 1000:04d}/item-{n:06d}.bin" for n in range(number)]
-    fill(place, [(name, data) for name, data in zip(names, [os.urandom(size_bytes)] * number, strict=True)])
+    data = os.urandom(size_bytes)
+    fill(place, [(name, data) for name in names])
     return place, names
 
 
@@ -119,6 +115,8 @@ def get_s(number: int, size_bytes: int) -> float:
     """Return the seconds in which obstore gets the same files, in ranges of the same size, and writes them."""
     place, names = files(number, size_bytes)
     with tempfile.TemporaryDirectory(prefix="airflow_prs-bench-") as folder:
+        for parent in {name.partition("/")[0] for name in names}:
+            Path(folder, parent).mkdir()
         return asyncio.run(_get_s(place, names, size_bytes, folder))
 
 
@@ -134,8 +132,6 @@ async def _get_s(place: Address, names: list[str], size_bytes: int, folder: str)
             os.close(fd)
 
     began = time.monotonic()
-    for parent in {name.partition("/")[0] for name in names}:
-        Path(folder, parent).mkdir()
     await asyncio.gather(*(get(name, begin) for name in names for begin in range(0, size_bytes, PART_BYTES)))
     return time.monotonic() - began
 
@@ -159,9 +155,7 @@ def staging(scale: float) -> list[Comparison]:
 @functools.cache
 def committed_run(commits: int) -> RunFolder:
     """Return a run of one shard that has committed some rows often."""
-    folder = make_plan(
-        str(new_place()), "", mini_batches=commits, items=1, append_row_file_name="rows.txt"
-    )
+    folder = make_plan(str(new_place()), "", mini_batches=commits, items=1, append_row_file_name="rows.txt")
     shard = folder.read_manifest().shards[0]
     with tempfile.TemporaryDirectory(prefix="airflow_prs-bench-") as local:
         attempt = folder.open_attempt(
@@ -278,7 +272,11 @@ def list_keys(place: Address) -> None:
 
 
 def list_by_hand(place: Address) -> None:
-    found = [(one["path"], one["size"], one["e_tag"]) for page in connect_to(place.bucket).objects.list(place.key) for one in page]
+    found = [
+        (one["path"], one["size"], one["e_tag"])
+        for page in connect_to(place.bucket).objects.list(place.key)
+        for one in page
+    ]
     found.sort()
 
 

@@ -40,4 +40,3 @@ def storage(latency_s: float = 0.0) -> Iterator[tuple[Server, Proxy, Address]]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
-

@@ -70,12 +70,15 @@ class Reporter:
         """Write status.json of the run if all other nodes have ended, so that the last node writes the final state."""
         # Hold the lock: a write that began with older states must not come last.
         with self._writing, contextlib.suppress(OSError, PrsError):
-            states = []
-            for state in self._watcher.states:
-                states.append(self._request.folder.read_shard(state.shard, state))
-                if states[-1].closing is None:
+            folder, states = self._request.folder, self._watcher.states
+            ended = [state for state in states if state.closing is not None]
+            left = [state for state in states if state.closing is None]
+            while left:
+                some, left = left[: folder.intervals.requests], left[folder.intervals.requests :]
+                ended += folder.read_shards((state.shard, state) for state in some)
+                if any(state.closing is None for state in ended):
                     return
-            write_run_status(self._request.folder, self._manifest, states)
+            write_run_status(folder, self._manifest, sorted(ended, key=lambda state: state.shard.number))
 
     async def _show(self) -> None:
         while True:

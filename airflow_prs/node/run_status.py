@@ -29,7 +29,9 @@ def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardSt
 
     :param states: of all shards.
     """
-    shown = [status for state in states for status in _read(folder, state)]
+    words = {key: word for state in states for key, word in _keys(state)}
+    read = zip(words.values(), folder.read_statuses(words), strict=True)
+    shown = [{**status, "state": word} for word, status in read if status is not None]
     running = [status for status in shown if status["state"] == _RUNNING]
     failures = [failure for status in shown for failure in status["last_failures"]]
     status = {
@@ -45,17 +47,14 @@ def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardSt
     folder.write_status(status)
 
 
-def _read(folder: RunFolder, state: ShardState) -> Iterator[dict[str, Any]]:
-    """Read status.json of a shard and of its open loans."""
+def _keys(state: ShardState) -> Iterator[tuple[str, str]]:
+    """Yield the key of status.json of a shard and of its open loans, and the word for its state."""
     if state.claim is None:
         return
     number = state.shard.number
-    keys = {shard_status(number): _describe(state)}
-    keys |= {loan_status(number, loan.loan.number): _RUNNING for loan in state.loans}
-    for key, word in keys.items():
-        shown = folder.read_status(key)
-        if shown is not None:
-            yield {**shown, "state": word}
+    yield shard_status(number), _describe(state)
+    for loan in state.loans:
+        yield loan_status(number, loan.loan.number), _RUNNING
 
 
 def _add_bins(count: int, shown: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.inputs.mini_batches import batches_of
@@ -48,6 +47,9 @@ from airflow_prs.store.probing import probe_store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _CHUNK_BYTES = 1 << 20
 _LEVELS = 3
@@ -227,10 +229,17 @@ class RunFolder:
 
         :param known: each shard, and an earlier state of it from which to read on.
         """
+        return self._map(lambda each: self.read_shard(*each), known)
+
+    def read_statuses(self, keys: Iterable[str]) -> list[dict[str, Any] | None]:
+        """Return some status.json, read in the same way."""
+        return self._map(self.read_status, keys)
+
+    def _map(self, read: Callable[[_T], _R], values: Iterable[_T]) -> list[_R]:
         if self.intervals.requests == 1:
-            return list(itertools.starmap(self.read_shard, known))
+            return list(map(read, values))
         with ThreadPoolExecutor(self.intervals.requests, thread_name_prefix="airflow_prs-shards") as threads:
-            return list(threads.map(self.read_shard, *zip(*known, strict=True)))
+            return list(threads.map(read, values))
 
     def read_report(self, key: str = REPORT) -> dict[str, Any] | None:
         """
