@@ -425,11 +425,12 @@ def test_packages_that_are_missing_are_named_with_the_extra(connection, monkeypa
             raise ImportError(f"No module named {name!r}")
         return found(name, *args, **kwargs)
 
+    use_airflow_connections()
     monkeypatch.setattr(builtins, "__import__", lacks)
     for extra in kinds:
         bucket = Bucket(Kind.S3 if extra == "s3" else Kind.AZURE, "bucket", conn_ids[extra])
         with pytest.raises(StorageError, match=rf"pip install 'airflow-prs\[{extra}\]'"):
-            object_storage.connect(bucket)
+            connect_to(bucket)
 
 
 def test_a_changed_connection_is_used_after_a_refresh_in_a_thread(connection, weed, monkeypatch):

@@ -112,7 +112,7 @@ def test_passing_trouble_is_waited_for_and_lasting_trouble_is_a_failed_try(tmp_p
     Tries(folder).run()
     assert read_rows(folder) == ["content of passing"]
     assert [each.error for each in read_tries(folder)] == [
-        "s3://conn@bucket/never: s3://conn@bucket cannot be reached through the connection 'conn': 503 slow down"
+        "s3://conn@bucket/never: object storage failed (503 slow down)"
     ] * 2
     assert asked["never"] == 8
 

@@ -278,8 +278,10 @@ import sys
 sys.modules["obstore"] = sys.modules["obstore.store"] = None
 from airflow_prs.object_storage.addresses import Bucket, Kind
 from airflow_prs.object_storage.clients import make_connection
+from airflow_prs.object_storage.connecting import connect_to, use_connections
 from airflow_prs.store import objects
-make_connection(Bucket(Kind[sys.argv[1]], "shared"), native=None)
+use_connections(lambda bucket: make_connection(bucket, native=None))
+connect_to(Bucket(Kind[sys.argv[1]], "shared"))
 """
 
 
