@@ -12,7 +12,7 @@ from pathlib import Path
 from airflow_prs.store.opening import Location
 
 COMMIT_S = 0.3
-"""Seconds between two commits on object storage: with the usual 2, a node would do hardly more than it can lose."""
+"""Seconds between two commits on object storage: with the usual 3, a node would do hardly more than it can lose."""
 
 
 def start_node(

@@ -30,6 +30,7 @@ from airflow_prs.config.config import OURS, RULES
 from airflow_prs.provider_info import get_provider_info
 from airflow_prs.records import TryStatus
 from airflow_prs.report.processed import NOT_FINISHED, NOT_TRIED
+from airflow_prs.run_folder.intervals import ON_OBJECTS
 from tests.dag_runs import DagFile
 from tests.lacking import lacking
 
@@ -267,10 +268,16 @@ def test_what_datasets_can_be_asked_for_is_described():
 # Commands and links
 
 
+def test_the_page_of_storage_tells_how_often_nodes_commit():
+    text = (ROOT / "docs/storage.md").read_text()
+    row = re.search(r"^\| commits of a node \|.*\| every (\w+) seconds \|$", text, re.MULTILINE)
+    assert ["one", "two", "three", "four", "five"].index(row[1]) + 1 == ON_OBJECTS.commit_s
+
+
 @every_page
 def test_every_target_of_make_exists(page):
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    told = re.findall(r"(?:`|\$ )make ([a-z-]+)", PAGES[page])
+    told = re.findall(r"(?:`|\$ )make ([a-z0-9-]+)", PAGES[page])
     assert set(told) - set(phony) == set()
 
 

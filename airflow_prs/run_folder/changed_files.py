@@ -47,11 +47,13 @@ class ChangedFiles:
 
     def upload(self, *, is_last: bool = False) -> None:
         """
-        Upload the files that have changed since they were last uploaded.
+        Upload the files that have changed since they were last uploaded, and delete those that are gone since.
 
         :param is_last: whether this is the last call, so that no file waits any more.
         """
+        there = set()
         for name, found in _walk(self._folder):
+            there.add(name)
             state = (found.st_mtime_ns, found.st_size, found.st_ino)
             before, at = self._uploaded.get(name, (None, 0.0))
             wait_s = 0.0 if before is None or is_last or not self._is_paced else _SHORTEST_S + before[1] / _BYTES_PER_S
@@ -64,6 +66,10 @@ class ChangedFiles:
             with file, self._store.writer(self._prefix + name) as out:
                 shutil.copyfileobj(file, out, _CHUNK_BYTES)
             self._uploaded[name] = (state, self._clock())
+        gone = [name for name in self._uploaded if name not in there]
+        self._store.delete(self._prefix + name for name in gone)
+        for name in gone:
+            del self._uploaded[name]
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
