@@ -82,7 +82,7 @@ def test_each_shard_has_a_line(tmp_path, capsys):
 def test_a_shard_that_has_committed_nothing_shows_when_it_began(tmp_path, capsys):
     folder = make_folder(tmp_path, 3)
     open_attempt(folder, 0)
-    assert re.search(r"0 of 3 done; running on host-0-1, last update \d s ago$", page(capsys, folder.path), re.MULTILINE)
+    assert re.search(r": 0 of 3 done; running on host-0-1, last update \d s ago\n", page(capsys, folder.path))
 
 
 def test_a_shard_that_was_stopped_says_so(tmp_path, capsys):
