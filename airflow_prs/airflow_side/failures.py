@@ -13,6 +13,7 @@ from airflow_prs.errors import (
     IncompleteRunError,
     InputError,
     RunAbortedError,
+    StorageError,
 )
 
 _HOPELESS = (
@@ -31,9 +32,13 @@ def no_retry_where_hopeless() -> Iterator[None]:
     """
     Fail the task without a retry, with the same text, on errors that another try would only repeat.
 
-    The cause is left out: the text already contains what matters of it, such as the user's own traceback.
+    The cause is left out: the text already contains what matters of it, such as the user's own traceback. Errors of
+    object storage, which another try may not repeat, lose their cause and their traceback for the same reason.
     """
     try:
         yield
     except _HOPELESS as error:
         raise AirflowFailException(str(error)) from None
+    except StorageError as error:
+        # The message names the object, the reason and what to do; the way through this package would only hide it.
+        raise StorageError(str(error)) from None

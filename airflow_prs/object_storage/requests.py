@@ -154,5 +154,5 @@ def _read(error: Exception) -> tuple[str, str]:
 
 
 def _join(code: str, message: str) -> str:
-    line = message.strip().partition("\n")[0]
+    line = message.strip().partition("\n")[0].rstrip(". ")
     return ": ".join(part for part in (code, line) if part)

@@ -299,6 +299,7 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> t
         progress=inheritance.progress,
         granted=first_grant(state, inheritance, window),
         trying=inheritance.charged,
+        at=time.time(),
     )
     if state.record is None:
         return record, b"", inheritance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
@@ -17,6 +19,7 @@ from airflow_prs.errors import (
     PublicationError,
     RunAbortedError,
     RunFolderError,
+    StorageError,
     SupersededError,
 )
 
@@ -47,3 +50,15 @@ def test_a_wrong_value_fails_at_once():
 def test_what_may_pass_is_left_to_airflows_retries(error):
     with pytest.raises(error), no_retry_where_hopeless():
         raise error("storage is gone")
+
+
+def test_an_error_of_object_storage_is_tried_again_and_shows_its_message_without_the_way_to_it():
+    def ask():
+        raise StorageError("s3://bucket/key: access denied") from OSError("an answer of the client")
+
+    with pytest.raises(StorageError) as caught, no_retry_where_hopeless():
+        ask()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.endswith("StorageError: s3://bucket/key: access denied\n")
+    assert "in ask" not in shown
+    assert "an answer of the client" not in shown

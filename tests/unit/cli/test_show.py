@@ -79,6 +79,12 @@ def test_each_shard_has_a_line(tmp_path, capsys):
     assert lines[1:] == [f"{labels[1]}: 2 of 2 done; done on host-1-1", f"{labels[2]}: 0 of 2 done; not begun"]
 
 
+def test_a_shard_that_has_committed_nothing_shows_when_it_began(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    open_attempt(folder, 0)
+    assert re.search(r": 0 of 3 done; running on host-0-1, last update \d s ago\n", page(capsys, folder.path))
+
+
 def test_a_shard_that_was_stopped_says_so(tmp_path, capsys):
     folder = make_folder(tmp_path, 3)
     begin(folder, closing=Closing.STOPPED)

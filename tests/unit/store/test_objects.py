@@ -246,6 +246,7 @@ def test_refused_credentials_are_an_error_that_holds_no_secret(server, operation
         act()
     assert secret not in str(raised.value)
     assert "\n" not in str(raised.value)
+    assert ".)" not in str(raised.value)
 
 
 def test_a_server_that_cannot_be_reached_is_an_error_that_names_it(monkeypatch):
