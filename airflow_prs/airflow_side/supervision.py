@@ -15,7 +15,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import CommsDecoder
 
 if TYPE_CHECKING:
-    from airflow.sdk.types import DagRunProtocol
+    from airflow.sdk import Context
 
 EXECUTION_LINGERS = timedelta(seconds=10)
 """
@@ -31,13 +31,14 @@ def is_supervised() -> bool:
     return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), CommsDecoder)
 
 
-def run_name(dag_run: DagRunProtocol) -> str:
+def run_name(context: Context) -> str:
     """
     Return the name of a run in its run folder: the run_id, or under `airflow dags test` that of its logical date.
 
     There Airflow makes the run_id from the time of the call. But it replaces the earlier run of the same date, so that
     one is the run that the user runs again.
     """
+    dag_run = context["dag_run"]
     if is_supervised() or dag_run.logical_date is None:
         return dag_run.run_id
     return f"test__{dag_run.logical_date.isoformat()}"

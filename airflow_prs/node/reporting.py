@@ -83,7 +83,9 @@ class Reporter:
     async def _show(self) -> None:
         while True:
             for dispatcher in self._work:
-                await asyncio.to_thread(dispatcher.show)
+                # If the storage has a problem, a commit will raise it.
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(dispatcher.show)
             await asyncio.sleep(self._show_s)
 
     async def _show_run(self) -> None:
@@ -91,7 +93,6 @@ class Reporter:
         await asyncio.sleep(self._show_s * self._request.shard_number / max(1, len(self._manifest.shards)))
         while True:
             await asyncio.sleep(self._show_s)
-            # If the storage has a problem, a commit will raise it.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self._show_run_if_old)
 

@@ -132,9 +132,7 @@ class PlanOperator(BaseOperator):
             output=_output(fill_in(self.result_folder, params)),
             run_root=run_root(),
             dag_folder=self.dag_folder,
-            identity=RunIdentity(
-                dag_id=ti.dag_id, run_id=run_name(context["dag_run"]), task_id=self.step_id, plan=str(ti.id)
-            ),
+            identity=RunIdentity(dag_id=ti.dag_id, run_id=run_name(context), task_id=self.step_id, plan=str(ti.id)),
             allow_reuse=self.allow_reuse,
             on_empty=self.on_empty,
             variables_hash=self._hash_variables(context, paths),

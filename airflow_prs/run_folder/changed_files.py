@@ -49,6 +49,8 @@ class ChangedFiles:
         """
         Upload the files that have changed since they were last uploaded, and delete those that are gone since.
 
+        Nobody removes logs during a run but what cleans up temporary folders, so those that are gone stay uploaded.
+
         :param is_last: whether this is the last call, so that no file waits any more.
         """
         there = set()
@@ -66,7 +68,7 @@ class ChangedFiles:
             with file, self._store.writer(self._prefix + name) as out:
                 shutil.copyfileobj(file, out, _CHUNK_BYTES)
             self._uploaded[name] = (state, self._clock())
-        gone = [name for name in self._uploaded if name not in there]
+        gone = [] if self._is_paced else [name for name in self._uploaded if name not in there]
         self._store.delete(self._prefix + name for name in gone)
         for name in gone:
             del self._uploaded[name]

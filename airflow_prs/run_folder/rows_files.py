@@ -8,6 +8,7 @@ its process, or in all objects of its writer one after the other.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from airflow_prs.store.files import sync_file, sync_folder
 from airflow_prs.store.port import Store
 
 _CHUNK_BYTES = 8 << 20
+_ONE_REQUEST_BYTES = 1 << 20
 
 
 class RowsFiles(Protocol):
@@ -108,10 +110,19 @@ class UploadedRows:
             kept.append(replace(outcome, offset=end) if outcome.length else outcome)
             end += outcome.length
         if end > self._end:
-            with self._store.writer(rows_key(self._writer, self._end, end)) as out:
-                self._copy(outcomes, out)
+            self._upload(outcomes, rows_key(self._writer, self._end, end), end - self._end)
         self._end = end
         return kept
+
+    def _upload(self, outcomes: Sequence[Outcome], key: str, size: int) -> None:
+        if size > _ONE_REQUEST_BYTES:
+            with self._store.writer(key) as out:
+                self._copy(outcomes, out)
+            return
+        # A request of few bytes is given up sooner if the storage does not answer.
+        rows = io.BytesIO()
+        self._copy(outcomes, rows)
+        self._store.put(key, rows.getvalue())
 
     def _copy(self, outcomes: Sequence[Outcome], out: IO[bytes]) -> None:
         files: dict[int, IO[bytes]] = {}
