@@ -28,7 +28,7 @@ _REQUEST_RETRIES: Final[RetryConfig] = {
 
 _BULK_RETRIES: Final[RetryConfig] = {
     "max_retries": 1000,
-    "retry_timeout": timedelta(minutes=4),
+    "retry_timeout": timedelta(minutes=1),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
 }
 
