@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from airflow_prs.errors import StorageError
-from airflow_prs.object_storage.addresses import Address, Bucket
+from airflow_prs.object_storage.addresses import Address, Bucket, Kind
 
 _MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _MISSING: Final = {"NoSuchKey", "BlobNotFound", "NotFound", "404"}
@@ -110,7 +110,9 @@ def _is_of_client(error: Exception) -> bool:
 def _translate(error: Exception, address: Address) -> OSError:
     code, said = _read(error)
     if code in _MISSING_BUCKET:
-        return _failure(code, f"{address}: there is no bucket {address.bucket.name}. Create it, or correct the path.")
+        what = "bucket" if address.bucket.kind is Kind.S3 else "container"
+        problem = f"there is no {what} {address.bucket.name}. Create it, or correct the path."
+        return _failure(code, f"{address.bucket}: {problem}")
     if isinstance(error, FileNotFoundError) or code in _MISSING:
         return FileNotFoundError(f"{address} does not exist")
     if type(error).__name__ == "AlreadyExistsError":

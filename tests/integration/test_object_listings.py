@@ -107,7 +107,7 @@ def test_a_key_that_no_file_can_have_is_refused(key):
 def test_a_missing_bucket_is_named(server):
     bucket = Bucket(server.kind, "no-such-bucket", "conn")
     for path in ("", "/a", "/*", "/a/"):
-        with pytest.raises(StorageError, match=r"no bucket no-such-bucket"):
+        with pytest.raises(StorageError, match=r"no (bucket|container) no-such-bucket"):
             list_files(f"{bucket}{path}", base="/")
 
 
