@@ -168,6 +168,7 @@ def test_whatever_has_a_health_check_is_started_here(stopped):
     assert {name for name, each in stopped.services.items() if "healthcheck" in each} == {
         *WITH_HEALTH_CHECK,
         "postgres",
+        "s3",
     }
 
 
