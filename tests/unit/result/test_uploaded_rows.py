@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.result import rows_sources
 from airflow_prs.result.rows import copy_rows, read_pieces
+from airflow_prs.run_folder import rows_files
 from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_records import Closing
@@ -55,11 +56,13 @@ def rows_of(index, large):
     large=st.sets(st.integers(0, 39), max_size=3),
     part=st.sampled_from([512, 1 << 20]),
     kept=st.sampled_from([1024, 1 << 20]),
+    request=st.sampled_from([100, 1 << 20]),
 )
-def test_rows_are_in_input_order_whoever_uploaded_them_when(attempts, order, large, part, kept):
+def test_rows_are_in_input_order_whoever_uploaded_them_when(attempts, order, large, part, kept, request):
     with TemporaryDirectory() as local, pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_sources, "_PART_BYTES", part)
         patch.setattr(rows_sources, "_KEPT_BYTES", kept)
+        patch.setattr(rows_files, "_ONE_REQUEST_BYTES", request)
         folder, waiting = make_remote_folder(len(order)), list(order)
         for number, commits in enumerate(attempts, 1):
             attempt = open_attempt(folder, try_number=number, local=Path(local, str(number)))
@@ -79,7 +82,7 @@ def test_a_commit_with_rows_costs_two_requests(tmp_path):
     attempt = open_attempt(folder, local=tmp_path)
     asked.clear()
     commit(attempt, [make_outcome(0), make_outcome(1)], rows={0: b"one", 1: b"two"})
-    assert [operation for operation, _ in asked] == ["writer", "publish", "create"]
+    assert [operation for operation, _ in asked] == ["put", "create"]
 
 
 @pytest.fixture
