@@ -54,11 +54,10 @@ def rows_of(index, large):
     attempts=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=4),
     order=st.permutations(range(40)),
     large=st.sets(st.integers(0, 39), max_size=3),
-    part=st.sampled_from([512, 1 << 20]),
-    kept=st.sampled_from([1024, 1 << 20]),
-    request=st.sampled_from([100, 1 << 20]),
+    limits=st.tuples(*[st.sampled_from([few, 1 << 20]) for few in (512, 1024, 100)]),
 )
-def test_rows_are_in_input_order_whoever_uploaded_them_when(attempts, order, large, part, kept, request):
+def test_rows_are_in_input_order_whoever_uploaded_them_when(attempts, order, large, limits):
+    part, kept, request = limits
     with TemporaryDirectory() as local, pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_sources, "_PART_BYTES", part)
         patch.setattr(rows_sources, "_KEPT_BYTES", kept)
