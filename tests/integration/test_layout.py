@@ -34,7 +34,7 @@ def columns_of(script):
     """)
 
 
-@pytest.mark.parametrize("format_", ["parquet", "csv"])
+@pytest.mark.parametrize("format_", ["parquet", pytest.param("csv", marks=pytest.mark.slow)])
 def test_processes_of_two_nodes_that_race_find_one_layout(tmp_path, format_):
     folder = make_plan(
         tmp_path,
@@ -96,7 +96,7 @@ def test_a_process_asks_once_and_not_for_each_mini_batch(tmp_path, monkeypatch):
     assert asked in ([0], [0, 0])
 
 
-@pytest.mark.parametrize("prefix", ["", "async "])
+@pytest.mark.parametrize("prefix", ["", pytest.param("async ", marks=pytest.mark.slow)])
 def test_waiting_for_slow_storage_counts_against_no_time_limit(tmp_path, monkeypatch, prefix):
     spoil(monkeypatch, lambda count: time.sleep(2.5 if count == 1 else 0))
     folder = make_plan(

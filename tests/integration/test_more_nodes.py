@@ -78,7 +78,7 @@ def writers_of(folder) -> set[str]:
     return {committed.nodes(state)[outcome["writer"]].split("-", 1)[1] for outcome in committed.outcomes(state)}
 
 
-@pytest.mark.parametrize("lender_begins_after_s", [0, 3])
+@pytest.mark.parametrize("lender_begins_after_s", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_further_nodes_do_mini_batches_of_the_first_one(folder, lender_begins_after_s, capsys, tmp_path):
     further = [(Tries(folder, request=WAITS_S), number, 0) for number in (1, 2)]
     ends = run_beside((Tries(folder), 0, lender_begins_after_s), *further)
@@ -98,6 +98,7 @@ def test_further_nodes_do_mini_batches_of_the_first_one(folder, lender_begins_af
     assert folder.read_status()["shards"] == {"done": 1}
 
 
+@pytest.mark.slow
 def test_a_further_node_ends_immediately_once_the_shards_are_done(folder):
     Tries(folder).run(0)
     began = time.monotonic()
@@ -136,6 +137,7 @@ def test_an_abort_stops_a_further_node_and_its_retry_until_a_clear(folder):
     assert further.run(1)["mini_batches"] == 0
 
 
+@pytest.mark.slow
 def test_a_further_node_that_dies_loses_nothing_and_its_retry_helps_again(folder, monkeypatch, capsys):
     monkeypatch.setattr("airflow_prs.node.lending.lender.SILENT_S", 3.0)
     shard = folder.read_manifest().shards[0]

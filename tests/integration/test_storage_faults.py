@@ -87,7 +87,8 @@ def start_nodes():
         node.communicate()
 
 
-@pytest.mark.parametrize("server", ["seaweed", pytest.param("azurite", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["seaweed", "azurite"])
 def test_each_row_is_published_once_whatever_goes_wrong(through_proxy, start_nodes, tmp_path, server):
     place, seen = through_proxy(server)
     script = SCRIPT.format(ran=str(tmp_path / "ran"), other=str(tmp_path / "other"), half=COUNT)
