@@ -46,7 +46,8 @@ class WrittenInputs:
         import pyarrow.compute as pc
 
         pieces = batch["pieces"]
-        columns = dict(zip(pieces.type.value_type.names, pieces.values.flatten(), strict=True))
+        fields = list(pieces.type.value_type)
+        columns = dict(zip([field.name for field in fields], pieces.values.flatten(), strict=True))
         paths, here = columns["path"], f"{self.path}/"
         is_written = pc.starts_with(paths, here)
         behind = pc.utf8_slice_codeunits(paths, len(here))
@@ -55,7 +56,6 @@ class WrittenInputs:
         )
         # They never change, and no version of the storage is known.
         columns["version"] = pc.if_else(is_written, pa.scalar(None, pa.string()), columns["version"])
-        fields = list(pieces.type.value_type)
         moved = pa.ListArray.from_arrays(
             pieces.offsets, pa.StructArray.from_arrays(list(columns.values()), fields=fields)
         )
