@@ -81,6 +81,12 @@ def one_step(dag_id, inputs, output, *, step="", config="", after=""):
     """
 
 
+def place_of(uri):
+    """Return an address without its connection."""
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 @pytest.mark.parametrize("server", ["seaweed", "azurite", pytest.param("moto", marks=pytest.mark.slow)])
 def test_a_run_publishes_the_rows_in_input_order(dag_file, storage, server):
     place = with_items(storage(server))
@@ -100,7 +106,8 @@ def test_a_run_publishes_the_rows_in_input_order(dag_file, storage, server):
     assert run.xcom("step.merge") == str(result)
     assert run.xcom("step.merge", key="summary")["location"] == str(result)
     assert run.xcom("step.plan", key="plan")["folder"].startswith(f"{place / 'the öutput'}/_parallel_run/")
-    assert assets_of(run) == {("step.merge", f"{place}/rows")}
+    # Airflow 3.1 leaves the connection out of the address of an asset.
+    assert {(task, place_of(uri)) for task, uri in assets_of(run)} == {("step.merge", place_of(f"{place}/rows"))}
 
 
 TABLES = """
