@@ -18,6 +18,8 @@ LABELS = {0: "shard 0 · mini-batches 0–5", 1: "shard 1 · mini-batches 6–11
 BESIDE = {"queued", "running", "deferred", "up_for_reschedule"}
 """States of a gatekeeper that need not wait for the shards."""
 GRACE_S = 30
+PARSED_S = 600
+"""Within which Airflow has read a DAG file that has changed, on a busy machine."""
 
 
 def labels(run):
@@ -103,7 +105,8 @@ def test_a_run_that_is_continued_with_more_nodes_uses_all_of_them(airflow, tmp_p
 
     file = airflow.dags / "more_nodes" / "dag.py"
     file.write_text(file.read_text().replace("default_value=1, minimum=1", "default_value=3, minimum=1"))
-    wait_until(lambda: airflow.api.get("dags/more_nodes/details")["params"]["nodes"]["value"] == 3, "the new default")
+    details = "dags/more_nodes/details"
+    wait_until(lambda: airflow.api.get(details)["params"]["nodes"]["value"] == 3, "the new default", PARSED_S)
     run.clear("step.plan", downstream=True)
 
     assert run.finish() == "success", run.summary()
