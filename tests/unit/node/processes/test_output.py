@@ -11,6 +11,7 @@ import pytest
 
 from airflow_prs.node.processes import output
 from airflow_prs.node.processes.output import LogFile, LogWriter, OutputPump, TaskLog
+from tests.airflow_services import wait_until
 
 
 @pytest.fixture
@@ -129,6 +130,8 @@ def test_storage_that_does_not_answer_holds_up_nobody_but_who_prints_too_much(tm
         reader.connection_made(pipe)
         for line in lines:
             reader.data_received(line)
+        # The writer's thread has just been started.
+        await asyncio.to_thread(wait_until, lambda: writer.is_stalled, "the writer to open the log", 10, 0.001)
         assert (pipe.is_read, reader.is_held_up) == (False, True)
         read = []
         with (tmp_path / "log").open("rb") as file:
