@@ -119,6 +119,7 @@ def _run(
             slots=_slots(starter, settings),
         )
         _run_in_thread(parts.supervisor)
+        files.upload_output()
     finally:
         stager.close()
         starter.log_writer.close()

@@ -53,6 +53,11 @@ class NodeFiles:
             return RowsInPlace(path)
         return UploadedRows(self._store, path, writer, self._output)
 
+    def upload_output(self) -> None:
+        """Upload what scripts have written since the last commit, in shutdown() for example."""
+        if self._output is not None:
+            self._output.upload()
+
     def upload_logs(self, *, is_last: bool = False) -> None:
         """
         Upload the logs that have grown, those that grow fast more rarely.

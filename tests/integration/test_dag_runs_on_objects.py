@@ -242,6 +242,9 @@ def test_files_of_scripts_are_uploaded_and_run_root_may_be_an_address(dag_file, 
                 (out / "upper").mkdir(exist_ok=True)
                 (out / "upper" / path.name).write_text(path.read_text().upper())
             return mini_batch
+
+        def shutdown():
+            pathlib.Path(os.environ["AZUREML_BI_OUTPUT_PATH"], "end").write_text("the last file")
         """
     )
     dag_file.write(
@@ -269,6 +272,7 @@ def test_files_of_scripts_are_uploaded_and_run_root_may_be_an_address(dag_file, 
     stored = place / location.removeprefix(f"{place}/") / "upper"
     assert stored.names() == [f"{number}.txt" for number in range(10)]
     assert (stored / "3.txt").text() == "ITEM 3"
+    assert (place / location.removeprefix(f"{place}/") / "end").text() == "the last file"
     (result,) = {run.xcom("show"), run.xcom("read.merge")}
     assert result.startswith(f"{place}/read/")
     assert (place / result.removeprefix(f"{place}/")).text() == ALL[: 7 * 5]
