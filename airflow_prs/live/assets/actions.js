@@ -1,0 +1,143 @@
+/** What a reader can do to a run. Each action says first what it will do, and how to do the same from a shell. */
+
+import { h } from "./dom.js";
+import { changedLimits, limitsForm } from "./limits_form.js";
+import { button, commandLine, link } from "./parts.js";
+import { clear, read, send, stepPath } from "./server.js";
+import { number } from "./words.js";
+
+export const ACTIONS = {
+  retry: { text: "Retry failed mini-batches", done: "Cleared. The failed mini-batches run again.", clears: "retry" },
+  resume: { text: "Resume", done: "Cleared. The run continues where it stopped.", clears: "resume" },
+  limits: { text: "Change limits", done: "Changed." },
+  drain: { text: "Drain", done: "The nodes finish the calls of run() that are in flight, and stop.", aborts: "drain" },
+  cancel: { text: "Cancel", done: "The nodes stop now.", aborts: "cancel", isDanger: true },
+  publish: { text: "Publish", done: "Cleared. gatekeeper and merge run again.", clears: "publish" },
+};
+const BUTTONS = ["retry", "resume", "limits", "drain", "cancel"];
+const TASKS_SHOWN = 8;
+
+export function actionButtons({ actions }, page) {
+  if (!actions) return null;
+  const one = (name) => {
+    const { text, isDanger } = ACTIONS[name];
+    const { can, why } = actions[name];
+    const kind = can ? isDanger && "danger" : "cannot";
+    return button(text, () => page.open(name), { key: name, class: kind, title: why });
+  };
+  return h("div.actions", { role: "group", "aria-label": "Actions" }, BUTTONS.filter((name) => actions[name]).map(one));
+}
+
+/** The functions of the page that open, close and confirm the dialog of an action. */
+export function createActions(state, page) {
+  /** Change the dialog, unless it was closed meanwhile. */
+  function change(dialog, changes) {
+    if (state.dialog === dialog) page.update({ dialog: Object.assign(dialog, changes) });
+  }
+
+  async function trying(dialog, act) {
+    change(dialog, { isBusy: true, error: null });
+    try {
+      await act();
+    } catch (error) {
+      change(dialog, { error: error.message });
+    }
+    change(dialog, { isBusy: false });
+  }
+
+  function open(name) {
+    const action = name === "publish" ? { can: true, why: "" } : state.overview.actions[name];
+    const dialog = { name, action, isBusy: false, error: null, clearing: null, isDone: false };
+    page.update({ dialog });
+    const { clears } = ACTIONS[name];
+    if (!action.can || !clears) return;
+    void trying(dialog, async () => change(dialog, { clearing: await read(`${stepPath(state)}/clearing?action=${clears}`) }));
+  }
+
+  async function act(dialog, form) {
+    const { aborts, clears } = ACTIONS[dialog.name];
+    const path = stepPath(state);
+    if (aborts) await send(`${path}/abort`, { kind: aborts });
+    else if (clears) await clear(dialog.clearing.calls);
+    else change(dialog, await send(`${path}/limits`, changedLimits(form, state.overview.thresholds)));
+    change(dialog, { isDone: true });
+    page.refresh();
+  }
+
+  return {
+    open,
+    close: () => page.update({ dialog: null }),
+    confirm: (form) => trying(state.dialog, () => act(state.dialog, form)),
+  };
+}
+
+export function dialogView(state, page) {
+  const { dialog, overview } = state;
+  if (!dialog) return null;
+  const { name, action, error, isBusy, isDone, clearing } = dialog;
+  const { text, clears, isDanger } = ACTIONS[name];
+  const isReady = action.can && !isDone && (!clears || clearing);
+  const onsubmit = (event) => {
+    event.preventDefault();
+    void page.confirm(event.currentTarget);
+  };
+  const content = isDone ? doneView(dialog, overview, page) : askingView(dialog, overview);
+  const confirm = { class: isDanger ? "danger-solid" : "primary", type: "submit", disabled: isBusy };
+  return h(
+    "dialog",
+    { key: `dialog ${name}`, "aria-labelledby": "prs-dialog-title", created: (element) => element.showModal(), onclose: page.close },
+    h(
+      "form",
+      { onsubmit, novalidate: true },
+      h("h3", { id: "prs-dialog-title" }, text),
+      content,
+      isBusy && !isReady && h("p.muted", { role: "status" }, "Asking the server …"),
+      error && h("p.notice.failed", { role: "alert", key: "error" }, error),
+      h(
+        "footer",
+        null,
+        button(isReady ? "Go back" : "Close", page.close),
+        isReady && h("button.button", { key: "confirm", ...confirm }, isBusy ? "Working …" : confirmText(dialog, text)),
+      ),
+    ),
+  );
+}
+
+function confirmText({ clearing }, text) {
+  return clearing ? `${text}: clear ${number(clearing.tasks.length)} ${clearing.tasks.length === 1 ? "task" : "tasks"}` : text;
+}
+
+function askingView({ name, action, clearing }, overview) {
+  const { can, why, command } = action;
+  const hint = can ? "The same from a shell:" : "The page cannot do this now. The command for a shell:";
+  return h(
+    "div",
+    { key: "asking" },
+    h("p", null, clearing?.what || why),
+    clearing && taskList(clearing.tasks),
+    can && name === "limits" && limitsForm(overview.thresholds),
+    command && h("p.muted", null, hint),
+    command && commandLine(command),
+  );
+}
+
+function taskList(tasks) {
+  const shown = tasks.slice(0, TASKS_SHOWN);
+  const nameOf = (task) => (task.map_index >= 0 ? `${task.task_id}[${task.map_index}]` : task.task_id);
+  const rest = tasks.length - shown.length;
+  return h("ul.list", null,
+    shown.map((task) => h("li", { key: nameOf(task) }, link(task.url, nameOf(task)))),
+    rest > 0 && h("li.muted", { key: "rest" }, `and ${number(rest)} more`),
+  );
+}
+
+/** New limits do not publish a run that has ended: gatekeeper and merge must run again. */
+function doneView({ name, changed }, overview, page) {
+  const canPublish = name === "limits" && !overview.is_live && overview.state !== "completed";
+  return h(
+    "div",
+    { key: "done", role: "status" },
+    h("p", null, ACTIONS[name].done, changed && ` ${changed}`),
+    canPublish && h("p", null, "The run has ended. To judge it by the new limits, run gatekeeper and merge again: ", button("Publish …", () => page.open("publish"))),
+  );
+}

@@ -1,0 +1,111 @@
+/** The page of one run of a step. */
+
+import { actionButtons, dialogView } from "./actions.js";
+import { chartsCard } from "./charts.js";
+import { h } from "./dom.js";
+import { changesCard, configurationCard, resultCard, skewCard, slowestCard } from "./facts.js";
+import { failuresCard } from "./failures.js";
+import { limitsCard } from "./limits.js";
+import { mapCard } from "./map.js";
+import { nodesCard } from "./nodes.js";
+import { notices } from "./notices.js";
+import { fact, progressBar, stateBadge, time } from "./parts.js";
+import { AIRFLOW, PLUGIN } from "./server.js";
+import { duration, number, percent, rate } from "./words.js";
+
+export function runView(state, page) {
+  const { overview } = state;
+  return h("div.prs", { key: "run" },
+    state.isAlone && crumbs(state),
+    chooser(state, page),
+    overview && header(overview, page),
+    notices(state, page),
+    overview ? progress(overview) : waiting(state),
+    overview?.progress && cards(state, page),
+    h("p.hidden", { role: "status" }, overview && announcement(overview)),
+    dialogView(state, page),
+  );
+}
+
+function crumbs({ dagId, runId }) {
+  const runs = new URL("page", PLUGIN).href;
+  const run = new URL(`dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`, AIRFLOW).href;
+  return h("nav.crumbs", { "aria-label": "Where you are" }, h("a", { href: runs }, "Parallel runs"), " / ", h("a", { href: run }, `${dagId}, ${runId}`));
+}
+
+function chooser({ steps, step }, page) {
+  if (!steps || steps.length < 2) return null;
+  const choice = (row) =>
+    h(
+      "button.step",
+      { key: row.step, type: "button", "aria-pressed": String(row.step === step), onclick: () => page.choose(row.step) },
+      row.step,
+      stateBadge(row.state),
+    );
+  return h("nav.steps", { "aria-label": "Steps of this run" }, steps.map(choice));
+}
+
+function header(overview, page) {
+  return h("header.head", { key: "head" },
+    h("h2", null, overview.step, " ", stateBadge(overview.state)),
+    actionButtons(overview, page),
+  );
+}
+
+function waiting({ steps, step, error }) {
+  if (error) return null;
+  const text =
+    steps && !step ? "No ParallelRunOperator has begun in this DAG run." : step ? `Waiting for the plan of ${step} …` : "Loading …";
+  return h("p.empty", { key: "waiting", role: "status" }, text);
+}
+
+function progress(overview) {
+  const { progress: counts, at } = overview;
+  const times = [
+    fact("Began", time(overview.began, at)),
+    overview.ended ? fact("Ended", time(overview.ended, at)) : fact("Left", leftOf(overview)),
+    fact("Duration", duration(overview.seconds)),
+  ];
+  if (!counts) return h("dl.facts", { key: "facts" }, times);
+  const failed = h("span", { class: counts.failed && "is-bad" }, `${number(counts.failed)} failed`);
+  return h(
+    "section",
+    { key: "progress", "aria-label": "Progress" },
+    progressBar("Mini-batches", counts),
+    h("dl.facts", null,
+      fact("Mini-batches", h("b", null, number(counts.done)), ` of ${number(counts.total)}, `, failed),
+      fact("Items", h("b", null, number(counts.items_succeeded)), ` of ${number(counts.items_total)}, ${number(counts.items_failed)} failed`),
+      fact("Throughput", rate(overview.rate)),
+      times,
+    ),
+  );
+}
+
+function leftOf({ eta_s: seconds, at }) {
+  return typeof seconds === "number" ? ["about ", duration(seconds), ", until ", time(at + seconds, at)] : "–";
+}
+
+function cards(state, page) {
+  const { overview } = state;
+  const views = [
+    overview.progress.failed > 0 && !overview.is_live && failuresCard(state, page),
+    mapCard(state, page),
+    limitsCard(overview),
+    changesCard(overview),
+    overview.progress.failed > 0 && overview.is_live && failuresCard(state, page),
+    nodesCard(state, page),
+    chartsCard(state, page),
+    resultCard(overview),
+    slowestCard(overview),
+    skewCard(overview),
+    configurationCard(state, page),
+  ];
+  return h("div.cards", { key: "cards" }, views);
+}
+
+/** For screen readers: the state, and each tenth of the progress. */
+function announcement({ state, progress: counts }) {
+  if (!counts?.total) return state;
+  const tenth = Math.floor((10 * counts.done) / counts.total) * 10;
+  return state === "running" ? `running, ${tenth} % done, ${counts.failed} failed` : `${state}, ${percent(counts.done, counts.total)} done`;
+}
