@@ -60,6 +60,7 @@ class RunSettings:
     :param resource_monitor_interval_s: seconds between samples of the nodes' resources; 0: no samples.
     :param profiling_module: ``cProfile`` or ``profile``; None: no profiles.
     :param withheld_arguments: reserved arguments that the entry script does not get; see plan.script_options.
+    :param promoted: names of the parameters of the configuration that the run could choose.
     """
 
     config: ParallelRunConfig
@@ -78,6 +79,7 @@ class RunSettings:
     resource_monitor_interval_s: float = 600
     profiling_module: str | None = None
     withheld_arguments: tuple[str, ...] = ()
+    promoted: tuple[str, ...] = ()
 
     @property
     def has_tables(self) -> bool:
@@ -129,6 +131,7 @@ class RunSettings:
         plain["arguments"] = tuple(plain["arguments"])
         plain["variable_names"] = tuple(plain["variable_names"])
         plain["withheld_arguments"] = tuple(plain["withheld_arguments"])
+        plain["promoted"] = tuple(plain.get("promoted", ()))
         return cls(**plain)
 
 

@@ -155,6 +155,15 @@ def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, folder:
 def _pull(ti: RuntimeTaskInstanceProtocol, plan_task_id: str, *, include_prior_dates: bool = False) -> Handover | None:
     # Without map_indexes=None, Airflow would look for an XCom of this task instance's own map index.
     plain: Any = ti.xcom_pull(plan_task_id, key=PLAN_KEY, map_indexes=None, include_prior_dates=include_prior_dates)
+    return read_handover(plain, plan_task_id)
+
+
+def read_handover(plain: Any, plan_task_id: str) -> Handover | None:
+    """
+    Return the XCom of plan from its value; None: plan has left none.
+
+    :raises HandoverError: if it is not one of this version.
+    """
     if plain is None:
         return None
     try:

@@ -138,6 +138,7 @@ class PlanOperator(BaseOperator):
             variables_hash=self._hash_variables(context, paths),
             earlier=completed,
             published_name=config.result_file_name,
+            promoted=tuple(self.config.promoted()),
             run_query=run_query,
             max_shards=conf.getint("core", "max_map_length", fallback=1024),
         )

@@ -67,6 +67,7 @@ class PlanRequest:
     :param published_name: name of the result file under ``output``, which is left out of the input.
     :param max_shards: the most shards that Airflow allows.
     :param run_query: runs the queries among the inputs.
+    :param promoted: names of the parameters of the configuration that the run could choose.
     """
 
     config: ParallelRunConfig
@@ -84,6 +85,7 @@ class PlanRequest:
     published_name: str | None = None
     max_shards: int = 1024
     run_query: RunQuery | None = None
+    promoted: tuple[str, ...] = ()
 
 
 class _Query(NamedTuple):
@@ -307,6 +309,7 @@ def _collect_settings(
         resource_monitor_interval_s=options.resource_monitor_interval_s,
         profiling_module=options.profiling_module,
         withheld_arguments=tuple(find_withheld(snapshot.archive, RESERVED)),
+        promoted=request.promoted,
     )
 
 

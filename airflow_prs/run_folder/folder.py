@@ -250,6 +250,16 @@ class RunFolder:
         """
         return _read_json(self.store, key)
 
+    def read_result(self, location: str, size: int) -> bytes | None:
+        """
+        Return the first bytes of the result; None: it is gone.
+
+        :param location: as the report names it.
+        :param size: how many bytes at most.
+        """
+        place = location_of(location)
+        return open_store(place.parent).get(place.name, 0, size)
+
     def read_status(self, key: str = RUN_STATUS) -> dict[str, Any] | None:
         """
         Return status.json of the run, a shard or a loan; None: there is none.

@@ -1,0 +1,69 @@
+"""Thresholds of a run, how far they are used up, its abort, and what persons have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_prs.live.reading import Snapshot
+from airflow_prs.records import Limits
+
+_EVERYTHING = 100
+_UNITS = {
+    "error_threshold": "items",
+    "allowed_failed_count": "mini-batches",
+    "allowed_failed_percent": "percent",
+}
+
+
+def describe_thresholds(snapshot: Snapshot, progress: Mapping[str, int | None]) -> list[dict[str, Any]]:
+    """Return each threshold with its limit, what counts against it, and how much is left."""
+    limits = snapshot.settings.config.limits
+    failed = (progress["failed"] or 0) + ((progress["retrying"] or 0) if limits.count_failed_tries else 0)
+    total = progress["total"] or 0
+    counts = {
+        "error_threshold": progress["items_failed"] or 0,
+        "allowed_failed_count": failed,
+        "allowed_failed_percent": round(100 * failed / total, 4) if total else 0,
+    }
+    return [
+        {
+            "name": name,
+            "limit": limit,
+            "counted": counts[name],
+            "left": None if limit is None else max(0, limit - counts[name]),
+            "unit": unit,
+        }
+        for name, unit in _UNITS.items()
+        for limit in [_limit(limits, name)]
+    ]
+
+
+def _limit(limits: Limits, name: str) -> float | None:
+    """Return a limit; None: there is none."""
+    limit: float | None = getattr(limits, name)
+    if limit is None or limit < 0 or (name == "allowed_failed_percent" and limit >= _EVERYTHING):
+        return None
+    return limit
+
+
+def describe_abort(snapshot: Snapshot) -> dict[str, Any] | None:
+    """Return the abort of the newest attempts; None: there is none."""
+    newest = next((record for record in reversed(snapshot.records) if record.abort is not None), None)
+    if newest is None or newest.abort is None:
+        return None
+    return {
+        "kind": "threshold" if newest.abort.verdict.threshold else "cancel",
+        "reason": newest.abort.verdict.reason,
+        "author": newest.author,
+        "at": newest.at,
+    }
+
+
+def describe_changes(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return what persons have changed, oldest first."""
+    return [
+        {"at": record.at, "author": record.author, "what": "new limits"}
+        for record in snapshot.records
+        if record.limits is not None
+    ]
