@@ -96,7 +96,7 @@ kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which t
 	$(BIN)/python -m pytest -m slow -k random_moments tests/integration/test_node_kills.py
 
 # These tests create their own environments, or test only processes and files.
-NOT_OF_VERSIONS := environments guard layout lending more_nodes node_kills object_listings runs_command staging storage_faults
+NOT_OF_VERSIONS := environments guard layout lending live_page more_nodes node_kills object_listings runs_command staging storage_faults
 
 # Unit tests of what calls Airflow.
 OF_AIRFLOW := airflow_side operators sensors triggers

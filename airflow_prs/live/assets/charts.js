@@ -35,7 +35,7 @@ export function chartsCard(state, page) {
     },
     h("div.charts", null, charts),
   );
-  return card("Over time", { wide: true }, picture);
+  return card("Over time", { class: "wide" }, picture);
 }
 
 function chart({ field, title, format }, history, begin, seconds, cursor, place) {

@@ -1,22 +1,16 @@
-/** Tables of facts: changes, the result, the slowest mini-batches, the skew over the nodes, the configuration. */
+/** Tables of facts: the result, the slowest mini-batches, the skew over the nodes, the configuration. */
 
 import { h } from "./dom.js";
-import { bar, card, commandLine, disclosure, table, time } from "./parts.js";
+import { bar, card, commandLine, disclosure, table } from "./parts.js";
 import { count, decimal, duration, number } from "./words.js";
-
-export function changesCard({ changes, at }) {
-  if (!changes?.length) return null;
-  const entry = (change, index) => h("li", { key: index }, h("span.muted", null, time(change.at, at), ` ${change.author ?? ""}: `), change.what);
-  return card("Changes", {}, h("ol.list", null, changes.map(entry)));
-}
 
 export function resultCard({ result }) {
   if (!result) return null;
   const { location, rows, reports, head } = result;
   return card(
     "Result",
-    { aside: typeof rows === "number" && count(rows, "row"), wide: true },
-    commandLine(location),
+    { aside: typeof rows === "number" && count(rows, "row"), class: "wide" },
+    location ? commandLine(location) : h("p.muted", null, "Nothing is published."),
     head?.length > 0 && h("pre", { tabindex: 0, "aria-label": "First rows of the result" }, head.join("\n")),
     reports?.length > 0 && h("ul.list", null, reports.map((report) => h("li", { key: report }, h("code", null, report)))),
   );
@@ -48,8 +42,7 @@ export function skewCard({ skew }) {
 }
 
 function measured(value, longest, text) {
-  const parts = [["used", Math.round((100 * value) / longest), "percent of the longest"]];
-  return h("td", null, h("div.inline", null, bar("Time", 100, parts), text));
+  return h("td", null, h("div.inline", null, bar(longest, ["used", value]), text));
 }
 
 export function configurationCard(state, page) {
@@ -67,5 +60,5 @@ export function configurationCard(state, page) {
     ),
   );
   const aside = promoted > 0 && `${number(promoted)} promoted`;
-  return card("Configuration", { aside, wide: true }, toggle, isOpen && table("Configuration", ["Parameter", "Value"], rows));
+  return card("Configuration", { aside, class: "wide" }, toggle, isOpen && table("Configuration", ["Parameter", "Value"], rows));
 }

@@ -12,7 +12,7 @@ export function failuresCard(state, page) {
   const content = failures
     ? [table("Failed mini-batches", HEADINGS, failures.failures.flatMap((failure) => rowsOf(failure, state, page))), paging(state, page)]
     : h("p.empty", null, "Loading …");
-  return card("Failed mini-batches", { aside, wide: true }, content);
+  return card("Failed mini-batches", { aside, class: "wide" }, content);
 }
 
 function rowsOf(failure, state, page) {
@@ -31,7 +31,7 @@ function rowsOf(failure, state, page) {
     h("td.number", null, number(tries.length)),
   );
   if (!isOpen) return [row];
-  const details = [allItems(items, size), [...tries].reverse().map((one) => tryView(one, state.overview.at))];
+  const details = [allItems(items, size), tries.map((one) => tryView(one, one === last, state.overview.at)).reverse()];
   return [row, h("tr.more", { key: `${name} details` }, h("td", { colspan: HEADINGS.length }, details))];
 }
 
@@ -55,7 +55,7 @@ function allItems(items, size) {
   );
 }
 
-function tryView(one, now) {
+function tryView(one, isLast, now) {
   const { try: tryNumber, status, error, traceback, at, seconds, log, task } = one;
   const facts = [whereOf(one), time(at, now), `after ${duration(seconds)}`];
   const links = [log && link(log, "Log of the script"), task && link(task.url, `Log of the task, attempt ${task.try_number}`)].filter(Boolean);
@@ -64,7 +64,9 @@ function tryView(one, now) {
     { key: `try ${tryNumber}` },
     h("h4", null, `Try ${tryNumber} `, h("code", null, status)),
     h("p.muted", null, facts.flatMap((part, index) => (index ? [" · ", part] : [part])), links.flatMap((part) => [" · ", part])),
-    traceback ? h("pre", { tabindex: 0, "aria-label": `Traceback of try ${tryNumber}` }, traceback) : [h("p", null, error), status === "RUN_EXCEPTION" && h("p.muted", null, "To see the traceback, you need the permission to read task logs.")],
+    h("p.error", null, error),
+    traceback && h("details", { open: isLast }, h("summary", null, "Traceback"), h("pre", { tabindex: 0 }, traceback)),
+    traceback === null && status === "RUN_EXCEPTION" && h("p.muted", null, "To see the traceback, you need the permission to read task logs."),
   );
 }
 

@@ -1,18 +1,21 @@
-/** The thresholds as bars, with what is left of each. */
+/** The thresholds as bars, with what is left of each, and who changed them. */
 
 import { h } from "./dom.js";
-import { bar, card } from "./parts.js";
+import { bar, card, time } from "./parts.js";
 import { decimal, isMissing } from "./words.js";
 
 const ONE = { items: "item", "mini-batches": "mini-batch" };
 
-export function limitsCard({ thresholds }) {
+export function limitsCard({ thresholds, changes, at }) {
   if (!thresholds?.length) return null;
-  return card("Thresholds", {}, h("ul.limits", null, thresholds.map(limitView)));
+  const change = (entry, index) =>
+    h("li", { key: index }, h("span.muted", null, time(entry.at, at), entry.author && ` by ${entry.author}`), h("div", null, entry.what));
+  const history = changes?.length > 0 && [h("h4", null, "Changes"), h("ol.list", null, changes.map(change))];
+  return card("Thresholds", { class: "some" }, h("ul.limits", null, thresholds.map(limitView)), history);
 }
 
 function limitView({ name, limit, counted, left, unit }) {
-  const isOver = !isMissing(left) && left < 0;
+  const isOver = !isMissing(limit) && counted > limit;
   const of = isMissing(limit) ? "no limit" : `${decimal(counted)} of ${amount(limit, unit)}`;
   const rest = isMissing(limit) ? `${amount(counted, unit)} failed` : isOver ? "exceeded" : `${amount(left, unit)} left`;
   const share = limit > 0 ? Math.min(100, (100 * counted) / limit) : counted > 0 ? 100 : 0;
@@ -20,7 +23,7 @@ function limitView({ name, limit, counted, left, unit }) {
     "li",
     { key: name },
     h("div", null, h("code", null, name), h("span", null, of)),
-    !isMissing(limit) && bar(name, 100, [[isOver ? "bad" : share >= 80 ? "warn" : "used", Math.round(share), "percent used"]]),
+    !isMissing(limit) && bar(100, [isOver ? "bad" : share >= 80 ? "warn" : "used", share]),
     h("div", { class: isOver ? "is-bad" : "muted" }, rest),
   );
 }

@@ -7,7 +7,9 @@ import { miniBatches, number, percent } from "./words.js";
 export function mapCard(state, page) {
   const { bins, progress } = state.overview;
   if (!bins?.count) return null;
-  const square = bins.size === 1 ? "1 square = 1 mini-batch" : `1 square = ${miniBatches(bins.size)}`;
+  const isBinned = bins.count < progress.total;
+  const few = `${Math.floor(bins.size)} to ${Math.ceil(bins.size)} mini-batches`;
+  const square = Number.isInteger(bins.size) ? miniBatches(bins.size) : bins.size < 10 ? few : `about ${miniBatches(bins.size)}`;
   const cursor = state.cursors.map;
   const squares = Array.from({ length: bins.count }, (_, bin) => squareView(bins, bin, progress.total, bin === cursor));
   const picture = readable(
@@ -24,7 +26,7 @@ export function mapCard(state, page) {
     },
     h("div.map", { class: bins.count <= 40 && "large" }, squares),
   );
-  return card("Mini-batches", { aside: square, wide: true }, legend(progress, bins.size > 1), picture);
+  return card("Mini-batches", { aside: `1 square = ${square}`, class: "most" }, legend(state.overview, isBinned), picture);
 }
 
 /** How many squares are in a row: as many as have the top of the first one. */
@@ -34,11 +36,11 @@ function columnsOf(element) {
   return below < 0 ? squares.length : below;
 }
 
+/** What is in a square. A run whose mini-batches do not divide evenly has squares of two sizes. */
 function contents(bins, bin, total) {
-  const first = bin * bins.size;
-  const size = Math.min(bins.size, total - first);
-  const failed = bins.failed[bin] ?? 0;
-  return { first, size, failed, succeeded: (bins.done[bin] ?? 0) - failed, running: bins.running[bin] ?? 0 };
+  const begin = (number) => Math.ceil((number * total) / bins.count);
+  const [failed, running] = [bins.failed[bin] ?? 0, bins.running[bin] ?? 0];
+  return { first: begin(bin), size: begin(bin + 1) - begin(bin), failed, succeeded: (bins.done[bin] ?? 0) - failed, running };
 }
 
 function squareView(bins, bin, total, isChosen) {
@@ -65,14 +67,15 @@ function binText(bins, bin, total) {
   return `Mini-batches ${number(first)} to ${number(first + size - 1)}: ${text} (${percent(succeeded + failed, size)} done)`;
 }
 
-function legend({ succeeded, failed, running, waiting, retrying }, isBinned) {
+function legend({ progress, is_live: isLive }, isBinned) {
+  const { succeeded, failed, running, waiting, retrying } = progress;
   const entry = (kind, text, value, more) =>
     h("li", { key: text }, h("i", { class: kind, style: { "--share": "0%" } }), `${text} `, h("b", null, number(value)), more);
-  const retries = retrying > 0 && h("span.muted", null, ` (${number(retrying)} for a further try)`);
+  const retries = isLive && retrying > 0 && h("span.muted", null, ` (${number(retrying)} for a further try)`);
   return h("ul.legend", null,
     entry("done", "Succeeded", succeeded),
     entry(isBinned ? "partly-bad" : "bad", "Failed", failed),
     entry("busy", "Running", running),
-    entry("", "Waiting", waiting, retries),
+    entry("", isLive ? "Waiting" : "Not done", waiting, retries),
   );
 }

@@ -11,10 +11,10 @@ export function nodesCard(state, page) {
   const { nodes } = state.overview;
   if (!nodes?.length) return null;
   const processes = nodes.flatMap((node) => node.processes);
-  const areOpen = processes.length <= OPEN_UP_TO;
+  const areOpen = state.overview.is_live && processes.length <= OPEN_UP_TO;
   const rows = nodes.flatMap((node) => nodeRows(node, areOpen !== state.toggled.has(`node ${node.node}`), state, page));
   const aside = `${count(nodes.length, "node")}, ${count(processes.length, "process", "processes")}`;
-  return card("Nodes", { aside, wide: true }, table("Nodes and their processes", HEADINGS, rows));
+  return card("Nodes", { aside, class: "wide" }, table("Nodes and their processes", HEADINGS, rows));
 }
 
 function nodeRows(node, isOpen, state, page) {
@@ -23,7 +23,7 @@ function nodeRows(node, isOpen, state, page) {
   const canOpen = node.processes.length > 0;
   const toggle = disclosure(page, `node ${node.node}`, isOpen, `Processes of ${node.node}`, node.node);
   const name = canOpen ? toggle : node.node;
-  const done = [progressOf(node), `${number(node.done)} of ${number(node.total)}`];
+  const done = [bar(node.total, ["done", node.done - node.failed], ["bad", node.failed]), `${number(node.done)} of ${number(node.total)}`];
   const row = h(
     "tr",
     { key: `node ${node.node}`, class: isThis && "this" },
@@ -43,14 +43,6 @@ function taskState({ state, task }) {
   return task?.try_number > 1 ? `${state}, try ${task.try_number}` : state;
 }
 
-function progressOf({ node, total, done, failed }) {
-  const parts = [
-    ["done", done - failed, "succeeded"],
-    ["bad", failed, "failed"],
-  ];
-  return bar(`Mini-batches of ${node}`, total || 1, parts);
-}
-
 function summaryOf({ processes }, at) {
   const busy = processes.filter((process) => !isMissing(process.mini_batch));
   if (busy.length === 0) return "–";
@@ -62,5 +54,5 @@ function processView({ process, mini_batch: batch, since, mini_batches: done, ra
   const isBusy = !isMissing(batch);
   const now = isBusy ? [`mini-batch ${number(batch)}`, !isMissing(since) && ` for ${duration(at - since)}`] : "idle";
   const title = `${number(done)} mini-batches done, ${rate(speed)}, ${decimal(seconds)} s in run()`;
-  return h("li", { key: process, class: isBusy && "busy", title }, h("code", null, process), h("span", null, now), h("span.muted", null, `${number(done)} done`));
+  return h("li", { key: process, class: isBusy && "busy", title }, h("code", null, process), h("span.muted", null, `${number(done)} done`), h("div", null, now));
 }

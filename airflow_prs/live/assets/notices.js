@@ -71,5 +71,5 @@ function toleratedFailures(overview, page) {
 function nextStep({ actions }, page) {
   const name = ["retry", "resume", "limits"].find((candidate) => actions?.[candidate]?.can);
   if (!name) return null;
-  return h("p", null, actions[name].why, " ", button(ACTIONS[name].text, () => page.open(name)));
+  return h("p", null, actions[name].why, " ", button(ACTIONS[name].text, () => page.open(name), { class: "primary" }));
 }

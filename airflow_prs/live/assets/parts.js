@@ -28,10 +28,10 @@ export function stateBadge(name) {
 
 export function card(title, props, ...children) {
   const id = `prs-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
-  const { aside, wide, ...rest } = props;
+  const { aside, ...rest } = props;
   const heading = h("h3", { id, tabindex: -1 }, title);
   const header = h("header", null, heading, aside && h("span.muted", null, aside));
-  return h("section.card", { class: wide && "wide", key: id, "aria-labelledby": id, ...rest }, header, children);
+  return h("section.card", { key: id, "aria-labelledby": id, ...rest }, header, children);
 }
 
 export function button(text, onclick, props) {
@@ -61,21 +61,16 @@ export function table(label, headings, rows) {
   );
 }
 
-/** A bar of parts: [class, size, name]. The numbers beside it say the same. */
-export function bar(label, total, parts) {
-  const shown = parts.filter(([, size]) => size > 0);
-  const text = shown.map(([, size, name]) => `${name} ${size}`).join(", ");
-  const pieces = shown.map(([kind, size]) => h("i", { key: kind, class: kind, style: { width: `${(100 * size) / total}%` } }));
-  return h("div.bar", { role: "img", "aria-label": `${label}: ${text || "nothing"} of ${total}` }, pieces);
+/** A bar of parts: [class, size]. Screen readers skip it, because the text beside it has the numbers. */
+export function bar(total, ...parts) {
+  const pieces = parts.filter(([, size]) => size > 0);
+  const style = (size) => ({ width: `${(100 * size) / (total || 1)}%` });
+  return h("div.bar", { "aria-hidden": "true" }, pieces.map(([kind, size]) => h("i", { key: kind, class: kind, style: style(size) })));
 }
 
-export function progressBar(label, { total, done, failed, running }) {
-  const parts = [
-    ["done", done - failed, "succeeded"],
-    ["bad", failed, "failed"],
-    ["busy", running, "running"],
-  ];
-  return h("div.progress", null, bar(label, total || 1, parts), h("span", null, percent(done, total)));
+export function progressBar({ total, done, failed, running }) {
+  const pieces = bar(total, ["done", done - failed], ["bad", failed], ["busy", running]);
+  return h("div.progress", null, pieces, h("span", null, percent(done, total)));
 }
 
 export function commandLine(command) {
@@ -107,7 +102,7 @@ export function readable({ state, page, name, label, size, at, text, step = 1, r
     const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, ArrowDown: now + row, ArrowUp: now - row, Home: 0, End: size - 1 };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    move(bounded(cursor === undefined ? 0 : moves[event.key]));
+    move(bounded(cursor === undefined && event.key !== "End" ? 0 : moves[event.key]));
   };
   const onpointermove = (event) => {
     const to = at(event);

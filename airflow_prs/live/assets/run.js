@@ -3,7 +3,7 @@
 import { actionButtons, dialogView } from "./actions.js";
 import { chartsCard } from "./charts.js";
 import { h } from "./dom.js";
-import { changesCard, configurationCard, resultCard, skewCard, slowestCard } from "./facts.js";
+import { configurationCard, resultCard, skewCard, slowestCard } from "./facts.js";
 import { failuresCard } from "./failures.js";
 import { limitsCard } from "./limits.js";
 import { mapCard } from "./map.js";
@@ -71,7 +71,7 @@ function progress(overview) {
   return h(
     "section",
     { key: "progress", "aria-label": "Progress" },
-    progressBar("Mini-batches", counts),
+    progressBar(counts),
     h("dl.facts", null,
       fact("Mini-batches", h("b", null, number(counts.done)), ` of ${number(counts.total)}, `, failed),
       fact("Items", h("b", null, number(counts.items_succeeded)), ` of ${number(counts.items_total)}, ${number(counts.items_failed)} failed`),
@@ -91,7 +91,6 @@ function cards(state, page) {
     overview.progress.failed > 0 && !overview.is_live && failuresCard(state, page),
     mapCard(state, page),
     limitsCard(overview),
-    changesCard(overview),
     overview.progress.failed > 0 && overview.is_live && failuresCard(state, page),
     nodesCard(state, page),
     chartsCard(state, page),

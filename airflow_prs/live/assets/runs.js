@@ -32,7 +32,7 @@ function rowOf(run, isAlone) {
     h("td", null, stateBadge(state)),
     h("th", { scope: "row" }, link(page, `${dagId}.${step}`)),
     h("td", null, runId),
-    h("td", null, typeof total === "number" && h("div.inline", null, progressBar(`Mini-batches of ${step}`, counts), `${number(done)} of ${number(total)}`)),
+    h("td", null, typeof total === "number" && h("div.inline", null, progressBar(counts), `${number(done)} of ${number(total)}`)),
     h("td.number", null, h("span", { class: failed > 0 && "is-bad" }, number(failed))),
     h("td.number", null, number(items)),
     h("td", null, time(began, Date.now() / 1000)),
