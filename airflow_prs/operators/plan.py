@@ -17,7 +17,7 @@ from airflow_prs.config.arguments import check_arguments, driver_options, near_m
 from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
-from airflow_prs.config.parameters import fill_in
+from airflow_prs.config.parameters import PipelineParameter, fill_in
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import OnEmpty, output_problems, with_paths
 from airflow_prs.operators.promotion import check_conf
@@ -138,7 +138,7 @@ class PlanOperator(BaseOperator):
             variables_hash=self._hash_variables(context, paths),
             earlier=completed,
             published_name=config.result_file_name,
-            promoted=tuple(self.config.promoted()),
+            promoted=tuple(name for name, value in self.config if isinstance(value, PipelineParameter)),
             run_query=run_query,
             max_shards=conf.getint("core", "max_map_length", fallback=1024),
         )
