@@ -202,9 +202,15 @@ class Dispatcher:
         if not self.is_closed:
             self._staged.stage_ahead()
 
-    def show(self) -> None:
-        """Write status.json."""
-        self._board.write(self.progress(), record=self._attempt.number)
+    def show(
+        self, working: Mapping[str, tuple[int, float]] | None = None, usage: Mapping[str, float] | None = None
+    ) -> None:
+        """
+        Write status.json.
+
+        :param working: see StatusBoard.write, also for the other parameter.
+        """
+        self._board.write(self.progress(), record=self._attempt.number, working=working, usage=usage)
 
     def progress(self) -> Progress:
         """Return the shard's counts, including what borrowers have committed."""
