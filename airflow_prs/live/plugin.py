@@ -10,8 +10,6 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 URL_PREFIX = "/parallel-run"
-TAB = "parallel-run"
-"""The last part of the address of the tab; see airflow_side.run_link."""
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +28,7 @@ class ParallelRunPlugin(AirflowPlugin):
     @cached_property
     def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
         """The page in Airflow's navigation and the tabs; none where the browser could not log in with its cookie."""
+        from airflow_prs.airflow_side.run_link import TAB
         from airflow_prs.airflow_side.versions import why_no_tab
 
         if problem := why_no_tab():

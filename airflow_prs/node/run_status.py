@@ -12,16 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS, MOST_SLOW
 from airflow_prs.records import SCHEMA, Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import RUN_STATUS, loan_status, shard_status
 from airflow_prs.run_folder.shard_log import ShardState
-
-if TYPE_CHECKING:
-    from airflow_prs.store.port import Stat
 
 _RUNNING = "running"
 _MOST_NODES = 50
@@ -38,19 +35,19 @@ class RunStatus:
     def __init__(self, folder: RunFolder, manifest: Manifest) -> None:
         self._folder = folder
         self._manifest = manifest
-        self._written: Stat | None = None
+        self._written: object = None
         self._history: list[dict[str, Any]] = []
 
-    def stat(self) -> Stat | None:
-        """Return the size and the version of the file; None: there is none."""
+    def stat(self) -> object:
+        """Return the version of the file; None: there is none."""
         return self._folder.store.stat(RUN_STATUS)
 
-    def write(self, states: list[ShardState], found: Stat | None) -> Stat | None:
+    def write(self, states: list[ShardState], found: object) -> object:
         """
-        Write the file, and return its size and version.
+        Write the file, and return its version.
 
         :param states: of all shards.
-        :param found: size and version of the file that is there.
+        :param found: version of the file that is there; see stat().
         """
         if found is not None and found != self._written:
             self._history = (self._folder.read_status() or {}).get("history", [])

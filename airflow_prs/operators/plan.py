@@ -11,6 +11,7 @@ from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.folders import run_root
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.supervision import run_name
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
@@ -57,6 +58,7 @@ class PlanOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("inputs", "side_inputs", "arguments", "parameters"), "json"
     )
+    operator_extra_links = RUN_LINKS
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class PlanOperator(BaseOperator):
         from airflow_prs.plan.planning import make_plan
 
         ti = context["ti"]
+        leave_link(ti)
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
         check_conf(context["dag_run"].conf, self.dag, self.promoted)
