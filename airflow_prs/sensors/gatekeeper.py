@@ -101,7 +101,9 @@ class GatekeeperSensor(BaseSensorOperator):
             states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
             if not (watch.manifest.shards and states.can_any_run):
                 return self._conclude(context, watch, states)
-            if (abort := watch.look(states).abort) is not None:
+            abort = watch.look(states).abort
+            # What run() returns during a drain belongs into the reports.
+            if abort is not None and not (abort.is_drain and states.is_any_running):
                 raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
             if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
                 self._defer(ti, watch)

@@ -148,6 +148,11 @@ class Slot:
                 return SlotProcess(**known, mini_batch=index, since=since)
         return SlotProcess(**known)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the process holds mini-batches."""
+        return self._life is not None and bool(self._life.held)
+
     async def wait_for_work(self) -> None:
         """Wait until there is something to do, or the slot is over."""
         while not self._is_over and self._work.find_for(self._number) is None:
