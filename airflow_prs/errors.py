@@ -12,7 +12,8 @@ Every error that airflow_prs raises on purpose.
     │   └── DamagedError          what was committed is damaged or gone
     ├── StorageError              object storage cannot be reached, or refuses a request (also an OSError)
     ├── SupersededError           a newer attempt of the same shard, merge or plan has taken over
-    ├── RunAbortedError           a threshold was exceeded, so the run was aborted
+    ├── RunAbortedError           a threshold was exceeded, or a person has stopped the run
+    ├── SteeringError             a run is not in the state for what a person orders
     ├── NodeError                 a shard could not do its work
     │   └── StagingError          a local copy of input on object storage cannot be made
     ├── IncompleteRunError        mini-batches were never tried, so nothing is published
@@ -91,7 +92,11 @@ class SupersededError(PrsError):
 
 
 class RunAbortedError(PrsError):
-    """A threshold was exceeded, so the run was aborted."""
+    """A threshold was exceeded, or a person has stopped the run, so the run was aborted."""
+
+
+class SteeringError(PrsError):
+    """A run is not in the state for what a person orders, or the order is wrong; nothing has changed."""
 
 
 class NodeError(PrsError):

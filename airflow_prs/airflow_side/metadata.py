@@ -89,7 +89,7 @@ def _read_step(session: Session, dag_id: str, run_id: str, step: str) -> StepFac
     except HandoverError as error:
         problem = f"{error}; clear {step}.plan"
     summary = left.get((f"{step}.merge", SUMMARY_KEY))
-    error = left.get((f"{step}.mini_batches", ERROR_KEY))
+    failure = left.get((f"{step}.mini_batches", ERROR_KEY))
     return StepFacts(
         dag_id=dag_id,
         run_id=run_id,
@@ -100,7 +100,7 @@ def _read_step(session: Session, dag_id: str, run_id: str, step: str) -> StepFac
         handover=handover,
         problem=problem,
         summary=summary if isinstance(summary, Mapping) else None,
-        error=None if error is None else str(error),
+        error=None if failure is None else str(failure),
     )
 
 

@@ -52,6 +52,4 @@ def readable_dags(user: Any) -> set[str]:
 
 def _may(user: Any, dag_id: str, method: Literal["GET", "PUT"], entity: DagAccessEntity) -> bool:
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return bool(
-        get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user)
-    )
+    return bool(get_auth_manager().is_authorized_dag(method=method, access_entity=entity, details=details, user=user))

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_prs.records import Progress, Shard
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
 
 _LOOK_S = 0.25
+
+
+def shown_moment(seconds: float) -> str:
+    """Return a moment in the local time zone; a dash for 0."""
+    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}" if seconds else "-"
 
 
 class _Handler(logging.Handler):

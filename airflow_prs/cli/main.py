@@ -81,8 +81,10 @@ def _look_at_runs(options: argparse.Namespace) -> int:
         if options.is_log:
             return show_log(options.folder)
         return show(options.folder, is_following=options.is_following)
-    from airflow_prs.cli import runs
+    from airflow_prs.cli import runs, steer
 
+    if steer.is_steering(options.action):
+        return steer.steer(options)
     if options.action == "list":
         return runs.list_runs(options.output, is_json=options.is_json)
     return runs.prune_runs(options.output, older_than_s=options.older_than, keep=options.keep, is_dry=options.is_dry)
@@ -170,7 +172,9 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    runs = _add_command(commands, "runs", "list the runs below an output folder, and remove old ones")
+    from airflow_prs.cli.steer import add_actions
+
+    runs = _add_command(commands, "runs", "list the runs below an output folder, remove old ones, and steer a run")
     actions = runs.add_subparsers(dest="action", required=True, metavar="action")
     listing = _add_command(actions, "list", "list the runs below an output folder, those planned last at the end")
     pruning = _add_command(
@@ -194,6 +198,7 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="keep the runs of each DAG and task that were planned last (default: 10)",
     )
     pruning.add_argument("--dry-run", dest="is_dry", action="store_true", help="print what would be removed")
+    add_actions(lambda name, what: _add_command(actions, name, what))
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:

@@ -78,17 +78,21 @@ def conclude(folder: RunFolder) -> int:
 
 def _run(folder: RunFolder, variables: Mapping[str, str]) -> int:
     manifest = folder.read_manifest()
+    run_log = folder.run_log()
+    run_log.follow()
+    # Who continues a run that was aborted wants what a clear does in Airflow.
+    clear_number = 0 if run_log.aborted is None else run_log.aborted.clear + 1
     with shown_log() as console:
         logging.getLogger(__name__).info("The run folder is %s", folder.path)
         with progress_bar(console, folder, manifest.shards):
-            _run_shards(folder, manifest, variables)
+            _run_shards(folder, manifest, variables, clear_number)
         return conclude(folder)
 
 
-def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, str]) -> None:
+def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, str], clear_number: int) -> None:
     try:
         for shard in manifest.shards:
-            run_node(_request(folder, shard, variables))
+            run_node(_request(folder, shard, variables, clear_number))
     except PrsError as error:
         conclude_failed(folder, error)
         raise _for_shell(error, folder) from None
@@ -97,11 +101,16 @@ def _run_shards(folder: RunFolder, manifest: Manifest, variables: Mapping[str, s
         raise
 
 
-def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> NodeRequest:
-    claim, task_try = folder.read_shard(shard).claim, TaskTry(try_number=1)
+def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str], clear_number: int) -> NodeRequest:
+    claim, task_try = folder.read_shard(shard).claim, TaskTry(try_number=1, clear_number=clear_number)
     if claim is not None:
-        # A shell clears nothing, and shows no later try in Airflow that something was cleared.
-        task_try = TaskTry(execution=claim.epoch.execution, try_number=claim.try_number + 1, max_tries=claim.max_tries)
+        # The same max_tries: it shows no later try in Airflow that something was cleared.
+        task_try = TaskTry(
+            execution=claim.epoch.execution,
+            clear_number=clear_number,
+            try_number=claim.try_number + 1,
+            max_tries=claim.max_tries,
+        )
     return NodeRequest(
         folder=folder,
         shard_number=shard.number,
@@ -116,13 +125,12 @@ def _request(folder: RunFolder, shard: Shard, variables: Mapping[str, str]) -> N
 def _for_shell(error: PrsError, folder: RunFolder) -> PrsError:
     """Return an error with the next steps in a shell instead of those in Airflow."""
     text = str(error).partition(f"\n\n{HOW_TO_GO_ON}")[0]
-    start_over = f"{HOW_TO_GO_ON} remove the cause and run again, which starts over."
-    what_next = start_over if isinstance(error, RunAbortedError) else _how_to_continue(folder)
-    return PrsError(f"{text}\n\n{what_next}")
+    return PrsError(f"{text}\n\n{_how_to_continue(folder)}")
 
 
 def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
-        f"Otherwise this command continues where the run stopped:\npython -m airflow_prs run --resume {folder.path}"
+        f"Otherwise this command continues where the run stopped; mini-batches that have failed in a run that was aborted "
+        f"get fresh tries:\npython -m airflow_prs run --resume {folder.path}"
     )

@@ -6,9 +6,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from functools import partial
 
+from airflow_prs.cli.console import shown_moment
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.pruning import Candidate, Leftover, choose, find_leftovers, find_scratch, remove
 from airflow_prs.run_folder.stored_runs import RunState, StoredRun, stored_runs
@@ -55,7 +55,7 @@ def prune_runs(output: str, *, older_than_s: float, keep: int, is_dry: bool) -> 
         if is_dry or _try(partial(remove, candidate)):
             removed.append(size)
             run = candidate.run
-            what = f"{run.state.value}, planned {_moment(run.planned)}, {counted(files, 'file')}, {_size(size)}"
+            what = f"{run.state.value}, planned {shown_moment(run.planned)}, {counted(files, 'file')}, {_size(size)}"
             print(f"{verb} {run.dag_id} · {run.task_id} · {run.run_id} ({what})")  # noqa: T201 - the output
         else:
             has_failed = True
@@ -100,16 +100,12 @@ def _row(run: StoredRun) -> tuple[str, ...]:
     if run.total is not None:
         done = f"{run.done:,} of {run.total:,}" + (f", {run.failed:,} failed" if run.failed else "")
     published = "yes" if run.is_published else "no"
-    return (_moment(run.planned), run.state.value, done, published, run.dag_id, run.task_id, run.run_id)
+    return (shown_moment(run.planned), run.state.value, done, published, run.dag_id, run.task_id, run.run_id)
 
 
 def _plain(run: StoredRun) -> dict[str, object]:
     names = ("dag_id", "task_id", "run_id", "planned", "total", "done", "failed", "is_published", "problem")
     return {**{name: getattr(run, name) for name in names}, "state": run.state.value, "folder": str(run.path)}
-
-
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M}" if seconds else "-"
 
 
 def _size(size: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_prs.cli.console import shown_moment
 from airflow_prs.cli.find import find_run_folder
 from airflow_prs.report.reports import describe_failures, describe_report, first_failures
 from airflow_prs.run_folder.committed import Committed, read_result
@@ -14,6 +15,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import RunRecord
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
+from airflow_prs.steering.orders import Change, changes, newest_abort
 
 _REFRESH_S = 1.0
 _SHARDS_SHOWN = 40
@@ -30,6 +32,7 @@ class _Run:
     :param borrowing: states of the shards without mini-batches, whose nodes only take them over.
     :param report: content of report.json; None: there is none, or an attempt has started since it was written.
     :param abort: the record of the abort that binds the newest attempts; None: there is none.
+    :param changes: what persons, and later executions of plan, have changed.
     """
 
     folder: RunFolder
@@ -38,6 +41,7 @@ class _Run:
     borrowing: tuple[ShardState, ...] = ()
     report: dict[str, Any] | None
     abort: RunRecord | None
+    changes: tuple[Change, ...] = ()
 
 
 def show(path: str, *, is_following: bool) -> int:
@@ -79,16 +83,9 @@ def _read(folder: RunFolder) -> _Run:
         committed=committed,
         borrowing=tuple(folder.read_borrowing_shards(manifest)),
         report=_read_report(folder, committed),
-        abort=_find_abort(folder, committed),
+        abort=newest_abort(folder),
+        changes=tuple(changes(folder)),
     )
-
-
-def _find_abort(folder: RunFolder, committed: Committed) -> RunRecord | None:
-    epochs = [state.epoch for state in committed.states if state.epoch is not None]
-    log = folder.run_log()
-    log.follow()
-    found = [x for x in log.records if x.abort is not None and epochs and x.abort.epoch >= max(epochs)]
-    return found[0] if found else None
 
 
 def _read_report(folder: RunFolder, committed: Committed) -> dict[str, Any] | None:
@@ -111,6 +108,8 @@ def _paragraphs(run: _Run) -> Iterator[str]:
         return
     yield _progress(run)
     yield "\n".join([*_shard_lines(run.committed.states), *_borrowing_lines(run.borrowing, run.committed.states)])
+    if run.changes:
+        yield "\n".join(f"{shown_moment(change.at)} by {change.author}: {change.what}" for change in run.changes)
     if run.abort is not None and run.abort.abort is not None:
         yield f"Aborted by {run.abort.author}: {run.abort.abort.verdict.reason}."
     failures = first_failures(run.committed)

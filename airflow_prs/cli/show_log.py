@@ -106,7 +106,7 @@ def _describe_task_record(record: TaskRecord) -> str:
 
 def _describe_run_record(record: RunRecord) -> str:
     if record.abort is not None:
-        return f"abort of {_epoch(record.abort.epoch)} and older ones by {record.author}: {record.abort.verdict.reason}"
+        return f"{record.abort.kind.value}: abort of {_epoch(record.abort.epoch)} and older ones by {record.author}: {record.abort.verdict.reason}"
     if record.limits is not None:
         return f"limits by {record.author}: {_limits(record.limits)}"
     return "gatekeeper" if record.gatekeeper is None else _describe_gatekeeper(record.gatekeeper)

@@ -19,3 +19,8 @@ def task_ref(dag_id: str, run_id: str, task_id: str, map_index: int, try_number:
     if try_number is not None:
         page += f"?try_number={try_number}"
     return {"task_id": task_id, "map_index": map_index, "try_number": try_number, "url": page}
+
+
+def step_api(dag_id: str, run_id: str, step: str) -> str:
+    """Return the address of what the page asks about a step."""
+    return f"parallel-run/api/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/steps/{quote(step, safe='')}"

@@ -1,16 +1,18 @@
 """
 What the page asks the API server, and the page itself.
 
-Every answer about a run is behind the permission to read DAG runs of that DAG, every change behind the one to edit them.
-A request names a DAG, a run and a step; where something is stored comes from what plan has left, never from a request.
+Every answer about a run is behind the permission to read DAG runs of that DAG, every change behind the one to edit
+them. A request names a DAG, a run and a step; where something is stored comes from what plan has left, never from a
+request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, status
@@ -18,11 +20,16 @@ from fastapi.responses import JSONResponse
 
 from airflow_prs.airflow_side.metadata import newest_steps, read_step, steps_of_run
 from airflow_prs.airflow_side.object_storage import refresh_connection
-from airflow_prs.airflow_side.page_access import READS_RUN, User, may_edit, may_read_logs, readable_dags
+from airflow_prs.airflow_side.page_access import READS_LOGS, READS_RUN, User, may_edit, may_read_logs, readable_dags
 from airflow_prs.airflow_side.step_facts import StepFacts
+from airflow_prs.errors import PrsError
+from airflow_prs.live.failures import describe_failures
 from airflow_prs.live.pages import serve_pages
-from airflow_prs.live.reading import RunReaders, Snapshot, UnreadableError
+from airflow_prs.live.reading import RunReader, RunReaders, UnreadableError
+from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.live.view import describe_row, describe_run, describe_unreadable, explain_unreadable
+from airflow_prs.run_folder.committed import find_source
+from airflow_prs.run_folder.script_logs import read_script_log
 
 _MOST_ROWS = 100
 _READS_AT_A_TIME = 8
@@ -59,23 +66,25 @@ def _find_step(dag_id: str, run_id: str, step: str) -> StepFacts:
 Step = Annotated[StepFacts, Depends(_find_step)]
 
 
-def read_snapshot(facts: StepFacts) -> Snapshot:
+def find_reader(facts: StepFacts) -> tuple[RunReader, Snapshot]:
     """
-    Return what the run folder of a step shows.
+    Return the reader of the run folder of a step, and what the folder shows.
 
     :raises UnreadableError: if there is none, or this machine cannot read it.
     :raises HTTPException: 404, if it is the folder of another run.
     """
     if facts.handover is None:
         raise UnreadableError(facts.problem)
-    snapshot = _readers.of(facts.handover.folder, facts.handover.execution).read()
+    reader = _readers.of(facts.handover.folder, facts.handover.execution)
+    snapshot = reader.read()
     identity = snapshot.settings.identity
     is_same = (identity.dag_id, identity.task_id) == (facts.dag_id, facts.step)
     if not is_same or identity.run_id not in facts.run_names:
         raise HTTPException(
-            status.HTTP_404_NOT_FOUND, f"what {facts.step}.plan has left belongs to another run; clear {facts.step}.plan"
+            status.HTTP_404_NOT_FOUND,
+            f"what {facts.step}.plan has left belongs to another run; clear {facts.step}.plan",
         )
-    return snapshot
+    return reader, snapshot
 
 
 @router.get("/api/runs")
@@ -99,7 +108,7 @@ def _rows(found: list[StepFacts]) -> list[dict[str, Any]]:
 
 def _row(facts: StepFacts) -> dict[str, Any]:
     try:
-        return describe_row(facts, read_snapshot(facts))
+        return describe_row(facts, find_reader(facts)[1])
     except (UnreadableError, HTTPException):
         return describe_row(facts, None)
 
@@ -109,10 +118,44 @@ def show_step(facts: Step, user: User, request: Request) -> Response:
     """Return everything that the page shows of a step, but the failures."""
     reads_logs, edits = may_read_logs(user, facts.dag_id), may_edit(user, facts.dag_id)
     try:
-        shown = describe_run(facts, read_snapshot(facts), may_read_logs=reads_logs)
+        shown = describe_run(facts, find_reader(facts)[1], may_read_logs=reads_logs)
     except UnreadableError as error:
         shown = describe_unreadable(facts, explain_unreadable(facts, str(error)))
     return answer(request, {**shown, "may_edit": edits, "may_read_logs": reads_logs})
+
+
+@router.get(f"{_STEP}/failures", dependencies=_OF_RUN)
+def list_failures(
+    facts: Step,
+    user: User,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 50,
+) -> dict[str, Any]:
+    """Return failed mini-batches in input order; tracebacks only to those who may read task logs."""
+    with readable():
+        page = find_reader(facts)[0].failures(offset, limit)
+    return describe_failures(facts, page, has_tracebacks=may_read_logs(user, facts.dag_id))
+
+
+@router.get(f"{_STEP}/logs/{{node}}/{{process}}", dependencies=[*_OF_RUN, READS_LOGS])
+def show_log(facts: Step, node: str, process: str) -> Response:
+    """Return the ends of the logs of an entry script in one worker process."""
+    with readable():
+        snapshot = find_reader(facts)[1]
+        text = read_script_log(find_source(snapshot.folder, snapshot.settings), node, process)
+    if text is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"{process} on {node} has written no log in this run")
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
+    return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Answer with 409 and the reason where a run folder cannot be read."""
+    try:
+        yield
+    except (UnreadableError, OSError, PrsError) as error:
+        raise HTTPException(status.HTTP_409_CONFLICT, str(error)) from None
 
 
 def answer(request: Request, content: Mapping[str, Any]) -> Response:
@@ -123,5 +166,3 @@ def answer(request: Request, content: Mapping[str, Any]) -> Response:
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
-
-

@@ -18,7 +18,9 @@ def describe_nodes(facts: StepFacts, status: Mapping[str, Any] | None) -> list[d
         if shown.get("is_loan"):
             node["state"] = "running"
             node["rate"] += shown["mini_batches_per_s"]
-            node["loans"].append(f"{shown['total']:,} mini-batches from shard {shown['shard']}, {shown['done']:,} done.")
+            node["loans"].append(
+                f"{shown['total']:,} mini-batches from shard {shown['shard']}, {shown['done']:,} done."
+            )
         _add_processes(node["processes"], shown["processes"])
     return list(nodes.values())
 

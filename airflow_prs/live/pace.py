@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.airflow_side.step_facts import StepFacts
 
 if TYPE_CHECKING:
-    from airflow_prs.live.reading import Snapshot
+    from airflow_prs.live.snapshot import Snapshot
     from airflow_prs.live.states import Phase
 
 _NAMES = (
@@ -49,7 +49,7 @@ def describe_progress(facts: StepFacts, snapshot: Snapshot | None) -> dict[str, 
         }
     if snapshot is not None:
         # Planned, and nothing has begun.
-        return {name: 0 for name in _NAMES} | {
+        return dict.fromkeys(_NAMES, 0) | {
             "total": counts["total"],
             "waiting": counts["total"],
             "items_total": counts["items_total"],

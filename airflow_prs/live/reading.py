@@ -6,38 +6,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from airflow_prs.errors import RunFolderError
+from airflow_prs.live.failures import FailurePage, read_failures
+from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.run_log import RunRecord
-from airflow_prs.run_folder.task_log import History
-from airflow_prs.settings import RunSettings
 
 _FRESH_S: Final = 1.5
 _MOST_RUNS: Final = 128
+_MOST_PAGES: Final = 8
+_MANY: Final = 50_000
+"""To find the failures of a run with more mini-batches takes so long that they are read more rarely."""
 _MANY_FAILURES: Final = (OSError, RunFolderError, ValueError, KeyError, TypeError, ImportError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """
-    What a run folder shows at one time.
-
-    :param settings: under the newest terms and limits.
-    :param history: the task log.
-    :param records: the run log.
-    :param status: content of status.json; None: no node has begun.
-    :param report: content of report.json; None: the run has never ended.
-    """
-
-    folder: RunFolder
-    settings: RunSettings
-    history: History
-    records: tuple[RunRecord, ...]
-    status: dict[str, Any] | None
-    report: dict[str, Any] | None
 
 
 class UnreadableError(Exception):
@@ -61,6 +42,7 @@ class RunReader:
         self._problem: Exception | None = None
         self._task_log = self.folder.open_task_log()
         self._run_log = self.folder.run_log()
+        self._pages: dict[tuple[int, int], tuple[float, FailurePage]] = {}
 
     def read(self) -> Snapshot:
         """
@@ -75,6 +57,30 @@ class RunReader:
             if self._snapshot is None:
                 raise UnreadableError(str(self._problem)) from self._problem
             return self._snapshot
+
+    def failures(self, offset: int, limit: int) -> FailurePage:
+        """
+        Return a page of the failed mini-batches, in large runs as of up to half a minute ago.
+
+        :param offset: how many to leave out.
+        :param limit: how many to return at most.
+        :raises UnreadableError: if they cannot be read; the message says why.
+        """
+        snapshot, place = self.read(), (offset, limit)
+        total = snapshot.status["progress"]["total"] if snapshot.status is not None else 0
+        fresh_s = _FRESH_S * max(1, total / _MANY)
+        with self._lock:
+            read_at, page = self._pages.get(place, (float("-inf"), None))
+            if page is not None and self._clock() - read_at <= fresh_s:
+                return page
+            try:
+                page = read_failures(snapshot, offset, limit)
+            except _MANY_FAILURES as error:
+                raise UnreadableError(str(error)) from error
+            if len(self._pages) >= _MOST_PAGES:
+                self._pages.clear()
+            self._pages[place] = self._clock(), page
+            return page
 
     def expire(self) -> None:
         """Read again at the next request: the run was changed."""

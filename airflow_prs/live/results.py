@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUMMARY, PROCESSED, REPORT
 
 if TYPE_CHECKING:
-    from airflow_prs.live.reading import Snapshot
+    from airflow_prs.live.snapshot import Snapshot
     from airflow_prs.live.states import Phase
     from airflow_prs.settings import RunSettings
 

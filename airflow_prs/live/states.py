@@ -10,7 +10,7 @@ from airflow_prs.run_folder.stored_runs import RunState
 from airflow_prs.run_folder.task_log import Execution
 
 if TYPE_CHECKING:
-    from airflow_prs.live.reading import Snapshot
+    from airflow_prs.live.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +68,16 @@ def _state_without_report(facts: StepFacts, snapshot: Snapshot) -> str:
         state = RunState.ABORTED
     else:
         state = RunState.STOPPED
-    return state.value
+    return str(state.value)
 
 
 def _state_without_folder(facts: StepFacts) -> str:
     if facts.summary is not None and not facts.is_live and "status" in facts.summary:
         return str(facts.summary["status"])
     if facts.handover is not None:
-        return (RunState.RUNNING if facts.is_live else RunState.UNREADABLE).value
-    plans = facts.of("plan").values()
-    return (RunState.FAILED if any(plan.state == "failed" for plan in plans) else RunState.NOT_PLANNED).value
+        return str((RunState.RUNNING if facts.is_live else RunState.UNREADABLE).value)
+    has_failed = any(plan.state == "failed" for plan in facts.of("plan").values())
+    return str((RunState.FAILED if has_failed else RunState.NOT_PLANNED).value)
 
 
 def _first_start(facts: StepFacts) -> float | None:

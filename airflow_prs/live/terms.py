@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_prs.live.reading import Snapshot
+from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.records import Limits
 
 _EVERYTHING = 100

@@ -8,8 +8,8 @@ from airflow_prs.airflow_side.step_facts import StepFacts
 from airflow_prs.live.addresses import run_page
 from airflow_prs.live.nodes import describe_nodes, describe_skew
 from airflow_prs.live.pace import describe_bins, describe_pace, describe_progress
-from airflow_prs.live.reading import Snapshot
 from airflow_prs.live.results import describe_configuration, describe_result
+from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.live.states import Phase, find_phase
 from airflow_prs.live.terms import describe_abort, describe_changes, describe_thresholds
 from airflow_prs.wording import counted
@@ -119,8 +119,8 @@ def explain_unreadable(facts: StepFacts, error: str) -> str:
         return error
     folder = facts.handover.folder
     what_next = (
-        "Install the extra for this storage (airflow-prs[s3] or airflow-prs[azure]) where the API server runs, and check "
-        "that it reaches the storage and the connection"
+        "Install the extra for this storage (airflow-prs[s3] or airflow-prs[azure]) where the API server runs, and "
+        "check that it reaches the storage and the connection"
         if "://" in folder
         else "Mount the storage of the run where the API server runs, at the same path as on the nodes"
     )

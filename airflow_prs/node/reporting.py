@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
-from airflow_prs.node.machine.resources import ResourceLog
+from airflow_prs.node.machine.resources import ProcessUsage, ResourceLog
 from airflow_prs.node.pace import Pace
+from airflow_prs.node.processes.slot import SlotProcess
 from airflow_prs.node.request import NodeRequest
-from airflow_prs.node.run_status import write_run_status
+from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import NodeWork
 from airflow_prs.records import Manifest
@@ -57,14 +58,16 @@ class Reporter:
         self._sample_s = sample_s
         self._writing = threading.Lock()
         self._written = Changes()
+        self._usage = ProcessUsage()
+        self._run_status = RunStatus(request.folder, manifest)
 
-    def parts(self, processes: Callable[[], list[tuple[str, int]]]) -> list[Awaitable[None]]:
+    def parts(self, processes: Callable[[], list[SlotProcess]]) -> list[Awaitable[None]]:
         """
         Return what is to run until the node ends.
 
-        :param processes: returns the name and process id of each worker process.
+        :param processes: returns the worker processes that are ready.
         """
-        return [self._show(), self._show_run(), self._sample(processes), self._tell(), self._upload()]
+        return [self._show(processes), self._show_run(), self._sample(processes), self._tell(), self._upload()]
 
     def show_end(self) -> None:
         """Write status.json of the run if all other nodes have ended, so that the last node writes the final state."""
@@ -78,14 +81,23 @@ class Reporter:
                 ended += folder.read_shards((state.shard, state) for state in some)
                 if any(state.closing is None for state in ended):
                     return
-            write_run_status(folder, self._manifest, sorted(ended, key=lambda state: state.shard.number))
+            self._run_status.write(sorted(ended, key=lambda state: state.shard.number), self._run_status.stat())
 
-    async def _show(self) -> None:
+    async def _show(self, processes: Callable[[], list[SlotProcess]]) -> None:
         while True:
+            now = processes()
+            usage: Mapping[str, float] | None = await asyncio.to_thread(self._usage.measure, [each.pid for each in now])
             for dispatcher in self._work:
+                working = {
+                    each.name: (each.mini_batch, each.since)
+                    for each in now
+                    if each.dispatcher is dispatcher and each.mini_batch is not None
+                }
                 # If the storage has a problem, a commit will raise it.
                 with contextlib.suppress(OSError):
-                    await asyncio.to_thread(dispatcher.show)
+                    await asyncio.to_thread(dispatcher.show, working, usage)
+                # That of the node counts once.
+                usage = None
             await asyncio.sleep(self._show_s)
 
     async def _show_run(self) -> None:
@@ -98,18 +110,17 @@ class Reporter:
 
     def _show_run_if_old(self) -> None:
         """Write status.json of the run, unless another node has just done so."""
-        folder, intervals = self._request.folder, max(1.0, len(self._manifest.shards) / _SHARDS_EACH)
+        intervals = max(1.0, len(self._manifest.shards) / _SHARDS_EACH)
         with self._writing:
-            found = folder.store.stat(RUN_STATUS)
+            found = self._run_status.stat()
             if found is not None and self._written.age_s(RUN_STATUS, found) < self._show_s * (intervals - 0.5):
                 return
-            write_run_status(folder, self._manifest, self._watcher.states)
-            self._written.age_s(RUN_STATUS, folder.store.stat(RUN_STATUS))
+            self._written.age_s(RUN_STATUS, self._run_status.write(self._watcher.states, found))
 
-    async def _sample(self, processes: Callable[[], list[tuple[str, int]]]) -> None:
+    async def _sample(self, processes: Callable[[], list[SlotProcess]]) -> None:
         while self._sample_s > 0:
             await asyncio.sleep(self._sample_s)
-            await asyncio.to_thread(self._resources.sample, processes())
+            await asyncio.to_thread(self._resources.sample, [(each.name, each.pid) for each in processes()])
 
     async def _upload(self) -> None:
         while True:

@@ -7,54 +7,127 @@ decision depends on it, so each node may replace it.
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS
+from airflow_prs.node.work.status import LAST_FAILURES, MOST_BINS, MOST_SLOW
 from airflow_prs.records import SCHEMA, Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import loan_status, shard_status
+from airflow_prs.run_folder.names import RUN_STATUS, loan_status, shard_status
 from airflow_prs.run_folder.shard_log import ShardState
 
 _RUNNING = "running"
 _MOST_NODES = 50
+_MOST_POINTS = 120
 
 
-def write_run_status(folder: RunFolder, manifest: Manifest, states: list[ShardState]) -> None:
+class RunStatus:
     """
-    Write status.json of the run.
+    Writes status.json of the run.
 
-    :param states: of all shards.
+    What was some time ago is carried on from the file that was there before, whichever node has written it.
     """
-    words = {key: word for state in states for key, word in _keys(state)}
-    read = zip(words.values(), folder.read_statuses(words), strict=True)
-    shown = [{**status, "state": word} for word, status in read if status is not None]
-    running = [status for status in shown if status["state"] == _RUNNING]
-    failures = [failure for status in shown for failure in status["last_failures"]]
-    status = {
-        "schema": SCHEMA,
-        "at": time.time(),
-        "progress": asdict(sum((state.progress for state in states), Progress())),
-        "shards": Counter(map(_describe, states)),
-        "mini_batches_per_s": round(sum(status["mini_batches_per_s"] for status in running), 3),
-        "bins": _add_bins(min(MOST_BINS, manifest.mini_batches), shown),
-        "nodes": [_describe_node(status) for status in (running or shown)[:_MOST_NODES]],
-        "last_failures": sorted(failures, key=lambda failure: failure["at"])[-LAST_FAILURES:],
-    }
-    folder.write_status(status)
+
+    def __init__(self, folder: RunFolder, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._written: object = None
+        self._history: list[dict[str, Any]] = []
+
+    def stat(self) -> object:
+        """Return the version of the file; None: there is none."""
+        return self._folder.store.stat(RUN_STATUS)
+
+    def write(self, states: list[ShardState], found: object) -> object:
+        """
+        Write the file, and return its version.
+
+        :param states: of all shards.
+        :param found: version of the file that is there; see stat().
+        """
+        if found is not None and found != self._written:
+            self._history = (self._folder.read_status() or {}).get("history", [])
+        status = self._describe(states)
+        self._history = status["history"]
+        self._folder.write_status(status)
+        self._written = self.stat()
+        return self._written
+
+    def _describe(self, states: list[ShardState]) -> dict[str, Any]:
+        sources = [source for state in states for source in _sources(state)]
+        read = zip(sources, self._folder.read_statuses(source.key for source in sources), strict=True)
+        shown = [
+            {**status, "state": source.word, "is_loan": source.is_loan} for source, status in read if status is not None
+        ]
+        running = [status for status in shown if status["state"] == _RUNNING]
+        ended = [status for status in shown if status["state"] != _RUNNING]
+        failures = [failure for status in shown for failure in status["last_failures"]]
+        slow = [each for status in shown for each in status.get("slowest", ())]
+        progress = sum((state.progress for state in states), Progress())
+        point = {
+            "at": time.time(),
+            "done": progress.done,
+            "failed": progress.failed,
+            "rate": round(sum(status["mini_batches_per_s"] for status in running), 3),
+            "cpu_percent": _add_usage(running, "cpu_percent"),
+            "memory_bytes": _add_usage(running, "memory_bytes"),
+        }
+        return {
+            "schema": SCHEMA,
+            "at": point["at"],
+            "progress": asdict(progress),
+            "shards": Counter(map(_describe, states)),
+            "mini_batches_per_s": point["rate"],
+            "bins": _add_bins(min(MOST_BINS, self._manifest.mini_batches), shown),
+            "nodes": [_describe_node(status) for status in (*running, *ended)[:_MOST_NODES]],
+            "last_failures": sorted(failures, key=lambda failure: failure["at"])[-LAST_FAILURES:],
+            "slowest": heapq.nlargest(MOST_SLOW, slow, key=lambda each: float(each["seconds"])),
+            "history": add_point(self._history, point),
+        }
 
 
-def _keys(state: ShardState) -> Iterator[tuple[str, str]]:
-    """Yield the key of status.json of a shard and of its open loans, and the word for its state."""
+def add_point(history: Sequence[dict[str, Any]], point: dict[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return a history with one more point, at most 120 that are spread evenly over the entire time.
+
+    The newest point is always there; the one before is left out if it is too close to the one before that.
+    """
+    points = [*history]
+    if len(points) > 1 and points[-1]["at"] - points[-2]["at"] < (point["at"] - points[0]["at"]) / _MOST_POINTS:
+        points.pop()
+    points.append(point)
+    return points if len(points) <= _MOST_POINTS else [*points[:-1:2], point]
+
+
+def _add_usage(running: Iterable[dict[str, Any]], name: str) -> float | None:
+    known = [status["usage"][name] for status in running if name in status.get("usage", ())]
+    return round(sum(known), 1) if known else None
+
+
+class _Source(NamedTuple):
+    """
+    A status.json of a shard or of a loan.
+
+    :param word: the state of the shard.
+    """
+
+    key: str
+    word: str
+    is_loan: bool = False
+
+
+def _sources(state: ShardState) -> Iterator[_Source]:
+    """Yield where the status.json of a shard and of its open loans are."""
     if state.claim is None:
         return
     number = state.shard.number
-    yield shard_status(number), _describe(state)
+    yield _Source(shard_status(number), _describe(state))
     for loan in state.loans:
-        yield loan_status(number, loan.loan.number), _RUNNING
+        yield _Source(loan_status(number, loan.loan.number), _RUNNING, is_loan=True)
 
 
 def _add_bins(count: int, shown: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -67,10 +140,15 @@ def _add_bins(count: int, shown: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _describe_node(status: dict[str, Any]) -> dict[str, Any]:
-    names = ("node", "shard", "state", "at", "mini_batches_per_s", "processes")
+    names = ("node", "shard", "state", "is_loan", "at", "mini_batches_per_s", "processes")
     progress = status["progress"]
     done = progress["succeeded"] + progress["failed"]
-    return {**{name: status[name] for name in names}, "done": done, "total": progress["total"]}
+    return {
+        **{name: status[name] for name in names},
+        "done": done,
+        "failed": progress["failed"],
+        "total": progress["total"],
+    }
 
 
 def _describe(state: ShardState) -> str:

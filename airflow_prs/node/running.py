@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
-from airflow_prs.errors import EnvironmentBrokenError
+from airflow_prs.errors import EnvironmentBrokenError, PrsError
 from airflow_prs.node.input.places import Places
 from airflow_prs.node.input.side_inputs import with_local_side_inputs
 from airflow_prs.node.input.stager import Stager
@@ -39,6 +40,7 @@ from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
 from airflow_prs.run_folder.names import encode, loan_status, shard_status
 from airflow_prs.run_folder.node_files import NodeFiles
+from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
@@ -52,7 +54,8 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     timeouts reach the caller immediately. What they raise stops the node and its processes, and is then raised here.
 
     :return: a small summary.
-    :raises RunAbortedError: if a threshold of the run is exceeded; names it and the first failures.
+    :raises RunAbortedError: if the run was aborted, and mini-batches of this shard have no outcome; names the reason
+        and the first failures.
     :raises SupersededError: if a later attempt at the shard has begun.
     :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
     :raises EnvironmentBrokenError: if the environment lacks a package.
@@ -78,7 +81,9 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
         except LoanLostError as error:
             request.logger.info("%s", error)
         except AbortError as error:
-            raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
+            if not _end_aborted(attempt):
+                raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
+            return _summary(attempt)
         finally:
             stage.remove()
 
@@ -120,6 +125,10 @@ def _run(
         )
         _run_in_thread(parts.supervisor)
         files.upload_output()
+    except AbortError as error:
+        if error.abort.is_drain:
+            files.upload_output()
+        raise
     finally:
         stager.close()
         starter.log_writer.close()
@@ -132,6 +141,22 @@ def _run(
 def _require_no_abort(watcher: Watcher) -> None:
     if (abort := watcher.look()) is not None:
         raise AbortError(abort)
+
+
+def _end_aborted(attempt: Attempt) -> bool:
+    """
+    Close an attempt that an abort has stopped before it began, and return whether its shard is done.
+
+    Without a closing record the next attempt would suspect mini-batches that nobody has tried.
+    """
+    state = attempt.known_state
+    is_done = state.progress.done == attempt.shard.count
+    if state.is_running:
+        closing = Closing.DONE if is_done else Closing.ABORTED
+        # What ended the run matters more.
+        with contextlib.suppress(OSError, PrsError):
+            attempt.commit([], [], progress=state.progress, granted=state.granted, closing=closing)
+    return is_done
 
 
 def _interpreter(request: NodeRequest, settings: RunSettings) -> str:
@@ -218,7 +243,6 @@ class _Parts:
                 most_tries=config.run_max_try,
                 delay_s=config.retry_delay_s,
                 count_failed_tries=config.count_failed_tries,
-                count_failed_items=config.error_threshold >= 0,
             ),
             StatusBoard(
                 folder,
@@ -235,6 +259,7 @@ class _Parts:
             slots=self.slots,
             concurrency=config.max_concurrency_per_process,
             commit_s=folder.intervals.commit_s,
+            counts_failed_items=lambda: self.watcher.limits.error_threshold >= 0,
             log_of=self.starter.log_of,
             say=self.starter.say,
         )

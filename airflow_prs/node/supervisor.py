@@ -79,12 +79,13 @@ class Supervisor:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_over = False
         self._is_through = False
+        self._is_draining = False
 
     async def run(self) -> None:
         """
         Work until every mini-batch has an outcome.
 
-        :raises AbortError: if the run was aborted; the processes are gone.
+        :raises AbortError: if the run was aborted before every mini-batch had an outcome; the processes are gone.
         :raises SupersededError: if a later attempt has begun, or Airflow's supervisor is gone.
         :raises NodeError: if init() keeps failing.
         :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
@@ -95,17 +96,20 @@ class Supervisor:
                 await self._run_processes()
             else:
                 await self._close(Closing.DONE)
+        except AbortError:
+            if not self._dispatcher.done.is_set():
+                raise
         finally:
             await asyncio.to_thread(self._reporter.show_end)
-        # A run should end the same way however fast its last mini-batches were.
+        # The last failures may abort the other shards. This one is done, whatever becomes of the run.
         if (abort := await asyncio.to_thread(self._watcher.look)) is not None:
-            raise AbortError(abort)
+            self._starter.say(f"the run is aborted: {abort.verdict.reason}. This shard is done, so its task succeeds")
 
     def stop(self, error: BaseException) -> None:
         """Stop for a reason from outside; once the shard is done, only what forbids all work is an error."""
         if self._end.done():
             return
-        if self._is_through and not isinstance(error, AbortError | SupersededError):
+        if self._is_through and not isinstance(error, SupersededError):
             self._starter.say(f"this node ends, its shard is done: {type(error).__name__}: {error}")
             self._end.set_result(None)
         else:
@@ -124,15 +128,18 @@ class Supervisor:
             raise
         finally:
             self._dispatcher.close()
+            is_idle_spared = closing is Closing.DONE or (closing is Closing.ABORTED and self._is_draining)
             for slot in self._slots:
                 # A process may hold a mini-batch that another node has taken back: that one is killed.
-                slot.stop(is_idle_spared=closing is Closing.DONE)
+                slot.stop(is_idle_spared=is_idle_spared)
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._end_parts(background)
             if self._borrower is not None:
                 await self._borrower.close()
             if not self._is_through:
-                await self._close(closing)
+                # The last answers may have come since.
+                is_done = self._dispatcher.done.is_set() and closing is Closing.ABORTED
+                await self._close(Closing.DONE if is_done else closing)
 
     # The parts that run beside each other
 
@@ -183,7 +190,7 @@ class Supervisor:
         while not self._is_over:
             abort = await asyncio.to_thread(self._watcher.look)
             if abort is not None:
-                raise AbortError(abort)
+                self._drain(abort)
             # Before this look the node may have been blind, and handed out nothing.
             self._signals.work.set()
             if self._lender is not None and not self._dispatcher.is_closed and self._watcher.is_turn_of_requests:
@@ -191,6 +198,24 @@ class Supervisor:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._signals.committed.wait(), self._intervals.look_s)
             self._signals.committed.clear()
+
+    def _drain(self, abort: Abort) -> None:
+        """
+        Stop for an abort; for a drain not before the processes have nothing more in hand.
+
+        :raises AbortError: if it is time to stop.
+        """
+        if not abort.is_drain:
+            self._is_draining = False
+            raise AbortError(abort)
+        if not self._is_draining:
+            self._is_draining = True
+            self._starter.say(f"{abort.verdict.reason}: nothing more is handed out, what runs may finish")
+            self._dispatcher.close()
+            if self._borrower is not None:
+                self._borrower.drain()
+        if not any(slot.is_busy for slot in self._slots):
+            raise AbortError(abort)
 
     async def _feed(self) -> None:
         while True:

@@ -62,6 +62,11 @@ class Watcher:
         self._read(_OTHERS_AT_FIRST)
 
     @property
+    def limits(self) -> Limits:
+        """The newest limits, as of the last look."""
+        return self._watch.limits
+
+    @property
     def others(self) -> list[ShardState]:
         """The other shards as they were last read."""
         return [state for state in self._watch.counts.states if state.shard.number != self._shard.number]

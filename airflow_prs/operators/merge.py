@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned_folder
+from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.tasks import as_task
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class MergeOperator(BaseOperator):
     :param shards_task_id: the id of the mapped task whose instances are the shards.
     """
 
+    operator_extra_links = RUN_LINKS
+
     def __init__(self, *, plan_task_id: str, shards_task_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
@@ -36,6 +39,7 @@ class MergeOperator(BaseOperator):
         from airflow_prs.result.merge import merge_run
 
         ti = context["ti"]
+        leave_link(ti)
         folder = planned_folder(ti, self.plan_task_id)
         positions = left_positions(ti, self.shards_task_id, folder)
         result = merge_run(folder, try_number=ti.try_number, at_least=positions)

@@ -17,6 +17,7 @@ from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTim
 from airflow_prs.airflow_side.folders import environments_root
 from airflow_prs.airflow_side.handover import leave_error, leave_position, planned
 from airflow_prs.airflow_side.masking import known_secrets_masker
+from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.supervision import is_supervised, orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
 from airflow_prs.airflow_side.tasks import as_task
@@ -50,6 +51,8 @@ class MiniBatchesOperator(BaseOperator):
     :param shard: this shard's item of the list that plan returns.
     """
 
+    operator_extra_links = RUN_LINKS
+
     def __init__(
         self, *, plan_task_id: str, variables: EnvironmentVariables, shard: Mapping[str, Any], **kwargs: Any
     ) -> None:
@@ -62,6 +65,7 @@ class MiniBatchesOperator(BaseOperator):
     @as_task()
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
+        leave_link(context["ti"])
         try:
             return self._run(context)
         except RunAbortedError:

@@ -11,13 +11,14 @@ from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.folders import run_root
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.supervision import run_name
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
-from airflow_prs.config.parameters import fill_in
+from airflow_prs.config.parameters import PipelineParameter, fill_in
 from airflow_prs.errors import ConfigError
 from airflow_prs.operators.declaration import OnEmpty, output_problems, with_paths
 from airflow_prs.operators.promotion import check_conf
@@ -57,6 +58,7 @@ class PlanOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
         ("inputs", "side_inputs", "arguments", "parameters"), "json"
     )
+    operator_extra_links = RUN_LINKS
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class PlanOperator(BaseOperator):
         from airflow_prs.plan.planning import make_plan
 
         ti = context["ti"]
+        leave_link(ti)
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
         check_conf(context["dag_run"].conf, self.dag, self.promoted)
@@ -138,7 +141,7 @@ class PlanOperator(BaseOperator):
             variables_hash=self._hash_variables(context, paths),
             earlier=completed,
             published_name=config.result_file_name,
-            promoted=tuple(self.config.promoted()),
+            promoted=tuple(name for name, value in self.config if isinstance(value, PipelineParameter)),
             run_query=run_query,
             max_shards=conf.getint("core", "max_map_length", fallback=1024),
         )

@@ -136,12 +136,7 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
     :param failures: the first ones.
     :param advice: what else to do next; see fresh_tries_advice.
     """
-    what_next = (
-        f"{HOW_TO_GO_ON}\n"
-        f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
-        "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
-        "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again."
-    )
+    what_next = f"{HOW_TO_GO_ON}\n{_after_threshold(verdict, folder) if verdict.threshold else _after_order(folder)}"
     if advice:
         what_next += f"\n- {advice}"
     return "\n\n".join(
@@ -152,6 +147,26 @@ def abort_message(verdict: Verdict, failures: Sequence[FailedTry], folder: RunFo
             f"All failed items: {folder.names.failed_items}",
             what_next,
         ]
+    )
+
+
+def _after_threshold(verdict: Verdict, folder: RunFolder) -> str:
+    option = verdict.threshold.replace("_", "-")
+    return (
+        f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
+        "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
+        "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again.\n"
+        f"- If you accept these failures: raise the limit with `python -m airflow_prs runs limits {folder.path} "
+        f"--{option} N`, then continue with `python -m airflow_prs runs resume {folder.path}`."
+    )
+
+
+def _after_order(folder: RunFolder) -> str:
+    """Return what to do next after a person has stopped the run."""
+    return (
+        "- To continue where the run stopped: clear mini_batches with its downstream tasks, or call `python -m "
+        f"airflow_prs runs resume {folder.path}`. What has succeeded does not run again.\n"
+        f"- {_clear_plan('other')}"
     )
 
 

@@ -201,7 +201,7 @@ def read_result(
     if settings.reused_from is None:
         return read_committed(folder, manifest or folder.read_manifest(), at_least)
     try:
-        return read_published(_find_source(folder, settings))
+        return read_published(find_source(folder, settings))
     except (PrsError, OSError, ValueError) as error:
         raise unusable(settings.reused_from, str(error)) from None
 
@@ -219,8 +219,12 @@ def unusable(reused_from: str, reason: str) -> RunFolderError:
     )
 
 
-def _find_source(folder: RunFolder, settings: RunSettings) -> RunFolder:
-    """Return the folder of the run that did the work; a reused run may itself reuse another one."""
+def find_source(folder: RunFolder, settings: RunSettings) -> RunFolder:
+    """
+    Return the folder of the run that did the work: its own, or that of an earlier run, which may reuse another one.
+
+    :raises RunFolderError: if the reused run cannot be read.
+    """
     followed = {folder.path}
     while settings.reused_from is not None:
         folder = RunFolder(settings.reused_from)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -111,14 +112,19 @@ class RunFolder:
 
     def read_settings(self) -> RunSettings:
         """
-        Return the settings that plan has resolved, under the terms of the execution.
+        Return the settings that plan has resolved, under the terms of the execution and the newest limits.
 
         :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
         """
         settings = self.read_planned_settings()
         history = self.open_task_log().read()
         number = history.newest_execution(self.path.name) if self.execution is None else self.execution
-        return settings if number is None else settings.with_terms(history.execution(number).terms)
+        terms = {} if number is None else dict(history.execution(number).terms)
+        run_log = self.run_log()
+        run_log.follow()
+        if run_log.limits is not None:
+            terms |= asdict(run_log.limits)
+        return settings.with_terms(terms) if terms else settings
 
     def read_planned_settings(self) -> RunSettings:
         """

@@ -30,6 +30,17 @@ class RunRecordKind(str, Enum):
     GATEKEEPER = "gatekeeper"
 
 
+class AbortKind(str, Enum):
+    """Why a run is aborted, and what becomes of the calls of run() in flight."""
+
+    THRESHOLD = "threshold"
+    """A threshold is exceeded; nobody waits for run()."""
+    CANCEL = "cancel"
+    """A person has stopped the run; nobody waits for run()."""
+    DRAIN = "drain"
+    """A person lets the run come to an end: nothing more is handed out, and what run() still returns is kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
     """
@@ -41,6 +52,12 @@ class Abort:
 
     verdict: Verdict
     epoch: Epoch
+    kind: AbortKind = AbortKind.THRESHOLD
+
+    @property
+    def is_drain(self) -> bool:
+        """Whether calls of run() in flight may finish."""
+        return self.kind is AbortKind.DRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +126,14 @@ class RunLog:
             self._take(RUN_RECORD.validate_json(record.header))
 
     def binding(self, epoch: Epoch) -> Abort | None:
-        """Return the oldest abort that binds an epoch, as of the last look; None: there is none."""
+        """
+        Return the oldest abort that binds an epoch, as of the last look; None: there is none.
+
+        A drain comes last: whoever drains a run may still cancel it.
+        """
         aborts = (record.abort for record in self.records if record.abort is not None)
-        return next((abort for abort in aborts if abort.epoch >= epoch), None)
+        binding = [abort for abort in aborts if abort.epoch >= epoch]
+        return min(binding, key=lambda abort: abort.is_drain, default=None)
 
     @property
     def aborted(self) -> Epoch | None:

@@ -17,6 +17,7 @@ from airflow_prs.airflow_side.exceptions import (
     TaskDeferralError,
 )
 from airflow_prs.airflow_side.handover import Handover, left_errors, left_positions, planned
+from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 from airflow_prs.airflow_side.tasks import as_task
@@ -49,6 +50,8 @@ class GatekeeperSensor(BaseSensorOperator):
     :param deferrable: defer; False: reschedule from the start. Airflow's option ``[operators] default_deferrable`` has
         no effect: it is False unless somebody sets it.
     """
+
+    operator_extra_links = RUN_LINKS
 
     def __init__(self, *, plan_task_id: str, shards_task_id: str, deferrable: bool = True, **kwargs: Any) -> None:
         # Explicit, so that default_args do not change them.
@@ -88,6 +91,7 @@ class GatekeeperSensor(BaseSensorOperator):
         from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, open_watch
 
         ti = context["ti"]
+        leave_link(ti)
         handover = self._planned(context)
         folder = RunFolder(handover.folder)
         attempt = folder.run_log().open_gatekeeper(this_try(context, handover.execution), has_trigger=has_trigger)
@@ -97,7 +101,9 @@ class GatekeeperSensor(BaseSensorOperator):
             states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
             if not (watch.manifest.shards and states.can_any_run):
                 return self._conclude(context, watch, states)
-            if (abort := watch.look(states).abort) is not None:
+            abort = watch.look(states).abort
+            # What run() returns during a drain belongs into the reports.
+            if abort is not None and not (abort.is_drain and states.is_any_running):
                 raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
             if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
                 self._defer(ti, watch)

@@ -44,7 +44,7 @@ class Seen(str, Enum):
 
 class GatekeeperTrigger(BaseTrigger):
     """
-    Watches a run until there is an abort or no shard is running.
+    Watches a run until there is an abort or no shard is running; during a drain it waits for the shards.
 
     :param folder: the run folder.
     :param execution: the execution of plan in the epoch of the gatekeeper's attempt.
@@ -103,7 +103,8 @@ class GatekeeperTrigger(BaseTrigger):
             # First the states, then the counts: these include what a shard committed before it ended.
             states = await self._read_states() if time.monotonic() >= ask_at else None
             began = time.monotonic()
-            if (await self._beside(partial(watch.look, states))).abort is not None:
+            abort = (await self._beside(partial(watch.look, states))).abort
+            if abort is not None and not abort.is_drain:
                 return Seen.ABORT
             took_s = time.monotonic() - began
             if states is not None:

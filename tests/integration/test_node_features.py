@@ -282,12 +282,16 @@ def test_a_running_run_is_shown_in_one_small_file(tmp_path):
 
     assert (during["shards"], during["mini_batches_per_s"] > 0) == ({"running": 2}, True)
     assert [node["done"] for node in during["nodes"]] == [149, 149]
+    working = [process["mini_batch"] for node in during["nodes"] for process in node["processes"].values()]
+    assert {149, 299} <= set(working)
+    assert during["history"][-1]["memory_bytes"] > 0
     last = json.loads(folder.names.status.read_text())
     assert (last["shards"], last["progress"]["succeeded"], last["progress"]["failed"]) == ({"done": 2}, 270, 30)
-    assert (last["bins"]["count"], set(last["bins"]["done"]), sum(last["bins"]["failed"])) == (100, {3}, 30)
+    assert (last["bins"]["count"], set(last["bins"]["done"]), sum(last["bins"]["failed"])) == (300, {1}, 30)
     assert {node["total"] for node in last["nodes"]} == {150}
     assert "ValueError: seven" in last["last_failures"][-1]["error"]
-    assert folder.names.status.stat().st_size < 8192
+    assert [point["done"] for point in last["history"]][-1] == 300
+    assert folder.names.status.stat().st_size < 16384
 
 
 def test_what_a_node_reads_of_other_shards_does_not_grow_with_their_number(tmp_path, monkeypatch):

@@ -89,6 +89,7 @@ class Borrower:
         self._asking: Request | None = None
         self._refusals: dict[int, tuple[float, float]] = {}
         self._signs = Changes()
+        self._is_draining = False
 
     async def run(self) -> None:
         """
@@ -110,6 +111,13 @@ class Borrower:
         self._stir.set()
         await self._finished.wait()
 
+    def drain(self) -> None:
+        """Borrow nothing more, and hand out nothing more of what is borrowed."""
+        self._is_draining = True
+        for borrowed in self._borrowed:
+            borrowed.dispatcher.close()
+        self._stir.set()
+
     async def close(self) -> None:
         """Return what is not done; no process may hold any of it."""
         if self._asking is not None:
@@ -130,8 +138,11 @@ class Borrower:
             await self._check_loans()
             if self._borrowed:
                 idle_since = time.monotonic()
+            elif self._is_draining:
+                return
             is_last = own.is_closed and not self._borrowed and not self._awaits_others(idle_since)
-            if self._work.find_for(0) is None and (is_last or time.monotonic() - sought > _SEEK_S):
+            is_seeking = not self._is_draining and self._work.find_for(0) is None
+            if is_seeking and (is_last or time.monotonic() - sought > _SEEK_S):
                 sought = time.monotonic()
                 if not await self._borrow() and is_last:
                     return
@@ -157,6 +168,8 @@ class Borrower:
         dispatcher = self._make_dispatcher(work)
         self._borrowed.append(_Borrowed(work, dispatcher, asyncio.ensure_future(dispatcher.committer.run())))
         self._work.add(dispatcher)
+        if self._is_draining:
+            dispatcher.close()
         await asyncio.to_thread(dispatcher.show)
         # The first commit grants; nothing is handed out before.
         await dispatcher.try_alone([])

@@ -65,6 +65,43 @@ class ResourceLog:
             return ()
 
 
+class ProcessUsage:
+    """Measures what worker processes use together, often and at little cost; what they have started does not count."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, psutil.Process] = {}
+
+    def measure(self, pids: Iterable[int]) -> dict[str, float]:
+        """
+        Return the CPU time since the last call, in percent of one core, and the resident memory, of all processes.
+
+        :param pids: their process ids.
+        """
+        found = {pid: self._known.get(pid) or _find(pid) for pid in pids}
+        self._known = {pid: process for pid, process in found.items() if process is not None}
+        used = [use for process in self._known.values() if (use := _use_of(process)) is not None]
+        return {
+            "cpu_percent": round(sum(cpu for cpu, _ in used), 1),
+            "memory_bytes": sum(memory for _, memory in used),
+        }
+
+
+def _find(pid: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
+
+
+def _use_of(process: psutil.Process) -> tuple[float, int] | None:
+    try:
+        with process.oneshot():
+            return process.cpu_percent(), process.memory_info().rss
+    except psutil.Error:
+        # It has ended since.
+        return None
+
+
 def _of_machine() -> tuple[float | int | str, ...]:
     memory, disk, network = usable_memory(), psutil.disk_io_counters(), psutil.net_io_counters()
     used = memory.total_bytes - memory.free_bytes

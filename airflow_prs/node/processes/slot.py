@@ -95,6 +95,23 @@ class _Life:
                 held.since = min(now, held.since + seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotProcess:
+    """
+    A worker process that is ready.
+
+    :param dispatcher: what it works on.
+    :param mini_batch: the mini-batch that it has worked on for longest; None: it is idle.
+    :param since: when it began with it, in seconds since the epoch.
+    """
+
+    name: str
+    pid: int
+    dispatcher: Dispatcher
+    mini_batch: int | None = None
+    since: float = 0.0
+
+
 class Slot:
     """
     Runs one worker process at a time.
@@ -119,10 +136,22 @@ class Slot:
         self._seconds_each = 0.0
 
     @property
-    def process(self) -> tuple[str, int] | None:
-        """Name and process id of a worker process that is ready."""
+    def process(self) -> SlotProcess | None:
+        """The worker process, if it is ready."""
         life = self._life
-        return (life.name, life.pid) if life is not None and life.is_ready else None
+        if life is None or not life.is_ready:
+            return None
+        known: dict[str, Any] = {"name": life.name, "pid": life.pid, "dispatcher": self._dispatcher}
+        for index, held in life.held.items():
+            if held.since:
+                since = round(time.time() - (time.monotonic() - held.since), 2)
+                return SlotProcess(**known, mini_batch=index, since=since)
+        return SlotProcess(**known)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the process holds mini-batches."""
+        return self._life is not None and bool(self._life.held)
 
     async def wait_for_work(self) -> None:
         """Wait until there is something to do, or the slot is over."""

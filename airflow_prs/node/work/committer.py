@@ -39,7 +39,7 @@ class Committer:
     :param concurrency: how many mini-batches the node works on at the same time.
     :param shortest_s: the shortest interval.
     :param is_granting: whether commits extend the grant; if not, from start_granting() on.
-    :param counts_failed_items: whether failed items count against a threshold.
+    :param counts_failed_items: whether failed items count against a threshold now.
     :param on_commit: called after each commit, in the event loop.
     """
 
@@ -52,7 +52,7 @@ class Committer:
         concurrency: int,
         shortest_s: float = ON_FILES.commit_s,
         is_granting: bool = True,
-        counts_failed_items: bool = False,
+        counts_failed_items: Callable[[], bool] = lambda: False,
         on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,7 +86,7 @@ class Committer:
             # Leave out the time of init(), and time in which there was nothing to do.
             self._since = max(self._since, self._clock() - outcome.duration_s)
         self._outcomes.append(outcome)
-        self._has_failed_items |= self._counts_failed_items and outcome.succeeded < outcome.items
+        self._has_failed_items |= outcome.succeeded < outcome.items and self._counts_failed_items()
         self._bytes += outcome.length
         self._busy_s += outcome.duration_s
         if self._bytes > GROUP_BYTES or len(self._outcomes) >= GROUP_OUTCOMES:

@@ -51,6 +51,7 @@ class Dispatcher:
     :param slots: number of slots.
     :param concurrency: how many mini-batches each slot may work on at the same time.
     :param commit_s: seconds between two commits, at least.
+    :param counts_failed_items: whether failed items count against a threshold now.
     :param log_of: returns the path of a process's log inside the run folder.
     :param say: writes a line to the task log.
 
@@ -71,6 +72,7 @@ class Dispatcher:
         slots: int,
         concurrency: int = 1,
         commit_s: float = ON_FILES.commit_s,
+        counts_failed_items: Callable[[], bool] = lambda: False,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
@@ -83,7 +85,7 @@ class Dispatcher:
             concurrency=slots * concurrency,
             shortest_s=commit_s,
             is_granting=not self._is_alone,
-            counts_failed_items=policy.count_failed_items,
+            counts_failed_items=counts_failed_items,
             on_commit=self._after_commit,
         )
         self._shard = attempt.shard
@@ -202,9 +204,15 @@ class Dispatcher:
         if not self.is_closed:
             self._staged.stage_ahead()
 
-    def show(self) -> None:
-        """Write status.json."""
-        self._board.write(self.progress(), record=self._attempt.number)
+    def show(
+        self, working: Mapping[str, tuple[int, float]] | None = None, usage: Mapping[str, float] | None = None
+    ) -> None:
+        """
+        Write status.json.
+
+        :param working: see StatusBoard.write, also for the other parameter.
+        """
+        self._board.write(self.progress(), record=self._attempt.number, working=working, usage=usage)
 
     def progress(self) -> Progress:
         """Return the shard's counts, including what borrowers have committed."""

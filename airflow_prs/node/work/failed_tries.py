@@ -47,13 +47,11 @@ class RetryPolicy:
     :param most_tries: run_max_try.
     :param delay_s: seconds before the second try; twice as long before each further one.
     :param count_failed_tries: whether a failed try counts against thresholds even if another one follows.
-    :param count_failed_items: whether failed items count against a threshold.
     """
 
     most_tries: int
     delay_s: float = 0.0
     count_failed_tries: bool = False
-    count_failed_items: bool = False
 
     def next_try_after_s(self, failure: Failure) -> float | None:
         """Return the seconds until the next try; None: the mini-batch has failed."""

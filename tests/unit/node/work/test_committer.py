@@ -163,7 +163,7 @@ def test_a_failed_try_is_committed_within_a_second_whatever_the_age():
     ("counts", "commits"), [(True, [(1, 1, 0), (5, 4, 0), (9, 4, 0)]), (False, [(1, 1, 0), (9, 8, 0)])]
 )
 def test_failed_items_that_count_are_committed_within_a_second_whatever_the_age(counts, commits):
-    run = Run(began=50_000, counts_failed_items=counts)
+    run = Run(began=50_000, counts_failed_items=lambda: counts)
 
     def fail(second):
         run.committer.add(make_outcome(succeeded=1) if second == 5 else make_outcome())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_prs.node.work.failed_tries import Failure
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.node.work.status import StatusBoard
+from airflow_prs.node.work.status import MOST_BINS, StatusBoard
 from airflow_prs.records import MiniBatch, Outcome, Progress, Shard, TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 
@@ -27,13 +27,17 @@ def read(path):
     return json.loads((path / "status.json").read_text())
 
 
-def test_a_million_mini_batches_are_shown_in_a_hundred_bins(tmp_path):
+def test_a_million_mini_batches_are_shown_in_four_hundred_bins(tmp_path):
     board = make_board(tmp_path, 1_000_000, done=range(10_000))
     for index in range(1000, 3000):
         board.count(Outcome(index=index + 500_000, status=TryStatus.RUN_DONE, tries=1, items=1))
     board.write(Progress(total=1_000_000), record=7)
     bins = read(tmp_path)["bins"]
-    assert (len(bins["done"]), bins["done"][:3], bins["done"][50]) == (100, [9010, 990, 0], 2000)
+    assert (len(bins["done"]), bins["done"][:5], bins["done"][200:202]) == (
+        400,
+        [1503, 2502, 2503, 2502, 990],
+        [2000, 0],
+    )
     assert (tmp_path / "status.json").stat().st_size < 4096
 
 
@@ -58,7 +62,7 @@ def test_the_bins_of_all_shards_add_up_to_those_of_the_run(tmp_path_factory, tot
     path = tmp_path_factory.mktemp("bins")
     bounds = sorted({0, total, *(cut for cut in cuts if cut < total)})
     done = data.draw(st.lists(st.booleans(), min_size=total, max_size=total))
-    sums = [0] * min(100, total)
+    sums = [0] * min(MOST_BINS, total)
     for number, (first, end) in enumerate(itertools.pairwise(bounds)):
         shard = Shard(number=number, first=first, count=end - first, items=end - first, size_bytes=end - first)
         mask = np.array(done[first:end])
@@ -100,4 +104,26 @@ def test_what_a_loan_shows_is_added_when_it_is_taken_over(tmp_path):
     lender.write(Progress(), record=7)
     bins = read(tmp_path)["bins"]
     assert (sum(bins["done"]), sum(bins["failed"])) == (40, 40)
-    assert [place + bins["first"] for place, done in enumerate(bins["done"]) if done] == [93, 94, 95, 96]
+    assert [place + bins["first"] for place, done in enumerate(bins["done"]) if done] == [*range(373, 387)]
+
+
+def test_a_process_is_shown_with_what_it_works_on_before_it_has_done_anything(tmp_path):
+    board = make_board(tmp_path, 10)
+    board.count(Outcome(index=1001, status=TryStatus.RUN_DONE, tries=1, items=1, process=1, run_s=0.5))
+    board.write(Progress(), record=7, working={"process000": (1000, 12.5)}, usage={"cpu_percent": 80.0})
+    shown = read(tmp_path)
+    assert {name: (each["mini_batch"], each["since"]) for name, each in shown["processes"].items()} == {
+        "process000": (1000, 12.5),
+        "process001": (None, None),
+    }
+    assert (shown["processes"]["process001"]["run_s"], shown["usage"]) == (0.5, {"cpu_percent": 80.0})
+
+
+def test_the_slowest_mini_batches_are_shown_and_no_more(tmp_path):
+    board = make_board(tmp_path, 100)
+    for index in range(1000, 1100):
+        seconds = (index * 37) % 101 / 10
+        board.count(Outcome(index=index, status=TryStatus.RUN_DONE, tries=1, items=1, duration_s=seconds))
+    board.write(Progress(), record=7)
+    times = [each["seconds"] for each in read(tmp_path)["slowest"]]
+    assert times == sorted(((index * 37) % 101 / 10 for index in range(1000, 1100)), reverse=True)[:10]
