@@ -17,7 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import psutil
@@ -125,12 +125,14 @@ class AirflowServices:
     :param without: services that are not started.
     :param is_standalone: whether the one command `airflow standalone` makes the database and starts the services.
     :param environment: further variables for all of them.
+    :param prefix: of all paths, as behind a proxy that several services share.
     """
 
     def __init__(
         self,
         home: Path,
         *,
+        prefix: str = "",
         without: Iterable[str] = (),
         is_standalone: bool = False,
         environment: Mapping[str, str] | None = None,
@@ -141,6 +143,7 @@ class AirflowServices:
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}{prefix}"
         self._keys = {
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
@@ -151,7 +154,7 @@ class AirflowServices:
         }
         self._is_given_up = False
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.api = AirflowApi(f"http://127.0.0.1:{self.port}")
+        self.api = AirflowApi(self.url)
 
     def start(self) -> None:
         """Make the database, start the services and wait until all are healthy."""
@@ -188,7 +191,7 @@ class AirflowServices:
         :param home: its AIRFLOW_HOME.
         :param gateway: the address at which it reaches what listens here on 127.0.0.1.
         """
-        ours = {**service_environment(service, home, self.port), **self._keys}
+        ours = {**service_environment(service, home, self.url), **self._keys}
         outside = {name: value.replace("127.0.0.1", gateway) for name, value in ours.items()}
         return {**outside, "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags)}
 
@@ -260,7 +263,7 @@ class AirflowServices:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "airflow", *command],
                 cwd=self.home,
-                env={**service_environment(name, self.home, self.port), **self._keys, **(environment or {})},
+                env={**service_environment(name, self.home, self.url), **self._keys, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -315,14 +318,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def service_environment(service: str, home: Path, port: int) -> dict[str, str]:
+def service_environment(service: str, home: Path, url: str) -> dict[str, str]:
     """Give the environment variables of a service: nothing of the caller's own Airflow, and short waits."""
-    url = f"http://127.0.0.1:{port}"
     patience = "" if service == "api-server" else "?timeout=60"
     ours = {
         "API__BASE_URL": url,
         "API__HOST": "127.0.0.1",
-        "API__PORT": port,
+        "API__PORT": urlsplit(url).port,
         "API__WORKERS": 1,
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
         "CORE__DAGS_FOLDER": home / "dags",

