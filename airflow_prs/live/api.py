@@ -13,24 +13,41 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, status
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 
 from airflow_prs.airflow_side.metadata import newest_steps, read_step, steps_of_run
 from airflow_prs.airflow_side.object_storage import refresh_connection
-from airflow_prs.airflow_side.page_access import READS_LOGS, READS_RUN, User, may_edit, may_read_logs, readable_dags
+from airflow_prs.airflow_side.page_access import (
+    CHANGES_RUN,
+    READS_LOGS,
+    READS_RUN,
+    User,
+    audited,
+    may_edit,
+    may_read_logs,
+    readable_dags,
+)
 from airflow_prs.airflow_side.step_facts import StepFacts
 from airflow_prs.errors import PrsError
+from airflow_prs.live.actions import without_rights, without_storage
+from airflow_prs.live.addresses import task_ref
 from airflow_prs.live.failures import describe_failures
 from airflow_prs.live.pages import serve_pages
 from airflow_prs.live.reading import RunReader, RunReaders, UnreadableError
 from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.live.view import describe_row, describe_run, describe_unreadable, explain_unreadable
 from airflow_prs.run_folder.committed import find_source
+from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.script_logs import read_script_log
+from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_clear, what_it_does
+from airflow_prs.steering.orders import abort, change_limits
 
+_HEADER = "X-Parallel-Run"
 _MOST_ROWS = 100
 _READS_AT_A_TIME = 8
 _RUN = "/api/dags/{dag_id}/runs/{run_id}/steps"
@@ -43,8 +60,16 @@ def make_app() -> FastAPI:
     """Return the app that Airflow's API server mounts."""
     app = FastAPI(title="Parallel run", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(router)
+    app.add_exception_handler(RequestValidationError, _explain_invalid)
     serve_pages(app)
     return app
+
+
+def _explain_invalid(_: Request, error: Exception) -> Response:
+    """Return what is wrong with a request as one text, as in all other errors."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    problems = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in found]
+    return JSONResponse({"detail": "; ".join(problems)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
 
 
 def _check_names(dag_id: str, run_id: str) -> None:
@@ -53,7 +78,34 @@ def _check_names(dag_id: str, run_id: str) -> None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"no run {run_id!r} of a DAG {dag_id!r}")
 
 
+def _check_origin(request: Request) -> None:
+    """Refuse what a form of another site could send with the user's cookie."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "send application/json")
+    if request.headers.get(_HEADER) != "1":
+        raise HTTPException(status.HTTP_400_BAD_REQUEST, f"the header {_HEADER}: 1 is missing")
+
+
 _OF_RUN = [READS_RUN, Depends(_check_names)]
+_CHANGES = [Depends(_check_origin), CHANGES_RUN, Depends(_check_names)]
+
+
+class LimitChanges(BaseModel):
+    """New limits; those that are left out stay."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    error_threshold: int | None = None
+    allowed_failed_count: int | None = None
+    allowed_failed_percent: float | None = None
+
+
+class AbortOrder(BaseModel):
+    """How to abort a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["drain", "cancel"]
 
 
 def _find_step(dag_id: str, run_id: str, step: str) -> StepFacts:
@@ -118,10 +170,15 @@ def show_step(facts: Step, user: User, request: Request) -> Response:
     """Return everything that the page shows of a step, but the failures."""
     reads_logs, edits = may_read_logs(user, facts.dag_id), may_edit(user, facts.dag_id)
     try:
-        shown = describe_run(facts, find_reader(facts)[1], may_read_logs=reads_logs)
+        reader, snapshot = find_reader(facts)
+        shown = describe_run(facts, snapshot, may_read_logs=reads_logs)
+        actions = reader.actions(facts.step, facts.states, facts.clear_number)
     except UnreadableError as error:
-        shown = describe_unreadable(facts, explain_unreadable(facts, str(error)))
-    return answer(request, {**shown, "may_edit": edits, "may_read_logs": reads_logs})
+        problem = explain_unreadable(facts, str(error))
+        shown = describe_unreadable(facts, problem)
+        actions = without_storage(facts.handover.folder if facts.handover else "OUTPUT", problem)
+    actions = actions if edits else without_rights(actions)
+    return answer(request, {**shown, "actions": actions, "may_edit": edits, "may_read_logs": reads_logs})
 
 
 @router.get(f"{_STEP}/failures", dependencies=_OF_RUN)
@@ -149,9 +206,50 @@ def show_log(facts: Step, node: str, process: str) -> Response:
     return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
 
+@router.post(f"{_STEP}/limits", dependencies=[*_CHANGES, Depends(audited("parallel_run_limits"))])
+def set_limits(facts: Step, user: User, limits: LimitChanges) -> dict[str, Any]:
+    """Change limits of the run; the record in its log names the user."""
+    with readable():
+        reader, snapshot = find_reader(facts)
+        what = change_limits(snapshot.folder, limits.model_dump(exclude_unset=True), user.get_name())
+        reader.expire()
+    return {"changed": what}
+
+
+@router.post(f"{_STEP}/abort", dependencies=[*_CHANGES, Depends(audited("parallel_run_abort"))])
+def abort_run(facts: Step, user: User, order: AbortOrder) -> dict[str, Any]:
+    """Drain or cancel the run; the record in its log names the user."""
+    with readable():
+        reader, snapshot = find_reader(facts)
+        kind = AbortKind(order.kind)
+        record = abort(snapshot.folder, kind, user.get_name(), clear_number=facts.clear_number)
+        reader.expire()
+    return {"author": record.author, "at": record.at}
+
+
+@router.get(f"{_STEP}/clearing", dependencies=_OF_RUN)
+def plan_clearing(facts: Step, action: ClearAction) -> dict[str, Any]:
+    """Return the requests to Airflow's own API that retry, resume or publish the run, with the user's own rights."""
+    with readable():
+        _, snapshot = find_reader(facts)
+        tasks = tasks_to_clear(snapshot.folder, facts.step, action, facts.states)
+    call = clear_request(facts.dag_id, facts.run_id, tasks, is_dry=False)
+    return {
+        "calls": [{"path": call.path, "body": call.body}],
+        "tasks": [_task_ref(facts, task_id, index) for task_id, index in tasks],
+        "what": what_it_does(action, tasks),
+    }
+
+
+def _task_ref(facts: StepFacts, task_id: str, index: int | None) -> dict[str, Any]:
+    map_index = -1 if index is None else index
+    known = facts.tasks.get(task_id, {}).get(map_index)
+    return task_ref(facts.dag_id, facts.run_id, task_id, map_index, known.try_number if known else None)
+
+
 @contextmanager
 def readable() -> Iterator[None]:
-    """Answer with 409 and the reason where a run folder cannot be read."""
+    """Answer with 409 and the reason where a run folder cannot be read, or the run not be changed."""
     try:
         yield
     except (UnreadableError, OSError, PrsError) as error:

@@ -1,24 +1,29 @@
-"""Reads what a run folder shows now, for all users together: a read serves every request of the next seconds."""
+"""Reads what run folders show now, for all users together."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import PrsError
+from airflow_prs.live.actions import describe_actions
 from airflow_prs.live.failures import FailurePage, read_failures
+from airflow_prs.live.keeping import Kept
 from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.run_log import RunLog
+from airflow_prs.run_folder.task_log import History, TaskLog
+from airflow_prs.steering.clearing import States
+from airflow_prs.steering.orders import changes, newest_abort
 
-_FRESH_S: Final = 1.5
+_T = TypeVar("_T")
+
 _MOST_RUNS: Final = 128
 _MOST_PAGES: Final = 8
-_MANY: Final = 50_000
-"""To find the failures of a run with more mini-batches takes so long that they are read more rarely."""
-_MANY_FAILURES: Final = (OSError, RunFolderError, ValueError, KeyError, TypeError, ImportError)
+_TROUBLE: Final = (OSError, PrsError, ValueError, KeyError, TypeError, ImportError)
 
 
 class UnreadableError(Exception):
@@ -31,82 +36,94 @@ class RunReader:
 
     :param path: of the run folder.
     :param execution: number of the execution of plan.
+    :param connect: called with the path before it is first read, and again after it could not be read.
     """
 
-    def __init__(self, path: str, execution: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.folder = RunFolder(path, execution)
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._snapshot: Snapshot | None = None
-        self._problem: Exception | None = None
-        self._task_log = self.folder.open_task_log()
-        self._run_log = self.folder.run_log()
-        self._pages: dict[tuple[int, int], tuple[float, FailurePage]] = {}
+    def __init__(self, path: str, execution: int, connect: Callable[[str], None]) -> None:
+        self._path = path
+        self._execution = execution
+        self._connect = connect
+        self._logs: tuple[RunFolder, TaskLog, RunLog] | None = None
+        self._snapshot = Kept(self._read)
+        self._pages: OrderedDict[tuple[int, int], Kept[FailurePage]] = OrderedDict()
+        self._actions: tuple[Any, Kept[dict[str, Any]]] | None = None
 
     def read(self) -> Snapshot:
         """
-        Return what the folder shows, as of a moment ago at most.
+        Return what the folder shows.
 
         :raises UnreadableError: if it cannot be read; the message says why.
         """
-        with self._lock:
-            if self._clock() - self._read_at > _FRESH_S:
-                self._refresh()
-                self._read_at = self._clock()
-            if self._snapshot is None:
-                raise UnreadableError(str(self._problem)) from self._problem
-            return self._snapshot
+        return _readable(self._snapshot)
 
     def failures(self, offset: int, limit: int) -> FailurePage:
         """
-        Return a page of the failed mini-batches, in large runs as of up to half a minute ago.
+        Return a page of the failed mini-batches.
 
         :param offset: how many to leave out.
         :param limit: how many to return at most.
         :raises UnreadableError: if they cannot be read; the message says why.
         """
-        snapshot, place = self.read(), (offset, limit)
-        total = snapshot.status["progress"]["total"] if snapshot.status is not None else 0
-        fresh_s = _FRESH_S * max(1, total / _MANY)
-        with self._lock:
-            read_at, page = self._pages.get(place, (float("-inf"), None))
-            if page is not None and self._clock() - read_at <= fresh_s:
-                return page
-            try:
-                page = read_failures(snapshot, offset, limit)
-            except _MANY_FAILURES as error:
-                raise UnreadableError(str(error)) from error
-            if len(self._pages) >= _MOST_PAGES:
-                self._pages.clear()
-            self._pages[place] = self._clock(), page
-            return page
+        place = (offset, limit)
+        kept = self._pages.get(place) or Kept(lambda: read_failures(self.read(), offset, limit))
+        self._pages[place] = kept
+        while len(self._pages) > _MOST_PAGES:
+            self._pages.popitem(last=False)
+        return _readable(kept)
+
+    def actions(self, step: str, states: States, clear_number: int | None) -> dict[str, Any]:
+        """
+        Return what can be done with the run now; see describe_actions.
+
+        :raises UnreadableError: if the run folder cannot be read; the message says why.
+        """
+        known = (states, clear_number)
+        if self._actions is None or self._actions[0] != known:
+            ask = partial(self._describe_actions, step, states, clear_number)
+            self._actions = known, Kept(ask)
+        return _readable(self._actions[1])
+
+    def _describe_actions(self, step: str, states: States, clear_number: int | None) -> dict[str, Any]:
+        return describe_actions(self.read().folder, step, states, clear_number=clear_number)
 
     def expire(self) -> None:
-        """Read again at the next request: the run was changed."""
-        self._read_at = float("-inf")
+        """Read everything again at the next request: the run was changed."""
+        self._snapshot.expire()
+        self._actions = None
 
-    def _refresh(self) -> None:
-        self._snapshot = None
+    def _read(self) -> Snapshot:
         try:
-            self._run_log.follow()
-            self._snapshot = Snapshot(
-                folder=self.folder,
-                settings=self.folder.read_settings(),
-                history=self._task_log.read(),
-                records=tuple(self._run_log.records),
-                status=self.folder.read_status(),
-                report=self.folder.read_report(),
-            )
-        except _MANY_FAILURES as error:
-            self._problem = error
+            return self._read_from(*self._open())
+        except _TROUBLE:
+            self._logs = None
+            raise
+
+    def _open(self) -> tuple[RunFolder, TaskLog, RunLog]:
+        if self._logs is None:
+            self._connect(self._path)
+            folder = RunFolder(self._path, self._execution)
+            self._logs = folder, folder.open_task_log(), folder.run_log()
+        return self._logs
+
+    def _read_from(self, folder: RunFolder, task_log: TaskLog, run_log: RunLog) -> Snapshot:
+        run_log.follow()
+        records = run_log.records
+        return Snapshot(
+            folder=folder,
+            settings=folder.read_settings(),
+            history=History(task_log.read()),
+            changes=tuple(changes(folder)) if records else (),
+            abort=newest_abort(folder) if any(record.abort is not None for record in records) else None,
+            status=folder.read_status(),
+            report=folder.read_report(),
+        )
 
 
 class RunReaders:
     """
     The readers of the runs that somebody has looked at lately.
 
-    :param connect: called with the location of a run folder before it is first read.
+    :param connect: see RunReader.
     """
 
     def __init__(self, connect: Callable[[str], None]) -> None:
@@ -120,21 +137,17 @@ class RunReaders:
 
         :param path: of the run folder.
         :param execution: number of the execution of plan.
-        :raises UnreadableError: if this machine cannot connect to its storage.
         """
         with self._lock:
-            known = self._readers.get((path, execution))
-        reader = known or self._open(path, execution)
-        with self._lock:
-            reader = self._readers.pop((path, execution), reader)
+            reader = self._readers.pop((path, execution), None) or RunReader(path, execution, self._connect)
             self._readers[path, execution] = reader
             while len(self._readers) > _MOST_RUNS:
                 self._readers.popitem(last=False)
             return reader
 
-    def _open(self, path: str, execution: int) -> RunReader:
-        try:
-            self._connect(path)
-            return RunReader(path, execution)
-        except _MANY_FAILURES as error:
-            raise UnreadableError(str(error)) from error
+
+def _readable(kept: Kept[_T]) -> _T:
+    try:
+        return kept.get()
+    except _TROUBLE as error:
+        raise UnreadableError(str(error)) from error

@@ -9,6 +9,7 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import RunRecord
 from airflow_prs.run_folder.task_log import History
 from airflow_prs.settings import RunSettings
+from airflow_prs.steering.orders import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class Snapshot:
 
     :param settings: under the newest terms and limits.
     :param history: the task log.
-    :param records: the run log.
+    :param changes: what persons have changed, oldest first.
+    :param abort: the record of the abort that binds the newest attempts; None: there is none.
     :param status: content of status.json; None: no node has begun.
     :param report: content of report.json; None: the run has never ended.
     """
@@ -26,6 +28,7 @@ class Snapshot:
     folder: RunFolder
     settings: RunSettings
     history: History
-    records: tuple[RunRecord, ...]
-    status: dict[str, Any] | None
-    report: dict[str, Any] | None
+    changes: tuple[Change, ...] = ()
+    abort: RunRecord | None = None
+    status: dict[str, Any] | None = None
+    report: dict[str, Any] | None = None

@@ -64,7 +64,7 @@ def _newest_report(facts: StepFacts, report: dict[str, Any] | None) -> dict[str,
 def _state_without_report(facts: StepFacts, snapshot: Snapshot) -> str:
     if facts.is_live:
         state = RunState.PLANNED if snapshot.status is None else RunState.RUNNING
-    elif any(record.abort is not None for record in snapshot.records):
+    elif snapshot.abort is not None:
         state = RunState.ABORTED
     else:
         state = RunState.STOPPED

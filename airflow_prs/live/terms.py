@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from airflow_prs.live.snapshot import Snapshot
@@ -49,21 +50,13 @@ def _limit(limits: Limits, name: str) -> float | None:
 
 def describe_abort(snapshot: Snapshot) -> dict[str, Any] | None:
     """Return the abort of the newest attempts; None: there is none."""
-    newest = next((record for record in reversed(snapshot.records) if record.abort is not None), None)
-    if newest is None or newest.abort is None:
+    record = snapshot.abort
+    if record is None or record.abort is None:
         return None
-    return {
-        "kind": "threshold" if newest.abort.verdict.threshold else "cancel",
-        "reason": newest.abort.verdict.reason,
-        "author": newest.author,
-        "at": newest.at,
-    }
+    abort = record.abort
+    return {"kind": abort.kind.value, "reason": abort.verdict.reason, "author": record.author, "at": record.at}
 
 
 def describe_changes(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return what persons have changed, oldest first."""
-    return [
-        {"at": record.at, "author": record.author, "what": "new limits"}
-        for record in snapshot.records
-        if record.limits is not None
-    ]
+    return [asdict(change) for change in snapshot.changes]
