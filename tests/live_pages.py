@@ -276,6 +276,7 @@ def actions(state: str, failed: int) -> dict[str, Any]:
         "limits": action(
             "limits", state != "completed", "The new limits hold for all nodes from now on.", "The run is complete."
         ),
+        "publish": action("publish", state == "aborted", "gatekeeper and merge judge the run again.", "Not now."),
         "drain": action(
             "drain",
             is_live,

@@ -14,18 +14,20 @@ export const ACTIONS = {
   cancel: { text: "Cancel", done: "The nodes stop now.", aborts: "cancel", isDanger: true },
   publish: { text: "Publish", done: "Cleared. gatekeeper and merge run again.", clears: "publish" },
 };
-const BUTTONS = ["retry", "resume", "limits", "drain", "cancel"];
+const BUTTONS = ["publish", "retry", "resume", "limits", "drain", "cancel"];
 const TASKS_SHOWN = 8;
 
 export function actionButtons({ actions }, page) {
   if (!actions) return null;
+  // To publish again is rarely of use, so it is shown only where it is possible.
+  const isShown = (name) => actions[name] && (actions[name].can || name !== "publish");
   const one = (name) => {
     const { text, isDanger } = ACTIONS[name];
     const { can, why } = actions[name];
     const kind = can ? isDanger && "danger" : "cannot";
     return button(text, () => page.open(name), { key: name, class: kind, title: why });
   };
-  return h("div.actions", { role: "group", "aria-label": "Actions" }, BUTTONS.filter((name) => actions[name]).map(one));
+  return h("div.actions", { role: "group", "aria-label": "Actions" }, BUTTONS.filter(isShown).map(one));
 }
 
 /** The functions of the page that open, close and confirm the dialog of an action. */
@@ -46,7 +48,7 @@ export function createActions(state, page) {
   }
 
   function open(name) {
-    const action = name === "publish" ? { can: true, why: "" } : state.overview.actions[name];
+    const action = state.overview.actions[name];
     const dialog = { name, action, isBusy: false, error: null, clearing: null, isDone: false };
     page.update({ dialog });
     const { clears } = ACTIONS[name];
@@ -133,7 +135,7 @@ function taskList(tasks) {
 
 /** New limits do not publish a run that has ended: gatekeeper and merge must run again. */
 function doneView({ name, changed }, overview, page) {
-  const canPublish = name === "limits" && !overview.is_live && overview.state !== "completed";
+  const canPublish = name === "limits" && overview.actions.publish?.can;
   return h(
     "div",
     { key: "done", role: "status" },

@@ -1,0 +1,154 @@
+"""The live page inside a real Airflow, below a path of its own: a person watches runs and steers them by clicks alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.airflow_services import running_airflow
+from tests.browser import open_page, running_browser
+from tests.system.step_runs import Place, StepRun, write_dag
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+ITEMS = 12
+PATIENCE_MS = 120_000
+
+
+@pytest.fixture(scope="module")
+def standalone(tmp_path_factory):
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    with running_airflow(home, is_standalone=True, prefix="/team/airflow") as services:
+        write_dag(services, "watched")
+        yield services
+    assert services.processes() == []
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with running_browser() as running:
+        yield running
+
+
+def test_runs_are_watched_and_steered_in_the_browser(standalone, browser, tmp_path):
+    tolerated, aborted, drained, cancelled = (Place(tmp_path / name, ITEMS) for name in "abcd")
+    tolerated.fail("0003")
+    tolerated.hold("0005")
+    aborted.fail("0003")
+    for held in (drained, cancelled):
+        held.hold("0005")
+    begin = {"tries": 1, "nodes": 1}
+    watched = StepRun.trigger(standalone, "watched", tolerated, allowed=4, **begin)
+    others = [
+        StepRun.trigger(standalone, "watched", place, allowed=0, **begin) for place in (aborted, drained, cancelled)
+    ]
+    with browser.new_context(viewport={"width": 1440, "height": 950}) as context:
+        with open_page(context) as page:
+            _watch_to_its_end(page, watched)
+        for run, steer in zip(others, (_publish_under_new_limits, _drain_and_resume, _cancel_and_resume), strict=True):
+            with open_page(context) as page:
+                steer(page, run)
+        with open_page(context) as page:
+            _find_in_the_list(page, standalone.url, watched)
+    assert [len(place.result or []) for place in (tolerated, aborted, drained, cancelled)] == [12, 11, 12, 12]
+    assert tolerated.ran["0003"] == 2
+
+
+def _watch_to_its_end(page, run):
+    """A tab that was opened before plan has ended shows everything without a reload; failures are tried again."""
+    _open(page, run)
+    _wait(page, "11 of 12, 1 failed")
+    assert page.locator(".map .bad").count() == 1
+    assert "mini-batch 5 for" in page.locator(".processes").inner_text()
+    _click(page, "Change limits")
+    page.get_by_role("dialog").get_by_label("error_threshold").fill("9")
+    _confirm(page, "Change limits")
+    page.keyboard.press("Escape")
+    _wait(page, "1 of 9 items")
+    page.get_by_role("button", name="Tries of mini-batch 3").click()
+    _wait(page, "ValueError: 0003 is bad")
+    script = page.get_by_role("link", name="Log of the script").get_attribute("href")
+    assert page.request.get(script).ok
+    run.place.release()
+    _wait(page, "which the thresholds allow")
+    run.place.repair()
+    _click(page, "Retry failed mini-batches")
+    _confirm(page, "Retry failed mini-batches")
+    page.keyboard.press("Escape")
+    _wait(page, "12 of 12, 0 failed")
+    _wait_for_state(page, "Completed")
+
+
+def _publish_under_new_limits(page, run):
+    _open(page, run)
+    _wait_for_state(page, "Aborted")
+    _wait(page, "error_threshold allows 0")
+    _click(page, "Change limits")
+    page.get_by_role("dialog").get_by_label("error_threshold").fill("5")
+    _confirm(page, "Change limits")
+    page.get_by_role("button", name="Publish …").click()
+    _confirm(page, "Publish")
+    page.keyboard.press("Escape")
+    _wait_for_state(page, "Completed")
+
+
+def _drain_and_resume(page, run):
+    _open(page, run)
+    _wait(page, "mini-batch 5 for")
+    _click(page, "Drain")
+    _confirm(page, "Drain")
+    page.keyboard.press("Escape")
+    run.place.release()
+    _wait(page, "Drained")
+    _resume(page)
+
+
+def _cancel_and_resume(page, run):
+    _open(page, run)
+    _wait(page, "mini-batch 5 for")
+    _click(page, "Cancel")
+    _confirm(page, "Cancel")
+    page.keyboard.press("Escape")
+    _wait(page, "Cancelled")
+    run.place.release()
+    _resume(page)
+
+
+def _resume(page):
+    page.locator(".head").get_by_role("button", name="Resume").and_(page.locator(":not(.cannot)")).click(
+        timeout=PATIENCE_MS
+    )
+    _confirm(page, "Resume")
+    page.keyboard.press("Escape")
+    _wait_for_state(page, "Completed")
+
+
+def _find_in_the_list(page, url, run):
+    page.goto(f"{url}/plugin/parallel-runs")
+    row = page.get_by_role("row", name=run.run_id)
+    row.get_by_text("12 of 12").wait_for(timeout=PATIENCE_MS)
+    row.get_by_role("link").click()
+    _wait(page, "12 of 12, 0 failed")
+    assert page.url.endswith("/plugin/parallel-run")
+
+
+def _open(page, run):
+    page.goto(f"{run.services.url}/dags/{run.dag_id}/runs/{run.run_id}/plugin/parallel-run")
+
+
+def _wait(page, text):
+    page.locator(".prs", has_text=text).wait_for(timeout=PATIENCE_MS)
+
+
+def _wait_for_state(page, state):
+    page.locator(".head .badge", has_text=state).wait_for(timeout=PATIENCE_MS)
+
+
+def _click(page, action):
+    page.locator(".head").get_by_role("button", name=action, exact=True).click(timeout=PATIENCE_MS)
+
+
+def _confirm(page, action):
+    page.get_by_role("dialog").get_by_role("button", name=re.compile(f"^{action}")).click(timeout=PATIENCE_MS)
+    page.get_by_role("dialog").locator("div[role=status]").wait_for(timeout=PATIENCE_MS)
