@@ -24,7 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv azurite demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers bench-storage docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite browser screenshots demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers bench-storage docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +47,17 @@ azurite: .node/.installed  ## install Azurite, the server for the tests of Azure
 	cp $^ .node
 	npm ci --prefix .node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
+
+# Any Chromium does. A machine without one gets that of Debian.
+browser:  ## install Chromium for the tests of the live page; needs apt-get, and root or sudo
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit; done; \
+	test "$$(id -u)" = 0 || sudo=sudo; \
+	command -v apt-get > /dev/null && command -v $${sudo:-sh} > /dev/null \
+	  || { echo "make browser needs apt-get, and root or sudo. Without them, install Chromium and put it on PATH as chromium." >&2; exit 1; }; \
+	$$sudo apt-get update --quiet=2 && $$sudo apt-get install --quiet=2 --yes chromium
+
+screenshots: $(VENV)/.synced  ## take the pictures of the live page in docs/images anew, with a real run; needs Chromium
+	$(BIN)/python -m tests.screenshots
 
 demo demo-s3 ui: export AIRFLOW_HOME := $(CURDIR)/.airflow
 demo demo-s3 ui: export AIRFLOW__CORE__DAGS_FOLDER := $(CURDIR)/dags_examples

@@ -1,4 +1,4 @@
-"""A browser for tests of pages: Debian's Chromium, steered by Playwright. An error in its console fails the test."""
+"""A browser for tests of pages: Chromium, steered by Playwright. An error in its console fails the test."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from tests.lacking import lacking
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-_PATIENCE_MS = 10_000
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_PATIENCE_S = 30
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Start the browser, and end it."""
-    program = shutil.which("chromium")
+    program = next(filter(None, map(shutil.which, _PROGRAMS)), None)
     if program is None:
-        lacking("no chromium on this machine: make browser")
+        lacking("no Chromium on this machine: make browser")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -37,8 +38,12 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(context: BrowserContext) -> Iterator[Page]:
-    """Open an empty page, and check in the end that nothing went wrong in it."""
+def open_page(context: BrowserContext, patience_s: float = _PATIENCE_S) -> Iterator[Page]:
+    """
+    Open an empty page, and check in the end that nothing went wrong in it.
+
+    :param patience_s: how long to wait for what is expected of the page.
+    """
     problems: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
@@ -48,7 +53,7 @@ def open_page(context: BrowserContext) -> Iterator[Page]:
             problems.append(message.text)
 
     page = context.new_page()
-    page.set_default_timeout(_PATIENCE_MS)
+    page.set_default_timeout(1000 * patience_s)
     page.on("console", note)
     page.on("pageerror", lambda error: problems.append(str(error)))
     try:
