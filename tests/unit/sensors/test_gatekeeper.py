@@ -20,13 +20,17 @@ from airflow_prs.airflow_side.exceptions import AirflowFailException, AirflowRes
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder import committed
 from airflow_prs.run_folder import folder as folder_module
+from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.intervals import ON_FILES
+from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
+from airflow_prs.steering import orders
+from airflow_prs.steering.orders import change_limits
 from airflow_prs.thresholds import watch as watch_module
 from airflow_prs.triggers import gatekeeper as trigger_module
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
-from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt
+from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt, rows_of
 
 
 @dataclass
@@ -251,6 +255,54 @@ def test_shards_that_were_not_cleared_abort_the_run_at_two_looks(look, folder, s
     monkeypatch.setattr(watch_module, "CERTAIN_AFTER_S", 0.02)
     with pytest.raises(AirflowFailException, match="error_threshold"):
         look(try_number=2, clear_number=1)
+
+
+def test_new_limits_do_not_undo_an_abort_and_let_a_clear_of_gatekeeper_and_merge_publish(look, folder, states):
+    do_shard(folder, 0, failed=[1])
+    do_shard(folder, 1)
+    with pytest.raises(AirflowFailException, match="2 of 8 items failed, error_threshold allows 0"):
+        look()
+    change_limits(folder, {"error_threshold": 2}, "ann@host")
+    with pytest.raises(AirflowFailException, match="2 of 8 items failed, error_threshold allows 0"):
+        look(try_number=2)
+    assert look(try_number=3, clear_number=1)["failed"] == 1
+    merged = merge_run(folder)
+    assert merged.report["thresholds"]["error_threshold"] == {"limit": 2, "count": 2}
+    assert Path(merged.location).read_bytes() == rows_of(0) + rows_of(2) + rows_of(3)
+
+
+def test_lower_limits_abort_a_run_that_goes_on(look, tmp_path, gatekeeper, states):
+    lenient = make_folder(tmp_path / "lenient", 2, 2)
+    do_shard(lenient, 0, failed=[1])
+    states["score.mini_batches_1"] = "running"
+    with pytest.raises(AirflowRescheduleException):
+        gatekeeper.execute(context_of(folder=str(lenient.path)))
+    change_limits(lenient, {"allowed_failed_count": 0}, "ann@host")
+    with pytest.raises(AirflowFailException, match="allowed_failed_count allows 0"):
+        gatekeeper.execute(context_of(folder=str(lenient.path)))
+
+
+def test_during_a_drain_it_waits_for_the_shards_that_run_and_then_reports(look, folder, states, supervised):
+    states["score.mini_batches_1"] = "running"
+    attempt = open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.DRAIN, "ann@host")
+    assert deferral(look)
+    commit(attempt, [make_outcome(2)], closing=Closing.ABORTED)
+    states.update({"score.mini_batches_0": "queued", "score.mini_batches_1": "failed"})
+    with pytest.raises(AirflowFailException, match=r"nothing is published: drained by ann@host\."):
+        look()
+    report = json.loads(folder.names.report.read_text())
+    assert (report["status"], report["mini_batches"]["succeeded"]) == ("aborted", 1)
+
+
+def test_a_cancel_ends_it_while_shards_still_run(look, folder, states):
+    states["score.mini_batches_1"] = "running"
+    open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.CANCEL, "ann@host")
+    with pytest.raises(AirflowFailException, match="cancelled by ann@host") as caught:
+        look()
+    assert f"python -m airflow_prs runs resume {folder.path}" in str(caught.value)
+    assert "a higher" not in str(caught.value)
 
 
 def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, states):
