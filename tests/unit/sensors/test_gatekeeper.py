@@ -18,9 +18,9 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow_prs.errors import RunFolderError
+from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder import committed
 from airflow_prs.run_folder import folder as folder_module
-from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
