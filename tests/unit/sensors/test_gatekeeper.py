@@ -443,6 +443,15 @@ def test_an_abort_before_a_clear_does_not_wake_it(watch, folder, states):
     assert watch(clear=1) == Seen.TIME_IS_UP.value
 
 
+def test_a_drain_does_not_wake_it_before_the_shards_have_ended(watch, folder, states):
+    states["score.mini_batches_1"] = "running"
+    open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.DRAIN, "ann@host")
+    assert watch() == Seen.TIME_IS_UP.value
+    states["score.mini_batches_1"] = "failed"
+    assert watch(longest_s=30) == Seen.IDLE.value
+
+
 def test_what_airflow_says_aborts_a_run_of_several_epochs(watch, folder, states, monkeypatch):
     states["score.mini_batches_1"] = "running"
     do_shard(folder, 0, failed=[0])
