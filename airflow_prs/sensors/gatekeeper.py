@@ -40,11 +40,11 @@ class GatekeeperSensor(BaseSensorOperator):
     """
     Watches the counts of a run while its shards are running.
 
-    The sensor holds no worker slot while it waits, but for the first ten seconds of a run that may end within them, while
-    no shard waits for a slot. While a shard is running, it defers to a trigger. While all of them wait to run, it
-    reschedules itself: a pool may count a deferred task, and keep its slot from the shards. So it does where no triggerer
-    answers, and under `airflow dags test`, where the trigger would run before the shards and never end. It has no time
-    limit of its own: a run may take days, and the sensor ends with the shards.
+    The sensor holds no worker slot while it waits, but for the first ten seconds of a run that may end within them,
+    while no shard waits for a slot. While a shard is running, it defers to a trigger. While all of them wait to run, it
+    reschedules itself: a pool may count a deferred task, and keep its slot from the shards. So it does where no
+    triggerer answers, and under `airflow dags test`, where the trigger would run before the shards and never end. It
+    has no time limit of its own: a run may take days, and the sensor ends with the shards.
 
     :param plan_task_id: the id of the task that returns the run folder.
     :param shards_task_id: the id of the mapped task whose instances are the shards.
