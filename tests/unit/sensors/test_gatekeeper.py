@@ -24,6 +24,7 @@ from airflow_prs.run_folder import folder as folder_module
 from airflow_prs.run_folder.intervals import ON_FILES
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
+from airflow_prs.sensors import short_runs
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 from airflow_prs.steering import orders
 from airflow_prs.steering.orders import change_limits
@@ -31,6 +32,8 @@ from airflow_prs.thresholds import watch as watch_module
 from airflow_prs.triggers import gatekeeper as trigger_module
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
 from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt, rows_of
+
+ENDED = {"score.mini_batches_0": "success", "score.mini_batches_1": "success"}
 
 
 @dataclass
@@ -59,9 +62,20 @@ class Instance:
 @pytest.fixture
 def states(monkeypatch):
     """What Airflow says of the shards; tests change it."""
-    states = {"score.mini_batches_0": "success", "score.mini_batches_1": "success"}
+    states = dict(ENDED)
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run 1": states})
     return states
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let it wait for no short run; a test may set other seconds."""
+
+    def set_seconds(seconds):
+        monkeypatch.setattr(short_runs, "LONGEST_S", seconds)
+
+    set_seconds(0)
+    return set_seconds
 
 
 @pytest.fixture
@@ -150,6 +164,25 @@ def test_it_defers_while_a_shard_runs(look, states, supervised):
     deferred = deferral(look)
     assert isinstance(deferred.trigger, GatekeeperTrigger)
     assert (deferred.method_name, deferred.timeout) == ("resume", timedelta(minutes=5))
+
+
+def test_it_sees_the_end_of_a_short_run_without_deferring(look, folder, monkeypatch, supervised, patience):
+    patience(60)
+    looks = []
+
+    def get_task_states(**_):
+        do_shard(folder, len(looks)) if len(looks) < 2 else None
+        looks.append("a look")
+        return {"run 1": dict.fromkeys(ENDED, "running") if len(looks) < 3 else ENDED}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    assert look()["succeeded"] == 4
+
+
+def test_it_defers_again_after_a_deferral(look, states, supervised, patience):
+    patience(60)
+    states["score.mini_batches_1"] = "running"
+    assert deferral(look, "resume", {"seen": Seen.TIME_IS_UP.value, "message": ""})
 
 
 @pytest.mark.parametrize("state", ["queued", "up_for_retry", None])
