@@ -32,11 +32,12 @@ help:
 
 venv: $(VENV)/.synced  ## create the virtual environment with the locked versions
 
+# The packages are compiled here, since some machines set PYTHONDONTWRITEBYTECODE: each process would compile them again.
 $(VENV)/.synced: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "airflow_prs needs Python 3.10 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1). Choose another one: make PYTHON=python3.12 venv" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) sync --quiet --frozen --all-extras --python $(BIN)/python
+	$(UV) sync --quiet --frozen --all-extras --compile-bytecode --python $(BIN)/python
 	touch $@
 
 azurite: .node/.installed  ## install Azurite, the server for the tests of Azure; needs Node.js
@@ -123,7 +124,7 @@ test-lowest: $(LOWEST_VENV)/.installed
 
 $(LOWEST_VENV)/.installed: Makefile $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(LOWEST_PYTHON) $(LOWEST_VENV)
-	$(UV) pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --exclude-newer-package obstore=$(OBSTORE_DATE) --editable '.[examples,s3,azure]' --group test 'moto[server]>=5'
+	$(UV) pip install --quiet --compile-bytecode --python $(LOWEST_VENV) --resolution lowest-direct --exclude-newer $(LOWEST_DATE) --exclude-newer-package obstore=$(OBSTORE_DATE) --editable '.[examples,s3,azure]' --group test 'moto[server]>=5'
 	touch $@
 
 bench: $(VENV)/.synced  ## compare the cost with that of the alternatives, and write the table into docs/benchmarks.md
@@ -138,7 +139,7 @@ bench-peers: $(VENV)/.synced .venv-peers/.installed  ## compare the first rows w
 # Only this benchmark needs these packages, so they have a virtual environment of their own.
 .venv-peers/.installed: benchmarks/peers.txt $(VENV)/.synced
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv-peers
-	$(UV) pip install --quiet --python .venv-peers --requirement benchmarks/peers.txt
+	$(UV) pip install --quiet --compile-bytecode --python .venv-peers --requirement benchmarks/peers.txt
 	touch $@
 
 docs: $(VENV)/.synced  ## build the documentation as a site in .site; a warning is an error

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_prs.run_folder.folder import earlier_runs
@@ -25,6 +26,26 @@ DAG_ID = "example_digits"
 EXAMPLES = Path(__file__).parent.parent / "dags_examples"
 WORKERS = ["one", "two"]
 ROUNDS = 3
+EMPTY_ID = "empty_tasks"
+EMPTY_DAG = """
+from airflow.sdk import DAG, task
+
+with DAG("empty_tasks", schedule=None):
+
+    @task(multiple_outputs=False)
+    def empty(number=0):
+        return [0, 1]
+
+    def name(task_id):
+        return empty.override(task_id=task_id)
+
+    plan, gatekeeper, merge = (name(task_id)() for task_id in ("plan", "gatekeeper", "merge"))
+    [name("write_scans")(), name("train")()] >> plan
+    mini_batches = name("mini_batches").expand(number=plan)
+    plan >> gatekeeper
+    [mini_batches, gatekeeper] >> merge >> name("compare")()
+"""
+"""As many tasks as the example, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +56,13 @@ class Figures:
     :param run_s: from the trigger to the end of the last task.
     :param work_s: from the start of the first mini-batch to the end of the last.
     :param hosts: number of hosts on which the shards ran.
+    :param empty_s: the median duration of a run of as many tasks that do nothing; None: it was not measured.
     """
 
     run_s: float
     work_s: float
     hosts: int
+    empty_s: float | None = None
 
 
 def of_dags_test(folder: Path) -> list[Figures]:
@@ -78,9 +101,20 @@ def of_celery(folder: Path) -> list[Figures]:
 def measure(services: AirflowServices, folder: Path) -> list[Figures]:
     """Run it several times. The first run does not count, because the services are still starting up."""
     shutil.copytree(EXAMPLES, services.dags / "examples")
-    services.wait_for_dag(DAG_ID)
-    services.api.patch(f"dags/{DAG_ID}", {"is_paused": False})
-    return [run(services, folder / f"run-{number}") for number in range(ROUNDS + 1)][1:]
+    (services.dags / "empty.py").write_text(EMPTY_DAG)
+    for dag_id in (DAG_ID, EMPTY_ID):
+        services.wait_for_dag(dag_id)
+        services.api.patch(f"dags/{dag_id}", {"is_paused": False})
+    pairs = [(run(services, folder / f"run-{number}"), run_empty(services)) for number in range(ROUNDS + 1)][1:]
+    empty_s = statistics.median(seconds for _, seconds in pairs)
+    return [replace(figures, empty_s=empty_s) for figures, _ in pairs]
+
+
+def run_empty(services: AirflowServices) -> float:
+    """Run the empty tasks, and return the seconds from the trigger to the end."""
+    began = time.monotonic()
+    services.run(EMPTY_ID)
+    return time.monotonic() - began
 
 
 def run(services: AirflowServices, output: Path) -> Figures:
@@ -108,12 +142,13 @@ MEASURED: dict[str, Callable[[Path], list[Figures]]] = {
 
 
 def main(names: list[str]) -> None:
-    print(f"{os.cpu_count()} cores\n\n| | hosts | run | mini-batches |\n|---|---|---|---|")
+    print(f"{os.cpu_count()} cores\n\n| | hosts | run | mini-batches | empty tasks |\n|---|---|---|---|---|")
     for name in names or MEASURED:
         with tempfile.TemporaryDirectory(prefix="airflow_prs-executors-") as folder:
             # All figures come from the run with the median time, because they belong together.
             figures = sorted(MEASURED[name](Path(folder)), key=lambda each: each.run_s)[ROUNDS // 2]
-        print(f"| {name} | {figures.hosts} | {figures.run_s:.1f} s | {figures.work_s:.1f} s |", flush=True)
+        empty = "" if figures.empty_s is None else f"{figures.empty_s:.1f} s"
+        print(f"| {name} | {figures.hosts} | {figures.run_s:.1f} s | {figures.work_s:.1f} s | {empty} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tests.shards import make_plan
 
 AT_ONCE = 32
 SMALL = (10_000, 4 << 10)
-LARGE = (64, 16 << 20)
+LARGE = (256, 16 << 20)
 """Number of files, and bytes of each."""
 FOR_A_MINI_BATCH = 100
 ROWS_OF_A_COMMIT = 16 << 20

@@ -72,16 +72,17 @@ class AirflowApi:
     Changes go one after the other: with SQLite, an API server that works at two of them may block itself.
 
     :param url: of the API server.
+    :ivar token: what its caller shows.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._token = ""
+        self.url = url
+        self.token = ""
         self._one_change = threading.Lock()
 
     def log_in(self) -> None:
         """Get a token, as the UI does where everybody is an administrator."""
-        self._token = self._call("GET", "/auth/token", None)["access_token"]
+        self.token = self._call("GET", "/auth/token", None)["access_token"]
 
     def get(self, path: str, **query: Any) -> Any:
         """Read something."""
@@ -106,9 +107,9 @@ class AirflowApi:
         return self._change(method, path, body, tries - 1)
 
     def _call(self, method: str, path: str, body: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self._url}{path}", data, headers, method=method)
+        request = Request(f"{self.url}{path}", data, headers, method=method)
         try:
             with urlopen(request, timeout=_CALL_S) as answer:
                 return json.load(answer)

@@ -227,6 +227,17 @@ def overview(state: str = "running", **changes: Any) -> dict[str, Any]:
         ],
         "abort": None,
         "changes": [],
+        "last_failures": [
+            {
+                "mini_batch": 243,
+                "try": 1,
+                "status": "RUN_TIMEOUT",
+                "error": "60 s",
+                "node": _NODES[2],
+                "process": "process002",
+            }
+            | {"at": NOW - 4}
+        ],
         "skew": [
             {"node": node, "mini_batches": done // 3 + number, "run_s": 180 + 9 * number, "mean_s": 1.4}
             for number, node in enumerate(_NODES)

@@ -155,8 +155,7 @@ def _value(row: Any) -> Any:
     value = XComModel.deserialize_value(row)
     if isinstance(value, Mapping) or row.key == ERROR_KEY:
         return value
-    # A custom XCom backend may keep values elsewhere, and leave a reference here.
-    # Airflow 3.1.0 to 3.3.2: the backend that is configured.
+    # Airflow 3.1.0 to 3.3.2: a custom XCom backend may keep values elsewhere, and leave a reference in the database.
     from airflow.sdk.execution_time.xcom import XCom
 
     return XCom.deserialize_value(row)

@@ -32,6 +32,11 @@ class ShardTaskStates:
         return _RUNNING in self.states.values()
 
     @property
+    def is_any_waiting(self) -> bool:
+        """Whether a shard waits to run, perhaps again."""
+        return not self.states or any(state not in {_RUNNING, _REMOVED, *_ENDED} for state in self.states.values())
+
+    @property
     def can_any_run(self) -> bool:
         """Whether a shard is running or may still run, for example after a retry."""
         return not self.states or any(state not in _ENDED for state in self.states.values() if state != _REMOVED)

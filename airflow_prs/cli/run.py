@@ -131,6 +131,6 @@ def _for_shell(error: PrsError, folder: RunFolder) -> PrsError:
 def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
-        f"Otherwise this command continues where the run stopped; mini-batches that have failed in a run that was aborted "
-        f"get fresh tries:\npython -m airflow_prs run --resume {folder.path}"
+        "Otherwise this command continues where the run stopped; after an abort, failed mini-batches get fresh tries:\n"
+        f"python -m airflow_prs run --resume {folder.path}"
     )

@@ -105,8 +105,9 @@ def _describe_task_record(record: TaskRecord) -> str:
 
 
 def _describe_run_record(record: RunRecord) -> str:
-    if record.abort is not None:
-        return f"{record.abort.kind.value}: abort of {_epoch(record.abort.epoch)} and older ones by {record.author}: {record.abort.verdict.reason}"
+    if (abort := record.abort) is not None:
+        bound = f"{_epoch(abort.epoch)} and older ones"
+        return f"abort of {bound} by {record.author}, {abort.kind.value}: {abort.verdict.reason}"
     if record.limits is not None:
         return f"limits by {record.author}: {_limits(record.limits)}"
     return "gatekeeper" if record.gatekeeper is None else _describe_gatekeeper(record.gatekeeper)

@@ -7,6 +7,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
+from shlex import quote
 
 from airflow_prs.cli.airflow_api import TOKEN_VARIABLE, find_api
 from airflow_prs.cli.find import find_run_folder
@@ -87,7 +88,7 @@ def _order(folder: RunFolder, options: argparse.Namespace) -> str:
     said = f"{change_limits(folder, given, author)}."
     if newest_abort(folder) is None:
         return said
-    how = f"python -m airflow_prs runs {ClearAction.RESUME.value} {folder.path}"
+    how = f"python -m airflow_prs runs {ClearAction.RESUME.value} {quote(str(folder.path))}"
     return f"{said} The run stays aborted until it is cleared. To continue under the new limits: {how}"
 
 
@@ -96,7 +97,7 @@ def _clear(folder: RunFolder, identity: RunIdentity, action: ClearAction, option
     if identity.plan == identity.run_id:
         raise SteeringError(
             "this is a run of a shell, and no task of Airflow. To continue it: python -m airflow_prs run --resume "
-            f"{folder.path}"
+            f"{quote(str(folder.path))}"
         )
     api = find_api(options.api_url, options.token)
     tasks = tasks_to_clear(folder, identity.task_id, action, api.states(identity))

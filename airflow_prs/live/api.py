@@ -48,6 +48,7 @@ from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_c
 from airflow_prs.steering.orders import abort, change_limits
 
 _HEADER = "X-Parallel-Run"
+_UNPROCESSABLE = 422
 _MOST_ROWS = 100
 _READS_AT_A_TIME = 8
 _RUN = "/api/dags/{dag_id}/runs/{run_id}/steps"
@@ -69,7 +70,7 @@ def _explain_invalid(_: Request, error: Exception) -> Response:
     """Return what is wrong with a request as one text, as in all other errors."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
     problems = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in found]
-    return JSONResponse({"detail": "; ".join(problems)}, status.HTTP_422_UNPROCESSABLE_ENTITY)
+    return JSONResponse({"detail": "; ".join(problems)}, _UNPROCESSABLE)
 
 
 def _check_names(dag_id: str, run_id: str) -> None:

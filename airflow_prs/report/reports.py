@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any, Literal
 
 from airflow_prs.errors import RunAbortedError, RunFolderError
@@ -156,8 +157,8 @@ def _after_threshold(verdict: Verdict, folder: RunFolder) -> str:
         f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
         "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
         "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again.\n"
-        f"- If you accept these failures: raise the limit with `python -m airflow_prs runs limits {folder.path} "
-        f"--{option} N`, then continue with `python -m airflow_prs runs resume {folder.path}`."
+        f"- If you accept these failures: raise the limit with `python -m airflow_prs runs limits --{option} N "
+        f"{quote(str(folder.path))}`, then continue with `python -m airflow_prs runs resume` and the same path."
     )
 
 
@@ -165,7 +166,7 @@ def _after_order(folder: RunFolder) -> str:
     """Return what to do next after a person has stopped the run."""
     return (
         "- To continue where the run stopped: clear mini_batches with its downstream tasks, or call `python -m "
-        f"airflow_prs runs resume {folder.path}`. What has succeeded does not run again.\n"
+        f"airflow_prs runs resume {quote(str(folder.path))}`. What has succeeded does not run again.\n"
         f"- {_clear_plan('other')}"
     )
 

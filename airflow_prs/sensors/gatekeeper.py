@@ -21,6 +21,7 @@ from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.shard_states import ShardTaskStates, read_shard_states
 from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS, is_supervised
 from airflow_prs.airflow_side.tasks import as_task
+from airflow_prs.sensors.short_runs import ShortRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,10 +41,11 @@ class GatekeeperSensor(BaseSensorOperator):
     """
     Watches the counts of a run while its shards are running.
 
-    The sensor holds no worker slot while it waits. While a shard is running, it defers to a trigger. While all of them
-    wait to run, it reschedules itself: a pool may count a deferred task, and keep its slot from the shards. So it does
-    where no triggerer answers, and under `airflow dags test`, where the trigger would run before the shards and never
-    end. It has no time limit of its own: a run may take days, and the sensor ends with the shards.
+    The sensor holds no worker slot while it waits, but for the first ten seconds of a run that may end within them,
+    while no shard waits for a slot. While a shard is running, it defers to a trigger. While all of them wait to run, it
+    reschedules itself: a pool may count a deferred task, and keep its slot from the shards. So it does where no
+    triggerer answers, and under `airflow dags test`, where the trigger would run before the shards and never end. It
+    has no time limit of its own: a run may take days, and the sensor ends with the shards.
 
     :param plan_task_id: the id of the task that returns the run folder.
     :param shards_task_id: the id of the mapped task whose instances are the shards.
@@ -63,7 +65,8 @@ class GatekeeperSensor(BaseSensorOperator):
     @as_task()
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a summary if the run is complete, raise if it is aborted, else wait."""
-        return self._execute(context)
+        is_first = is_supervised() and not context.get("task_reschedule_count")
+        return self._execute(context, short_run=ShortRun() if is_first else None)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Look again after the trigger has fired."""
@@ -71,7 +74,11 @@ class GatekeeperSensor(BaseSensorOperator):
 
         if event["seen"] == Seen.NOTHING.value:
             return self._look_without_trigger(context, f"the triggerer reports: {event['message']}")
-        return self.execute(context)
+        return self._look_again(context)
+
+    @as_task()
+    def _look_again(self, context: Context) -> dict[str, Any]:
+        return self._execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after a deferral; without a trigger from now on if no triggerer answered, or the trigger failed."""
@@ -85,7 +92,9 @@ class GatekeeperSensor(BaseSensorOperator):
         self.log.warning("The gatekeeper continues by rescheduling: %s", reason)
         return self._execute(context, has_trigger=False)
 
-    def _execute(self, context: Context, *, has_trigger: bool = True) -> dict[str, Any]:
+    def _execute(
+        self, context: Context, *, short_run: ShortRun | None = None, has_trigger: bool = True
+    ) -> dict[str, Any]:
         from airflow_prs.run_folder.committed import read_committed
         from airflow_prs.run_folder.folder import RunFolder
         from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, open_watch
@@ -101,10 +110,13 @@ class GatekeeperSensor(BaseSensorOperator):
             states = read_shard_states(ti.dag_id, ti.run_id, self.shards_task_id)
             if not (watch.manifest.shards and states.can_any_run):
                 return self._conclude(context, watch, states)
-            abort = watch.look(states).abort
+            look = watch.look(states)
             # What run() returns during a drain belongs into the reports.
-            if abort is not None and not (abort.is_drain and states.is_any_running):
-                raise _aborted(watch, abort, read_committed(watch.folder, watch.manifest))
+            if look.abort is not None and not (look.abort.is_drain and states.is_any_running):
+                raise _aborted(watch, look.abort, read_committed(watch.folder, watch.manifest))
+            if short_run is not None and short_run.may_end_soon(states, look.progress):
+                time.sleep(folder.intervals.run_look_s)
+                continue
             if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
                 self._defer(ti, watch)
             if not watch.suspects_abort:

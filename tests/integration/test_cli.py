@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from airflow_prs.cli.main import main
+from airflow_prs.records import Ruling, Verdict
 from airflow_prs.run_folder.folder import RunFolder, all_plans
+from airflow_prs.run_folder.run_log import Abort, AbortKind, RunRecord, RunRecordKind
+from airflow_prs.run_folder.shard_records import Epoch
 from tests.makers import make_config
 from tests.shards import read_outcomes
 
@@ -189,6 +192,30 @@ def test_a_result_that_cannot_be_written_is_told_with_how_a_shell_goes_on(here, 
     assert "the result cannot be put at" in said
     assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
     assert "clear" not in said
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_run_that_was_aborted_or_cancelled_continues_with_fresh_tries(here, capsys, is_cancelled):
+    code = """
+import pathlib
+
+def run(mini_batch):
+    if not pathlib.Path("mended").exists() and mini_batch[0].endswith("00.txt"):
+        raise ValueError("bad pixel")
+    return mini_batch
+"""
+    path = write_script(here, code.replace('"mended"', repr(str(here / "mended"))))
+    tolerated = 3 if is_cancelled else 0
+    config = configure(path, run_max_try=1, error_threshold=tolerated)
+    assert run(config) == (0 if is_cancelled else 1)
+    if is_cancelled:
+        log = the_run().run_log()
+        verdict = Verdict(ruling=Ruling.ABORT, reason="cancelled by ann")
+        cancel = Abort(verdict=verdict, epoch=Epoch(0, 0), kind=AbortKind.CANCEL)
+        log.append(lambda: RunRecord(kind=RunRecordKind.ABORT, author="ann", abort=cancel))
+    (here / "mended").touch()
+    assert main(["run", "--resume", "out"]) == 0
+    assert len(Path("out/parallel_run_step.txt").read_text().splitlines()) == 12
 
 
 def test_an_aborted_run_has_its_reports(here):

@@ -128,6 +128,7 @@ def test_a_running_step_shows_how_far_it_is_and_what_each_process_does(server, p
         "mini-batch 141 for 0.4 s",
         "RUN_EXCEPTION ValueError: cannot read this letter",
         "Memory 2.6 GiB peak 2.7 GiB",
+        "RUN_TIMEOUT 60 s",
     ):
         assert part in text
     background, *colors = page.evaluate(

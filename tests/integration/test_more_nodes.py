@@ -129,9 +129,12 @@ def test_an_abort_stops_a_further_node_and_its_retry_until_a_clear(folder):
     )
     further = Tries(folder, request=WAITS_S)
     ends = run_beside((Tries(folder), 0, 0), (further, 1, 0))
-    assert {type(end) for end in ends.values()} == {RunAbortedError}
-    with pytest.raises(RunAbortedError):
-        further.run(1)
+    assert isinstance(ends[0], RunAbortedError)
+    # It has no mini-batches of its own, so none of them lacks an outcome.
+    assert ends[1]["mini_batches"] == 0
+    began = time.monotonic()
+    assert further.run(1)["mini_batches"] == 0
+    assert time.monotonic() - began < 5
     further.clear_number = 1
     further.request = {}
     assert further.run(1)["mini_batches"] == 0

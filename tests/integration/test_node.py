@@ -478,9 +478,12 @@ def run(mini_batch):
 
 def test_a_shard_that_starts_after_an_abort_starts_no_process(tmp_path):
     script = f"""
+        import time
         from pathlib import Path
         def init(): Path({str(tmp_path)!r}, "started").touch()
-        def run(mini_batch): raise ValueError("no good")
+        def run(mini_batch):
+            if "item-0" not in mini_batch: time.sleep(60)
+            raise ValueError("no good")
     """
     folder = make_plan(tmp_path, textwrap.dedent(script), shards=2, run_max_try=1, error_threshold=0)
     with pytest.raises(RunAbortedError):
@@ -532,10 +535,12 @@ def test_clearing_a_shard_gives_its_failed_mini_batches_fresh_tries(tmp_path):
 
 def test_an_abort_does_not_bind_a_shard_that_was_cleared_after_it(tmp_path):
     script = f"""
+        import time
         from pathlib import Path
         def run(mini_batch):
-            if not Path({str(tmp_path)!r}, "mended").exists(): raise ValueError("broken")
-            return mini_batch
+            if Path({str(tmp_path)!r}, "mended").exists(): return mini_batch
+            if "item-0" not in mini_batch: time.sleep(60)
+            raise ValueError("broken")
     """
     folder = make_plan(tmp_path, textwrap.dedent(script), run_max_try=1, error_threshold=0)
     tries = Tries(folder)

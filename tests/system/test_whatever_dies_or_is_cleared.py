@@ -4,7 +4,7 @@ Whatever dies or is cleared: no row is lost or doubled, and what was committed d
 A table with a row for each case: what is done to a run, the task states that it ends with, the rows that are published,
 and which items ran again. Each row of the table in docs/failures.md, "Clearing", is at least one case. Items 0000 to
 0005 are shard 0, the others shard 1. Most cases begin with both shards held: two mini-batches of each are committed,
-and the third (0002, 0008) is in run(). In an aborted run 0004 has failed, and 0008 was in run().
+and the third (0002, 0008) is in run(). In an aborted run 0004 has failed, and 0008 was in run(), perhaps 0005 too.
 
 Several runs are in flight at once, since most of a run's time is waiting.
 """
@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from airflow_prs.cli.main import main
 from tests.airflow_services import AirflowServices, wait_until, with_luck
 from tests.system.step_runs import Place, StepRun, under_way, write_dag
 
@@ -220,6 +221,8 @@ def after_the_abort(act: Callable[[StepRun], None]) -> Callable[[StepRun], None]
 
 def abort(run: StepRun) -> None:
     hold(run)
+    # A shard that is done succeeds: this one has work left.
+    run.place.hold("0005")
     run.place.release("0002")
     run.wait_for_end("failed")
 
@@ -254,12 +257,12 @@ def clear_what_failed_while_the_other_shard_runs(run: StepRun) -> None:
     run.finish()
 
 
-def after(before: Callable[[StepRun], None], act: Callable[[StepRun], None]) -> Callable[[StepRun], None]:
+def after(*acts: Callable[[StepRun], None]) -> Callable[[StepRun], None]:
     """Do one thing after another, and wait until the run has ended again."""
 
     def act_after(run: StepRun) -> None:
-        before(run)
-        act(run)
+        for act in acts:
+            act(run)
         run.finish()
 
     return act_after
@@ -273,6 +276,31 @@ def fail_beside_a_success(run: StepRun) -> None:
     run.mark("failed", *SHARD_1)
     run.wait_for_end("failed")
     run.place.repair()
+
+
+def order(action: str, *options: str) -> Callable[[StepRun], None]:
+    """Steer a run with the command `runs`."""
+
+    def act(run: StepRun) -> None:
+        assert main(["runs", action, str(run.folder().path), *options]) == 0
+
+    return act
+
+
+def clear_by_command(action: str) -> Callable[[StepRun], None]:
+    """Let the command `runs` find what to clear, and clear it."""
+
+    def act(run: StepRun) -> None:
+        api = run.services.api
+        order(action, "--api-url", api.url, "--token", api.token)(run)
+
+    return act
+
+
+def cancel(run: StepRun) -> None:
+    hold(run)
+    order("cancel")(run)
+    run.wait_for_end("failed")
 
 
 def mark_as(state: str, *tasks: list[Any]) -> Callable[[StepRun], None]:
@@ -428,6 +456,21 @@ CASES = [
         name="mark all but merge as success after an abort",
         act=after_the_abort(mark_as("success", SHARD_0, SHARD_1, ["step.gatekeeper"])),
         states={"step.merge": "failed", "after": "upstream_failed"},
+    ),
+    # What the command `runs` does.
+    Case(name="cancel and resume by command", act=after(cancel, clear_by_command("resume")), again=HELD),
+    Aborted(
+        name="raise a limit after an abort and resume by command",
+        act=after(abort, order("limits", "--error-threshold", "1"), clear_by_command("resume")),
+        again={"0004", "0008"},
+        missing={"0004"},
+    ),
+    Case(
+        name="retry by command after a success with a failed mini-batch",
+        act=after_the_end(after(lambda run: run.place.repair(), clear_by_command("retry"))),
+        conf={"tries": 1},
+        fails={"0004"},
+        again={"0004"},
     ),
 ]
 

@@ -15,6 +15,21 @@ export function failuresCard(state, page) {
   return card("Failed mini-batches", { aside, class: "wide" }, content);
 }
 
+/** The newest failed tries, of mini-batches that may still succeed. */
+export function lastTriesCard({ last_failures: tries, at }) {
+  if (!tries?.length) return null;
+  const row = (one) =>
+    h(
+      "tr",
+      { key: `${one.mini_batch} ${one.try}` },
+      h("th", { scope: "row" }, number(one.mini_batch)),
+      h("td.number", null, number(one.try)),
+      h("td.error", null, h("code", null, one.status), " ", one.error),
+      h("td", null, whereOf(one), " · ", time(one.at, at)),
+    );
+  return card("Last failed tries", { class: "wide" }, table("Last failed tries", ["Mini-batch", "#Try", "Error", "Where"], [...tries].reverse().map(row)));
+}
+
 function rowsOf(failure, state, page) {
   const { mini_batch: batch, items, item_count: size, tries } = failure;
   const name = `failure ${batch}`;

@@ -4,7 +4,7 @@ import { actionButtons, dialogView } from "./actions.js";
 import { chartsCard } from "./charts.js";
 import { h } from "./dom.js";
 import { configurationCard, resultCard, skewCard, slowestCard } from "./facts.js";
-import { failuresCard } from "./failures.js";
+import { failuresCard, lastTriesCard } from "./failures.js";
 import { limitsCard } from "./limits.js";
 import { mapCard } from "./map.js";
 import { nodesCard } from "./nodes.js";
@@ -92,6 +92,7 @@ function cards(state, page) {
     mapCard(state, page),
     limitsCard(overview),
     overview.progress.failed > 0 && overview.is_live && failuresCard(state, page),
+    overview.progress.retrying > 0 && lastTriesCard(overview),
     nodesCard(state, page),
     chartsCard(state, page),
     resultCard(overview),

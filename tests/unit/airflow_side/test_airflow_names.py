@@ -26,12 +26,13 @@ from airflow_prs.operators.plan import PlanOperator
 ROOT = Path(__file__).parents[3]
 AIRFLOW_SIDE = ROOT / "airflow_prs" / "airflow_side"
 PUBLIC = {
+    "airflow.plugins_manager": ["AirflowPlugin"],
     "airflow.sdk": airflow.sdk.__all__,
     "airflow.sdk.log": ["mask_secret"],
     "airflow.sdk.types": ["RuntimeTaskInstanceProtocol"],
     "airflow.triggers.base": ["BaseTrigger", "TriggerEvent"],
 }
-"""What Airflow's documentation promises: its "Public Interface", and the reference of the Task SDK."""
+"""What Airflow's documentation promises: its "Public Interface", "Plugins", and the reference of the Task SDK."""
 
 
 def version_in(file: str, pattern: str) -> Version:

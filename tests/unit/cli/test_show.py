@@ -12,8 +12,10 @@ from airflow_prs.cli.main import main
 from airflow_prs.records import Ruling, Verdict
 from airflow_prs.report.reports import write_reports
 from airflow_prs.result.merge import merge_run
-from airflow_prs.run_folder.run_log import Abort, RunRecord, RunRecordKind
+from airflow_prs.run_folder.run_log import Abort, AbortKind, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
+from airflow_prs.steering import orders
+from airflow_prs.steering.orders import change_limits
 from tests.makers import (
     commit,
     do_shard,
@@ -123,6 +125,16 @@ def test_an_abort_is_shown(tmp_path, capsys):
     assert "Aborted by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path)
 
 
+def test_what_persons_have_done_is_shown(tmp_path, capsys):
+    folder = make_folder(tmp_path, 2, error_threshold=0)
+    begin(folder)
+    change_limits(folder, {"error_threshold": 5}, "ann@host")
+    orders.abort(folder, AbortKind.DRAIN, "bob@host")
+    shown = page(capsys, folder.path)
+    assert re.search(r"\d by ann@host: error_threshold 0 -> 5\n.* by bob@host: drained\n", shown)
+    assert "Aborted by bob@host: drained by bob@host." in shown
+
+
 def test_an_abort_before_a_clear_is_not_shown(tmp_path, capsys):
     folder = make_folder(tmp_path, 2)
     begin(folder)
@@ -139,7 +151,7 @@ def test_the_logs_have_a_line_for_each_record(tmp_path, capsys):
     shown = page(capsys, folder.path, "--log")
     assert "claim by host-0-1, try 1, epoch 0.0; 0 of 3 done; granted below 3" in shown
     assert "commit; 2 outcomes; 1 failed try; 2 of 3 done, 1 failed" in shown
-    assert "abort of epoch 0.0 and older ones by gatekeeper: 3 of 9 items failed" in shown
+    assert "abort of epoch 0.0 and older ones by gatekeeper, threshold: 3 of 9 items failed" in shown
 
 
 def test_a_run_that_is_not_planned_yet_says_so(tmp_path, capsys):

@@ -15,7 +15,7 @@ from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.loans import BorrowedWork, Request
 from airflow_prs.run_folder.names import RUN_LOG
 from airflow_prs.run_folder.rows_files import RowsFiles
-from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
+from airflow_prs.run_folder.run_log import Abort, AbortKind, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_log import LOAN_RECORD, ShardState, loan_log, read_shard
 from airflow_prs.run_folder.shard_records import Epoch, LoanRecord, Writer
 from airflow_prs.store.memory import MemoryStore
@@ -316,10 +316,11 @@ class Run:
             epoch = self._newest_epoch(person)
             if epoch is None:
                 return None
-            self.say(f"{person.name} aborts {tuple(epoch)}")
-            verdict = Verdict(ruling=Ruling.ABORT, reason=reason)
-            return RunRecord(kind=RunRecordKind.ABORT, author="person", abort=Abort(verdict=verdict, epoch=epoch))
+            self.say(f"{person.name} aborts {tuple(epoch)}: {kind.value}")
+            abort = Abort(verdict=Verdict(ruling=Ruling.ABORT, reason=reason), epoch=epoch, kind=kind)
+            return RunRecord(kind=RunRecordKind.ABORT, author="person", abort=abort)
 
+        kind = self.scheduler.pick([AbortKind.CANCEL, AbortKind.DRAIN])
         person = self._start(f"[{reason}]", Person(self, make))
         return person
 
@@ -435,6 +436,8 @@ class Run:
         records, epoch = watch._run_log.records, watch.epoch
         binding = [record.abort for record in records if record.abort is not None and record.abort.epoch >= epoch]
         self.scheduler.check((abort is None) == (not binding), f"{abort} binds {epoch}, not {binding}")
+        is_drain = all(each.is_drain for each in binding)
+        self.scheduler.check(abort is None or abort.is_drain == is_drain, f"{abort} of {binding} binds {epoch}")
         self.scheduler.check(epoch >= (start.execution, start.clear_number), f"{start} works in {epoch}")
         if abort is not None:
             record = next(record for record in records if record.abort == abort)

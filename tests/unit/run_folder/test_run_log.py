@@ -7,7 +7,7 @@ import pytest
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Ruling, Verdict
 from airflow_prs.run_folder.epochs import TaskTry
-from airflow_prs.run_folder.run_log import Abort, RunLog, RunRecord, RunRecordKind
+from airflow_prs.run_folder.run_log import Abort, AbortKind, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.store.memory import MemoryStore
 
@@ -19,8 +19,8 @@ def store():
     return MemoryStore()
 
 
-def abort(log, epoch, author="gatekeeper"):
-    record = RunRecord(kind=RunRecordKind.ABORT, author=author, abort=Abort(verdict=VERDICT, epoch=epoch))
+def abort(log, epoch, author="gatekeeper", kind=AbortKind.THRESHOLD):
+    record = RunRecord(kind=RunRecordKind.ABORT, author=author, abort=Abort(verdict=VERDICT, epoch=epoch, kind=kind))
     return log.append(lambda: record)
 
 
@@ -57,6 +57,14 @@ def test_the_oldest_abort_that_binds_is_the_reason(store):
     assert log.aborted == Epoch(0, 3)
     assert log.binding(Epoch(0, 1)).epoch == Epoch(0, 1)
     assert log.binding(Epoch(0, 2)).epoch == Epoch(0, 3)
+
+
+def test_a_cancel_ends_a_drain(store):
+    abort(RunLog(store), Epoch(0, 1), kind=AbortKind.DRAIN)
+    assert follow(store).binding(Epoch(0, 1)).is_drain
+    abort(RunLog(store), Epoch(0, 1), kind=AbortKind.CANCEL)
+    assert not follow(store).binding(Epoch(0, 1)).is_drain
+    assert follow(store).binding(Epoch(0, 2)) is None
 
 
 def test_the_newest_limits_apply(store):

@@ -18,15 +18,22 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException, AirflowRescheduleException
 from airflow_prs.errors import RunFolderError
+from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder import committed
 from airflow_prs.run_folder import folder as folder_module
 from airflow_prs.run_folder.intervals import ON_FILES
+from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
+from airflow_prs.sensors import short_runs
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
+from airflow_prs.steering import orders
+from airflow_prs.steering.orders import change_limits
 from airflow_prs.thresholds import watch as watch_module
 from airflow_prs.triggers import gatekeeper as trigger_module
 from airflow_prs.triggers.gatekeeper import GatekeeperTrigger, Seen
-from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt
+from tests.makers import commit, do_shard, make_failure, make_folder, make_outcome, open_attempt, rows_of
+
+ENDED = {"score.mini_batches_0": "success", "score.mini_batches_1": "success"}
 
 
 @dataclass
@@ -55,9 +62,20 @@ class Instance:
 @pytest.fixture
 def states(monkeypatch):
     """What Airflow says of the shards; tests change it."""
-    states = {"score.mini_batches_0": "success", "score.mini_batches_1": "success"}
+    states = dict(ENDED)
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run 1": states})
     return states
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Let it wait for no short run; a test may set other seconds."""
+
+    def set_seconds(seconds):
+        monkeypatch.setattr(short_runs, "LONGEST_S", seconds)
+
+    set_seconds(0)
+    return set_seconds
 
 
 @pytest.fixture
@@ -146,6 +164,25 @@ def test_it_defers_while_a_shard_runs(look, states, supervised):
     deferred = deferral(look)
     assert isinstance(deferred.trigger, GatekeeperTrigger)
     assert (deferred.method_name, deferred.timeout) == ("resume", timedelta(minutes=5))
+
+
+def test_it_sees_the_end_of_a_short_run_without_deferring(look, folder, monkeypatch, supervised, patience):
+    patience(60)
+    looks = []
+
+    def get_task_states(**_):
+        do_shard(folder, len(looks)) if len(looks) < 2 else None
+        looks.append("a look")
+        return {"run 1": dict.fromkeys(ENDED, "running") if len(looks) < 3 else ENDED}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    assert look()["succeeded"] == 4
+
+
+def test_it_defers_again_after_a_deferral(look, states, supervised, patience):
+    patience(60)
+    states["score.mini_batches_1"] = "running"
+    assert deferral(look, "resume", {"seen": Seen.TIME_IS_UP.value, "message": ""})
 
 
 @pytest.mark.parametrize("state", ["queued", "up_for_retry", None])
@@ -251,6 +288,54 @@ def test_shards_that_were_not_cleared_abort_the_run_at_two_looks(look, folder, s
     monkeypatch.setattr(watch_module, "CERTAIN_AFTER_S", 0.02)
     with pytest.raises(AirflowFailException, match="error_threshold"):
         look(try_number=2, clear_number=1)
+
+
+def test_new_limits_do_not_undo_an_abort_and_let_a_clear_of_gatekeeper_and_merge_publish(look, folder, states):
+    do_shard(folder, 0, failed=[1])
+    do_shard(folder, 1)
+    with pytest.raises(AirflowFailException, match="2 of 8 items failed, error_threshold allows 0"):
+        look()
+    change_limits(folder, {"error_threshold": 2}, "ann@host")
+    with pytest.raises(AirflowFailException, match="2 of 8 items failed, error_threshold allows 0"):
+        look(try_number=2)
+    assert look(try_number=3, clear_number=1)["failed"] == 1
+    merged = merge_run(folder)
+    assert merged.report["thresholds"]["error_threshold"] == {"limit": 2, "count": 2}
+    assert Path(merged.location).read_bytes() == rows_of(0) + rows_of(2) + rows_of(3)
+
+
+def test_lower_limits_abort_a_run_that_goes_on(look, tmp_path, gatekeeper, states):
+    lenient = make_folder(tmp_path / "lenient", 2, 2)
+    do_shard(lenient, 0, failed=[1])
+    states["score.mini_batches_1"] = "running"
+    with pytest.raises(AirflowRescheduleException):
+        gatekeeper.execute(context_of(folder=str(lenient.path)))
+    change_limits(lenient, {"allowed_failed_count": 0}, "ann@host")
+    with pytest.raises(AirflowFailException, match="allowed_failed_count allows 0"):
+        gatekeeper.execute(context_of(folder=str(lenient.path)))
+
+
+def test_during_a_drain_it_waits_for_the_shards_that_run_and_then_reports(look, folder, states, supervised):
+    states["score.mini_batches_1"] = "running"
+    attempt = open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.DRAIN, "ann@host")
+    assert deferral(look)
+    commit(attempt, [make_outcome(2)], closing=Closing.ABORTED)
+    states.update({"score.mini_batches_0": "queued", "score.mini_batches_1": "failed"})
+    with pytest.raises(AirflowFailException, match=r"nothing is published: drained by ann@host\."):
+        look()
+    report = json.loads(folder.names.report.read_text())
+    assert (report["status"], report["mini_batches"]["succeeded"]) == ("aborted", 1)
+
+
+def test_a_cancel_ends_it_while_shards_still_run(look, folder, states):
+    states["score.mini_batches_1"] = "running"
+    open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.CANCEL, "ann@host")
+    with pytest.raises(AirflowFailException, match="cancelled by ann@host") as caught:
+        look()
+    assert f"python -m airflow_prs runs resume {folder.path}" in str(caught.value)
+    assert "a higher" not in str(caught.value)
 
 
 def test_it_says_what_to_clear_for_fresh_tries(look, tmp_path, gatekeeper, states):
@@ -389,6 +474,15 @@ def test_an_abort_before_a_clear_does_not_wake_it(watch, folder, states):
     do_shard(folder, 0, failed=[0])
     assert watch() == Seen.ABORT.value
     assert watch(clear=1) == Seen.TIME_IS_UP.value
+
+
+def test_a_drain_does_not_wake_it_before_the_shards_have_ended(watch, folder, states):
+    states["score.mini_batches_1"] = "running"
+    open_attempt(folder, 1)
+    orders.abort(folder, AbortKind.DRAIN, "ann@host")
+    assert watch() == Seen.TIME_IS_UP.value
+    states["score.mini_batches_1"] = "failed"
+    assert watch(longest_s=30) == Seen.IDLE.value
 
 
 def test_what_airflow_says_aborts_a_run_of_several_epochs(watch, folder, states, monkeypatch):
