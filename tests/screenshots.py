@@ -23,7 +23,6 @@ PATIENCE_S = 180
 COLORS = 128
 SIZE = {"width": 1440, "height": 1010}
 DAG = """
-import random, time
 from airflow.sdk import DAG, Param
 from airflow_prs import FileDataset, PipelineParameter, parallel_run
 
@@ -33,6 +32,8 @@ from airflow_prs import FileDataset, PipelineParameter, parallel_run
     error_threshold=PipelineParameter("error_threshold", default_value=50),
 )
 def score(mini_batch):
+    import random, time
+
     time.sleep(random.uniform(0.1, 0.9))
     for path in mini_batch:
         if not open(path).read().strip():

@@ -32,26 +32,24 @@ def browser():
 
 
 def test_runs_are_watched_and_steered_in_the_browser(standalone, browser, tmp_path):
-    tolerated, aborted, drained, cancelled = (Place(tmp_path / name, ITEMS) for name in "abcd")
+    tolerated, aborted, stopped = (Place(tmp_path / name, ITEMS) for name in "abc")
     tolerated.fail("0003")
     tolerated.hold("0005")
     aborted.fail("0003")
-    for held in (drained, cancelled):
-        held.hold("0005")
-    begin = {"tries": 1, "nodes": 1}
-    watched = StepRun.trigger(standalone, "watched", tolerated, allowed=4, **begin)
-    others = [
-        StepRun.trigger(standalone, "watched", place, allowed=0, **begin) for place in (aborted, drained, cancelled)
+    stopped.hold("0005")
+    watched, *others = [
+        StepRun.trigger(standalone, "watched", place, allowed=allowed, tries=1, nodes=1)
+        for place, allowed in ((tolerated, 4), (aborted, 0), (stopped, 0))
     ]
     with browser.new_context(viewport={"width": 1440, "height": 950}) as context:
         with open_page(context, PATIENCE_S) as page:
             _watch_to_its_end(page, watched)
-        for run, steer in zip(others, (_publish_under_new_limits, _drain_and_resume, _cancel_and_resume), strict=True):
+        for run, steer in zip(others, (_publish_under_new_limits, _stop_and_resume), strict=True):
             with open_page(context, PATIENCE_S) as page:
                 steer(page, run)
         with open_page(context, PATIENCE_S) as page:
             _find_in_the_list(page, standalone.url, watched)
-    assert [len(place.result or []) for place in (tolerated, aborted, drained, cancelled)] == [12, 11, 12, 12]
+    assert [len(place.result or []) for place in (tolerated, aborted, stopped)] == [12, 11, 12]
     assert tolerated.ran["0003"] == 2
 
 
@@ -61,9 +59,7 @@ def _watch_to_its_end(page, run):
     _wait(page, "11 of 12, 1 failed")
     assert page.locator(".map .bad").count() == 1
     assert "mini-batch 5 for" in page.locator(".processes").inner_text()
-    _click(page, "Change limits")
-    page.get_by_role("dialog").get_by_label("error_threshold").fill("9")
-    _confirm(page, "Change limits")
+    _fill_limit(page, "9")
     page.keyboard.press("Escape")
     _wait(page, "1 of 9 items")
     page.get_by_role("button", name="Tries of mini-batch 3").click()
@@ -73,9 +69,7 @@ def _watch_to_its_end(page, run):
     run.place.release()
     _wait(page, "which the thresholds allow")
     run.place.repair()
-    _click(page, "Retry failed mini-batches")
-    _confirm(page, "Retry failed mini-batches")
-    page.keyboard.press("Escape")
+    _act(page, "Retry failed mini-batches")
     _wait(page, "12 of 12, 0 failed")
     _wait_for_state(page, "Completed")
 
@@ -84,41 +78,24 @@ def _publish_under_new_limits(page, run):
     _open(page, run)
     _wait_for_state(page, "Aborted")
     _wait(page, "error_threshold allows 0")
-    _click(page, "Change limits")
-    page.get_by_role("dialog").get_by_label("error_threshold").fill("5")
-    _confirm(page, "Change limits")
+    _fill_limit(page, "5")
     page.get_by_role("button", name="Publish …").click()
     _confirm(page, "Publish")
     page.keyboard.press("Escape")
     _wait_for_state(page, "Completed")
 
 
-def _drain_and_resume(page, run):
+def _stop_and_resume(page, run):
     _open(page, run)
     _wait(page, "mini-batch 5 for")
-    _click(page, "Drain")
-    _confirm(page, "Drain")
-    page.keyboard.press("Escape")
+    _act(page, "Cancel")
+    _wait(page, "Cancelled")
+    _act(page, "Resume")
+    _wait(page, "mini-batch 5 for")
+    _act(page, "Drain")
     run.place.release()
     _wait(page, "Drained")
-    _resume(page)
-
-
-def _cancel_and_resume(page, run):
-    _open(page, run)
-    _wait(page, "mini-batch 5 for")
-    _click(page, "Cancel")
-    _confirm(page, "Cancel")
-    page.keyboard.press("Escape")
-    _wait(page, "Cancelled")
-    run.place.release()
-    _resume(page)
-
-
-def _resume(page):
-    page.locator(".head").get_by_role("button", name="Resume").and_(page.locator(":not(.cannot)")).click()
-    _confirm(page, "Resume")
-    page.keyboard.press("Escape")
+    _act(page, "Resume")
     _wait_for_state(page, "Completed")
 
 
@@ -143,10 +120,19 @@ def _wait_for_state(page, state):
     page.locator(".head .badge", has_text=state).wait_for()
 
 
-def _click(page, action):
-    page.locator(".head").get_by_role("button", name=action, exact=True).click()
+def _act(page, action):
+    """Click a button as soon as it can do something, confirm, and close the dialog."""
+    page.locator(f".head button:not(.cannot):text-is('{action}')").click()
+    _confirm(page, action)
+    page.keyboard.press("Escape")
 
 
 def _confirm(page, action):
     page.get_by_role("dialog").get_by_role("button", name=re.compile(f"^{action}")).click()
     page.get_by_role("dialog").locator("div[role=status]").wait_for()
+
+
+def _fill_limit(page, value):
+    page.locator(".head").get_by_role("button", name="Change limits").click()
+    page.get_by_role("dialog").get_by_label("error_threshold").fill(value)
+    _confirm(page, "Change limits")
