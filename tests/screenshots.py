@@ -14,20 +14,20 @@ from tests.airflow_services import AirflowServices, running_airflow
 from tests.browser import open_page, running_browser
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 FILES = 4_000
 BAD = (611, 1_702, 2_390, 3_555)
 PATIENCE_S = 180
-COLORS = 128
+COLORS = 256
 SIZE = {"width": 1440, "height": 1010}
 DAG = """
 from airflow.sdk import DAG, Param
 from airflow_prs import FileDataset, PipelineParameter, parallel_run
 
 @parallel_run(
-    inputs=FileDataset("{data}/*.txt"), output="{data}/../scores", mini_batch_size=5, node_count=2,
+    inputs=FileDataset("{data}/*.txt"), output="{scores}", mini_batch_size=5, node_count=2,
     process_count_per_node=4, run_max_try=2,
     error_threshold=PipelineParameter("error_threshold", default_value=50),
 )
@@ -53,10 +53,10 @@ def main() -> None:
         for number in range(FILES):
             (data / f"{number:05}.txt").write_text("" if number in BAD else "Dear reader")
         with running_airflow(Path(name, "airflow")) as services:
-            (services.dags / "score_letters.py").write_text(DAG.format(data=data))
+            (services.dags / "score_letters.py").write_text(DAG.format(data=data, scores=data.with_name("scores")))
             services.wait_for_dag("score_letters")
-            _take_running(browser, services, _trigger(services, "a-run", {}))
-            _take_aborted(browser, services, _trigger(services, "a-run-that-fails", {"error_threshold": 9}))
+            _take_running(browser, services, data)
+            _take_aborted(browser, services, data)
 
 
 def _trigger(services: AirflowServices, run_id: str, conf: Mapping[str, Any]) -> str:
@@ -65,18 +65,21 @@ def _trigger(services: AirflowServices, run_id: str, conf: Mapping[str, Any]) ->
     return f"{services.url}/dags/score_letters/runs/{run_id}/plugin/parallel-run"
 
 
-def _take_running(browser: Browser, services: AirflowServices, address: str) -> None:
+def _take_running(browser: Browser, services: AirflowServices, data: Path) -> None:
+    address = _trigger(services, "a-run", {})
     for scheme in ("light", "dark"):
         with browser.new_context(color_scheme=scheme, viewport=SIZE) as context, open_page(context, PATIENCE_S) as page:
+            _prepare(context, data)
             page.goto(address)
-            page.locator(".prs .is-bad", has_text="2 failed" if scheme == "light" else "failed").first.wait_for()
+            page.get_by_role("button", name="Tries of mini-batch").nth(0 if scheme == "light" else 1).wait_for()
             _save(page, f"running_{scheme}")
     services.api.patch("dags/score_letters/dagRuns/a-run", {"state": "failed"})
 
 
-def _take_aborted(browser: Browser, services: AirflowServices, address: str) -> None:
-    services.check()
+def _take_aborted(browser: Browser, services: AirflowServices, data: Path) -> None:
+    address = _trigger(services, "a-run-that-fails", {"error_threshold": 9})
     with browser.new_context(color_scheme="light", viewport=SIZE) as context, open_page(context, PATIENCE_S) as page:
+        _prepare(context, data)
         page.goto(address)
         page.locator(".head .badge", has_text="Aborted").wait_for()
         page.get_by_role("button", name="Tries of mini-batch").first.click()
@@ -85,6 +88,16 @@ def _take_aborted(browser: Browser, services: AirflowServices, address: str) -> 
         page.locator(".head").get_by_role("button", name="Change limits").click()
         page.get_by_role("dialog").get_by_role("textbox").first.wait_for()
         _save(page, "limits")
+
+
+def _prepare(context: BrowserContext, data: Path) -> None:
+    """Show the folder of the data under a shorter name than that of a temporary folder."""
+
+    def shorten(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(str(data.parent), "/data"))
+
+    context.route("**/parallel-run/api/**", shorten)
 
 
 def _save(page: Page, name: str) -> None:

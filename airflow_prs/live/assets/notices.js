@@ -53,7 +53,7 @@ function outcome(overview, page) {
     const { kind, author, at, reason } = abort;
     const title = { drain: "Drained", cancel: "Cancelled" }[kind] ?? "Aborted: a threshold is exceeded";
     const who = author && [` by ${author}`];
-    const text = h("p", null, reason, " ", h("span.muted", null, time(at, overview.at), who));
+    const text = h("p", null, reason, " ", h("span.muted", null, "· ", time(at, overview.at), who));
     return notice("outcome", kind === "threshold" ? "failed" : "warning", title, text, nextStep(overview, page));
   }
   if (state === "stopped") return notice("outcome", "warning", "Nobody works on this run.", h("p", null, "Its tasks wait for a slot or for a retry, or they were stopped."), nextStep(overview, page));
