@@ -24,9 +24,9 @@ _ORDERS = {
     "cancel": "abort a run without waiting for run()",
 }
 _CLEARS = {
-    ClearAction.RESUME: "clear the shards that have work left, gatekeeper, merge and what follows: the run goes on where it stopped",
-    ClearAction.RETRY: "clear the shards with failed mini-batches too, which get fresh tries, gatekeeper and merge",
-    ClearAction.PUBLISH: "clear gatekeeper, merge and what follows: an aborted run whose limits now hold is published",
+    ClearAction.RESUME: "clear shards that have work left, and what follows them: the run goes on where it stopped",
+    ClearAction.RETRY: "clear shards that have failed mini-batches, too, which get fresh tries",
+    ClearAction.PUBLISH: "clear gatekeeper and what follows it: an aborted run whose limits now hold is published",
 }
 
 

@@ -121,11 +121,10 @@ def clear_request(dag_id: str, run_id: str, tasks: Iterable[Task], *, is_dry: bo
 def what_it_does(action: ClearAction, tasks: Collection[Task]) -> str:
     """Return what a clear does, in a sentence."""
     shards = counted(sum(index is not None for _, index in tasks), "shard")
+    what = f"Clears {shards}, gatekeeper, merge and what follows them"
     return {
-        ClearAction.RETRY: f"Clears {shards}, gatekeeper, merge and what follows them: failed mini-batches get fresh tries, what has "
-        "succeeded does not run again.",
-        ClearAction.RESUME: f"Clears {shards}, gatekeeper, merge and what follows them: the run goes on where it stopped, what has "
-        "succeeded does not run again.",
+        ClearAction.RETRY: f"{what}: failed mini-batches get fresh tries, what has succeeded does not run again.",
+        ClearAction.RESUME: f"{what}: the run goes on where it stopped, what has succeeded does not run again.",
         ClearAction.PUBLISH: "Clears gatekeeper, merge and what follows them: the run is judged by the limits of now, "
         "and published. No mini-batch runs again.",
     }[action]
