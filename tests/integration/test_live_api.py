@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from packaging.version import Version
 
+from airflow_prs.airflow_side import run_link
 from airflow_prs.run_folder.shard_records import Closing
 from tests.dag_runs import DagFile
 from tests.makers import commit, make_failed_try, make_failure, make_folder, make_identity, open_attempt
@@ -303,7 +304,14 @@ def test_failures_are_shown_while_a_shard_works(server, log_in, step, unfinished
     assert (found["total"], [each["mini_batch"] for each in found["failures"]]) == (2, [3])
 
 
-def test_every_task_links_to_the_page(run):
+def test_every_task_has_the_button(server, log_in, run):
+    for task, index in (("plan", -1), ("mini_batches", 0), ("gatekeeper", -1), ("merge", -1)):
+        path = f"/api/v2/dags/live_page/dagRuns/{quote(run.run_id)}/taskInstances/score.{task}/links?map_index={index}"
+        shown = server.get(path, headers=log_in("editor")).json()
+        assert shown["extra_links"] == {"Parallel run": run_link.page_url(run.dag_id, run.run_id, "score")}
+
+
+def test_every_task_links_to_the_page_under_the_key_that_it_also_uses_while_it_runs(run):
     links = {
         run.xcom(f"score.{task}", "_link_parallel_run") for task in ("plan", "mini_batches", "gatekeeper", "merge")
     }
