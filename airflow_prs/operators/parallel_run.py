@@ -11,6 +11,7 @@ from airflow.sdk import TaskGroup
 
 from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput, free_id, is_parsing_dag_file
 from airflow_prs.airflow_side.configuration import conf
+from airflow_prs.airflow_side.handover import SUMMARY_KEY
 from airflow_prs.airflow_side.pods import with_pod
 from airflow_prs.config.compute import LOCAL, ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
@@ -119,7 +120,7 @@ class ParallelRunOperator(TaskGroup):
             )
             add_params(self.dag, declaration.promotions, section=f"Step {self.group_id}")
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, step=step_id or "")
         inherited = {**self.dag.default_args, **self.default_args}
         dealt = deal(parallel_run_config, task_arguments, inherited, with_pod(target.to_arguments()))
         self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
@@ -132,6 +133,11 @@ class ParallelRunOperator(TaskGroup):
     def output(self) -> XComArg:
         """The location of the result, for downstream tasks."""
         return StepOutput(self.merge)
+
+    @property
+    def summary(self) -> XComArg:
+        """A RunSummary of the published result, for downstream tasks."""
+        return StepOutput(self.merge, key=SUMMARY_KEY)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.group_id}>"
