@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
 from airflow_prs.airflow_side.failures import for_airflow
@@ -15,6 +15,8 @@ from airflow_prs.errors import IncompleteRunError, PrsError, RunAbortedError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_prs.report.summary import RunSummary
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -40,7 +42,7 @@ def as_task(method: Callable[..., _T]) -> Callable[..., _T]:
             except PrsError as error:
                 _log.debug("The task fails.", exc_info=True)
                 if isinstance(error, IncompleteRunError | RunAbortedError) and error.summary is not None:
-                    leave_summary(context, error.summary)
+                    leave_summary(context, cast("RunSummary", error.summary))
                 raise for_airflow(error, context) from None
         except (PrsError, AirflowFailException) as error:
             # From Python 3.11 on, an exception that is raised again gets no entry for this frame.

@@ -168,7 +168,7 @@ class ParallelRunOperator(TaskGroup):
             variables=variables,
             allow_reuse=allow_reuse,
             on_empty=on_empty,
-            promoted=tuple(declaration.promotions),
+            run_parameters={name: each.parameter for name, each in declaration.promotions.items()},
             **place,
             **dealt.plan,
         )

@@ -56,9 +56,8 @@ class PlanOperator(BaseOperator):
     :param variables: the environment variables.
     :param allow_reuse: whether the rows of an equal earlier run may be used.
     :param on_empty: ``fail``, or ``skip`` the entire step, if nothing matches the inputs.
-    :param promoted: the names of the parameters that a run may choose for the step.
-
-    ``run_parameters`` has the values that the run has chosen, for Airflow to show.
+    :param run_parameters: the parameters that a run may choose for the step, by name; Airflow shows the values that it
+        has chosen.
     """
 
     template_fields: Sequence[str] = (
@@ -88,7 +87,7 @@ class PlanOperator(BaseOperator):
         variables: EnvironmentVariables,
         allow_reuse: bool,
         on_empty: OnEmpty,
-        promoted: Sequence[str] = (),
+        run_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,8 +103,7 @@ class PlanOperator(BaseOperator):
         self.variables = variables
         self.allow_reuse = allow_reuse
         self.on_empty = on_empty
-        self.promoted = promoted
-        self.run_parameters: dict[str, Any] = dict.fromkeys(promoted)
+        self.run_parameters = run_parameters
 
     @as_task
     def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
@@ -114,7 +112,6 @@ class PlanOperator(BaseOperator):
 
         :raises ConfigError: if a template cannot be rendered.
         """
-        self.run_parameters = {name: context["params"].get(name) for name in self.promoted}
         environment = jinja_env or self.get_template_env()
         for name in self.template_fields:
             rendered = self._render_field(name, context, environment)
@@ -137,7 +134,7 @@ class PlanOperator(BaseOperator):
         ti = context["ti"]
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
-        check_conf(context["dag_run"].conf, self.dag, self.promoted)
+        check_conf(context["dag_run"].conf, self.dag, self.run_parameters or ())
         request = self._request(context, completed)
         for line in remarks(request.arguments):
             self.log.warning(line)

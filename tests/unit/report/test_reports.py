@@ -423,8 +423,8 @@ def test_a_report_is_described_in_a_paragraph(folder):
     text = describe_report(report_on(folder))
     assert "\n" not in text
     assert text.startswith(
-        "**completed**: 4 of 5 mini-batches succeeded, 1 failed; 8 of 10 items succeeded, 2 failed; "
-        "11 rows in 4.5 seconds, 2 rows per second. Result: `/out/rows.txt`."
+        "completed: 4 of 5 mini-batches succeeded, 1 failed; 8 of 10 items succeeded, 2 failed; "
+        "11 rows in 4.5 seconds, 2 rows per second. Result: /out/rows.txt"
     )
 
 

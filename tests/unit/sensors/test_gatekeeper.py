@@ -41,6 +41,10 @@ class Instance:
     execution: int = 0
     errors: dict[int, str] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
+    pushed: dict[str, object] = field(default_factory=dict)
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
 
     def xcom_pull(self, task_ids, key, map_indexes=None, include_prior_dates=False):
         if key == "plan":
@@ -78,7 +82,7 @@ def supervised(monkeypatch):
 
 
 def context_of(reschedules=0, clear_number=0, **instance):
-    run = SimpleNamespace(clear_number=clear_number)
+    run = SimpleNamespace(clear_number=clear_number, dag_id="digits", logical_date=None)
     return {"ti": Instance(**instance), "dag_run": run, "task_reschedule_count": reschedules}
 
 
