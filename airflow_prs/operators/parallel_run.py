@@ -11,7 +11,6 @@ from airflow.sdk import TaskGroup
 
 from airflow_prs.airflow_side.authoring import PlannedShards, StepOutput, free_id, is_parsing_dag_file
 from airflow_prs.airflow_side.configuration import conf
-from airflow_prs.airflow_side.handover import SUMMARY_KEY
 from airflow_prs.airflow_side.pods import with_pod
 from airflow_prs.config.compute import LOCAL, ComputeTarget, find_compute_target, load_compute_targets
 from airflow_prs.config.config import ParallelRunConfig
@@ -28,7 +27,7 @@ from airflow_prs.operators.variables import EnvironmentVariables
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
-    from airflow.sdk import DAG, XComArg
+    from airflow.sdk import DAG
     from typing_extensions import Unpack
 
     from airflow_prs.operators.dealing import Dealt
@@ -130,14 +129,14 @@ class ParallelRunOperator(TaskGroup):
         __init__.__kwdefaults__["parallel_run_config"] = None
 
     @property
-    def output(self) -> XComArg:
+    def output(self) -> StepOutput:
         """The location of the result, for downstream tasks."""
         return StepOutput(self.merge)
 
     @property
-    def summary(self) -> XComArg:
+    def summary(self) -> StepOutput:
         """A RunSummary of the published result, for downstream tasks."""
-        return StepOutput(self.merge, key=SUMMARY_KEY)
+        return self.output.summary
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.group_id}>"
