@@ -141,9 +141,7 @@ def deal(
             **{name: chosen.get(name, ours) for name, ours in _MERGE.items()},
         },
     )
-    return Dealt(
-        **{task: documented(task, _own_lists(getattr(dealt, task)), default_args) for task in dealt.__slots__}
-    )
+    return Dealt(**{task: documented(task, _own_lists(getattr(dealt, task)), default_args) for task in dealt.__slots__})
 
 
 def _own_lists(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
 _INDEXES_SHOWN = 20
 _TRACEBACK_CHARACTERS = 4000
+_PRECISE_BELOW = 10
+"""Lower rates have a decimal."""
 _PAUSE_S = 10.0
 """With more time than this between two mini-batches, nobody worked: the run was stopped and continued later."""
 
@@ -111,7 +113,7 @@ def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
 def describe_report(report: dict[str, Any]) -> str:
     """Return a report as a paragraph."""
     mini_batches, items = report["mini_batches"], report["items"]
-    rate = f", {report['rows'] / report['seconds']:,.0f} rows per second" if report["seconds"] > 0 else ""
+    rate = f", {_rate(report['rows'] / report['seconds'])} rows per second" if report["seconds"] > 0 else ""
     counts = (
         f"{report['status']}: {mini_batches['succeeded']:,} of {mini_batches['total']:,} mini-batches succeeded, "
         f"{mini_batches['failed']:,} failed; {items['succeeded']:,} of {items['total']:,} items succeeded, "
@@ -128,6 +130,10 @@ def describe_report(report: dict[str, Any]) -> str:
     if report["result"]:
         parts.append(f"Result: {report['result']}")
     return " ".join(parts)
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= _PRECISE_BELOW else f"{rate:.2g}"
 
 
 def aborted_error(verdict: Verdict, committed: Committed) -> RunAbortedError:

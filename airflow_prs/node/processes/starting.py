@@ -68,7 +68,7 @@ class Starter:
         self.policy = _process_policy(settings)
         self._numbers = itertools.count()
         self._failures = 0
-        self._told: set[str] = set()
+        self._told = {""}
         self.log_writer = LogWriter()
         files.output.mkdir(parents=True, exist_ok=True)
         self.layout = LayoutAnswers(request.folder.layout().propose)
@@ -127,9 +127,9 @@ class Starter:
             raise error
         # A traceback is shown once.
         details = failure.traceback.rstrip()
-        is_new = bool(details) and details not in self._told
+        shown = "" if details in self._told else f"\n{details}"
         self._told.add(details)
-        self.say(f"a worker process did not start ({failure.stage}): {failure.error}" + f"\n{details}" * is_new)
+        self.say(f"a worker process did not start ({failure.stage}): {failure.error}{shown}")
 
     def _reason_to_give_up(self, failure: StartFailure, slots: int, *, was_ready: bool) -> PrsError | None:
         script = self._settings.config.entry_script

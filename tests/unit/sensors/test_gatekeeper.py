@@ -434,3 +434,11 @@ def test_a_trigger_of_an_older_version_fails_as_airflow_expects():
         GatekeeperTrigger(
             folder="/out", attempt="1", set_aside=[], dag_id="d", run_id="r", shards_task_id="s", until=0.0
         )
+
+
+def test_the_trigger_logs_the_progress_of_the_entire_run(watch, folder, states, monkeypatch, capsys):
+    monkeypatch.setattr(trigger_module, "TELL_EVERY_S", 0.03)
+    states["score.mini_batches_1"] = "running"
+    do_shard(folder, 0)
+    watch(longest_s=0.3)
+    assert "2 of 4 mini-batches are done, 0 of them failed; none was done in the last" in capsys.readouterr().out
