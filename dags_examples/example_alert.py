@@ -57,8 +57,6 @@ with DAG(
     schedule=None,
     doc_md=__doc__,
     tags=["airflow_prs", "example"],
-    params={
-        "folder": Param(str(FOLDER), type="string", description="folder of numbers, result and alerts")
-    },
+    params={"folder": Param(str(FOLDER), type="string", description="folder of numbers, result and alerts")},
 ):
     double(inputs=write_numbers("{{ params.folder }}"), output="{{ params.folder }}/result")
