@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_prs.operators.decorator import parallel_run as parallel_run
     from airflow_prs.operators.parallel_run import ParallelRunOperator as ParallelRunOperator
     from airflow_prs.operators.parallel_run import ParallelRunTaskGroup as ParallelRunTaskGroup
+    from airflow_prs.report.summary import RunSummary as RunSummary
+    from airflow_prs.report.summary import summary_of as summary_of
 
     __version__: str
 
@@ -32,8 +34,10 @@ _MODULES = {
     "ParallelRunOperator": "airflow_prs.operators.parallel_run",
     "ParallelRunTaskGroup": "airflow_prs.operators.parallel_run",
     "PipelineParameter": "airflow_prs.config.parameters",
+    "RunSummary": "airflow_prs.report.summary",
     "TabularDataset": "airflow_prs.config.datasets",
     "parallel_run": "airflow_prs.operators.decorator",
+    "summary_of": "airflow_prs.report.summary",
 }
 
 __all__ = [
@@ -44,8 +48,10 @@ __all__ = [
     "ParallelRunOperator",
     "ParallelRunTaskGroup",
     "PipelineParameter",
+    "RunSummary",
     "TabularDataset",
     "parallel_run",
+    "summary_of",
 ]
 
 

@@ -25,10 +25,10 @@ says what was expected and what to do next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class PrsError(Exception):
@@ -40,13 +40,13 @@ class ConfigError(PrsError, ValueError):
     One or more parameters have a wrong value.
 
     :param problems: one sentence for each, which begins with the parameter's name.
+    :param step: the id of the step that they belong to; '': it is clear.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], *, step: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__(
-            self.problems[0] if len(self.problems) == 1 else "\n- ".join(("wrong values:", *self.problems))
-        )
+        text = self.problems[0] if len(self.problems) == 1 else "\n- ".join(("wrong values:", *self.problems))
+        super().__init__(f"step {step!r}: {text}" if step else text)
 
 
 class InputError(PrsError):
@@ -92,7 +92,13 @@ class SupersededError(PrsError):
 
 
 class RunAbortedError(PrsError):
-    """A threshold was exceeded, or a person has stopped the run, so the run was aborted."""
+    """
+    A threshold was exceeded, or a person has stopped the run, so the run was aborted.
+
+    :ivar summary: what came of the run, where the error is the one that ends it; see report.summary.
+    """
+
+    summary: Mapping[str, Any] | None = None
 
 
 class SteeringError(PrsError):
@@ -108,7 +114,13 @@ class StagingError(NodeError):
 
 
 class IncompleteRunError(PrsError):
-    """Mini-batches were never tried, or a shard failed after all its retries; nothing is published."""
+    """
+    Mini-batches were never tried, or a shard failed after all its retries; nothing is published.
+
+    :ivar summary: what came of the run; see report.summary.
+    """
+
+    summary: Mapping[str, Any] | None = None
 
 
 class PublicationError(PrsError):

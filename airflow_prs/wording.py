@@ -9,6 +9,12 @@ from typing import Any
 HOW_TO_GO_ON = "What to do next:"
 """Begins the last paragraph of an error, which is different in Airflow and in a shell."""
 
+_PRECISE_BELOW_S = 10
+"""Shorter durations have a decimal."""
+
+_MINUTES_FROM_S = 100
+"""Shorter durations are in seconds."""
+
 LONGEST_SHOWN = 100
 """The most characters of a value that an error shows."""
 
@@ -26,6 +32,18 @@ def counted(count: int, one: str, several: str | None = None) -> str:
     :param several: the plural; None: with an s.
     """
     return f"{count:,} {one}" if count == 1 else f"{count:,} {several or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words, such as ``0.5 seconds`` or ``1 hour 20 minutes``."""
+    if seconds < _PRECISE_BELOW_S:
+        return f"{seconds:.1f} seconds"
+    left = round(seconds)
+    for one, size, smaller, part in (("day", 86400, "hour", 3600), ("hour", 3600, "minute", 60)):
+        if left >= size:
+            rest = left % size // part
+            return counted(left // size, one) + (f" {counted(rest, smaller)}" if rest else "")
+    return counted(round(left / 60), "minute") if left >= _MINUTES_FROM_S else counted(left, "second")
 
 
 def wrong(name: str, value: Any, allowed: str) -> str:

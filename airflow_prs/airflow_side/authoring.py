@@ -13,7 +13,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGro
 # Airflow 3.1.0 to 3.3.2: only this subclass of XComArg, which XComArg() returns, has the fields operator and key.
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
-from airflow_prs.airflow_side.handover import without_plan
+from airflow_prs.airflow_side.handover import SUMMARY_KEY, without_plan
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, EdgeModifier, TaskGroup
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 class StepOutput(PlainXComArg):
     """The value that a step returns. A task upstream of it runs before the entire step, not only before merge."""
+
+    @property
+    def summary(self) -> StepOutput:
+        """A RunSummary of the published result, for downstream tasks."""
+        return type(self)(self.operator, key=SUMMARY_KEY)
 
     @property
     def roots(self) -> list[Any]:

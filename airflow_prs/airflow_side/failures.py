@@ -1,20 +1,24 @@
-"""Which errors of ours Airflow tries again."""
+"""What Airflow is told of our errors: whether to try again, and a text without the way through this package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from airflow_prs.airflow_side.exceptions import AirflowFailException
+from airflow_prs.airflow_side.supervision import is_supervised
 from airflow_prs.errors import (
     ConfigError,
     EntryScriptError,
     EnvironmentBrokenError,
     IncompleteRunError,
     InputError,
+    PrsError,
     RunAbortedError,
-    StorageError,
 )
+from airflow_prs.wording import HOW_TO_GO_ON
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 _HOPELESS = (
     ConfigError,
@@ -27,18 +31,31 @@ _HOPELESS = (
 """Errors that another try would only repeat."""
 
 
-@contextmanager
-def no_retry_where_hopeless() -> Iterator[None]:
+def for_airflow(error: PrsError, context: Context) -> Exception:
     """
-    Fail the task without a retry, with the same text, on errors that another try would only repeat.
+    Return the error to raise: one that fails the task without a retry if another try would only repeat it.
 
-    The cause is left out: the text already contains what matters of it, such as the user's own traceback. Errors of
-    object storage, which another try may not repeat, lose their cause and their traceback for the same reason.
+    An error that ended the run ends with a line that says so, since readers of a log begin at its end.
     """
-    try:
-        yield
-    except _HOPELESS as error:
-        raise AirflowFailException(str(error)) from None
-    except StorageError as error:
-        # The message names the object, the reason and what to do; the way through this package would only hide it.
-        raise StorageError(str(error)) from None
+    if not isinstance(error, _HOPELESS):
+        return error
+    parts = [str(error)]
+    if not is_supervised():
+        parts = [_for_dags_test(parts[0], context)]
+    if isinstance(error, IncompleteRunError | RunAbortedError) and error.summary is not None:
+        parts.append(error.summary["headline"])
+    return AirflowFailException("\n\n".join(parts))
+
+
+def _for_dags_test(text: str, context: Context) -> str:
+    """Return a text with the next steps after `airflow dags test`, where nothing can be cleared."""
+    news, mark, _ = text.partition(f"\n\n{HOW_TO_GO_ON}")
+    run = context["dag_run"]
+    if not mark or run.logical_date is None:
+        return text
+    again = f"airflow dags test {run.dag_id} {run.logical_date.isoformat()}"
+    return (
+        f"{news}\n\n{HOW_TO_GO_ON}\n"
+        "- Remove the cause, and run the DAG again.\n"
+        f"- With its logical date this run continues, unless the script or the input has changed: {again}"
+    )

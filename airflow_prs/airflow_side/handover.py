@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import Asset
+
 from airflow_prs.airflow_side.exceptions import AirflowFailException
 from airflow_prs.airflow_side.supervision import is_supervised
+from airflow_prs.report.summary import put_summary
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
     from airflow_prs.records import Shard
+    from airflow_prs.report.summary import RunSummary
     from airflow_prs.run_folder.folder import RunFolder
 
 PLAN_KEY = "plan"
@@ -124,17 +129,36 @@ def leave_position(ti: RuntimeTaskInstanceProtocol, folder: RunFolder, shard: Sh
     ti.xcom_push(POSITION_KEY, {"folder": folder.path.name, "shard": shard.number, "record": number})
 
 
-def leave_summary(ti: RuntimeTaskInstanceProtocol, summary: Mapping[str, Any]) -> None:
-    """Push the summary of a published result, for later tasks and callbacks."""
-    ti.xcom_push(SUMMARY_KEY, dict(summary))
+def leave_summary(context: Context, summary: RunSummary) -> None:
+    """Leave the summary of a run that has ended: as an XCom for later tasks, in the context for callbacks."""
+    put_summary(context, summary)
+    context["ti"].xcom_push(SUMMARY_KEY, dict(summary))
+
+
+def add_to_asset_events(context: Context, outlets: Iterable[Any], summary: RunSummary) -> None:
+    """Let the events of the assets that a task updates say what the result is."""
+    for outlet in outlets:
+        if isinstance(outlet, Asset):
+            context["outlet_events"][outlet].extra |= {
+                "location": summary["location"],
+                "rows": summary["rows"],
+                "items": summary["items"]["total"],
+                "failed_items": summary["items"]["failed"],
+            }
 
 
 def left_errors(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, shards: Sequence[int]) -> list[str]:
-    """Return the errors that shards have left, each with the number of its shard."""
+    """Return the errors that shards have left, each once, with the numbers of its shards."""
     if not shards:
         return []
     texts = ti.xcom_pull(shards_task_id, key=ERROR_KEY, map_indexes=list(shards))
-    return [f"shard {number}: {text}" for number, text in zip(shards, texts, strict=False) if text]
+    found: dict[str, list[str]] = {}
+    for number, text in zip(shards, texts, strict=False):
+        if text:
+            found.setdefault(text, []).append(str(number))
+    return [
+        f"{'shard' if len(numbers) == 1 else 'shards'} {', '.join(numbers)}: {text}" for text, numbers in found.items()
+    ]
 
 
 def left_positions(ti: RuntimeTaskInstanceProtocol, shards_task_id: str, folder: RunFolder) -> dict[int, int]:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from airflow_prs.errors import PrsError
 from airflow_prs.node.changes import Changes
 from airflow_prs.node.machine.resources import ProcessUsage, ResourceLog
-from airflow_prs.node.pace import Pace
 from airflow_prs.node.processes.slot import SlotProcess
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.run_status import RunStatus
@@ -20,6 +19,7 @@ from airflow_prs.node.work.dispatcher import NodeWork
 from airflow_prs.records import Manifest
 from airflow_prs.run_folder.names import RUN_STATUS
 from airflow_prs.run_folder.node_files import NodeFiles
+from airflow_prs.thresholds.pace import Pace
 
 _SHARDS_EACH = 50
 """Status.json of the run costs a small read for each shard, so with more shards than this it is written more rarely."""

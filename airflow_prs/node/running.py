@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from airflow_prs.node.processes.starting import Starter, process_count
 from airflow_prs.node.reporting import Reporter
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.supervisor import AbortError, Supervisor
+from airflow_prs.node.telling import describe_begin, describe_end
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.committer import WINDOW
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork, Signals
@@ -66,7 +68,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     shard = manifest.shard(request.shard_number)
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
-        stage = Stage()
+        stage, began = Stage(), time.monotonic()
         files = request.folder.node_files(stage.path, settings.output)
         try:
             attempt = request.folder.open_attempt(
@@ -76,7 +78,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
                 window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
                 files=files,
             )
-            _run(request, settings, manifest, attempt, stage=stage, files=files)
+            request.logger.info("%s", describe_begin(attempt, process_count(request, settings)))
+            try:
+                _run(request, settings, manifest, attempt, stage=stage, files=files)
+            finally:
+                request.logger.info("%s", describe_end(attempt, time.monotonic() - began))
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator, TriggerRule
 
 from airflow_prs.config.config import RULES, ParallelRunConfig
 from airflow_prs.errors import ConfigError
+from airflow_prs.operators.task_docs import documented
 from airflow_prs.wording import nearest
 
 DEFAULT_PRIORITY_WEIGHT = 1
@@ -140,7 +141,7 @@ def deal(
             **{name: chosen.get(name, ours) for name, ours in _MERGE.items()},
         },
     )
-    return Dealt(**{task: _own_lists(getattr(dealt, task)) for task in dealt.__slots__})
+    return Dealt(**{task: documented(task, _own_lists(getattr(dealt, task)), default_args) for task in dealt.__slots__})
 
 
 def _own_lists(arguments: dict[str, Any]) -> dict[str, Any]:

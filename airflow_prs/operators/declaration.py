@@ -55,6 +55,10 @@ class SideInputPath:
 
     name: str
 
+    def __str__(self) -> str:
+        """Return what Airflow shows among the rendered arguments."""
+        return f"<local path of {self.name}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:

@@ -18,9 +18,9 @@ from airflow_prs.operators.parallel_run import STEP_PARAMETERS, ParallelRunOpera
 from airflow_prs.wording import unknown
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
     from typing_extensions import Unpack
 
+    from airflow_prs.airflow_side.authoring import StepOutput
     from airflow_prs.config.datasets import FileDataset
     from airflow_prs.operators.declaration import Inputs
     from airflow_prs.operators.settings_types import FunctionSettings
@@ -65,9 +65,9 @@ class ParallelRunFunction:
             output: Any = ...,
             arguments: Sequence[Any] | None = ...,
             **parameters: Any,
-        ) -> XComArg:
+        ) -> StepOutput:
             """
-            Add the step to the current DAG, and return the location of its result.
+            Add the step to the current DAG, and return the location of its result; ``.summary`` is a RunSummary.
 
             :param inputs: as for ParallelRunOperator, like the other three; it has priority over the decorator's.
             :param parameters: values of the other parameters of the functions.
@@ -75,7 +75,7 @@ class ParallelRunFunction:
 
     else:
 
-        def __call__(self, **given: Any) -> XComArg:  # noqa: D102 - see above
+        def __call__(self, **given: Any) -> StepOutput:  # noqa: D102 - see above
             parameters = {name: value for name, value in given.items() if name not in _AT_CALL}
             settings = {
                 **({} if "name" in self._settings else {"task_id": self.__name__}),

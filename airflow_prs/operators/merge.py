@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseOperator
 
-from airflow_prs.airflow_side.handover import leave_summary, left_positions, planned_folder
+from airflow_prs.airflow_side.handover import add_to_asset_events, leave_summary, left_positions, planned_folder
 from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.tasks import as_task
+from airflow_prs.report.summary import summarize
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_prs.report.summary import RunSummary
 
 
 class MergeOperator(BaseOperator):
@@ -33,9 +35,9 @@ class MergeOperator(BaseOperator):
         self.plan_task_id = plan_task_id
         self.shards_task_id = shards_task_id
 
-    @as_task()
+    @as_task
     def execute(self, context: Context) -> str:
-        """Publish the result, push a summary of the report as the XCom ``summary``, and return the location."""
+        """Publish the result, leave a summary of the report as the XCom ``summary``, and return the location."""
         from airflow_prs.result.merge import merge_run
 
         ti = context["ti"]
@@ -43,13 +45,10 @@ class MergeOperator(BaseOperator):
         folder = planned_folder(ti, self.plan_task_id)
         positions = left_positions(ti, self.shards_task_id, folder)
         result = merge_run(folder, try_number=ti.try_number, at_least=positions)
-        self.log.info("The result is %s", result.location)
+        summary = cast("RunSummary", summarize(result.report, advice=result.advice))
+        leave_summary(context, summary)
+        add_to_asset_events(context, self.outlets, summary)
         if result.advice:
             self.log.warning("%s", result.advice)
-        leave_summary(ti, {**_pick(result.report), "location": result.location, "advice": result.advice})
+        self.log.info("%s: %s", summary["headline"], result.location)
         return result.location
-
-
-def _pick(report: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("status", "rows", "seconds", "mini_batches", "items", "thresholds", "warnings", "reused_from")
-    return {**{name: report[name] for name in names}, "run_folder": report["run"]["folder"]}

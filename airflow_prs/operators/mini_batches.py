@@ -62,16 +62,16 @@ class MiniBatchesOperator(BaseOperator):
         self.shard = shard
         self._is_over = False
 
-    @as_task()
+    @as_task
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
         try:
             leave_link(context["ti"])
             return self._run(context)
-        except RunAbortedError:
+        except RunAbortedError as error:
             # One abort is one message, and the gatekeeper sends it.
             self.on_failure_callback, self.email_on_failure = (), False
-            raise
+            raise RunAbortedError(f"{str(error).splitlines()[0]} The error of gatekeeper has the details.") from None
         except PrsError as error:
             leave_error(context["ti"], str(error))
             raise
@@ -113,6 +113,7 @@ class MiniBatchesOperator(BaseOperator):
 
         handover = planned(context["ti"], self.plan_task_id)
         folder = RunFolder(handover.folder)
+        logger.info("The run folder is %s", folder.path)
         return NodeRequest(
             folder=folder,
             shard_number=self.shard["shard"],

@@ -27,7 +27,7 @@ from airflow_prs.operators.variables import EnvironmentVariables
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
 
 if TYPE_CHECKING:
-    from airflow.sdk import DAG, XComArg
+    from airflow.sdk import DAG
     from typing_extensions import Unpack
 
     from airflow_prs.operators.dealing import Dealt
@@ -119,7 +119,7 @@ class ParallelRunOperator(TaskGroup):
             )
             add_params(self.dag, declaration.promotions, section=f"Step {self.group_id}")
         if problems:
-            raise ConfigError(problems)
+            raise ConfigError(problems, step=step_id or "")
         inherited = {**self.dag.default_args, **self.default_args}
         dealt = deal(parallel_run_config, task_arguments, inherited, with_pod(target.to_arguments()))
         self._add_tasks(declaration, dealt, allow_reuse=allow_reuse, on_empty=on_empty)
@@ -129,9 +129,14 @@ class ParallelRunOperator(TaskGroup):
         __init__.__kwdefaults__["parallel_run_config"] = None
 
     @property
-    def output(self) -> XComArg:
+    def output(self) -> StepOutput:
         """The location of the result, for downstream tasks."""
         return StepOutput(self.merge)
+
+    @property
+    def summary(self) -> StepOutput:
+        """A RunSummary of the published result, for downstream tasks."""
+        return self.output.summary
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.group_id}>"
@@ -162,7 +167,7 @@ class ParallelRunOperator(TaskGroup):
             variables=variables,
             allow_reuse=allow_reuse,
             on_empty=on_empty,
-            promoted=tuple(declaration.promotions),
+            run_parameters={name: each.parameter for name, each in declaration.promotions.items()},
             **place,
             **dealt.plan,
         )

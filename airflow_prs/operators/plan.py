@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import BaseOperator
+from jinja2 import TemplateError
 
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
@@ -25,14 +26,19 @@ from airflow_prs.operators.promotion import check_conf
 from airflow_prs.operators.queries import run_query
 from airflow_prs.operators.variables import keyed_hash
 from airflow_prs.records import RunIdentity, Shard
-from airflow_prs.wording import wrong
+from airflow_prs.wording import shown, wrong
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from jinja2 import Environment
 
     from airflow_prs.config.config import ParallelRunConfig
     from airflow_prs.operators.variables import EnvironmentVariables
     from airflow_prs.plan.planning import PlanRequest
+
+
+_TEMPLATE_ERRORS = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What rendering raises if a template is wrong, or what it uses is missing."""
 
 
 class PlanOperator(BaseOperator):
@@ -51,12 +57,20 @@ class PlanOperator(BaseOperator):
     :param variables: the environment variables.
     :param allow_reuse: whether the rows of an equal earlier run may be used.
     :param on_empty: ``fail``, or ``skip`` the entire step, if nothing matches the inputs.
-    :param promoted: the names of the parameters that a run may choose for the step.
+    :param run_parameters: the parameters that a run may choose for the step, by name; Airflow shows the values that it
+        has chosen.
     """
 
-    template_fields: Sequence[str] = ("inputs", "side_inputs", "result_folder", "arguments", "parameters")
+    template_fields: Sequence[str] = (
+        "inputs",
+        "side_inputs",
+        "result_folder",
+        "arguments",
+        "parameters",
+        "run_parameters",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("inputs", "side_inputs", "arguments", "parameters"), "json"
+        ("inputs", "side_inputs", "arguments", "parameters", "run_parameters"), "json"
     )
     operator_extra_links = RUN_LINKS
 
@@ -75,7 +89,7 @@ class PlanOperator(BaseOperator):
         variables: EnvironmentVariables,
         allow_reuse: bool,
         on_empty: OnEmpty,
-        promoted: Sequence[str] = (),
+        run_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,9 +105,30 @@ class PlanOperator(BaseOperator):
         self.variables = variables
         self.allow_reuse = allow_reuse
         self.on_empty = on_empty
-        self.promoted = promoted
+        self.run_parameters = run_parameters
 
-    @as_task()
+    @as_task
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """
+        Render the templates and fill in the values of the run, which Airflow then shows.
+
+        :raises ConfigError: if a template cannot be rendered.
+        """
+        environment = jinja_env or self.get_template_env()
+        for name in self.template_fields:
+            rendered = self._render_field(name, context, environment)
+            setattr(self, name, fill_in(rendered, context["params"]))
+
+    def _render_field(self, name: str, context: Context, environment: Environment) -> Any:
+        template = getattr(self, name)
+        try:
+            return self.render_template(template, context, environment)
+        except _TEMPLATE_ERRORS as error:
+            written = "output" if name == "result_folder" else name
+            problem = f"{written} is {shown(template)}, which cannot be rendered: {type(error).__name__}: {error}"
+            raise ConfigError([problem]) from None
+
+    @as_task
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Plan the run, push its folder as an XCom, and return its shards."""
         from airflow_prs.plan.planning import make_plan
@@ -102,7 +137,7 @@ class PlanOperator(BaseOperator):
         leave_link(ti)
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
         completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
-        check_conf(context["dag_run"].conf, self.dag, self.promoted)
+        check_conf(context["dag_run"].conf, self.dag, self.run_parameters or ())
         request = self._request(context, completed)
         for line in remarks(request.arguments):
             self.log.warning(line)

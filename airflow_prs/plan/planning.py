@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SKIP_INSTEAD = '. on_empty="skip" skips the tasks instead.'
 _RANKS = "ranks"
 """Name of the input of a run that has mini-batches without data."""
 
@@ -190,6 +191,10 @@ def _plan(
         settings = _collect_settings(request, options, snapshot, side_inputs, work)
         if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
             return _continue(unfinished, settings, request.max_shards), settings
+        # Only now, since the log begins with what this plan does.
+        for name, listing in listings.items():
+            if listing.unmatched:
+                logger.warning("%s.", _unmatched(name, listing))
         unless_written.callback(written.remove)
         checksums = _run_queries(request, inputs)
         listings |= _list_inputs(request, inputs, inputs.queries)
@@ -265,8 +270,8 @@ def _list_inputs(request: PlanRequest, inputs: _Inputs, names: Iterable[str]) ->
     listings = {}
     for name in names:
         listing = list_input(sources[name], base=request.dag_folder, published=published, targets=targets)
-        if listing.unmatched:
-            _fail_or_warn(request, f"input {name!r}: {'; '.join(listing.unmatched)}")
+        if listing.unmatched and request.on_empty == "fail":
+            raise EmptyInputError(f"{_unmatched(name, listing)}{_SKIP_INSTEAD}")
         listings[name] = listing
     return listings
 
@@ -277,10 +282,8 @@ def _list_side_inputs(request: PlanRequest) -> dict[str, tuple[str, Listing]]:
     return {source.name: local_path(source, request.dag_folder) for source in sources}
 
 
-def _fail_or_warn(request: PlanRequest, problem: str) -> None:
-    if request.on_empty == "fail":
-        raise EmptyInputError(f'{problem}. on_empty="skip" skips the tasks instead.')
-    logger.warning("%s.", problem)
+def _unmatched(name: str, listing: Listing) -> str:
+    return f"input {name!r}: {'; '.join(listing.unmatched)}"
 
 
 def _collect_settings(
@@ -370,7 +373,7 @@ def _find_reusable(request: PlanRequest, settings: RunSettings) -> RunFolder | N
 
 def _reuse(folder: RunFolder, reusable: RunFolder, settings: RunSettings) -> PlanResult:
     reused_from = str(reusable.path)
-    logger.info("Nothing has changed since an earlier run, so its rows are the result (%s).", reused_from)
+    logger.info("Nothing has changed since an earlier run, so its result is reused: %s", reused_from)
     folder.write_settings(replace(settings, inputs=reusable.read_settings().inputs, reused_from=reused_from))
     return PlanResult(folder=folder, manifest=folder.write_manifest((), ()), reused_from=reused_from)
 
@@ -393,7 +396,10 @@ def _cut_inputs(
             dataset.to_source(), listing, size, config.partition_keys, base=request.dag_folder, copies=copies
         )
         if len(listing) and not len(cut):
-            _fail_or_warn(request, f"input {dataset.name!r}: its {len(listing)} files hold no data")
+            problem = f"input {dataset.name!r}: {counted(len(listing), 'file holds', 'files hold')} no data"
+            if request.on_empty == "fail":
+                raise EmptyInputError(f"{problem}{_SKIP_INSTEAD}")
+            logger.warning("%s.", problem)
         if not spec.partition_keys:
             _warn_of_tiny_batches(cut, spec)
         cuts.append(cut)

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from shlex import quote
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_prs.errors import RunAbortedError, RunFolderError
 from airflow_prs.records import SCHEMA, FailedTry, Limits, Progress, Verdict
 from airflow_prs.report.failed_items import log_path, plain_try, write_failed_items
 from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
+from airflow_prs.report.summary import ReportStatus
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUMMARY, PROCESSED, REPORT
@@ -25,14 +26,19 @@ from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds.limits import failed_mini_batches
 from airflow_prs.wording import HOW_TO_GO_ON, counted
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-ReportStatus = Literal["completed", "aborted", "failed"]
+logger = logging.getLogger(__name__)
 
 _FAILURES_SHOWN = 3
 _SHARDS_SHOWN = 5
 _INDEXES_SHOWN = 20
 _TRACEBACK_CHARACTERS = 4000
+_PRECISE_BELOW = 10
+"""Lower rates have a decimal."""
+_PAUSE_S = 10.0
+"""With more time than this between two mini-batches, nobody worked: the run was stopped and continued later."""
 
 
 def write_reports(
@@ -41,6 +47,7 @@ def write_reports(
     *,
     status: ReportStatus,
     result: str | None = None,
+    replaces: str | None = None,
     committed: Committed | None = None,
     prefix: str = "",
 ) -> dict[str, Any]:
@@ -51,6 +58,7 @@ def write_reports(
 
     :param status: how the run ended; failed: a shard failed for good.
     :param result: path of the result, None if nothing was published.
+    :param replaces: whose result was there before; None: there was none, or it was this run's.
     :param committed: what is reported; None: what is committed now.
     :param prefix: of the keys of the reports in the run folder.
     :return: what report.json holds.
@@ -58,7 +66,7 @@ def write_reports(
     """
     try:
         committed = committed or read_result(folder, settings)
-        report = _describe(folder, settings, committed, status, result)
+        report = {**_describe(folder, settings, committed, status, result), "replaces": replaces}
         write = folder.store.writer
         with write(prefix + PROCESSED) as out:
             write_processed(out, committed)
@@ -104,23 +112,29 @@ def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
 
 
 def describe_report(report: dict[str, Any]) -> str:
-    """Return a report as a paragraph of Markdown."""
+    """Return a report as a paragraph."""
     mini_batches, items = report["mini_batches"], report["items"]
-    rate = f", {report['rows'] / report['seconds']:,.0f} rows per second" if report["seconds"] > 0 else ""
+    rate = f", {_rate(report['rows'] / report['seconds'])} rows per second" if report["seconds"] > 0 else ""
     counts = (
-        f"**{report['status']}**: {mini_batches['succeeded']:,} of {mini_batches['total']:,} mini-batches succeeded, "
+        f"{report['status']}: {mini_batches['succeeded']:,} of {mini_batches['total']:,} mini-batches succeeded, "
         f"{mini_batches['failed']:,} failed; {items['succeeded']:,} of {items['total']:,} items succeeded, "
-        f"{items['failed']:,} failed; {report['rows']:,} rows in {report['seconds']:,.1f} seconds{rate}."
+        f"{items['failed']:,} failed; {counted(report['rows'], 'row')} in {report['seconds']:,.1f} seconds{rate}."
     )
     parts = [counts]
-    if mini_batches["not_tried"]:
-        parts.append(f"{mini_batches['not_tried']:,} mini-batches were not tried to the end.")
+    if left := mini_batches["not_tried"]:
+        parts.append(f"{counted(left, 'mini-batch was', 'mini-batches were')} not tried to the end.")
     if report["reused_from"]:
-        parts.append(f"Reused from `{report['reused_from']}`.")
-    if report["result"]:
-        parts.append(f"Result: `{report['result']}`.")
+        parts.append(f"Reused from {report['reused_from']}.")
+    if report.get("replaces"):
+        parts.append(f"The result replaces {report['replaces']}.")
     parts += [f"Warning: {warning}" for warning in report["warnings"]]
+    if report["result"]:
+        parts.append(f"Result: {report['result']}")
     return " ".join(parts)
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= _PRECISE_BELOW else f"{rate:.2g}"
 
 
 def aborted_error(verdict: Verdict, committed: Committed) -> RunAbortedError:
@@ -236,7 +250,7 @@ def _describe_unfinished(committed: Committed) -> Iterator[str]:
     for shard, count in unfinished[:_SHARDS_SHOWN]:
         yield f"- {shard.label}: {count:,} missing"
     if len(unfinished) > _SHARDS_SHOWN:
-        yield f"- and {len(unfinished) - _SHARDS_SHOWN:,} more shards"
+        yield f"- and {counted(len(unfinished) - _SHARDS_SHOWN, 'more shard')}"
 
 
 def describe_failures(failures: Sequence[FailedTry], folder: RunFolder) -> Iterator[str]:
@@ -265,7 +279,7 @@ class _Span:
     """
     What is known from the outcomes alone.
 
-    :param seconds: from the first started to the last finished mini-batch.
+    :param seconds: how long mini-batches were worked on; pauses between attempts do not count.
     :param overfull: mini-batches that returned more elements than they had items.
     """
 
@@ -274,16 +288,32 @@ class _Span:
 
 
 def _span(committed: Committed) -> _Span:
-    starts, ends, overfull = [], [], 0
+    import numpy as np
+
+    stretches, overfull = [np.zeros((0, 2))], 0
     for state in committed.states:
         outcomes = committed.outcomes(state)
         overfull += int((outcomes["returned"] > outcomes["items"]).sum())
         # A mini-batch that died with its node has no moment.
-        has_moment = outcomes["started"] > 0
-        if has_moment.any():
-            starts.append(float(outcomes["started"][has_moment].min()))
-            ends.append(float((outcomes["started"] + outcomes["duration_s"])[has_moment].max()))
-    return _Span(seconds=max(ends) - min(starts) if starts else 0.0, overfull=overfull)
+        known = outcomes[outcomes["started"] > 0]
+        stretches.append(_busy(np.stack([known["started"], known["started"] + known["duration_s"]], axis=1)))
+    busy = _busy(np.concatenate(stretches))
+    return _Span(seconds=float((busy[:, 1] - busy[:, 0]).sum()), overfull=overfull)
+
+
+def _busy(stretches: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """
+    Return the stretches of time in which somebody worked, in order.
+
+    :param stretches: start and end of pieces of work; between two of them may be at most _PAUSE_S, else it is a pause.
+    """
+    import numpy as np
+
+    ordered = stretches[np.argsort(stretches[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(ordered[:, 1])
+    begins_anew = np.append(True, ordered[1:, 0] - ends[:-1] > _PAUSE_S)[: len(ordered)]
+    ends_last = np.append(begins_anew[1:], True)[: len(ordered)]
+    return np.stack([ordered[begins_anew, 0], ends[ends_last]], axis=1)
 
 
 def _describe(

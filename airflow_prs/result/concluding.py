@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from airflow_prs.errors import IncompleteRunError, PrsError, RunAbortedError
 from airflow_prs.records import Verdict
-from airflow_prs.report.reports import ReportStatus, aborted_error, first_failures, incomplete_message, write_reports
+from airflow_prs.report.reports import (
+    aborted_error,
+    first_failures,
+    fresh_tries_advice,
+    incomplete_message,
+    write_reports,
+)
+from airflow_prs.report.summary import ReportStatus, summarize
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.settings import RunSettings
@@ -19,8 +26,10 @@ _NOTHING_MISSING = (
 
 def conclude_aborted(settings: RunSettings, committed: Committed, verdict: Verdict) -> RunAbortedError:
     """Write the reports of an aborted run, and return the error to raise."""
-    write_reports(committed.folder, settings, status="aborted", committed=committed)
-    return aborted_error(verdict, committed)
+    report = write_reports(committed.folder, settings, status="aborted", committed=committed)
+    error = aborted_error(verdict, committed)
+    error.summary = summarize(report, reason=verdict.reason, advice=fresh_tries_advice(committed.states))
+    return error
 
 
 def conclude_incomplete(settings: RunSettings, committed: Committed, reasons: Iterable[str] = ()) -> IncompleteRunError:
@@ -29,11 +38,13 @@ def conclude_incomplete(settings: RunSettings, committed: Committed, reasons: It
 
     :param reasons: errors of shards that failed.
     """
-    write_reports(committed.folder, settings, status="failed", committed=committed)
+    report = write_reports(committed.folder, settings, status="failed", committed=committed)
     news = _NOTHING_MISSING
     if committed.progress.done < committed.progress.total:
         news = incomplete_message(committed, first_failures(committed))
-    return IncompleteRunError("\n\n".join([*reasons, news]))
+    error = IncompleteRunError("\n\n".join([*reasons, news]))
+    error.summary = summarize(report)
+    return error
 
 
 def conclude_failed(folder: RunFolder, error: PrsError) -> None:

@@ -13,6 +13,7 @@ from airflow_prs.records import Manifest, Ruling, Verdict
 from airflow_prs.report.reports import describe_report, fresh_tries_advice, place_reports, write_reports
 from airflow_prs.result.concluding import conclude_aborted, conclude_incomplete
 from airflow_prs.result.publication import naming, remove_leftovers, write_result
+from airflow_prs.result.replacing import find_replaced, note_owner
 from airflow_prs.run_folder.committed import Committed, read_published, read_result, unusable
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.merges import Merge
@@ -75,11 +76,14 @@ def merge_run(
         key=None if target is None else target.name,
     )
     with naming(target or folder.path):
+        replaced = None if target is None else find_replaced(target, settings.identity)
         try:
-            result = merge.run(lambda: _publish(folder, merge, manifest, at_least))
+            result = merge.run(lambda: _publish(folder, merge, manifest, at_least, replaced))
         except DamagedError as error:
             task_log.abandon(folder.path.name, str(error).partition("\n")[0])
             raise
+        if target is not None:
+            note_owner(target, settings.identity)
         if isinstance(target, Path):
             remove_leftovers(target)
     logger.info("%s", describe_report(result.report))
@@ -89,7 +93,11 @@ def merge_run(
 
 
 def _publish(
-    folder: RunFolder, merge: Merge, manifest: Manifest | None, at_least: Mapping[int, int] | None
+    folder: RunFolder,
+    merge: Merge,
+    manifest: Manifest | None,
+    at_least: Mapping[int, int] | None,
+    replaced: str | None,
 ) -> MergeResult:
     # The terms are those of the newest execution, which may have continued the folder since.
     settings = RunFolder(folder.path).read_settings()
@@ -118,7 +126,9 @@ def _publish(
         raise unusable(str(settings.reused_from), str(error)) from None
     location = str(_target(settings) or settings.output or committed.folder.names.script_output)
     prefix = reports_prefix(merge.number)
-    report = write_reports(folder, settings, status="completed", result=location, committed=committed, prefix=prefix)
+    report = write_reports(
+        folder, settings, status="completed", result=location, replaces=replaced, committed=committed, prefix=prefix
+    )
     merge.note_published(
         positions=positions,
         result=location,

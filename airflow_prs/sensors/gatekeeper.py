@@ -62,7 +62,7 @@ class GatekeeperSensor(BaseSensorOperator):
         self.shards_task_id = shards_task_id
         self.deferrable = deferrable
 
-    @as_task()
+    @as_task
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a summary if the run is complete, raise if it is aborted, else wait."""
         is_first = is_supervised() and not context.get("task_reschedule_count")
@@ -76,7 +76,7 @@ class GatekeeperSensor(BaseSensorOperator):
             return self._look_without_trigger(context, f"the triggerer reports: {event['message']}")
         return self._look_again(context)
 
-    @as_task()
+    @as_task
     def _look_again(self, context: Context) -> dict[str, Any]:
         return self._execute(context)
 
@@ -87,7 +87,7 @@ class GatekeeperSensor(BaseSensorOperator):
         except (AirflowSensorTimeout, TaskDeferralError) as error:
             return self._look_without_trigger(context, f"no triggerer has answered: {error}")
 
-    @as_task()
+    @as_task
     def _look_without_trigger(self, context: Context, reason: str) -> dict[str, Any]:
         self.log.warning("The gatekeeper continues by rescheduling: %s", reason)
         return self._execute(context, has_trigger=False)
@@ -97,6 +97,7 @@ class GatekeeperSensor(BaseSensorOperator):
     ) -> dict[str, Any]:
         from airflow_prs.run_folder.committed import read_committed
         from airflow_prs.run_folder.folder import RunFolder
+        from airflow_prs.thresholds.pace import describe_progress
         from airflow_prs.thresholds.watch import CERTAIN_AFTER_S, open_watch
 
         ti = context["ti"]
@@ -120,6 +121,7 @@ class GatekeeperSensor(BaseSensorOperator):
             if states.is_any_running and self.deferrable and is_supervised() and attempt.has_trigger:
                 self._defer(ti, watch)
             if not watch.suspects_abort:
+                self.log.info("%s", describe_progress(look.progress))
                 raise AirflowRescheduleException(_next_look(context))  # type: ignore[no-untyped-call]
             time.sleep(CERTAIN_AFTER_S)
 
@@ -138,6 +140,7 @@ class GatekeeperSensor(BaseSensorOperator):
     def _conclude(self, context: Context, watch: Watch, states: ShardTaskStates) -> dict[str, Any]:
         """Return the counts of a complete run, or raise what ended another one."""
         from airflow_prs.report.reports import fresh_tries_advice
+        from airflow_prs.report.summary import headline_of
         from airflow_prs.result.concluding import conclude_incomplete
         from airflow_prs.run_folder.committed import read_committed
 
@@ -154,14 +157,14 @@ class GatekeeperSensor(BaseSensorOperator):
             raise _aborted(watch, look.abort, committed)
         progress = look.progress
         if progress.done == progress.total and not states.failed:
-            if (reused_from := watch.folder.read_settings().reused_from) is not None:
-                self.log.info("No mini-batch runs: the result of %s is reused", reused_from)
-            else:
-                self.log.info("All %s mini-batches have an outcome, and the thresholds hold", progress.total)
             summary = asdict(progress)
             if advice := fresh_tries_advice(committed.states):
                 self.log.warning("%s", advice)
                 summary["advice"] = advice
+            if (reused_from := watch.folder.read_settings().reused_from) is not None:
+                self.log.info("completed: no mini-batch runs, the result of %s is reused", reused_from)
+            else:
+                self.log.info("%s", headline_of(progress))
             return summary
         errors = left_errors(ti, self.shards_task_id, states.failed[:_REASONS_SHOWN])
         raise conclude_incomplete(watch.folder.read_settings(), committed, errors)

@@ -19,10 +19,13 @@ from airflow_prs.airflow_side.supervision import EXECUTION_LINGERS
 from airflow_prs.errors import RunFolderError
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_records import Epoch
+from airflow_prs.thresholds.pace import Pace
 from airflow_prs.thresholds.watch import Watch, open_watch
 from airflow_prs.triggers.beside import beside
 
 ASK_AIRFLOW_EVERY_S = 3.0
+TELL_EVERY_S = 30.0
+"""Between two lines in the log of the gatekeeper, to which Airflow adds what its triggers log."""
 LONGEST_WATCH = timedelta(minutes=4)
 """Shorter than the time after which the gatekeeper assumes that there is no triggerer."""
 ANSWERS_WITHIN_S = 45.0
@@ -99,14 +102,20 @@ class GatekeeperTrigger(BaseTrigger):
         await sync_to_async(refresh_connection)(self.folder)
         watch = await self._beside(self._open)
         ask_at, was_idle = 0.0, False
+        before, since = None, 0.0
         while time.time() < self.until:
             # First the states, then the counts: these include what a shard committed before it ended.
             states = await self._read_states() if time.monotonic() >= ask_at else None
             began = time.monotonic()
-            abort = (await self._beside(partial(watch.look, states))).abort
-            if abort is not None and not abort.is_drain:
+            look = await self._beside(partial(watch.look, states))
+            if look.abort is not None and not look.abort.is_drain:
                 return Seen.ABORT
             took_s = time.monotonic() - began
+            if before is None:
+                before, since = look.progress, began
+            elif began - since >= TELL_EVERY_S:
+                self.log.info("%s", Pace(before=before, now=look.progress, seconds=began - since))
+                before, since = look.progress, began
             if states is not None:
                 is_idle = not states.is_any_running
                 # A slot that one shard has left may need a moment to get the next one.

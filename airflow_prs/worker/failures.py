@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from types import TracebackType
 
@@ -16,16 +17,19 @@ CUT = " ... "
 """Marks where a text was cut; the supervisor masks parts of secrets that are left there."""
 
 OWN_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_NAMES = re.compile(rf"(?m)^(?=\S){re.escape(__name__.rpartition('.')[0])}\.(?:\w+\.)*(?=\w+(?::|$))")
+"""The modules before the names of our own exceptions, which tell users nothing."""
 IMPORT_MACHINERY = "<frozen importlib"
 _ENDS = ("error", "exit")
 
 
 def describe(error: BaseException) -> dict[str, str]:
     """Return the fields ``error`` and ``traceback`` of a message to the supervisor."""
-    text = format_traceback(error)
+    text, line = format_traceback(error), one_line(error)
     if isinstance(error, SystemExit):
         text += _words_of_argparse(error)
-    return {"error": one_line(error), "traceback": shorten(text, LONGEST_TRACEBACK)}
+    # Without a frame of the user's, it may only repeat the error.
+    return {"error": line, "traceback": "" if text.strip() == line else shorten(text, LONGEST_TRACEBACK)}
 
 
 def one_line(error: BaseException) -> str:
@@ -41,7 +45,8 @@ def format_traceback(error: BaseException) -> str:
     try:
         for part in _chain(error):
             part.__traceback__ = _from_users_frame(part.__traceback__)
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        return _OWN_NAMES.sub("", text)
     except BaseException as failure:  # noqa: BLE001 - methods of the exception may be the user's code
         return f"{one_line(error)}\n(no traceback: {one_line(failure)})\n"
 

@@ -63,6 +63,17 @@ def one_step(dag_id, items, output, *, step="", config="", dag=""):
     """
 
 
+def extras_of(run):
+    """Return what the asset events of a run tell besides the asset."""
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        events = session.scalars(select(AssetEvent).where(AssetEvent.source_dag_id == run.dag_id))
+        return [event.extra for event in events]
+
+
 def test_a_run_publishes_the_rows_in_input_order(dag_file, items, output):
     dag_file.write(one_step("in_order", items, output))
     run = dag_file.run()
@@ -101,7 +112,7 @@ def test_a_failed_item_within_the_limits_is_left_out_and_reported(dag_file, item
     assert report_of(run)["mini_batches"] == {"total": 5, "succeeded": 4, "failed": 1, "not_tried": 0}
 
 
-def test_an_exceeded_threshold_aborts_the_run_and_publishes_nothing(dag_file, items, output):
+def test_an_exceeded_threshold_aborts_the_run_and_publishes_nothing(dag_file, items, output, capsys):
     dag_file.script(FAILS_AT_3)
     dag_file.write(one_step("aborted", items, output, config="error_threshold=1, run_max_try=1"))
     run = dag_file.run()
@@ -114,6 +125,18 @@ def test_an_exceeded_threshold_aborts_the_run_and_publishes_nothing(dag_file, it
     report = report_of(run)
     assert report["status"] == "aborted"
     assert "bad pixel" in report["failures"][0]["traceback"]
+    summary = run.xcom("step.gatekeeper", key="summary")
+    cause = "2 of 10 items failed, error_threshold allows 1"
+    assert (summary["status"], summary["headline"]) == ("aborted", f"aborted: {cause}")
+    shown = capsys.readouterr().out
+    told = shown.count(f"The run was aborted and nothing is published: {cause}.")
+    assert told >= 2
+    # The details are in the error of gatekeeper alone, and what it advises is possible here.
+    assert shown.count("What to do next:") == 1
+    assert shown.count(f"{cause}. The error of gatekeeper has the details.") == told - 1
+    assert "airflow dags test aborted 20" in shown
+    assert 'File "scripts/score.py"' in shown
+    assert "airflow_prs-node-" not in shown
 
 
 @pytest.mark.filterwarnings("ignore:Setting email")
@@ -465,7 +488,8 @@ def test_merge_sums_up_the_run_and_says_what_to_clear(dag_file, items, output):
         """
     )
     config = "error_threshold=-1, node_count=2, mini_batch_size=1, run_max_try=1"
-    dag_file.write(one_step("summary", items, output, config=config))
+    outlets = "outlets=[__import__('airflow.sdk').sdk.Asset('counted://rows')]"
+    dag_file.write(one_step("summary", items, output, config=config, step=outlets))
     run = dag_file.run()
     summary = run.xcom("step.merge", key="summary")
     assert (summary["status"], summary["items"]["failed"], summary["rows"]) == ("completed", 1, 9)
@@ -473,3 +497,6 @@ def test_merge_sums_up_the_run_and_says_what_to_clear(dag_file, items, output):
     assert summary["run_folder"] == run.xcom("step.plan", key="plan")["folder"]
     assert summary["advice"].startswith("1 mini-batch failed in shards that are done (map indexes of")
     assert summary["advice"] == run.xcom("step.gatekeeper")["advice"]
+    assert summary["headline"] == "completed, 1 of 10 items failed"
+    location = summary["location"]
+    assert extras_of(run) == [{"location": location, "rows": 9, "items": 10, "failed_items": 1}]

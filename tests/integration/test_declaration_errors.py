@@ -95,4 +95,4 @@ def test_a_function_and_its_step_are_refused_in_one_round(parse):
 def test_a_wrong_dataset_alone_is_shown_as_the_only_problem(parse):
     body = FUNCTION.replace("sizee=", "size=").replace('"out"', '"/out"')
     shown = parse(body.replace("node_count=0", "node_count=1"), ["FileDataset", "parallel_run"])
-    assert "ConfigError: path is ''; allowed:" in shown
+    assert "ConfigError: step 'score': path is ''; allowed:" in shown

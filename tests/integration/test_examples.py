@@ -30,12 +30,12 @@ def airflow(tmp_path_factory):
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
     }
 
-    def run(*arguments):
+    def run(*arguments, code=0):
         command = [sys.executable, "-m", "airflow", *arguments]
         done = subprocess.run(
             command, check=False, env=environment, cwd=home, capture_output=True, text=True, timeout=300
         )
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        assert done.returncode == code, done.stdout[-5000:] + done.stderr[-5000:]
 
     run("db", "migrate")
     return run
@@ -56,8 +56,8 @@ def entry_script(monkeypatch):
     return load
 
 
-def run_example(airflow, dag_id, folder, **params):
-    airflow("dags", "test", dag_id, "--conf", json.dumps({"folder": str(folder), **params}))
+def run_example(airflow, dag_id, folder, code=0, **params):
+    airflow("dags", "test", dag_id, "--conf", json.dumps({"folder": str(folder), **params}), code=code)
 
 
 def test_the_digits_are_read_as_in_a_plain_loop(airflow, entry_script, tmp_path):
@@ -85,6 +85,26 @@ def test_the_words_are_counted_as_in_a_plain_loop(airflow, tmp_path):
         words = Counter(re.findall(r"[a-z]{4,}", path.read_text(encoding="utf-8").lower()))
         lines.append(" ".join([path.name, *(word for word, _ in words.most_common(2))]))
     assert (tmp_path / "result" / "parallel_run_step.txt").read_text().splitlines() == lines
+
+
+def test_an_aborted_run_sends_one_alert_that_says_why(airflow, tmp_path):
+    run_example(airflow, "example_alert", tmp_path, allowed=0, code=1)
+    [line] = (tmp_path / "alerts.txt").read_text().splitlines()
+    assert line.startswith("double.gatekeeper aborted: 1 of 3 items failed, error_threshold allows 0; see ")
+
+
+@pytest.mark.slow
+def test_a_completed_run_sends_an_alert_for_its_failed_items(airflow, tmp_path):
+    run_example(airflow, "example_alert", tmp_path)
+    [line] = (tmp_path / "alerts.txt").read_text().splitlines()
+    assert line.startswith("double.merge completed, 1 of 3 items failed; see ")
+
+
+@pytest.mark.slow
+def test_failed_items_take_the_branch_to_a_person(airflow, tmp_path):
+    run_example(airflow, "example_branch", tmp_path)
+    [questions] = tmp_path.rglob("questions.txt")
+    assert questions.read_text() == "completed, 1 of 5 items failed: please look at the letters\n"
 
 
 @pytest.mark.slow

@@ -348,7 +348,28 @@ def test_the_task_log_tells_how_far_a_shard_is(tmp_path, monkeypatch, caplog):
 
     Tries(folder).run()
 
-    told = [message for message in caplog.messages if "mini-batches done" in message]
-    pattern = r"\d+ of 40 mini-batches done, 0 of them failed, \d+ left; \S+ mini-batches and \S+ rows a second, .+"
+    first, *told, last = [message for message in caplog.messages if "mini-batches are done" in message]
+    place = "shard 0 · mini-batches 0\N{EN DASH}39"
+    assert re.fullmatch(rf"{place}: try 1 on \S+-0-1; 0 of 40 mini-batches are done; \d+ worker process(es)?", first)
     assert told
-    assert all(re.fullmatch(pattern, message) for message in told)
+    done = r"\d+ of 40 mini-batches are done(, 0 of them failed)?; "
+    rest = r"(\S+ mini-batches and \S+ rows a second, about .+ to go|none was done in the last .+ seconds)"
+    assert [message for message in told if not re.fullmatch(done + rest, message)] == []
+    end = r"0 of 80 items failed; 40 mini-batches in \S+ seconds, \S+ a second"
+    assert re.fullmatch(rf"{place}: 40 of 40 mini-batches are done, 0 of them failed; {end}", last)
+
+
+def test_a_failing_init_shows_its_traceback_once_with_the_files_of_the_user(tmp_path, caplog):
+    caplog.set_level("INFO", "tests.node")
+    script = "def init(): raise OSError('no model')\ndef run(mini_batch): return mini_batch\n"
+    folder = make_plan(tmp_path, script, process_count_per_node=1)
+
+    with pytest.raises(NodeError) as caught:
+        Tries(folder).run()
+
+    started = [message for message in caplog.messages if "did not start" in message]
+    assert ["Traceback" in message for message in started] == [True, False]
+    for message in (started[0], str(caught.value)):
+        [line] = [line for line in message.splitlines() if "in init" in line]
+        assert "airflow_prs-node-" not in line
+        assert line.endswith('"script.py", line 1, in init')

@@ -227,11 +227,13 @@ def test_an_empty_input_names_the_pattern_and_writes_nothing(request_plan, tmp_p
     assert not written(tmp_path / "out")
 
 
-def test_an_empty_input_may_skip(request_plan, tmp_path):
+def test_an_empty_input_may_skip(request_plan, tmp_path, caplog):
+    caplog.set_level("INFO")
     result = make_plan(request_plan(FileDataset("data/*.png").as_named_input("images"), on_empty="skip"))
     assert result.is_empty
     assert result.manifest.shards == ()
     assert not written(tmp_path / "out")
+    assert [message.split(":")[0] for message in caplog.messages] == ["Starting", "input 'images'"]
 
 
 @pytest.mark.parametrize("path", ["data/today", "data/today/", "data/today/*.txt", "data/today.txt"])
@@ -251,7 +253,7 @@ def test_a_missing_parent_never_skips(request_plan, path):
 def test_files_without_any_row_are_an_empty_input(request_plan, dags):
     (dags / "t.csv").write_text("a,b\n")
     request = request_plan(TabularDataset.from_delimited_files("*.csv").as_named_input("table"))
-    with pytest.raises(EmptyInputError, match="input 'table': its 1 files hold no data"):
+    with pytest.raises(EmptyInputError, match="input 'table': 1 file holds no data"):
         make_plan(request)
     assert make_plan(replace(request, on_empty="skip")).is_empty
 

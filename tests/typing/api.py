@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Label, XComArg, chain, task
+from airflow.sdk import DAG, Context, Label, XComArg, chain, task
 
 from airflow_prs import (
     ComputeTarget,
@@ -16,8 +16,10 @@ from airflow_prs import (
     ParallelRunOperator,
     ParallelRunTaskGroup,
     PipelineParameter,
+    RunSummary,
     TabularDataset,
     parallel_run,
+    summary_of,
 )
 
 
@@ -29,6 +31,16 @@ def download() -> str:
 @task
 def publish(location: str) -> None:
     print(location)
+
+
+@task.branch
+def choose(summary: RunSummary) -> str:
+    return "inspect" if summary["items"]["failed"] > summary["rows"] else "publish"
+
+
+def alert(context: Context) -> None:
+    summary: RunSummary | None = summary_of(context)
+    print(context["ti"].task_id if summary is None else summary["headline"])
 
 
 config = ParallelRunConfig(
@@ -116,5 +128,6 @@ with DAG("digits", schedule=None):
     copy: TabularDataset = parquet.partition_by(["land"], target="/data/by_land/{{ ds }}", name="by_land")
     lands: list[dict[str, Any]] = copy.get_partition_key_values(["land"])
     location: XComArg = score.output
+    branch: XComArg = choose(score.summary)  # type: ignore[arg-type]  # as with any operator: Airflow renders it
     chain(download(), Label("scored"), score, tables)
     score >> publish(score.output)  # type: ignore[arg-type]  # as with any operator: Airflow renders it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ _STALLED_S = 1.0
 _LONGEST_LINE = 64 * 1024
 """In characters; a longer one comes in parts."""
 _MINUTE_S = 60.0
+_MOMENT = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (?=[A-Z]+ )")
+"""The moment at the beginning of a line, as Python's logging writes it for the log file; see worker.process."""
 
 
 class LogFile:
@@ -148,7 +151,8 @@ class TaskLog:
         if self._lines > LINES_PER_MINUTE:
             self._left_out += 1
             return
-        self._logger.info("[%s] %s", self._process, line)
+        # Airflow adds its own moment to each line.
+        self._logger.info("[%s] %s", self._process, _MOMENT.sub("", line))
 
     def flush(self) -> None:
         """Log how many lines were omitted."""

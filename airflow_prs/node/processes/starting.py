@@ -68,6 +68,7 @@ class Starter:
         self.policy = _process_policy(settings)
         self._numbers = itertools.count()
         self._failures = 0
+        self._told = {""}
         self.log_writer = LogWriter()
         files.output.mkdir(parents=True, exist_ok=True)
         self.layout = LayoutAnswers(request.folder.layout().propose)
@@ -105,7 +106,9 @@ class Starter:
         )
 
     def _redact(self, text: str) -> str:
-        # What a script prints and raises names the files as their owners know them.
+        # What a script prints and raises names the files as their owners know them: input and code.
+        code = self._settings.config.source_directory
+        text = text.replace(f"{self._stage.source}/", "" if code is None else f"{code.rstrip('/')}/")
         return self.request.redact(self._places.as_planned(text))
 
     def take_failure(self, failure: StartFailure, *, slots: int, was_ready: bool) -> None:
@@ -122,7 +125,11 @@ class Starter:
         error = self._reason_to_give_up(failure, slots, was_ready=was_ready)
         if error is not None:
             raise error
-        self.say(f"a worker process did not start ({failure.stage}): {failure.traceback or failure.error}")
+        # A traceback is shown once.
+        details = failure.traceback.rstrip()
+        shown = "" if details in self._told else f"\n{details}"
+        self._told.add(details)
+        self.say(f"a worker process did not start ({failure.stage}): {failure.error}{shown}")
 
     def _reason_to_give_up(self, failure: StartFailure, slots: int, *, was_ready: bool) -> PrsError | None:
         script = self._settings.config.entry_script

@@ -48,7 +48,7 @@ def test_a_completed_run_shows_its_report(tmp_path, capsys):
     folder = make_folder(tmp_path, 3)
     do_shard(folder)
     report_on(folder)
-    assert "**completed**: 3 of 3 mini-batches succeeded" in page(capsys, folder.path)
+    assert "completed: 3 of 3 mini-batches succeeded" in page(capsys, folder.path)
 
 
 def test_a_run_that_goes_on_shows_its_counts(tmp_path, capsys):
@@ -180,7 +180,7 @@ def test_a_run_whose_result_is_another_runs_shows_that_ones_shards(tmp_path, cap
     merge_run(origin)
     folder = make_folder(tmp_path, run_id="run b", settings={"reused_from": str(origin.path)})
     report_on(folder)
-    assert f"Reused from `{origin.path}`" in page(capsys, folder.path)
+    assert f"Reused from {origin.path}." in page(capsys, folder.path)
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path, capsys):
@@ -192,7 +192,7 @@ def test_following_a_run_that_is_over_shows_it_once(tmp_path, capsys):
     folder = make_folder(tmp_path, 3)
     do_shard(folder)
     report_on(folder)
-    assert page(capsys, folder.path, "--follow").count("**completed**") == 1
+    assert page(capsys, folder.path, "--follow").count("completed") == 1
 
 
 def test_following_ends_when_the_run_does(tmp_path, capsys):
@@ -207,4 +207,4 @@ def test_following_ends_when_the_run_does(tmp_path, capsys):
     worker.start()
     shown = page(capsys, folder.path, "--follow")
     worker.join()
-    assert "**completed**: 3 of 3" in shown
+    assert "completed: 3 of 3" in shown

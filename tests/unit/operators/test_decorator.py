@@ -43,7 +43,7 @@ def config_of(dag, step):
 def test_the_call_makes_a_step_and_returns_its_result(dag):
     assert score(model="a").operator is dag.task_dict["score.merge"]
     assert dag.task_dict["score.plan"].inputs[0]["path"] == "/data/*.txt"
-    assert dag.task_dict["score.plan"].doc_md == "Score something."
+    assert dag.task_dict["score.plan"].doc_md.startswith("Score something.\n\n**plan** lists the input")
 
 
 def test_what_is_left_out_has_the_defaults_of_a_simple_run(dag):

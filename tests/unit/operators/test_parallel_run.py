@@ -340,3 +340,47 @@ def test_inputs_may_be_left_out_where_mini_batches_come_without_any(dag, make_st
 def test_inputs_that_are_left_out_otherwise_are_an_error(dag, make_step, arguments):
     with pytest.raises(ConfigError, match="inputs is empty"):
         make_step(inputs=None, arguments=arguments)
+
+
+def rendered(plan, dag, **params):
+    plan.render_template_fields({"params": {**dict.fromkeys(dag.params), **params}, "ti": None, "run": "7"})
+    return plan
+
+
+def test_the_rendered_fields_have_the_values_of_the_run(dag, make_step):
+    size = PipelineParameter("size", default_value=3)
+    step = make_step(
+        config={"mini_batch_size": size},
+        output="/data/{{ run }}",
+        inputs=[FileDataset(PipelineParameter("folder", default_value="/data/in"))],
+        arguments=["--text", PipelineParameter("text", default_value="a")],
+    )
+    plan = rendered(step.plan, dag, size=5, folder="/data/other", text="b")
+    assert "PipelineParameter" not in json.dumps([getattr(plan, field) for field in plan.template_fields], default=repr)
+    assert (plan.result_folder, plan.arguments, plan.inputs[0]["path"]) == ("/data/7", ["--text", "b"], "/data/other")
+    assert plan.run_parameters == {"size": 5, "folder": "/data/other", "text": "b"}
+
+
+def test_a_template_that_cannot_be_rendered_is_an_error_with_the_name_that_the_author_wrote(dag, make_step):
+    step = make_step(output="/data/{{ 1 / 0 }}")
+    with pytest.raises(Exception, match=r"^output is '/data/{{ 1 / 0 }}', which cannot be rendered: ZeroDivisionError"):
+        step.plan.render_template_fields({"params": {}, "dag_run": None})
+
+
+def test_each_task_says_what_it_does_and_what_clearing_it_does(dag, make_step):
+    make_step(doc_md="Mine.")
+    for name in ("plan", "mini_batches", "gatekeeper", "merge"):
+        doc = dag.task_dict[f"step.{name}"].partial_kwargs["doc_md"] if name == "mini_batches" else None
+        doc = doc or dag.task_dict[f"step.{name}"].doc_md
+        assert doc.startswith(f"Mine.\n\n**{name}** ")
+        assert "lear" in doc
+
+
+def test_an_error_names_the_step(dag, make_step):
+    with pytest.raises(ConfigError, match=r"^step 'step': on_empty is 'ship'; allowed: "):
+        make_step(on_empty="ship")
+
+
+def test_the_summary_is_an_xcom_of_merge(dag, make_step):
+    summary = make_step().summary
+    assert (summary.operator, summary.key) == (dag.task_dict["step.merge"], "summary")

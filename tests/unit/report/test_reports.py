@@ -423,9 +423,10 @@ def test_a_report_is_described_in_a_paragraph(folder):
     text = describe_report(report_on(folder))
     assert "\n" not in text
     assert text.startswith(
-        "**completed**: 4 of 5 mini-batches succeeded, 1 failed; 8 of 10 items succeeded, 2 failed; "
-        "11 rows in 4.5 seconds, 2 rows per second. Result: `/out/rows.txt`."
+        "completed: 4 of 5 mini-batches succeeded, 1 failed; 8 of 10 items succeeded, 2 failed; "
+        "11 rows in 4.5 seconds, 2.4 rows per second. Warning: "
     )
+    assert text.endswith(" Result: /out/rows.txt")
 
 
 def test_the_description_of_a_run_that_never_began_says_so(tmp_path):
@@ -433,3 +434,15 @@ def test_the_description_of_a_run_that_never_began_says_so(tmp_path):
     assert "3 mini-batches were not tried to the end" in describe_report(
         report_on(folder, status="failed", result=None)
     )
+
+
+def test_the_pause_before_a_run_was_continued_is_no_running_time(tmp_path):
+    folder = make_folder(tmp_path, 3, 1)
+    moments = {0: 1000.0, 1: 1002.0, 2: 90_000.0}  # each takes half a second
+    commit(open_attempt(folder), [make_outcome(index, started=at) for index, at in moments.items()])
+    commit(open_attempt(folder, 1), [make_outcome(3, started=1001.0, duration_s=4.0)])
+    assert report_on(folder, status="failed")["seconds"] == 5.5
+
+
+def test_a_run_without_outcomes_took_no_time(tmp_path):
+    assert report_on(make_folder(tmp_path, 3), status="failed")["seconds"] == 0

@@ -787,3 +787,18 @@ def raise_interrupt(folder):
 
 def raise_permission(folder):
     raise PermissionError("no")
+
+
+def test_a_result_says_whose_result_it_replaces(tmp_path):
+    replaced = []
+    for run_id in ("monday", "tuesday", "tuesday"):
+        folder = make_folder(tmp_path, 1, run_id=run_id)
+        if replaced[-1:] == [None] or not replaced:
+            do_shard(folder)
+        report = merge_run(folder).report
+        replaced.append(report["replaces"])
+    assert replaced == [None, "the result of score in run monday of DAG digits", None]
+    (tmp_path / RESULT).write_text("edited by hand")
+    folder = make_folder(tmp_path, 1, run_id="wednesday")
+    do_shard(folder)
+    assert merge_run(folder).report["replaces"] == "an earlier file, which no run is known to have published"

@@ -48,6 +48,10 @@ class Instance:
     execution: int = 0
     errors: dict[int, str] = field(default_factory=dict)
     positions: dict[int, int] = field(default_factory=dict)
+    pushed: dict[str, object] = field(default_factory=dict)
+
+    def xcom_push(self, key, value):
+        self.pushed[key] = value
 
     def xcom_pull(self, task_ids, key, map_indexes=None, include_prior_dates=False):
         if key == "plan":
@@ -96,7 +100,7 @@ def supervised(monkeypatch):
 
 
 def context_of(reschedules=0, clear_number=0, **instance):
-    run = SimpleNamespace(clear_number=clear_number)
+    run = SimpleNamespace(clear_number=clear_number, dag_id="digits", logical_date=None)
     return {"ti": Instance(**instance), "dag_run": run, "task_reschedule_count": reschedules}
 
 
@@ -524,3 +528,11 @@ def test_a_trigger_of_an_older_version_fails_as_airflow_expects():
         GatekeeperTrigger(
             folder="/out", attempt="1", set_aside=[], dag_id="d", run_id="r", shards_task_id="s", until=0.0
         )
+
+
+def test_the_trigger_logs_the_progress_of_the_entire_run(watch, folder, states, monkeypatch, capsys):
+    monkeypatch.setattr(trigger_module, "TELL_EVERY_S", 0.03)
+    states["score.mini_batches_1"] = "running"
+    do_shard(folder, 0)
+    watch(longest_s=0.3)
+    assert "2 of 4 mini-batches are done, 0 of them failed; none was done in the last" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from airflow_prs.worker import failures
-from airflow_prs.worker.writing.rows import write_elements
+from airflow_prs.worker.writing.rows import BadResultError, write_elements
 
 
 class MuteError(Exception):
@@ -157,3 +157,22 @@ def test_a_deep_recursion_is_described():
     description = failures.describe(caught(deeper))
     assert description["error"].startswith("RecursionError")
     assert len(description["traceback"]) < failures.LONGEST_TRACEBACK + sys.getrecursionlimit()
+
+
+def test_an_error_of_ours_without_a_frame_of_the_user_is_told_once():
+    description = failures.describe(BadResultError("run() returned 42"))
+    assert description == {"error": "BadResultError: run() returned 42", "traceback": ""}
+
+
+def test_the_names_of_our_modules_are_left_out_behind_the_users_frames():
+    def raise_from_a_cause():
+        try:
+            int("x")
+        except ValueError as error:
+            raise BadResultError("run() returned text") from error
+
+    with pytest.raises(BadResultError) as caught:
+        raise_from_a_cause()
+    text = failures.describe(caught.value)["traceback"]
+    assert text.splitlines()[-1] == "BadResultError: run() returned text"
+    assert "ValueError: invalid literal" in text

@@ -147,3 +147,10 @@ def test_storage_that_does_not_answer_holds_up_nobody_but_who_prints_too_much(tm
         return read
 
     assert asyncio.run(run()) == lines
+
+
+def test_a_line_of_logging_has_airflows_moment_alone_in_the_task_log_and_its_own_in_the_file(tmp_path, shown):
+    line = "2026-12-01 00:43:10,450 INFO score: hello"
+    pump(tmp_path / "log").data_received(f"{line}\n2026 is a year\n".encode())
+    assert shown.messages == ["[process000] INFO score: hello", "[process000] 2026 is a year"]
+    assert (tmp_path / "log").read_text() == f"{line}\n2026 is a year\n"

@@ -1,4 +1,4 @@
-"""The pace of a shard: as text for the task log, and as numbers for Airflow's task state store."""
+"""The pace of a shard or of an entire run: as text for task logs, as numbers for Airflow's task state store."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.records import Progress
+from airflow_prs.wording import counted, duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """
-    How far a shard is, and how fast it was during an interval.
+    How far the work is, and how fast it was during an interval.
 
     :param before: its counts at the beginning of the interval.
     :param now: its counts at the end.
@@ -41,9 +42,18 @@ class Pace:
         }
 
     def __str__(self) -> str:
+        if self.now.done == self.now.total:
+            return describe_progress(self.now)
+        if not self._rate:
+            return f"{describe_progress(self.now)}; none was done in the last {duration(self.seconds)}"
         rows = (self.now.elements - self.before.elements) / self.seconds
-        end = f"about {self._left / self._rate:.0f} seconds to go" if self._rate else "no end in sight yet"
         return (
-            f"{self.now.done} of {self.now.total} mini-batches done, {self.now.failed} of them failed, "
-            f"{self._left} left; {self._rate:.3g} mini-batches and {rows:.4g} rows a second, {end}"
+            f"{describe_progress(self.now)}; {self._rate:.3g} mini-batches and {rows:.4g} rows a second, "
+            f"about {duration(self._left / self._rate)} to go"
         )
+
+
+def describe_progress(progress: Progress) -> str:
+    """Return how many mini-batches are done, and how many of them have failed."""
+    total = counted(progress.total, "mini-batch is", "mini-batches are")
+    return f"{progress.done:,} of {total} done" + (f", {progress.failed:,} of them failed" if progress.done else "")
