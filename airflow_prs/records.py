@@ -6,7 +6,7 @@ They are frozen values without logic: `run_folder` stores them, and `thresholds`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple
@@ -42,6 +42,22 @@ class Piece(NamedTuple):
         if self.row_group is not None:
             return f"{self.path}, row group {self.row_group}, rows {self.begin} to {self.end}"
         return self.path if self.begin is None else f"{self.path}, bytes {self.begin} to {self.end}"
+
+
+def items_in(pieces: Sequence[Piece], spans: Iterable[tuple[int, int]]) -> Iterator[str]:
+    """
+    Yield the names of some items of a mini-batch: the paths of files; of a table, its pieces with the rows in them.
+
+    :param spans: positions in the mini-batch: first, and one past the last one, of each stretch.
+    """
+    is_table = any(piece.begin is not None for piece in pieces)
+    for begin, end in spans:
+        if not is_table and end <= len(pieces):
+            yield from map(str, pieces[begin:end])
+        else:
+            rows = f"row {begin + 1}" if end - begin == 1 else f"rows {begin + 1} to {end}"
+            more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
+            yield f"{rows} of {pieces[0]}{more}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +247,8 @@ class FailedTry:
     :param started: when it began, in seconds since the epoch (UTC).
     :param duration_s: how long it took.
     :param log: path of the process's log in the run folder.
+    :param spans: the items that failed, by their positions in the mini-batch: first, and one past the last one, of each
+        stretch; (): all.
     """
 
     index: int
@@ -245,6 +263,7 @@ class FailedTry:
     started: float = 0.0
     duration_s: float = 0.0
     log: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,6 +219,7 @@ class _Parts:
                 delay_s=config.retry_delay_s,
                 count_failed_tries=config.count_failed_tries,
                 count_failed_items=config.error_threshold >= 0,
+                bisect_timeout_s=config.run_invocation_timeout if config.bisect_failed_mini_batches else None,
             ),
             StatusBoard(
                 folder,

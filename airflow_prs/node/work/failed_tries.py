@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import FailedTry, Outcome, TryStatus
+from airflow_prs.records import FailedTry, Outcome, TryStatus, items_in
 
 _ITEMS_SHOWN = 10
 _LONGEST_DELAY_S = 3600.0
@@ -48,12 +49,14 @@ class RetryPolicy:
     :param delay_s: seconds before the second try; twice as long before each further one.
     :param count_failed_tries: whether a failed try counts against thresholds even if another one follows.
     :param count_failed_items: whether failed items count against a threshold.
+    :param bisect_timeout_s: run_invocation_timeout, if a mini-batch whose tries are used up is split; None: it is not.
     """
 
     most_tries: int
     delay_s: float = 0.0
     count_failed_tries: bool = False
     count_failed_items: bool = False
+    bisect_timeout_s: float | None = None
 
     def next_try_after_s(self, failure: Failure) -> float | None:
         """Return the seconds until the next try; None: the mini-batch has failed."""
@@ -100,13 +103,22 @@ def failed_try(failure: Failure, *, is_final: bool, node: str, log: str) -> Fail
         status=failure.status,
         error=failure.error,
         traceback=failure.traceback,
-        items=tuple(map(str, mini_batch.pieces[:_ITEMS_SHOWN])),
+        items=_names_of(failure.assignment),
+        spans=() if failure.assignment.part is None else failure.assignment.part.spans,
         node=node,
         process=failure.process,
         started=failure.started,
         duration_s=failure.duration_s,
         log=log,
     )
+
+
+def _names_of(assignment: Assignment) -> tuple[str, ...]:
+    """Return the paths or pieces of the first items that were tried."""
+    pieces = assignment.mini_batch.pieces
+    if assignment.part is None:
+        return tuple(map(str, pieces[:_ITEMS_SHOWN]))
+    return tuple(itertools.islice(items_in(pieces, assignment.part.spans), _ITEMS_SHOWN))
 
 
 def failed_outcome(failure: Failure) -> Outcome:
