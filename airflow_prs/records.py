@@ -6,7 +6,8 @@ They are frozen values without logic: `run_folder` stores them, and `thresholds`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,9 @@ class Piece(NamedTuple):
     :param end: one past the last byte or row; None: the entire file.
     :param row_group: the Parquet row group whose rows ``begin`` and ``end`` count; None: not Parquet.
     :param version: version of the file when plan listed it, see worker.reading.versions; None: it is not known.
+    :param row: number of its first row in the file, from 1 (of a Parquet file with a filter, among the rows that pass
+        it); None: the entire file.
+    :param line: number of the line in which its first record begins; None: not text, or the entire file.
     """
 
     path: str
@@ -37,6 +41,8 @@ class Piece(NamedTuple):
     end: int | None = None
     row_group: int | None = None
     version: str | None = None
+    row: int | None = None
+    line: int | None = None
 
     def __str__(self) -> str:
         if self.row_group is not None:
@@ -44,20 +50,23 @@ class Piece(NamedTuple):
         return self.path if self.begin is None else f"{self.path}, bytes {self.begin} to {self.end}"
 
 
-def items_in(pieces: Sequence[Piece], spans: Iterable[tuple[int, int]]) -> Iterator[str]:
+class RowsOfPiece(NamedTuple):
     """
-    Yield the names of some items of a mini-batch: the paths of files; of a table, its pieces with the rows in them.
+    Some rows of a piece.
 
-    :param spans: positions in the mini-batch: first, and one past the last one, of each stretch.
+    :param first: number of the first one in the file, from 1; None: not known.
+    :param last: number of the last one.
     """
-    is_table = any(piece.begin is not None for piece in pieces)
-    for begin, end in spans:
-        if not is_table and end <= len(pieces):
-            yield from map(str, pieces[begin:end])
-        else:
-            rows = f"row {begin + 1}" if end - begin == 1 else f"rows {begin + 1} to {end}"
-            more = f" and {len(pieces) - 1} more" if len(pieces) > 1 else ""
-            yield f"{rows} of {pieces[0]}{more}"
+
+    piece: Piece
+    first: int | None
+    last: int | None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return str(self.piece)
+        rows = f"row {self.first}" if self.first == self.last else f"rows {self.first} to {self.last}"
+        return f"{self.piece.path}, {rows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,47 @@ class MiniBatch:
     size_bytes: int
     partition: Mapping[str, Any] | None = None
     pieces: tuple[Piece, ...] = ()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its items are rows of tables, not files."""
+        return len(self.pieces) != self.items or any(piece.begin is not None for piece in self.pieces)
+
+    def rows_of(self, spans: Iterable[tuple[int, int]]) -> Iterator[RowsOfPiece]:
+        """
+        Yield where some of its rows are.
+
+        :param spans: positions in the mini-batch: first, and one past the last one, of each stretch.
+        """
+        ends = list(itertools.accumulate(map(self._rows_in, self.pieces)))
+        for begin, end in spans:
+            for piece, stop in zip(self.pieces, ends, strict=True):
+                start = stop - self._rows_in(piece)
+                first, last = max(begin, start) - start, min(end, stop) - start
+                if first < last and piece.row is not None:
+                    yield RowsOfPiece(piece, piece.row + first, piece.row + last - 1)
+                elif first < last:
+                    yield RowsOfPiece(piece, first + 1, last) if len(self.pieces) == 1 else RowsOfPiece(piece, None, None)
+
+    def names_of(self, spans: Iterable[tuple[int, int]] = ()) -> Iterator[str]:
+        """
+        Yield names of items as messages show them: paths, or file and numbers of rows and lines.
+
+        :param spans: as of rows_of(); (): all.
+        """
+        some = list(spans)
+        if not self.has_rows:
+            chosen = [self.pieces[begin:end] for begin, end in some] if some else [self.pieces]
+            yield from (piece.path for pieces in chosen for piece in pieces)
+            return
+        for rows in self.rows_of(some or [(0, self.items)]):
+            line = rows.piece.line
+            yield str(rows) if some or line is None else f"{rows}, from line {line}"
+
+    def _rows_in(self, piece: Piece) -> int:
+        if len(self.pieces) == 1:
+            return self.items
+        return 0 if piece.begin is None or piece.end is None else piece.end - piece.begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

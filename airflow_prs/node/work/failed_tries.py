@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from airflow_prs.node.work.queue import Assignment
-from airflow_prs.records import FailedTry, Outcome, TryStatus, items_in
+from airflow_prs.records import FailedTry, Outcome, TryStatus
 
 _ITEMS_SHOWN = 10
 _LONGEST_DELAY_S = 3600.0
@@ -114,11 +114,9 @@ def failed_try(failure: Failure, *, is_final: bool, node: str, log: str) -> Fail
 
 
 def _names_of(assignment: Assignment) -> tuple[str, ...]:
-    """Return the paths or pieces of the first items that were tried."""
-    pieces = assignment.mini_batch.pieces
-    if assignment.part is None:
-        return tuple(map(str, pieces[:_ITEMS_SHOWN]))
-    return tuple(itertools.islice(items_in(pieces, assignment.part.spans), _ITEMS_SHOWN))
+    """Return the names of the first items that were tried."""
+    spans = () if assignment.part is None else assignment.part.spans
+    return tuple(itertools.islice(assignment.mini_batch.names_of(spans), _ITEMS_SHOWN))
 
 
 def failed_outcome(failure: Failure) -> Outcome:
