@@ -54,17 +54,15 @@ class RowsOfPiece(NamedTuple):
     """
     Some rows of a piece.
 
-    :param first: number of the first one in the file, from 1; None: not known.
+    :param first: number of the first one in the file, from 1.
     :param last: number of the last one.
     """
 
     piece: Piece
-    first: int | None
-    last: int | None
+    first: int
+    last: int
 
     def __str__(self) -> str:
-        if self.first is None:
-            return str(self.piece)
         rows = f"row {self.first}" if self.first == self.last else f"rows {self.first} to {self.last}"
         return f"{self.piece.path}, {rows}"
 
@@ -105,10 +103,9 @@ class MiniBatch:
             for piece, stop in zip(self.pieces, ends, strict=True):
                 start = stop - self._rows_in(piece)
                 first, last = max(begin, start) - start, min(end, stop) - start
-                if first < last and piece.row is not None:
-                    yield RowsOfPiece(piece, piece.row + first, piece.row + last - 1)
-                elif first < last:
-                    yield RowsOfPiece(piece, first + 1, last) if len(self.pieces) == 1 else RowsOfPiece(piece, None, None)
+                if first < last:
+                    row = piece.row or 1
+                    yield RowsOfPiece(piece, row + first, row + last - 1)
 
     def names_of(self, spans: Iterable[tuple[int, int]] = ()) -> Iterator[str]:
         """

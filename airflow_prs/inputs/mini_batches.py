@@ -79,9 +79,7 @@ def batch_of(
     known = [of_numbers(column, column == NONE) for column in numbers]
     if not isinstance(versions, pa.Array):
         versions = pa.nulls(len(text), pa.string()) if versions is None else of_texts(versions)
-    pieces = pa.StructArray.from_arrays(
-        [text, *known[:3], versions, *known[3:]], fields=_piece_fields()
-    )
+    pieces = pa.StructArray.from_arrays([text, *known[:3], versions, *known[3:]], fields=_piece_fields())
     count = len(items)
     columns = [
         of_numbers(np.arange(first, first + count)),

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import textwrap
 
+import pandas as pd
 import pytest
 
+from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.records import TryStatus
 from airflow_prs.report.reports import write_reports
 from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
+from tests.table_plans import table_plan
+from tests.tables import together
 
 
 def plan(path, body, **values):
-    script = textwrap.dedent(f"""
+    script = textwrap.dedent("""
         import os, time
         def bad(item): return item in ("item-5", "item-9")
-        {{run}}
+        {run}
     """).replace("{run}", textwrap.dedent(body))
     values = {"items": 8, "mini_batches": 2, "run_max_try": 2, "process_count_per_node": 1} | values
     return make_plan(path, script, bisect_failed_mini_batches=True, **values)
@@ -82,3 +86,62 @@ def test_items_left_out_stay_in_the_reports_after_a_clear(tmp_path):
     tries.clear()
     tries.run()
     assert [failed.items for failed in read_tries(folder) if failed.final] == [("item-5",), ("item-9",)]
+
+
+def write_csv(folder, frame):
+    path = folder / "in.csv"
+    path.write_text("# made by hand\n" + frame.to_csv(index=False).replace("row 3", '"row\n3"'))
+    return TabularDataset.from_delimited_files(str(path), comment="#"), [3 + n + (n > 3) for n in range(len(frame))]
+
+
+def write_json_lines(folder, frame):
+    path = folder / "in.jsonl"
+    path.write_text("\n" + frame.to_json(orient="records", lines=True))
+    return TabularDataset.from_json_lines_files(str(path)), [2 + n for n in range(len(frame))]
+
+
+def write_parquet(folder, frame):
+    path = folder / "in.parquet"
+    frame.to_parquet(path, row_group_size=3)
+    return TabularDataset.from_parquet_files(str(path)), [None] * len(frame)
+
+
+TABLE = pd.DataFrame({"n": range(10), "text": [f"row {n}" for n in range(10)], "x": [n / 2 for n in range(10)]})
+BAD_ROWS = """
+def run(mini_batch):
+    if mini_batch["n"].isin([4, 9]).any(): raise ValueError(f"bad row among {len(mini_batch)}")
+    return mini_batch["n"].tolist()
+"""
+
+
+@pytest.mark.parametrize("write", [write_csv, write_json_lines, write_parquet])
+@pytest.mark.parametrize("bisects", [True, False])
+def test_failed_rows_of_tables_are_named_and_kept(tmp_path, write, bisects):
+    dataset, lines = write(tmp_path, TABLE)
+    (tmp_path / "script.py").write_text(BAD_ROWS)
+    result = table_plan(
+        tmp_path,
+        dataset,
+        mini_batch_size="5 rows",
+        source_directory=str(tmp_path),
+        entry_script="script.py",
+        run_max_try=1,
+        error_threshold=-1,
+        node_count=1,
+        bisect_failed_mini_batches=bisects,
+    )
+    folder = result.folder
+    Tries(folder).run()
+    # Without it, all rows of the mini-batches are lost; a Parquet file is cut between row groups.
+    failed = [4, 9] if bisects else list(range(3, 10)) if write is write_parquet else list(range(10))
+    assert read_rows(folder) == [str(n) for n in range(10) if n not in failed]
+    write_reports(folder, folder.read_settings(), status="completed")
+    kept = pd.read_parquet(folder.names.failed_rows)
+    assert kept["n"].tolist() == failed
+    assert kept["failed_row"].tolist() == [n + 1 for n in failed]
+    assert kept["failed_line"].dropna().tolist() == [lines[n] for n in failed if lines[n]]
+    assert set(kept["failed_file"]) == {str(next(tmp_path.glob("in.*")))}
+    assert kept["failed_error"].str.startswith("ValueError: bad row among ").all()
+    assert kept.dtypes[["n", "x"]].tolist() == TABLE.dtypes[["n", "x"]].tolist()
+    again = TabularDataset.from_parquet_files(str(folder.names.failed_rows))
+    assert len(together(again, tmp_path)) == len(failed)

@@ -37,9 +37,7 @@ def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: M
     for mini_batch in cut_row_groups(groups, size.count, is_bytes=size.is_bytes):
         for row_group, begin, end, size_bytes in mini_batch:
             items = end - begin
-            cut.add_piece(
-                file, items=items, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group, row=row
-            )
+            cut.add_piece(file, items=items, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group, row=row)
             row += items
         cut.close_mini_batch()
 

@@ -65,6 +65,7 @@ class RecordCutter:
             if position == self._last:
                 self._last_line = line
         self._line, self._before = line, before
+
     def _add(self, starts: Sequence[int] | Positions) -> None:
         if not self._begins:
             self._open(int(starts[0]), 0)

@@ -181,7 +181,7 @@ class Dispatcher:
         self._board.note(failure)
         tries = f"try {assignment.try_number} of {self._policy.most_tries}"
         process = f"{failure.process}: " if failure.process else ""
-        self._say(f"{process}{tries} of mini-batch {index} failed: {failure.error}")
+        self._say(f"{process}{tries} of mini-batch {index}{_place_of(assignment)} failed: {failure.error}")
         if is_split and timeout_s is not None:
             self.tally.count_failed_try(index)
             self._bisections[index] = Bisection(failure, timeout_s=timeout_s)
@@ -390,6 +390,12 @@ class Dispatcher:
     def _after_commit(self) -> None:
         self._signals.committed.set()
         self._signals.work.set()
+
+
+def _place_of(assignment: Assignment) -> str:
+    """Return where the rows of a mini-batch begin; '' for files, of which there are many."""
+    mini_batch = assignment.mini_batch
+    return f" ({next(mini_batch.names_of(), '')})" if mini_batch.has_rows and mini_batch.pieces else ""
 
 
 def _not_staged(assignment: Assignment) -> Failure:

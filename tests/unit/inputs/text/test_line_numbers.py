@@ -6,7 +6,6 @@ import re
 
 import pyarrow as pa
 import pyarrow.parquet
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +61,8 @@ def test_each_piece_of_a_json_lines_file_has_its_first_row_and_line(tmp_path, li
 def test_each_piece_of_a_parquet_file_has_its_first_row(tmp_path):
     pa.parquet.write_table(pa.table({"a": range(10)}), tmp_path / "1.parquet", row_group_size=4)
     found = list(cut(TabularDataset.from_parquet_files(str(tmp_path / "1.parquet")), tmp_path, "3 rows"))
-    assert [(piece.row, piece.line) for m in found for piece in m.pieces] == [(1, None), (3, None), (5, None), (7, None), (9, None)]
+    pieces = [piece for mini_batch in found for piece in mini_batch.pieces]
+    assert [(piece.row, piece.line) for piece in pieces] == [(row, None) for row in (1, 3, 5, 7, 9)]
     assert list(found[-1].names_of()) == [f"{tmp_path}/1.parquet, rows 9 to 10"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,8 +12,6 @@ from airflow_prs.node.work.failed_tries import Failure, failed_try
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.records import TryStatus
 from tests.makers import make_mini_batch, make_outcome
-
-import pytest
 
 
 def fail(assignment: Assignment, **values) -> Failure:
