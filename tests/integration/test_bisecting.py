@@ -62,6 +62,8 @@ def test_only_the_items_that_fail_are_left_out(tmp_path, body, status, values):
     assert report["mini_batches"]["failed"] == 0
     assert report["items"]["failed"] == 2
     assert report["thresholds"]["allowed_failed_count"]["count"] == 0
+    processed = pd.read_csv(folder.names.processed)
+    assert processed["failed_items"].tolist() == ["item-5", "item-9"]
     lines = [json.loads(line) for line in folder.names.failed_items.read_text().splitlines()]
     assert [(line["mini_batch"], line["failed_items"], line["items"]) for line in lines] == [
         (0, 1, ["item-5"]),
