@@ -6,7 +6,8 @@ They are frozen values without logic: `run_folder` stores them, and `thresholds`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,9 @@ class Piece(NamedTuple):
     :param end: one past the last byte or row; None: the entire file.
     :param row_group: the Parquet row group whose rows ``begin`` and ``end`` count; None: not Parquet.
     :param version: version of the file when plan listed it, see worker.reading.versions; None: it is not known.
+    :param row: number of its first row in the file, from 1 (of a Parquet file with a filter, among the rows that pass
+        it); None: the entire file.
+    :param line: number of the line in which its first record begins; None: not text, or the entire file.
     """
 
     path: str
@@ -37,11 +41,30 @@ class Piece(NamedTuple):
     end: int | None = None
     row_group: int | None = None
     version: str | None = None
+    row: int | None = None
+    line: int | None = None
 
     def __str__(self) -> str:
         if self.row_group is not None:
             return f"{self.path}, row group {self.row_group}, rows {self.begin} to {self.end}"
         return self.path if self.begin is None else f"{self.path}, bytes {self.begin} to {self.end}"
+
+
+class RowsOfPiece(NamedTuple):
+    """
+    Some rows of a piece.
+
+    :param first: number of the first one in the file, from 1.
+    :param last: number of the last one.
+    """
+
+    piece: Piece
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        rows = f"row {self.first}" if self.first == self.last else f"rows {self.first} to {self.last}"
+        return f"{self.piece.path}, {rows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +86,46 @@ class MiniBatch:
     size_bytes: int
     partition: Mapping[str, Any] | None = None
     pieces: tuple[Piece, ...] = ()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether its items are rows of tables, not files."""
+        return len(self.pieces) != self.items or any(piece.begin is not None for piece in self.pieces)
+
+    def rows_of(self, spans: Iterable[tuple[int, int]]) -> Iterator[RowsOfPiece]:
+        """
+        Yield where some of its rows are.
+
+        :param spans: positions in the mini-batch: first, and one past the last one, of each stretch.
+        """
+        ends = list(itertools.accumulate(map(self._rows_in, self.pieces)))
+        for begin, end in spans:
+            for piece, stop in zip(self.pieces, ends, strict=True):
+                start = stop - self._rows_in(piece)
+                first, last = max(begin, start) - start, min(end, stop) - start
+                if first < last:
+                    row = piece.row or 1
+                    yield RowsOfPiece(piece, row + first, row + last - 1)
+
+    def names_of(self, spans: Iterable[tuple[int, int]] = ()) -> Iterator[str]:
+        """
+        Yield names of items as messages show them: paths, or file and numbers of rows and lines.
+
+        :param spans: as of rows_of(); (): all.
+        """
+        some = list(spans)
+        if not self.has_rows:
+            chosen = [self.pieces[begin:end] for begin, end in some] if some else [self.pieces]
+            yield from (piece.path for pieces in chosen for piece in pieces)
+            return
+        for rows in self.rows_of(some or [(0, self.items)]):
+            line = rows.piece.line
+            yield str(rows) if some or line is None else f"{rows}, from line {line}"
+
+    def _rows_in(self, piece: Piece) -> int:
+        if len(self.pieces) == 1:
+            return self.items
+        return 0 if piece.begin is None or piece.end is None else piece.end - piece.begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +294,8 @@ class FailedTry:
     :param started: when it began, in seconds since the epoch (UTC).
     :param duration_s: how long it took.
     :param log: path of the process's log in the run folder.
+    :param spans: the items that failed, by their positions in the mini-batch: first, and one past the last one, of each
+        stretch; (): all.
     """
 
     index: int
@@ -245,6 +310,7 @@ class FailedTry:
     started: float = 0.0
     duration_s: float = 0.0
     log: str = ""
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ _TERMS_OF_FAILURES: Final = frozenset(
     {
         "allowed_failed_count",
         "allowed_failed_percent",
+        "bisect_failed_mini_batches",
         "count_failed_tries",
         "error_threshold",
         "exit_timeout_s",

@@ -85,6 +85,8 @@ class ParallelRunConfig(BaseModel):
     :param lend: * whether a node that has nothing left to hand out takes mini-batches over from other nodes.
     :param keep_rows: * whether the rows of the mini-batches stay in the run folder after merge has published them; if
         not, the run can neither be continued nor reused.
+    :param bisect_failed_mini_batches: * whether a mini-batch whose tries are used up is split until the items that fail
+        are found; the rows of the others are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -123,6 +125,7 @@ class ParallelRunConfig(BaseModel):
     exit_timeout_s: Annotated[float, rules.SECONDS] = 10
     lend: Annotated[bool, rules.FLAG] = True
     keep_rows: Annotated[bool, rules.FLAG] = True
+    bisect_failed_mini_batches: Annotated[bool, rules.FLAG] = False
 
     if TYPE_CHECKING:
 
@@ -157,6 +160,7 @@ class ParallelRunConfig(BaseModel):
             exit_timeout_s: float | PipelineParameter = 10,
             lend: bool | PipelineParameter = True,
             keep_rows: bool | PipelineParameter = True,
+            bisect_failed_mini_batches: bool | PipelineParameter = False,
         ) -> None: ...
 
     else:

@@ -103,5 +103,9 @@ FORM: Mapping[str, Words] = {
         title="Keep the rows of mini-batches",
         effect="If it is off, they are deleted once the result is published: the run cannot be continued or reused.",
     ),
+    "bisect_failed_mini_batches": Words(
+        title="Split failed mini-batches",
+        effect="If it is on, only the items that fail are left out; the rows of the others are kept.",
+    ),
 }
 """By the name of the parameter. Those that a PipelineParameter may not stand for are not in it."""

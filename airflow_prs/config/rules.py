@@ -139,6 +139,8 @@ def find_conflicts(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iter
     entry, source = values.get("entry_script"), values.get("source_directory")
     if source is not None and isinstance(entry, str) and _leaves_folder(entry.strip()):
         yield f"entry_script is {shown(entry)}; allowed: a path inside of source_directory, relative to it"
+    if defaults.get("bisect_failed_mini_batches") is True:
+        yield from _what_cannot_be_split(keys, defaults.get("output_action"))
     per_task, nodes = values.get("mini_batches_per_task"), values.get("node_count")
     if per_task is not None and isinstance(nodes, PipelineParameter) and nodes.maximum is None:
         yield (
@@ -149,6 +151,19 @@ def find_conflicts(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iter
         combine_promotions(find_promotions(values, rules))
     except ConfigError as error:
         yield from error.problems
+
+
+def _what_cannot_be_split(keys: Any, output_action: Any) -> Iterator[str]:
+    if keys is not None:
+        yield (
+            f"bisect_failed_mini_batches is True and partition_keys is {shown(keys)}; allowed: one of the two, since "
+            "run() must get all items of a partition together"
+        )
+    if isinstance(output_action, str) and output_action.strip().lower() == "summary_only":
+        yield (
+            "bisect_failed_mini_batches is True and output_action is 'summary_only'; allowed: output_action="
+            "'append_row', since what run() does with a part of a mini-batch would be done again"
+        )
 
 
 def find_promotions(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> Iterator[Promotion]:

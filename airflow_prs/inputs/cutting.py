@@ -114,8 +114,8 @@ class Cut:
             yield from mini_batches_of(pa.Table.from_batches([batch]))
 
     def _places(self, pieces: slice) -> Sequence[array[int]]:
-        """Return begin, end and row group of some pieces."""
-        return [array("q", [NONE]) * (pieces.stop - pieces.start)] * 3
+        """Return begin, end, row group, first row and first line of some pieces."""
+        return [array("q", [NONE]) * (pieces.stop - pieces.start)] * 5
 
     def _encoded_partitions(self, numbers: Iterable[int]) -> list[str | None] | None:
         keys = self._partition_keys
@@ -130,20 +130,34 @@ class TableCut(Cut):
     def __init__(self, name: str, paths: Iterable[str], partition_keys: Sequence[str] | None = None) -> None:
         super().__init__(name, paths, partition_keys)
         self._begins, self._ends, self._row_groups = array("q"), array("q"), array("i")
+        self._rows, self._lines = array("q"), array("q")
         self._open_items = self._open_size = 0
 
     def add_piece(
-        self, file: int, *, items: int, size_bytes: int, begin: int = NONE, end: int = NONE, row_group: int = NONE
+        self,
+        file: int,
+        *,
+        items: int,
+        size_bytes: int,
+        begin: int = NONE,
+        end: int = NONE,
+        row_group: int = NONE,
+        row: int = NONE,
+        line: int = NONE,
     ) -> None:
         """
         Add a piece to the open mini-batch; without begin and row group it is the entire file.
 
         :param file: number of the file.
+        :param row: number of its first row in the file, from 1.
+        :param line: number of its first line.
         """
         self._files.append(file)
         self._begins.append(begin)
         self._ends.append(end)
         self._row_groups.append(row_group)
+        self._rows.append(row)
+        self._lines.append(line)
         self._open_items += items
         self._open_size += size_bytes
 
@@ -190,11 +204,14 @@ class TableCut(Cut):
         self._begins += other._begins[pieces]
         self._ends += other._ends[pieces]
         self._row_groups += other._row_groups[pieces]
+        self._rows += other._rows[pieces]
+        self._lines += other._lines[pieces]
         self._open_items += other.items[number]
         self._open_size += other.sizes[number]
 
     def _places(self, pieces: slice) -> Sequence[array[int]]:
-        return [self._begins[pieces], self._ends[pieces], self._row_groups[pieces]]
+        columns = (self._begins, self._ends, self._row_groups, self._rows, self._lines)
+        return [column[pieces] for column in columns]
 
 
 def _extend(column: array[int], numbers: npt.NDArray[np.integer]) -> None:

@@ -68,7 +68,7 @@ def batch_of(
         by partition.
     :param piece_ends: for each mini-batch one past the position of its last piece in the following columns.
     :param paths: path of each piece.
-    :param places: begin, end and row group of each piece; NONE for a missing one.
+    :param places: begin, end, row group, first row and first line of each piece; NONE for a missing one.
     :param versions: version of the file of each piece; None: not known.
     """
     import numpy as np
@@ -76,11 +76,10 @@ def batch_of(
 
     text = paths.cast(pa.string()) if isinstance(paths, pa.Array) else of_texts(paths)
     numbers = [np.asarray(column, np.int64) for column in places]
+    known = [of_numbers(column, column == NONE) for column in numbers]
     if not isinstance(versions, pa.Array):
         versions = pa.nulls(len(text), pa.string()) if versions is None else of_texts(versions)
-    pieces = pa.StructArray.from_arrays(
-        [text, *(of_numbers(column, column == NONE) for column in numbers), versions], fields=_piece_fields()
-    )
+    pieces = pa.StructArray.from_arrays([text, *known[:3], versions, *known[3:]], fields=_piece_fields())
     count = len(items)
     columns = [
         of_numbers(np.arange(first, first + count)),
@@ -112,6 +111,8 @@ def batches_of(mini_batches: Iterable[MiniBatch]) -> Iterator[pa.RecordBatch]:
                         [piece.begin for piece in pieces],
                         [piece.end for piece in pieces],
                         [piece.row_group for piece in pieces],
+                        [piece.row for piece in pieces],
+                        [piece.line for piece in pieces],
                     )
                 ],
                 versions=[piece.version for piece in pieces],
@@ -139,8 +140,10 @@ def mini_batches_of(rows: pa.Table) -> Iterator[MiniBatch]:
 def _piece_fields() -> list[pa.Field]:
     import pyarrow as pa
 
-    numbers = [pa.field(name, pa.int64()) for name in ("begin", "end", "row_group")]
-    return [pa.field("path", pa.string()), *numbers, pa.field("version", pa.string())]
+    begin, end, row_group, row, line = (
+        pa.field(name, pa.int64()) for name in ("begin", "end", "row_group", "row", "line")
+    )
+    return [pa.field("path", pa.string()), begin, end, row_group, pa.field("version", pa.string()), row, line]
 
 
 def _pieces(column: pa.StructArray) -> Iterator[Piece]:

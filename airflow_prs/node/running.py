@@ -250,6 +250,7 @@ class _Parts:
                 most_tries=config.run_max_try,
                 delay_s=config.retry_delay_s,
                 count_failed_tries=config.count_failed_tries,
+                bisect_timeout_s=config.run_invocation_timeout if config.bisect_failed_mini_batches else None,
             ),
             StatusBoard(
                 folder,

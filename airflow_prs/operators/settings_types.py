@@ -120,3 +120,4 @@ class FunctionSettings(TaskArguments, total=False):
     exit_timeout_s: float | PipelineParameter
     lend: bool | PipelineParameter
     keep_rows: bool | PipelineParameter
+    bisect_failed_mini_batches: bool | PipelineParameter

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_prs.records import FailedTry, MiniBatch, Piece, TryStatus
+from airflow_prs.records import FailedTry, MiniBatch, TryStatus
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
 
+Spans = Sequence[tuple[int, int]]
+"""Items by their positions in a mini-batch: first, and one past the last one, of each stretch."""
+
 FAILED_STRETCH = 512
 """Number of failed mini-batches whose tries are in memory at the same time."""
 
 
 def write_failed_items(out: IO[bytes], committed: Committed) -> None:
-    """Write a line of JSON for each mini-batch that failed for good: its items, partition and tries."""
+    """
+    Write a line of JSON for each mini-batch that failed for good: its items, partition and tries.
+
+    A mini-batch that was split and succeeded has a line with the items that it has left out.
+    """
     for state in committed.states:
         for line in _failed_lines(committed, state):
             out.write(f"{line}\n".encode())
@@ -27,7 +34,9 @@ def write_failed_items(out: IO[bytes], committed: Committed) -> None:
 
 def plain_try(failed: FailedTry, folder: RunFolder) -> dict[str, Any]:
     """Return a failed try in the form of the reports."""
+    items = {"items": list(failed.items)} if failed.spans else {}
     return {
+        **items,
         "try": failed.try_number,
         "status": failed.status.name,
         "error": failed.error,
@@ -50,32 +59,58 @@ def _moment(seconds: float) -> str | None:
 
 
 def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
-    if not state.progress.failed:
+    for mini_batch, spans, tries in find_failures(committed, state):
+        yield _failed_line(mini_batch, spans, tries, committed.folder)
+
+
+def find_failures(committed: Committed, state: ShardState) -> Iterator[tuple[MiniBatch, Spans, list[FailedTry]]]:
+    """
+    Yield each mini-batch of a shard that has failed, or that was split and has left items out.
+
+    :return: with it the stretches of its items that failed, and its failed tries.
+    """
+    if not state.progress.items_failed:
         return
     outcomes = committed.outcomes(state)
-    failed = outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist()
+    has_failed = outcomes["status"] != TryStatus.RUN_DONE
+    failed = set(outcomes["index"][has_failed].tolist())
+    suspected = outcomes["index"][has_failed | (outcomes["succeeded"] < outcomes["items"])].tolist()
     tries = committed.tries(state)
-    for start in range(0, len(failed), FAILED_STRETCH):
-        indices = failed[start : start + FAILED_STRETCH]
-        found = tries.find(indices)
+    for start in range(0, len(suspected), FAILED_STRETCH):
+        found = tries.find(suspected[start : start + FAILED_STRETCH])
+        # If run() has returned fewer elements than items, nobody knows which items failed.
+        spans = {
+            index: [span for one in found.get(index, []) for span in one.spans]
+            for index in suspected[start : start + FAILED_STRETCH]
+        }
+        indices = [index for index in spans if spans[index] or index in failed]
         for mini_batch in committed.folder.select_mini_batches(indices):
-            yield _failed_line(mini_batch, found.get(mini_batch.index, []), committed.folder)
+            index = mini_batch.index
+            part = [(0, mini_batch.items)] if index in failed else spans[index]
+            yield mini_batch, part, found.get(index, [])
 
 
-def _failed_line(mini_batch: MiniBatch, tries: list[FailedTry], folder: RunFolder) -> str:
+def _failed_line(mini_batch: MiniBatch, spans: Spans, tries: list[FailedTry], folder: RunFolder) -> str:
     line = {
         "mini_batch": mini_batch.index,
         "input": mini_batch.input,
-        "failed_items": mini_batch.items,
-        "items": [_plain_piece(piece) for piece in mini_batch.pieces],
+        "failed_items": sum(end - begin for begin, end in spans),
+        "items": list(_plain_items(mini_batch, spans)),
         "partition": None if mini_batch.partition is None else dict(mini_batch.partition),
         "tries": [plain_try(failed, folder) for failed in tries],
     }
     return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def _plain_piece(piece: Piece) -> str | dict[str, Any]:
-    """Return the path of an entire file, or the path and place of a part of one."""
-    place = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group}
-    known = {name: value for name, value in place.items() if value is not None}
-    return {"path": piece.path, **known} if known else piece.path
+def _plain_items(mini_batch: MiniBatch, spans: Spans) -> Iterator[str | dict[str, Any]]:
+    """Yield the paths of entire files, or the path and the rows of parts of files."""
+    if not mini_batch.has_rows:
+        for begin, end in spans:
+            yield from (piece.path for piece in mini_batch.pieces[begin:end])
+        return
+    is_all = list(spans) == [(0, mini_batch.items)]
+    for place in mini_batch.rows_of(spans):
+        piece = place.piece
+        where = {"first_row": place.first, "last_row": place.last, "first_line": piece.line if is_all else None}
+        bounds = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group} if is_all else {}
+        yield {"path": piece.path, **{name: value for name, value in (where | bounds).items() if value is not None}}

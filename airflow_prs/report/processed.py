@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
 
 _STRETCH = 16_384
+_ITEMS_SHOWN = 10
 
 NOT_TRIED = "NOT_TRIED"
 """Status of a mini-batch without outcome whose first try has not ended."""
@@ -38,6 +39,7 @@ _COLUMNS = (
     "error_category",
     "error",
     "detail",
+    "failed_items",
 )
 _STATUSES = (*(status.name for status in TryStatus), NOT_TRIED, NOT_FINISHED)
 _CATEGORIES = {
@@ -90,7 +92,30 @@ def _stretches(committed: Committed, state: ShardState) -> Iterator[dict[str, pa
             records["items"][is_missing] = items[is_missing]
         failed = np.flatnonzero(is_missing | (records["status"] != TryStatus.RUN_DONE)) + start
         found = tries.find(failed.tolist()) if tries is not None else {}
-        yield _columns(start, records, is_missing, nodes, dict(sorted(found.items())))
+        columns = _columns(start, records, is_missing, nodes, dict(sorted(found.items())))
+        yield columns | {"failed_items": of_texts(_failed_items(committed, state, records, found, start))}
+
+
+def _failed_items(
+    committed: Committed,
+    state: ShardState,
+    records: npt.NDArray[Any],
+    found: dict[int, list[FailedTry]],
+    start: int,
+) -> list[str | None]:
+    """Return the names of the first items that failed: of mini-batches that failed, and of those that were split."""
+    import numpy as np
+
+    names: list[str | None] = [None] * len(records)
+    for index, tries in found.items():
+        names[index - start] = "; ".join(tries[-1].items)
+    is_short = (records["status"] == TryStatus.RUN_DONE) & (records["succeeded"] < records["items"])
+    short = [index for index in (np.flatnonzero(is_short) + start).tolist() if index not in found]
+    if short:
+        for index, tries in committed.tries(state).find(short).items():
+            left_out = [name for one in tries if one.spans for name in one.items]
+            names[index - start] = "; ".join(left_out[:_ITEMS_SHOWN]) or None
+    return names
 
 
 def _columns(
@@ -131,6 +156,7 @@ def _columns(
         "error_category": _pick(list(_CATEGORIES.values()), records["status"], is_missing),
         "error": nothing,
         "detail": nothing,
+        "failed_items": nothing,
     }
     columns |= {name: of_numbers(records[name], is_missing) for name in ("succeeded", "duration_s", "cpu_s", "run_s")}
     return columns | _describe(columns, places, [tries[-1] for tries in failed_tries.values()])

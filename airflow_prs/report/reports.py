@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_prs.errors import RunAbortedError, RunFolderError
 from airflow_prs.records import SCHEMA, FailedTry, Limits, Progress, Verdict
 from airflow_prs.report.failed_items import log_path, plain_try, write_failed_items
+from airflow_prs.report.failed_rows import FailedRows, write_failed_rows
 from airflow_prs.report.processed import write_processed
 from airflow_prs.report.summaries import write_summaries
 from airflow_prs.report.summary import ReportStatus
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUMMARY, PROCESSED, REPORT
+from airflow_prs.run_folder.names import FAILED_ITEMS, FAILED_ROWS, NODE_SUMMARY, PROCESS_SUMMARY, PROCESSED, REPORT
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds.limits import failed_mini_batches
@@ -52,7 +53,9 @@ def write_reports(
     prefix: str = "",
 ) -> dict[str, Any]:
     """
-    Write the CSV files, failed_items.jsonl and, last, report.json; each replaces an earlier one atomically.
+    Write the CSV files, failed_items.jsonl, failed_rows.parquet and, last, report.json.
+
+    Each replaces an earlier one atomically.
 
     If the reports of an aborted or failed run cannot be written, that is a warning: what ended the run matters more.
 
@@ -67,6 +70,7 @@ def write_reports(
     try:
         committed = committed or read_result(folder, settings)
         report = {**_describe(folder, settings, committed, status, result), "replaces": replaces}
+        report["warnings"] += _write_failed_rows(folder, settings, committed, prefix + FAILED_ROWS)
         write = folder.store.writer
         with write(prefix + PROCESSED) as out:
             write_processed(out, committed)
@@ -91,8 +95,24 @@ def place_reports(folder: RunFolder, prefix: str) -> None:
 
     :param prefix: of the keys under which they were written.
     """
+    if folder.store.stat(prefix + FAILED_ROWS) is None:
+        folder.store.delete([FAILED_ROWS])
+    else:
+        folder.store.copy(prefix + FAILED_ROWS, FAILED_ROWS)
     for report in (PROCESSED, PROCESS_SUMMARY, NODE_SUMMARY, FAILED_ITEMS, REPORT):
         folder.store.copy(prefix + report, report)
+
+
+def _write_failed_rows(folder: RunFolder, settings: RunSettings, committed: Committed, key: str) -> list[str]:
+    """Write the rows of tables that failed, if there are any, and return warnings about those that are left out."""
+    failed = FailedRows(committed, settings.inputs)
+    rows = failed.read()
+    if rows is None:
+        folder.store.delete([key])
+    else:
+        with folder.store.writer(key) as out:
+            write_failed_rows(out, rows)
+    return failed.warnings
 
 
 def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:

@@ -73,6 +73,7 @@ PROCESSED = "processed_mini-batches.csv"
 PROCESS_SUMMARY = "process_summary.csv"
 NODE_SUMMARY = "node_summary.csv"
 FAILED_ITEMS = "failed_items.jsonl"
+FAILED_ROWS = "failed_rows.parquet"
 
 
 def shard_prefix(number: int) -> str:
@@ -158,6 +159,7 @@ class Names(Generic[_LocationT]):
         self.process_summary: _LocationT = path / PROCESS_SUMMARY
         self.node_summary: _LocationT = path / NODE_SUMMARY
         self.failed_items: _LocationT = path / FAILED_ITEMS
+        self.failed_rows: _LocationT = path / FAILED_ROWS
         self.script_output: _LocationT = path / OUTPUT
         self.logs: _LocationT = path / LOGS / "user"
         self.system_logs: _LocationT = path / LOGS / "sys"

@@ -117,8 +117,14 @@ class Content:
         return len(self.outcomes) + len(self.tries)
 
     def without_failures(self) -> Content:
-        """Return the outcomes of mini-batches that succeeded."""
-        return Content(outcomes=self.outcomes[self.outcomes["status"] == TryStatus.RUN_DONE], tries=self.tries[:0])
+        """Return the outcomes of mini-batches that succeeded, and what is known of the items that they left out."""
+        import numpy as np
+
+        outcomes = self.outcomes[self.outcomes["status"] == TryStatus.RUN_DONE]
+        incomplete = outcomes["index"][outcomes["succeeded"] < outcomes["items"]]
+        # The tries of items that failed are in the same record as the outcome, so also in the same part.
+        tries = self.tries[np.isin(self.tries["index"], incomplete)] if len(incomplete) else self.tries[:0]
+        return Content(outcomes=outcomes, tries=tries)
 
 
 def no_content() -> Content:

@@ -35,11 +35,24 @@ class Order(NamedTuple):
     partition: dict[str, Any] | None
     pieces: list[Any]
     versions: list[str | None] | tuple[()] = ()
+    spans: list[list[int]] | None = None
+    is_trial: bool = False
+
+    @property
+    def given(self) -> int:
+        """Number of items that run() gets."""
+        return self.items if self.spans is None else sum(end - begin for begin, end in self.spans)
+
+    def part_of(self, mini_batch: Any) -> Any:
+        """Return the items that run() gets."""
+        return mini_batch if self.spans is None else readers.part_of(mini_batch, self.spans)
 
     def context(self, mini_batch: Any) -> script.MiniBatchContext:
         """Return the second argument of run()."""
         values = {key: decode(value) for key, value in (self.partition or {}).items()}
-        dataset = script.MiniBatchDataset(self.input, mini_batch, self.pieces)
+        is_some_files = self.spans is not None and isinstance(mini_batch, list)
+        pieces = list(mini_batch) if is_some_files else self.pieces
+        dataset = script.MiniBatchDataset(self.input, mini_batch, pieces)
         return script.MiniBatchContext(values, dataset, self.minibatch_index, self.try_number)
 
 
@@ -222,13 +235,15 @@ class Worker:
         if self._tells_results:
             self._tell(elements)
         place = (0, 0, 0) if self._rows is None else self._rows.append(elements)
-        if returned > order.items:
-            self._note_surplus(returned, order.items)
+        if order.is_trial and self._rows is not None:
+            self._rows.take_back(place[0])
+        if returned > order.given:
+            self._note_surplus(returned, order.given)
         return this.done(returned, place)
 
     def _load(self, order: Order) -> Any:
         reader = self._inputs[order.input]
-        mini_batch = reader.load(order.pieces, order.items, order.versions)
+        mini_batch = order.part_of(reader.load(order.pieces, order.items, order.versions))
         if reader.is_table:
             self._supervisor.send({"running": order.minibatch_index})
         return mini_batch
@@ -236,7 +251,7 @@ class Worker:
     async def _load_beside(self, loaders: Executor, order: Order) -> Any:
         reader = self._inputs[order.input]
         if not reader.is_table:
-            return reader.load(order.pieces, order.items, order.versions)
+            return order.part_of(reader.load(order.pieces, order.items, order.versions))
         mini_batch = await self._script.loop.run_in_executor(loaders, self._load_in_thread, order)
         self._supervisor.send({"running": order.minibatch_index})
         return mini_batch
@@ -247,7 +262,7 @@ class Worker:
         except IndexError:
             inputs = self._make_readers()
         try:
-            return inputs[order.input].load(order.pieces, order.items, order.versions)
+            return order.part_of(inputs[order.input].load(order.pieces, order.items, order.versions))
         finally:
             self._spare_inputs.append(inputs)
 

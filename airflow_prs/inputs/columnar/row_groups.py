@@ -33,9 +33,12 @@ class Rows(NamedTuple):
 
 def add_row_groups(cut: TableCut, file: int, groups: Iterable[RowGroup], size: MiniBatchSize) -> None:
     """Add the mini-batches of one file's row groups, or of its record batches."""
+    row = 1
     for mini_batch in cut_row_groups(groups, size.count, is_bytes=size.is_bytes):
         for row_group, begin, end, size_bytes in mini_batch:
-            cut.add_piece(file, items=end - begin, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group)
+            items = end - begin
+            cut.add_piece(file, items=items, size_bytes=size_bytes, begin=begin, end=end, row_group=row_group, row=row)
+            row += items
         cut.close_mini_batch()
 
 

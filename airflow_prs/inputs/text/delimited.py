@@ -43,7 +43,7 @@ def cut_delimited_files(
             with open_text(file, source.encoding, marks_of(source.separator, source.comment)) as text:
                 cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
                 end = _read(file.path, text, columns, cutter, types, block_bytes=block_bytes)
-                add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
+                add_pieces(cut, number, cutter.finish(end), cutter.lines, is_whole=text.is_whole)
         found = types.types()
     require_known(source.name, source.dtypes, columns.names)
     return cut, Columns(columns.names, found | dict(source.dtypes))
@@ -67,8 +67,8 @@ def _read(
             first, others = records.split()
             names = headers.read(path, first, text.encoding)
             rows = others if headers.source.header else records
+        cutter.feed(rows.starts, b"" if text.is_whole else records.text, end)
         if len(rows.starts):
-            cutter.feed(rows.starts)
             types.feed(partial(_text_of, rows), names, text.encoding, is_plain=rows.is_plain)
     return end
 

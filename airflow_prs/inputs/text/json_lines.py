@@ -18,6 +18,7 @@ from airflow_prs.inputs.text.opening import open_text
 from airflow_prs.inputs.text.records import add_pieces, complete_lines
 from airflow_prs.worker.reading.dtypes import are_exact_as_floats
 from airflow_prs.worker.reading.json_table import JsonTable, is_blank, read_object
+from airflow_prs.worker.reading.lines import line_feeds_in
 
 MARKS = "\n"
 """The characters that separate records."""
@@ -39,13 +40,13 @@ def cut_json_lines_files(source: JsonLinesSource, listing: Listing, size: MiniBa
     with closing(listing.files()) as files:
         for number, file in enumerate(files):
             with open_text(file, source.encoding, MARKS) as text:
-                cutter = RecordCutter(size.count, is_bytes=size.is_bytes)
+                cutter = RecordCutter(size.count, is_bytes=size.is_bytes, count=line_feeds_in)
                 end = 0
                 for lines, end in complete_lines(text, max_record_size=source.max_record_size):
                     starts, objects = _read(lines, end - len(lines), text.encoding)
-                    cutter.feed(starts)
+                    cutter.feed(starts, lines, end)
                     values.feed(objects)
-                add_pieces(cut, number, cutter.finish(end), is_whole=text.is_whole)
+                add_pieces(cut, number, cutter.finish(end), cutter.lines, is_whole=text.is_whole)
     require_known(source.name, given, values.names or None)
     return cut, Columns(values.names or None, values.dtypes() | given)
 

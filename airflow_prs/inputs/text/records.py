@@ -184,11 +184,14 @@ def line_at(text: OpenText, position: int, count: Callable[[bytes, bytes], int] 
     return breaks + 1
 
 
-def add_pieces(cut: TableCut, file: int, pieces: list[tuple[int, int, int]], *, is_whole: bool) -> None:
+def add_pieces(
+    cut: TableCut, file: int, pieces: list[tuple[int, int, int]], lines: Sequence[int], *, is_whole: bool
+) -> None:
     """
     Add the mini-batches of one file.
 
     :param pieces: begin, end and number of records of each mini-batch.
+    :param lines: number of the line in which each begins.
     :param is_whole: whether they become a single mini-batch, since the file cannot be cut.
     """
     if is_whole and pieces:
@@ -196,6 +199,8 @@ def add_pieces(cut: TableCut, file: int, pieces: list[tuple[int, int, int]], *, 
         cut.add_piece(file, items=items, size_bytes=pieces[-1][1] - pieces[0][0])
         cut.close_mini_batch()
         return
-    for begin, end, records in pieces:
-        cut.add_piece(file, items=records, size_bytes=end - begin, begin=begin, end=end)
+    row = 1
+    for (begin, end, records), line in zip(pieces, lines, strict=False):
+        cut.add_piece(file, items=records, size_bytes=end - begin, begin=begin, end=end, row=row, line=line)
         cut.close_mini_batch()
+        row += records

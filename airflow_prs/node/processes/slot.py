@@ -271,7 +271,8 @@ class Slot:
         for message in messages:
             if (done := message.get("done")) is not None:
                 assignment = self._pop(life, done.minibatch_index, done.duration_s)
-                self._dispatcher.take_outcome(outcome_of(assignment, done, process=life.process.plan.number))
+                outcome = outcome_of(assignment, done, process=life.process.plan.number)
+                self._dispatcher.take_success(assignment, outcome)
             else:
                 self._take_other(life, message)
         self._start_clock(life)

@@ -58,7 +58,8 @@ def order_of(assignment: Assignment, *, has_tables: bool) -> list[Any]:
     """
     Return the order for a worker process: index, try, input, items, partition, paths or pieces, and their versions.
 
-    A piece is path, begin, end, row group, and, if it is staged, the local path to open.
+    A piece is path, begin, end, row group, and, if it is staged, the local path to open. For a part of a mini-batch the
+    stretches of items follow, and whether it is a trial.
 
     :param has_tables: whether mini-batches are read from pieces, not passed as paths.
     """
@@ -74,7 +75,9 @@ def order_of(assignment: Assignment, *, has_tables: bool) -> list[Any]:
         is_copied = [path != piece.path for path, piece in zip(paths, mini_batch.pieces, strict=True)]
         versions = [None if copied else version for copied, version in zip(is_copied, versions, strict=True)]
         pieces = [[*piece, path] for piece, path in zip(pieces, paths, strict=True)] if has_tables else list(paths)
-    return [mini_batch.index, assignment.try_number, mini_batch.input, mini_batch.items, partition, pieces, versions]
+    part = [] if assignment.part is None else [assignment.part.spans, assignment.part.is_trial]
+    numbers = [mini_batch.index, assignment.try_number]
+    return [*numbers, mini_batch.input, mini_batch.items, partition, pieces, versions, *part]
 
 
 def outcome_of(assignment: Assignment, answer: Done, *, process: int) -> Outcome:
@@ -84,13 +87,12 @@ def outcome_of(assignment: Assignment, answer: Done, *, process: int) -> Outcome
     :param process: number of the worker process.
     """
     index, returned, offset, length, crc, started, duration_s, run_s, cpu_s = answer
-    items = assignment.mini_batch.items
     return Outcome(
         index=index,
         status=TryStatus.RUN_DONE,
         tries=assignment.try_number,
-        items=items,
-        succeeded=min(items, returned),
+        items=assignment.mini_batch.items,
+        succeeded=min(assignment.items, returned),
         returned=returned,
         process=process,
         offset=offset,

@@ -6,16 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from airflow_prs.node.input.stager import Stager
+from airflow_prs.node.work.bisecting import Bisection, can_split
 from airflow_prs.node.work.committer import WINDOW, Committer
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.staged_queue import StagedQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.node.work.tally import Tally
-from airflow_prs.records import MiniBatch, Outcome, Progress, TryStatus
+from airflow_prs.records import FailedTry, MiniBatch, Outcome, Progress, TryStatus
 from airflow_prs.run_folder.attempts import Attempt
 from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.intervals import ON_FILES
@@ -105,6 +107,7 @@ class Dispatcher:
         self._lent = Progress()
         self._alone: Assignment | None = None
         self._next_alone: asyncio.Future[Assignment | None] | None = None
+        self._bisections: dict[int, Bisection] = {}
         self._note_done()
 
     # What slots use
@@ -146,6 +149,15 @@ class Dispatcher:
         """Return how many mini-batches a process may hold so that the others get theirs."""
         return 1 if self._is_alone else -(-len(self._staged) // self._slots)
 
+    def take_success(self, assignment: Assignment, outcome: Outcome) -> None:
+        """Record that run() succeeded with a mini-batch, or with a part of it."""
+        if assignment.part is None:
+            self.take_outcome(outcome)
+        else:
+            self._staged.release(outcome.index)
+            self._bisections[outcome.index].take_success(outcome)
+            self._go_on_splitting(outcome.index)
+
     def take_outcome(self, outcome: Outcome) -> None:
         """Record that a mini-batch succeeded or failed: it is not tried again."""
         self._staged.release(outcome.index)
@@ -156,19 +168,27 @@ class Dispatcher:
         self._note_done()
 
     def take_failure(self, failure: Failure) -> None:
-        """Record a failed try, and queue the next one or fail the mini-batch."""
+        """Record a failed try, and queue the next one, split the mini-batch or fail it."""
         assignment, index = failure.assignment, failure.assignment.mini_batch.index
+        if assignment.part is not None:
+            self._take_failed_part(failure)
+            return
         # The next try gets new copies: this one may have changed its own.
         self._staged.release(index)
         next_after_s = self._policy.next_try_after_s(failure)
-        is_final = next_after_s is None
-        log = self._log_of(failure.process) if failure.process else ""
-        self.committer.add_try(failed_try(failure, is_final=is_final, node=self._attempt.writer.node, log=log))
+        timeout_s = self._policy.bisect_timeout_s
+        is_split = next_after_s is None and timeout_s is not None and can_split(failure)
+        is_final = next_after_s is None and not is_split
+        self.committer.add_try(self._record(failure, is_final=is_final))
         self._board.note(failure)
         tries = f"try {assignment.try_number} of {self._policy.most_tries}"
         process = f"{failure.process}: " if failure.process else ""
-        self._say(f"{process}{tries} of mini-batch {index} failed: {failure.error}")
-        if next_after_s is None:
+        self._say(f"{process}{tries} of mini-batch {index}{_place_of(assignment)} failed: {failure.error}")
+        if is_split and timeout_s is not None:
+            self.tally.count_failed_try(index)
+            self._bisections[index] = Bisection(failure, timeout_s=timeout_s)
+            self._go_on_splitting(index)
+        elif next_after_s is None:
             self.take_outcome(failed_outcome(failure))
         else:
             self.tally.count_failed_try(index)
@@ -180,6 +200,35 @@ class Dispatcher:
         if is_final or self._policy.count_failed_tries:
             # It may exceed a threshold.
             self.committer.hurry()
+
+    def _record(self, failure: Failure, *, is_final: bool) -> FailedTry:
+        log = self._log_of(failure.process) if failure.process else ""
+        return failed_try(failure, is_final=is_final, node=self._attempt.writer.node, log=log)
+
+    def _take_failed_part(self, failure: Failure) -> None:
+        index = failure.assignment.mini_batch.index
+        self._staged.release(index)
+        self._bisections[index].take_failure(failure)
+        self._go_on_splitting(index)
+
+    def _go_on_splitting(self, index: int) -> None:
+        """Hand out the next part of a mini-batch, or record the outcome."""
+        following = self._bisections[index].next_assignment()
+        if following is None:
+            tries, outcome = self._bisections.pop(index).result(partial(self._record, is_final=True))
+            # In one commit: an attempt that inherits tries without the outcome would count them as its own.
+            for failed in tries:
+                self.committer.add_try(failed)
+            self.take_outcome(outcome)
+            self._say(
+                f"mini-batch {index} was split: {outcome.items - outcome.succeeded:,} of {outcome.items:,} items failed"
+            )
+            self.committer.hurry()
+        elif self._next_alone is not None:
+            self._resolve_alone(following)
+        else:
+            self._queue.put_back([following])
+            self._signals.work.set()
 
     def take_end(self, running: Sequence[Failure], waiting: Sequence[Assignment], *, overdue: int | None) -> None:
         """
@@ -349,6 +398,12 @@ class Dispatcher:
     def _after_commit(self) -> None:
         self._signals.committed.set()
         self._signals.work.set()
+
+
+def _place_of(assignment: Assignment) -> str:
+    """Return where the rows of a mini-batch begin; '' for files, of which there are many."""
+    mini_batch = assignment.mini_batch
+    return f" ({next(mini_batch.names_of(), '')})" if mini_batch.has_rows and mini_batch.pieces else ""
 
 
 def _not_staged(assignment: Assignment) -> Failure:

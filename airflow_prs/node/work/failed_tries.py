@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,11 +48,13 @@ class RetryPolicy:
     :param most_tries: run_max_try.
     :param delay_s: seconds before the second try; twice as long before each further one.
     :param count_failed_tries: whether a failed try counts against thresholds even if another one follows.
+    :param bisect_timeout_s: run_invocation_timeout, if a mini-batch whose tries are used up is split; None: it is not.
     """
 
     most_tries: int
     delay_s: float = 0.0
     count_failed_tries: bool = False
+    bisect_timeout_s: float | None = None
 
     def next_try_after_s(self, failure: Failure) -> float | None:
         """Return the seconds until the next try; None: the mini-batch has failed."""
@@ -98,13 +101,20 @@ def failed_try(failure: Failure, *, is_final: bool, node: str, log: str) -> Fail
         status=failure.status,
         error=failure.error,
         traceback=failure.traceback,
-        items=tuple(map(str, mini_batch.pieces[:_ITEMS_SHOWN])),
+        items=_names_of(failure.assignment),
+        spans=() if failure.assignment.part is None else failure.assignment.part.spans,
         node=node,
         process=failure.process,
         started=failure.started,
         duration_s=failure.duration_s,
         log=log,
     )
+
+
+def _names_of(assignment: Assignment) -> tuple[str, ...]:
+    """Return the names of the first items that were tried."""
+    spans = () if assignment.part is None else assignment.part.spans
+    return tuple(itertools.islice(assignment.mini_batch.names_of(spans), _ITEMS_SHOWN))
 
 
 def failed_outcome(failure: Failure) -> Outcome:

@@ -24,6 +24,24 @@ READ_AHEAD = 1024
 """Mini-batches that are read in advance while as many others are handed out."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """
+    Some items of a mini-batch, for one call of run().
+
+    :param spans: position of the first item, and one past the last one, of each stretch; in input order.
+    :param is_trial: whether the rows are not kept.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    is_trial: bool
+
+    @property
+    def items(self) -> int:
+        """Number of the items."""
+        return sum(end - begin for begin, end in self.spans)
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """
@@ -32,12 +50,19 @@ class Assignment:
     :param try_number: from 1.
     :param is_alone: whether its process may hold nothing else, because this mini-batch may have killed a process.
     :param staged: where its files are for the process that gets it.
+    :param part: what run() gets of it; None: all items.
     """
 
     mini_batch: MiniBatch
     try_number: int
     is_alone: bool = False
     staged: Staged = NOTHING_TO_STAGE
+    part: Part | None = None
+
+    @property
+    def items(self) -> int:
+        """Number of items that run() gets."""
+        return self.mini_batch.items if self.part is None else self.part.items
 
 
 class ReadAhead:

@@ -132,6 +132,21 @@ class TableReader:
             raise LoadError(f"{name_piece(path, begin, end, row_group)}: {type(error).__name__}: {message}") from error
 
 
+def part_of(mini_batch: Any, spans: Sequence[Sequence[int]]) -> Any:
+    """
+    Return some items of a mini-batch in the form in which run() gets all of them.
+
+    :param spans: position of the first item, and one past the last one, of each stretch.
+    """
+    if isinstance(mini_batch, list):
+        return [item for begin, end in spans for item in mini_batch[begin:end]]
+    pandas = sys.modules["pandas"]
+    part = mini_batch.iloc[[place for begin, end in spans for place in range(begin, end)]]
+    if isinstance(mini_batch.index, pandas.RangeIndex):
+        part.index = pandas.RangeIndex(len(part))
+    return part
+
+
 def _join(frames: list[Any]) -> Any:
     """Concatenate rows; an index that is more than a count of rows is kept."""
     pandas = sys.modules["pandas"]

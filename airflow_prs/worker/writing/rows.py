@@ -171,7 +171,7 @@ class RowsFile:
         try:
             self._writer(elements, self._write)
         except BaseException:
-            self._take_back(offset)
+            self.take_back(offset)
             raise
         return offset, self._end - offset, self._crc
 
@@ -182,7 +182,8 @@ class RowsFile:
         self._end += len(data)
         self._crc = zlib.crc32(data, self._crc)
 
-    def _take_back(self, offset: int) -> None:
+    def take_back(self, offset: int) -> None:
+        """Remove the rows from a position on."""
         try:
             os.ftruncate(self._fd, offset)
         finally:

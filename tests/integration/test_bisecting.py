@@ -1,0 +1,149 @@
+"""bisect_failed_mini_batches: a mini-batch whose tries are used up loses only the items that fail."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pandas as pd
+import pytest
+
+from airflow_prs.config.datasets import TabularDataset
+from airflow_prs.records import TryStatus
+from airflow_prs.report.reports import write_reports
+from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
+from tests.table_plans import table_plan
+from tests.tables import together
+
+
+def plan(path, body, **values):
+    script = textwrap.dedent("""
+        import os, time
+        def bad(item): return item in ("item-5", "item-9")
+        {run}
+    """).replace("{run}", textwrap.dedent(body))
+    values = {"items": 8, "mini_batches": 2, "run_max_try": 2, "process_count_per_node": 1} | values
+    return make_plan(path, script, bisect_failed_mini_batches=True, **values)
+
+
+RAISES = """
+def run(mini_batch):
+    for item in mini_batch:
+        if bad(item): raise ValueError(f"{item} is bad")
+    return mini_batch
+"""
+DIES = RAISES.replace('raise ValueError(f"{item} is bad")', "os._exit(3)")
+HANGS = RAISES.replace('raise ValueError(f"{item} is bad")', "time.sleep(60)")
+ASYNC = RAISES.replace("def run", "import asyncio\nasync def run")
+HANGS_ASYNC = ASYNC.replace('raise ValueError(f"{item} is bad")', "await asyncio.sleep(60)")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "values"),
+    [
+        (RAISES, TryStatus.RUN_EXCEPTION, {}),
+        (DIES, TryStatus.PROCESS_DIED, {"process_count_per_node": 2}),
+        (HANGS, TryStatus.RUN_TIMEOUT, {"run_invocation_timeout": 1, "run_max_try": 1}),
+        (ASYNC, TryStatus.RUN_EXCEPTION, {"max_concurrency_per_process": 2}),
+        (HANGS_ASYNC, TryStatus.RUN_TIMEOUT, {"run_invocation_timeout": 1, "max_concurrency_per_process": 2}),
+    ],
+    ids=["raises", "dies", "hangs", "async", "hangs async"],
+)
+def test_only_the_items_that_fail_are_left_out(tmp_path, body, status, values):
+    folder = plan(tmp_path, body, **values)
+    Tries(folder).run()
+    assert read_rows(folder) == [f"item-{n}" for n in range(16) if n not in {5, 9}]
+    outcomes = read_outcomes(folder)
+    assert outcomes["status"].tolist() == [TryStatus.RUN_DONE] * 2
+    assert (outcomes["items"].tolist(), outcomes["succeeded"].tolist()) == ([8, 8], [7, 7])
+    found = {failed.items: failed.status for failed in read_tries(folder) if failed.final}
+    assert found == {("item-5",): status, ("item-9",): status}
+    (report,) = [write_reports(folder, folder.read_settings(), status="completed")]
+    assert report["mini_batches"]["failed"] == 0
+    assert report["items"]["failed"] == 2
+    assert report["thresholds"]["allowed_failed_count"]["count"] == 0
+    processed = pd.read_csv(folder.names.processed)
+    assert processed["failed_items"].tolist() == ["item-5", "item-9"]
+    lines = [json.loads(line) for line in folder.names.failed_items.read_text().splitlines()]
+    assert [(line["mini_batch"], line["failed_items"], line["items"]) for line in lines] == [
+        (0, 1, ["item-5"]),
+        (1, 1, ["item-9"]),
+    ]
+    assert [each["items"] for each in lines[0]["tries"] if "items" in each] == [["item-5"]]
+
+
+def test_a_mini_batch_of_which_all_items_fail_has_failed(tmp_path):
+    folder = plan(tmp_path, "def run(mini_batch): raise ValueError('never')", mini_batches=1, items=3)
+    Tries(folder).run()
+    assert read_rows(folder) == []
+    assert read_outcomes(folder)["status"].tolist() == [TryStatus.RUN_EXCEPTION]
+    assert read_outcomes(folder)["succeeded"].tolist() == [0]
+
+
+def test_items_left_out_stay_in_the_reports_after_a_clear(tmp_path):
+    body = RAISES + "\ndef init():\n    if os.path.exists('/gone'): raise SystemExit"
+    folder = plan(tmp_path, body)
+    tries = Tries(folder)
+    tries.run()
+    tries.clear()
+    tries.run()
+    assert [failed.items for failed in read_tries(folder) if failed.final] == [("item-5",), ("item-9",)]
+
+
+def write_csv(folder, frame):
+    path = folder / "in.csv"
+    path.write_text("# made by hand\n" + frame.to_csv(index=False).replace("row 3", '"row\n3"'))
+    return TabularDataset.from_delimited_files(str(path), comment="#"), [3 + n + (n > 3) for n in range(len(frame))]
+
+
+def write_json_lines(folder, frame):
+    path = folder / "in.jsonl"
+    path.write_text("\n" + frame.to_json(orient="records", lines=True))
+    return TabularDataset.from_json_lines_files(str(path)), [2 + n for n in range(len(frame))]
+
+
+def write_parquet(folder, frame):
+    path = folder / "in.parquet"
+    frame.to_parquet(path, row_group_size=3)
+    return TabularDataset.from_parquet_files(str(path)), [None] * len(frame)
+
+
+TABLE = pd.DataFrame({"n": range(10), "text": [f"row {n}" for n in range(10)], "x": [n / 2 for n in range(10)]})
+BAD_ROWS = """
+def run(mini_batch):
+    if mini_batch["n"].isin([4, 9]).any(): raise ValueError(f"bad row among {len(mini_batch)}")
+    return mini_batch["n"].tolist()
+"""
+
+
+@pytest.mark.parametrize("write", [write_csv, write_json_lines, write_parquet])
+@pytest.mark.parametrize("bisects", [True, False])
+def test_failed_rows_of_tables_are_named_and_kept(tmp_path, write, bisects):
+    dataset, lines = write(tmp_path, TABLE)
+    (tmp_path / "script.py").write_text(BAD_ROWS)
+    result = table_plan(
+        tmp_path,
+        dataset,
+        mini_batch_size="5 rows",
+        source_directory=str(tmp_path),
+        entry_script="script.py",
+        run_max_try=1,
+        error_threshold=-1,
+        node_count=1,
+        bisect_failed_mini_batches=bisects,
+    )
+    folder = result.folder
+    Tries(folder).run()
+    # Without it, all rows of the mini-batches are lost; a Parquet file is cut between row groups.
+    failed = [4, 9] if bisects else list(range(3, 10)) if write is write_parquet else list(range(10))
+    assert read_rows(folder) == [str(n) for n in range(10) if n not in failed]
+    write_reports(folder, folder.read_settings(), status="completed")
+    kept = pd.read_parquet(folder.names.failed_rows)
+    assert kept["n"].tolist() == failed
+    assert kept["failed_row"].tolist() == [n + 1 for n in failed]
+    assert kept["failed_line"].dropna().tolist() == [lines[n] for n in failed if lines[n]]
+    assert set(kept["failed_file"]) == {str(next(tmp_path.glob("in.*")))}
+    assert kept["failed_error"].str.startswith("ValueError: bad row among ").all()
+    assert kept.dtypes[["n", "x"]].tolist() == TABLE.dtypes[["n", "x"]].tolist()
+    again = TabularDataset.from_parquet_files(str(folder.names.failed_rows))
+    assert len(together(again, tmp_path)) == len(failed)
