@@ -145,7 +145,7 @@ class _Run:
         self._is_concluded = is_concluded
         self._ended = {number for number, task in tasks.items() if task in _ENDED}
         self._waiting = sorted(set(tasks) - self._ended)
-        done = {state.shard.number for state in shards if state.is_done}
+        done = {state.shard.number for state in shards if state.progress.done == state.shard.count}
         planned = {state.shard.number for state in shards}
         # A shard without mini-batches of its own has no work left, but merge does not run while its task has failed.
         self._unfinished = {
