@@ -260,7 +260,9 @@ def _queue(folder: RunFolder, shard: Shard, inherited: Inheritance, granted: int
     for index in inherited.suspects:
         done[index - shard.first] = True
     tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
-    return WorkQueue(folder, shard, done=done, tries=tries, granted=granted)
+    return WorkQueue(
+        folder, shard, done=done, tries=tries, granted=granted, crowd=inherited.crowd, group=inherited.group
+    )
 
 
 def _run_in_thread(make: Callable[[], Supervisor]) -> None:
