@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -42,6 +43,7 @@ from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
+_LAST_UPLOAD_S = 10.0
 
 
 def run_node(request: NodeRequest) -> dict[str, Any]:
@@ -64,6 +66,8 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         stage = Stage()
+        ends = ExitStack()
+        ends.callback(stage.remove)
         files = request.folder.node_files(stage.path, settings.output)
         try:
             attempt = request.folder.open_attempt(
@@ -73,14 +77,14 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
                 window=WINDOW * process_count(request, settings) * settings.config.max_concurrency_per_process,
                 files=files,
             )
-            _run(request, settings, manifest, attempt, stage=stage, files=files)
+            _run(request, settings, manifest, attempt, stage=stage, files=files, ends=ends)
             return _summary(attempt)
         except LoanLostError as error:
             request.logger.info("%s", error)
         except AbortError as error:
             raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
         finally:
-            stage.remove()
+            ends.close()
 
 
 def _run(
@@ -91,6 +95,7 @@ def _run(
     *,
     stage: Stage,
     files: NodeFiles,
+    ends: ExitStack,
 ) -> None:
     watcher = Watcher(
         request.folder,
@@ -123,10 +128,26 @@ def _run(
     finally:
         stager.close()
         starter.log_writer.close()
+        ends.callback(_begin_last_upload(files, starter.say))
+
+
+def _begin_last_upload(files: NodeFiles, say: Callable[[str], None]) -> Callable[[], None]:
+    """Begin to upload the last lines of the logs; return a function that waits for that, but not for long."""
+
+    def upload() -> None:
         try:
             files.upload_logs(is_last=True)
         except OSError as error:
-            starter.say(f"the last lines of the logs are not uploaded: {error}")
+            say(f"the last lines of the logs are not uploaded: {error}")
+
+    def wait() -> None:
+        thread.join(_LAST_UPLOAD_S)
+        if thread.is_alive():
+            say(f"the last lines of the logs are not uploaded within {_LAST_UPLOAD_S:g} seconds; the node ends")
+
+    thread = threading.Thread(target=upload, name="airflow_prs-logs", daemon=True)
+    thread.start()
+    return wait
 
 
 def _require_no_abort(watcher: Watcher) -> None:

@@ -79,6 +79,7 @@ class Supervisor:
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_over = False
         self._is_through = False
+        self._has_shown_end = False
 
     async def run(self) -> None:
         """
@@ -96,7 +97,8 @@ class Supervisor:
             else:
                 await self._close(Closing.DONE)
         finally:
-            await asyncio.to_thread(self._reporter.show_end)
+            if not self._has_shown_end:
+                await asyncio.to_thread(self._reporter.show_end)
         # A run should end the same way however fast its last mini-batches were.
         if (abort := await asyncio.to_thread(self._watcher.look)) is not None:
             raise AbortError(abort)
@@ -238,7 +240,11 @@ class Supervisor:
         try:
             if await asyncio.to_thread(self._starter.attempt.is_newest):
                 await self._dispatcher.committer.commit(closing=closing)
-                await asyncio.to_thread(self._dispatcher.show)
+                shows = [self._dispatcher.show]
+                if closing is not Closing.DONE:
+                    self._has_shown_end = True
+                    shows.append(self._reporter.show_end)
+                await asyncio.gather(*map(asyncio.to_thread, shows))
         except (OSError, RunFolderError) as error:
             if closing is Closing.DONE:
                 raise
