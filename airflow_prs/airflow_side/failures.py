@@ -14,6 +14,7 @@ from airflow_prs.errors import (
     InputError,
     RunAbortedError,
     StorageError,
+    StorageRefusedError,
 )
 
 _HOPELESS = (
@@ -23,6 +24,7 @@ _HOPELESS = (
     EnvironmentBrokenError,
     IncompleteRunError,
     RunAbortedError,
+    StorageRefusedError,
 )
 """Errors that another try would only repeat."""
 
@@ -32,8 +34,8 @@ def no_retry_where_hopeless() -> Iterator[None]:
     """
     Fail the task without a retry, with the same text, on errors that another try would only repeat.
 
-    The cause is left out: the text already contains what matters of it, such as the user's own traceback. Errors of
-    object storage, which another try may not repeat, lose their cause and their traceback for the same reason.
+    The cause is left out: the text already contains what matters of it, such as the user's own traceback. Other errors
+    of object storage, which another try may not repeat, lose their cause and their traceback for the same reason.
     """
     try:
         yield

@@ -20,6 +20,7 @@ from airflow_prs.errors import (
     RunAbortedError,
     RunFolderError,
     StorageError,
+    StorageRefusedError,
     SupersededError,
 )
 
@@ -29,6 +30,7 @@ HOPELESS = [
     EnvironmentBrokenError,
     IncompleteRunError,
     RunAbortedError,
+    StorageRefusedError,
 ]
 
 
@@ -54,11 +56,11 @@ def test_what_may_pass_is_left_to_airflows_retries(error):
 
 def test_an_error_of_object_storage_is_tried_again_and_shows_its_message_without_the_way_to_it():
     def ask():
-        raise StorageError("s3://bucket/key: access denied") from OSError("an answer of the client")
+        raise StorageError("s3://bucket/key: busy") from OSError("an answer of the client")
 
     with pytest.raises(StorageError) as caught, no_retry_where_hopeless():
         ask()
     shown = "".join(traceback.format_exception(caught.value))
-    assert shown.endswith("StorageError: s3://bucket/key: access denied\n")
+    assert shown.endswith("StorageError: s3://bucket/key: busy\n")
     assert "in ask" not in shown
     assert "an answer of the client" not in shown
