@@ -22,7 +22,7 @@ from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import Starter, process_count
-from airflow_prs.node.reporting import Reporter
+from airflow_prs.node.reporting import Reporter, begin_last_upload
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.supervisor import AbortError, Supervisor
 from airflow_prs.node.watching import Watcher
@@ -43,7 +43,6 @@ from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.settings import RunSettings
 
 _STOP_S = 30.0
-_LAST_UPLOAD_S = 10.0
 
 
 def run_node(request: NodeRequest) -> dict[str, Any]:
@@ -128,26 +127,7 @@ def _run(
     finally:
         stager.close()
         starter.log_writer.close()
-        ends.callback(_begin_last_upload(files, starter.say))
-
-
-def _begin_last_upload(files: NodeFiles, say: Callable[[str], None]) -> Callable[[], None]:
-    """Begin to upload the last lines of the logs; return a function that waits for that, but not for long."""
-
-    def upload() -> None:
-        try:
-            files.upload_logs(is_last=True)
-        except OSError as error:
-            say(f"the last lines of the logs are not uploaded: {error}")
-
-    def wait() -> None:
-        thread.join(_LAST_UPLOAD_S)
-        if thread.is_alive():
-            say(f"the last lines of the logs are not uploaded within {_LAST_UPLOAD_S:g} seconds; the node ends")
-
-    thread = threading.Thread(target=upload, name="airflow_prs-logs", daemon=True)
-    thread.start()
-    return wait
+        ends.callback(begin_last_upload(files, starter.say))
 
 
 def _require_no_abort(watcher: Watcher) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from unittest import mock
 
-from airflow_prs.node import running
+from airflow_prs.node import reporting
 from airflow_prs.run_folder.node_files import NodeFiles
 
 
 def last_upload(upload, monkeypatch, seconds: float = 60) -> list[str]:
     """Upload the logs in this way, and return what is said."""
     said: list[str] = []
-    monkeypatch.setattr(running, "_LAST_UPLOAD_S", seconds)
+    monkeypatch.setattr(reporting, "_LAST_UPLOAD_S", seconds)
     files = mock.create_autospec(NodeFiles, instance=True)
     files.upload_logs.side_effect = upload
-    running._begin_last_upload(files, said.append)()
+    reporting.begin_last_upload(files, said.append)()
     return said
 
 
