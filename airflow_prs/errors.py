@@ -11,6 +11,7 @@ Every error that airflow_prs raises on purpose.
     ├── RunFolderError            the run folder is not visible, is damaged, or has another version's layout
     │   └── DamagedError          what was committed is damaged or gone
     ├── StorageError              object storage cannot be reached, or refuses a request (also an OSError)
+    │   └── StorageRefusedError   another try would be refused too: a wrong connection, a missing bucket, no permission
     ├── SupersededError           a newer attempt of the same shard, merge or plan has taken over
     ├── RunAbortedError           a threshold was exceeded, or a person has stopped the run
     ├── SteeringError             a run is not in the state for what a person orders
@@ -85,6 +86,10 @@ class StorageError(PrsError, OSError):
     """
 
     code = ""
+
+
+class StorageRefusedError(StorageError):
+    """A connection is missing or wrong, a bucket is missing, or the storage permits too little: a person must help."""
 
 
 class SupersededError(PrsError):

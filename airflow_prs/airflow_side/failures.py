@@ -14,6 +14,7 @@ from airflow_prs.errors import (
     InputError,
     PrsError,
     RunAbortedError,
+    StorageRefusedError,
 )
 from airflow_prs.wording import HOW_TO_GO_ON
 
@@ -27,6 +28,7 @@ _HOPELESS = (
     EnvironmentBrokenError,
     IncompleteRunError,
     RunAbortedError,
+    StorageRefusedError,
 )
 """Errors that another try would only repeat."""
 

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
+from airflow_prs.airflow_side.exceptions import AirflowNotFoundException
 from airflow_prs.airflow_side.masking import known_secrets_masker
-from airflow_prs.errors import StorageError
+from airflow_prs.errors import StorageError, StorageRefusedError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import Bucket, Kind, is_remote, parse_address
 from airflow_prs.object_storage.connecting import Connection, connect_again, use_connections
@@ -67,7 +68,9 @@ def _find(bucket: Bucket) -> AirflowConnection:
         return BaseHook.get_connection(str(bucket.conn_id))
     except Exception as error:  # noqa: BLE001 - each secrets backend raises its own
         reason = known_secrets_masker()(f"{type(error).__name__}: {error}")
-        raise StorageError(
+        # Whatever else a secrets backend raises may be gone soon.
+        kind = StorageRefusedError if isinstance(error, AirflowNotFoundException) else StorageError
+        raise kind(
             f"{bucket}: Airflow returns no connection {bucket.conn_id!r} ({reason}); create it in Airflow, for example "
             f"under Admin > Connections, or correct the path"
         ) from None
@@ -76,7 +79,7 @@ def _find(bucket: Bucket) -> AirflowConnection:
 def _check(bucket: Bucket, connection: AirflowConnection) -> None:
     types = _TYPES[bucket.kind]
     if connection.conn_type not in types:
-        raise StorageError(
+        raise StorageRefusedError(
             f"{bucket}: the connection {bucket.conn_id!r} has the type {connection.conn_type!r}; allowed: "
             f"{' or '.join(map(repr, types))}"
         )
@@ -109,7 +112,7 @@ def _connect_azure(bucket: Bucket) -> Connection:
     service = WasbHook(wasb_conn_id=str(bucket.conn_id)).get_conn()
     _mask(service)
     if "sig=" in urlsplit(service.url).path:
-        raise StorageError(
+        raise StorageRefusedError(
             f"{bucket}: the sas_token of the connection {bucket.conn_id!r} must begin with '?' for this version of "
             "apache-airflow-providers-microsoft-azure; add it, or install a newer version"
         )

@@ -77,9 +77,11 @@ def run_in_process(job: Job, output: str, *, nodes: int, keeps_going: bool) -> i
         try:
             with _working_directory(folder) as local:
                 files = folder.node_files(local, settings.output)
-                _run_script(job, folder, settings, files, local, keeps_going=keeps_going)
-                files.upload_output()
-                files.upload_logs(is_last=True)
+                try:
+                    _run_script(job, folder, settings, files, local, keeps_going=keeps_going)
+                    files.upload_output()
+                finally:
+                    files.upload_logs(is_last=True)
         except SystemExit as error:
             # With the script's exit code, a run without result could end with 0.
             error.__traceback__ = _users_frames(error.__traceback__)

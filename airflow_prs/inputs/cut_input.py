@@ -76,16 +76,11 @@ def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]
     Return the real folders of the copies, each with its input.
 
     :param base: folder that relative paths start from.
-    :raises ConfigError: if a target is on object storage, or two inputs have the same target.
+    :raises ConfigError: if two inputs have the same target.
     """
     taken: dict[str, TableSource] = {}
     for source in sources:
         if isinstance(source, TableSource) and source.target is not None:
-            if is_remote(source.target):
-                problem = (
-                    f"target of {source.name!r} is {source.target!r}, which is on object storage; allowed: a local "
-                )
-                raise ConfigError([f"{problem}folder or a mounted share"])
             other = taken.setdefault(os.path.realpath(absolute_path(source.target, base)), source)
             if other.name != source.name:
                 problem = (

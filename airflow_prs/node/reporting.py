@@ -24,6 +24,7 @@ from airflow_prs.thresholds.pace import Pace
 _SHARDS_EACH = 50
 """Status.json of the run costs a small read for each shard, so with more shards than this it is written more rarely."""
 _PROGRESS_S = 30.0
+_LAST_UPLOAD_S = 10.0
 
 
 class Reporter:
@@ -139,3 +140,22 @@ class Reporter:
             self._request.logger.info("%s", pace)
             self._request.tell_progress(pace.numbers())
             before, since = pace.now, now
+
+
+def begin_last_upload(files: NodeFiles, say: Callable[[str], None]) -> Callable[[], None]:
+    """Begin to upload the last lines of the logs; return a function that waits for that, but not for long."""
+
+    def upload() -> None:
+        try:
+            files.upload_logs(is_last=True)
+        except OSError as error:
+            say(f"the last lines of the logs are not uploaded: {error}")
+
+    def wait() -> None:
+        thread.join(_LAST_UPLOAD_S)
+        if thread.is_alive():
+            say(f"the last lines of the logs are not uploaded within {_LAST_UPLOAD_S:g} seconds; the node ends")
+
+    thread = threading.Thread(target=upload, name="airflow_prs-logs", daemon=True)
+    thread.start()
+    return wait

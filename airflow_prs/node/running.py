@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from airflow_prs.environments.making import ensure_environment
-from airflow_prs.errors import EnvironmentBrokenError, PrsError
+from airflow_prs.errors import EnvironmentBrokenError, PrsError, RunAbortedError
 from airflow_prs.node.input.places import Places
 from airflow_prs.node.input.side_inputs import with_local_side_inputs
 from airflow_prs.node.input.stager import Stager
@@ -23,7 +24,7 @@ from airflow_prs.node.lending.lender import Lender, LoanLostError
 from airflow_prs.node.machine.resources import ResourceLog
 from airflow_prs.node.processes.staging import Stage
 from airflow_prs.node.processes.starting import Starter, process_count
-from airflow_prs.node.reporting import Reporter
+from airflow_prs.node.reporting import Reporter, begin_last_upload
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.supervisor import AbortError, Supervisor
 from airflow_prs.node.telling import describe_begin, describe_end
@@ -34,9 +35,7 @@ from airflow_prs.node.work.failed_tries import RetryPolicy
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Progress, Shard
-from airflow_prs.report.reports import aborted_error
 from airflow_prs.run_folder.attempts import Attempt
-from airflow_prs.run_folder.committed import read_committed
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.inheritance import Inheritance
 from airflow_prs.run_folder.loans import BorrowedWork
@@ -56,8 +55,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     timeouts reach the caller immediately. What they raise stops the node and its processes, and is then raised here.
 
     :return: a small summary.
-    :raises RunAbortedError: if the run was aborted, and mini-batches of this shard have no outcome; names the reason
-        and the first failures.
+    :raises RunAbortedError: if the run was aborted, and mini-batches of this shard have no outcome; names the reason.
     :raises SupersededError: if a later attempt at the shard has begun.
     :raises EntryScriptError: if the entry script cannot be imported, or its init() cannot succeed.
     :raises EnvironmentBrokenError: if the environment lacks a package.
@@ -69,6 +67,8 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
     node = f"{encode(socket.gethostname())}-{shard.number}-{request.task_try.try_number}"
     while True:
         stage, began = Stage(), time.monotonic()
+        ends = ExitStack()
+        ends.callback(stage.remove)
         files = request.folder.node_files(stage.path, settings.output)
         try:
             attempt = request.folder.open_attempt(
@@ -80,7 +80,7 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             )
             request.logger.info("%s", describe_begin(attempt, process_count(request, settings)))
             try:
-                _run(request, settings, manifest, attempt, stage=stage, files=files)
+                _run(request, settings, manifest, attempt, stage=stage, files=files, ends=ends)
             finally:
                 request.logger.info("%s", describe_end(attempt, time.monotonic() - began))
             return _summary(attempt)
@@ -88,10 +88,11 @@ def run_node(request: NodeRequest) -> dict[str, Any]:
             request.logger.info("%s", error)
         except AbortError as error:
             if not _end_aborted(attempt):
-                raise aborted_error(error.abort.verdict, read_committed(request.folder, manifest)) from None
+                # The gatekeeper shows the failures, once. Here each node would read those of all shards.
+                raise RunAbortedError(f"The run was aborted: {error.abort.verdict.reason}.") from None
             return _summary(attempt)
         finally:
-            stage.remove()
+            ends.close()
 
 
 def _run(
@@ -102,6 +103,7 @@ def _run(
     *,
     stage: Stage,
     files: NodeFiles,
+    ends: ExitStack,
 ) -> None:
     watcher = Watcher(
         request.folder,
@@ -138,10 +140,7 @@ def _run(
     finally:
         stager.close()
         starter.log_writer.close()
-        try:
-            files.upload_logs(is_last=True)
-        except OSError as error:
-            starter.say(f"the last lines of the logs are not uploaded: {error}")
+        ends.callback(begin_last_upload(files, starter.say))
 
 
 def _require_no_abort(watcher: Watcher) -> None:
@@ -293,7 +292,9 @@ def _queue(folder: RunFolder, shard: Shard, inherited: Inheritance, granted: int
     for index in inherited.suspects:
         done[index - shard.first] = True
     tries = {index: count for index, count in inherited.tries.items() if index not in inherited.suspects}
-    return WorkQueue(folder, shard, done=done, tries=tries, granted=granted)
+    return WorkQueue(
+        folder, shard, done=done, tries=tries, granted=granted, crowd=inherited.crowd, group=inherited.group
+    )
 
 
 def _run_in_thread(make: Callable[[], Supervisor]) -> None:

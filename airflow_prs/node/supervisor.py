@@ -80,6 +80,7 @@ class Supervisor:
         self._is_over = False
         self._is_through = False
         self._is_draining = False
+        self._has_shown_end = False
 
     async def run(self) -> None:
         """
@@ -100,7 +101,8 @@ class Supervisor:
             if not self._dispatcher.done.is_set():
                 raise
         finally:
-            await asyncio.to_thread(self._reporter.show_end)
+            if not self._has_shown_end:
+                await asyncio.to_thread(self._reporter.show_end)
         # The last failures may abort the other shards. This one is done, whatever becomes of the run.
         if (abort := await asyncio.to_thread(self._watcher.look)) is not None:
             self._starter.say(f"the run is aborted: {abort.verdict.reason}. This shard is done, so its task succeeds")
@@ -263,7 +265,11 @@ class Supervisor:
         try:
             if await asyncio.to_thread(self._starter.attempt.is_newest):
                 await self._dispatcher.committer.commit(closing=closing)
-                await asyncio.to_thread(self._dispatcher.show)
+                shows = [self._dispatcher.show]
+                if closing is not Closing.DONE:
+                    self._has_shown_end = True
+                    shows.append(self._reporter.show_end)
+                await asyncio.gather(*map(asyncio.to_thread, shows))
         except (OSError, RunFolderError) as error:
             if closing is Closing.DONE:
                 raise

@@ -58,10 +58,14 @@ class RangeFile(io.RawIOBase):
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes, as many as asked for unless the file ends."""
         end = self._size if size is None or size < 0 else min(self._position + size, self._size)
-        parts = []
+        begin, parts = self._position, []
         while self._position < end:
             if not self._block_begin <= self._position < self._block_begin + len(self._block):
-                self._fetch(end)
+                try:
+                    self._fetch(end)
+                except Exception:
+                    self._position = begin
+                    raise
             place = self._position - self._block_begin
             parts.append(self._block[place : place + end - self._position])
             self._position += len(parts[-1])
@@ -94,7 +98,12 @@ class RangeFile(io.RawIOBase):
         else:
             self._stop()
         if self._ahead is not None:
-            self._block_begin, self._block = begin, next(self._ahead)
+            try:
+                self._block_begin, self._block = begin, next(self._ahead)
+            except Exception:
+                # It yields nothing after an error; the next read begins anew.
+                self._stop()
+                raise
             return
         wanted = max(end - begin, self._range_bytes)
         if begin + wanted > self._size:  # the end of a file is read backwards

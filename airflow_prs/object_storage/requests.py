@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from airflow_prs.errors import StorageError
+from airflow_prs.errors import StorageError, StorageRefusedError
 from airflow_prs.object_storage.addresses import Address, Bucket, Kind
+from airflow_prs.object_storage.waiting import under_way
 
 _MISSING_BUCKET: Final = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"}
 _MISSING: Final = {"NoSuchKey", "BlobNotFound", "NotFound", "404"}
@@ -82,7 +83,8 @@ def asking(bucket: Bucket, key: str) -> Iterator[None]:
     """
     begin_requests(bucket)
     try:
-        yield
+        with under_way(bucket):
+            yield
     except Exception as error:
         if not _is_of_client(error):
             raise
@@ -112,23 +114,24 @@ def _translate(error: Exception, address: Address) -> OSError:
     if code in _MISSING_BUCKET:
         what = "bucket" if address.bucket.kind is Kind.S3 else "container"
         problem = f"there is no {what} {address.bucket.name}. Create it, or correct the path."
-        return _failure(code, f"{address.bucket}: {problem}")
+        return _failure(code, f"{address.bucket}: {problem}", StorageRefusedError)
     if isinstance(error, FileNotFoundError) or code in _MISSING:
         return FileNotFoundError(f"{address} does not exist")
     if type(error).__name__ == "AlreadyExistsError":
         return FileExistsError(f"{address} exists")
     if code in _DENIED or type(error).__name__ in {"PermissionDeniedError", "UnauthenticatedError"}:
         who = "of this machine" if address.bucket.conn_id is None else f"of the connection {address.bucket.conn_id}"
-        return _failure(
-            code or "403", f"{address}: access denied ({said}). Check the credentials {who}, and what they permit."
-        )
+        # Credentials that have expired are replaced by newer ones.
+        kind = StorageError if code == "ExpiredToken" else StorageRefusedError
+        problem = f"access denied ({said}). Check the credentials {who}, and what they permit."
+        return _failure(code or "403", f"{address}: {problem}", kind)
     if type(error).__name__ == "PreconditionError":
         code = code if code in _CHANGED else "PreconditionFailed"
     return _failure(code, f"{address}: object storage failed ({said})")
 
 
-def _failure(code: str, message: str) -> StorageError:
-    failure = StorageError(message)
+def _failure(code: str, message: str, kind: type[StorageError] = StorageError) -> StorageError:
+    failure = kind(message)
     failure.code = code
     return failure
 

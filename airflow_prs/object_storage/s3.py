@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_prs.errors import StorageError
+from airflow_prs.errors import StorageError, StorageRefusedError
 from airflow_prs.object_storage.addresses import Bucket
 from airflow_prs.object_storage.clients import make_connection
 from airflow_prs.object_storage.connecting import Connection
@@ -38,7 +38,7 @@ def connect_s3(bucket: Bucket, session: Any, client: Any, *, verify: Any = None)
     config = client.meta.config
     is_signed = config.signature_version is not UNSIGNED
     if is_signed and session.get_credentials() is None:
-        raise StorageError(
+        raise StorageRefusedError(
             f"{bucket}: no credentials were found; put them into the Airflow connection of the address, or into the "
             "environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or the role of the machine"
         )

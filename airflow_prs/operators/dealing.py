@@ -163,7 +163,8 @@ def shard_limit(config: ParallelRunConfig) -> int | None:
 
 def _shard_retries(config: ParallelRunConfig) -> int:
     tries = config.run_max_try
-    return (tries if isinstance(tries, int) else int(tries.default_value)) + 1
+    # A mini-batch that kills its node each time does so once or twice before it is tried alone.
+    return (tries if isinstance(tries, int) else int(tries.default_value)) + 2
 
 
 def _retrying(chosen: Mapping[str, Any], retries: int) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class MiniBatchesOperator(BaseOperator):
         except RunAbortedError as error:
             # One abort is one message, and the gatekeeper sends it.
             self.on_failure_callback, self.email_on_failure = (), False
-            raise RunAbortedError(f"{str(error).splitlines()[0]} The error of gatekeeper has the details.") from None
+            raise RunAbortedError(f"{error} The error of gatekeeper has the details.") from None
         except PrsError as error:
             leave_error(context["ti"], str(error))
             raise

@@ -21,6 +21,7 @@ from airflow_prs.config.datasets import dataset_from_spec
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, fill_in
 from airflow_prs.errors import ConfigError
+from airflow_prs.object_storage.waiting import say_what_is_awaited
 from airflow_prs.operators.declaration import OnEmpty, output_problems, with_paths
 from airflow_prs.operators.promotion import check_conf
 from airflow_prs.operators.queries import run_query
@@ -141,7 +142,8 @@ class PlanOperator(BaseOperator):
         request = self._request(context, completed)
         for line in remarks(request.arguments):
             self.log.warning(line)
-        result = make_plan(request)
+        with say_what_is_awaited(self.log.warning):
+            result = make_plan(request)
         if result.is_empty:
             raise AirflowSkipException("nothing matches the inputs, and on_empty='skip'")
         manifest = result.manifest

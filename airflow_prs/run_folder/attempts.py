@@ -292,7 +292,7 @@ def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> t
     :param state: the state before, with the loans that were ended.
     """
     is_reopening = state.epoch is not None and claim.epoch > state.epoch
-    inheritance = inherit(state, read_parts(store, state), is_reopening=is_reopening)
+    inheritance = inherit(state, read_parts(store, state), is_reopening=is_reopening, window=window)
     record = ShardRecord(
         is_claim=True,
         claim=replace(claim, suspected=inheritance.suspect_ranges),

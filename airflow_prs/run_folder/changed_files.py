@@ -6,15 +6,18 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
+from airflow_prs.ahead import map_ahead
 from airflow_prs.store.files import is_temporary
 from airflow_prs.store.port import Store
 
 _BYTES_PER_S = 1 << 20
 _SHORTEST_S = 15.0
 _CHUNK_BYTES = 8 << 20
+_TOGETHER = 4
+"""Files that are uploaded at the same time."""
 
 
 class ChangedFiles:
@@ -53,7 +56,7 @@ class ChangedFiles:
 
         :param is_last: whether this is the last call, so that no file waits any more.
         """
-        there = set()
+        there, changed = set(), []
         for name, found in _walk(self._folder):
             there.add(name)
             state = (found.st_mtime_ns, found.st_size, found.st_ino)
@@ -61,17 +64,23 @@ class ChangedFiles:
             wait_s = 0.0 if before is None or is_last or not self._is_paced else _SHORTEST_S + before[1] / _BYTES_PER_S
             if state == before or self._clock() < at + wait_s:
                 continue
-            try:
-                file = (self._folder / name).open("rb")
-            except FileNotFoundError:  # a script has renamed or removed it
-                continue
-            with file, self._store.writer(self._prefix + name) as out:
-                shutil.copyfileobj(file, out, _CHUNK_BYTES)
-            self._uploaded[name] = (state, self._clock())
+            changed.append((name, state))
+        with closing(map_ahead(lambda each: self._upload(*each), changed, threads=_TOGETHER)) as uploading:
+            for _ in uploading:
+                pass
         gone = [] if self._is_paced else [name for name in self._uploaded if name not in there]
         self._store.delete(self._prefix + name for name in gone)
         for name in gone:
             del self._uploaded[name]
+
+    def _upload(self, name: str, state: tuple[int, int, int]) -> None:
+        try:
+            file = (self._folder / name).open("rb")
+        except FileNotFoundError:  # a script has renamed or removed it
+            return
+        with file, self._store.writer(self._prefix + name) as out:
+            shutil.copyfileobj(file, out, _CHUNK_BYTES)
+        self._uploaded[name] = (state, self._clock())
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

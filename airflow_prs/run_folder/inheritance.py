@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_prs.records import Progress, TryStatus
 from airflow_prs.run_folder.outcomes import Content
@@ -12,6 +12,9 @@ from airflow_prs.run_folder.shard_log import ShardState
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+GROUP: Final = 64
+"""At most two groups of this size, or of the first window if that is larger, are in hand in a crowd of suspects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,9 @@ class Inheritance:
     :param progress: the shard's counts.
     :param tries: index to the number of failed tries, for mini-batches that will be tried again.
     :param suspects: indices that an attempt before may have been working on when it died; they are tried first, alone.
+    :param crowd: indices likewise, but too many for a commit before each. They are handed out first, two groups at a
+        time. If the node dies again, only those in hand then are suspect.
+    :param group: size of a group.
     :param charged: the mini-batch that was being tried alone when the attempt before died, and the number of that try.
     """
 
@@ -32,6 +38,8 @@ class Inheritance:
     progress: Progress
     tries: dict[int, int] = field(default_factory=dict)
     suspects: tuple[int, ...] = ()
+    crowd: tuple[int, ...] = ()
+    group: int = GROUP
     charged: tuple[int, int] | None = None
 
     @property
@@ -45,13 +53,14 @@ class Inheritance:
         return tuple(ranges)
 
 
-def inherit(state: ShardState, parts: Iterable[Content], *, is_reopening: bool) -> Inheritance:
+def inherit(state: ShardState, parts: Iterable[Content], *, is_reopening: bool, window: int) -> Inheritance:
     """
     Return what a claim's attempt takes over.
 
     :param state: the state before, with the loans that were ended.
     :param parts: its content, of which one part at a time is kept in memory.
     :param is_reopening: whether failed mini-batches get fresh tries; those that killed their node are tried alone.
+    :param window: how many mini-batches may be handed out before the first commit.
     """
     import numpy as np
 
@@ -75,13 +84,21 @@ def inherit(state: ShardState, parts: Iterable[Content], *, is_reopening: bool) 
     # The tries of an older epoch do not count, and neither does the one that killed the node.
     is_charging = state.is_running and not is_reopening
     charged = state.record.trying if is_charging and state.record is not None else None
+    if charged is not None and charged[0] not in suspects:
+        charged = None
+    group, crowd = max(GROUP, window), ()
+    # One group is worked on while a commit grants the next.
+    if len(suspects) > 2 * group:
+        crowd, suspects = suspects, () if charged is None else charged[:1]
     return Inheritance(
         done=done,
         failed=failed,
         progress=progress,
         tries=tries,
         suspects=suspects,
-        charged=charged if charged is not None and charged[0] in suspects else None,
+        crowd=crowd,
+        group=group,
+        charged=charged,
     )
 
 
@@ -117,9 +134,10 @@ def first_grant(state: ShardState, inheritance: Inheritance, window: int) -> int
     """
     Return the index below which mini-batches may be handed out before the first commit.
 
-    No others are handed out while suspects are left, so the previous limit stays if the attempt before has died.
+    No others are handed out while suspects are left, so the previous limit stays if the attempt before has died. For a
+    crowd of suspects it is lowered.
     """
-    if inheritance.suspects:
+    if inheritance.suspects and not inheritance.crowd:
         return state.granted if state.is_running else state.shard.first
     import numpy as np
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import functools
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from airflow_prs.ahead import map_ahead
 from airflow_prs.errors import DamagedError, RunFolderError
 from airflow_prs.store.port import Store
 
@@ -133,6 +135,14 @@ class Log:
         if data is None:
             return None
         return Record(number, *unpack(data, self.key(number)))
+
+    def read_many(self, numbers: Sequence[int]) -> Iterator[Record]:
+        """Yield records that are known to exist, in this order; several are read at a time where that is faster."""
+        if self._store.together == 1:
+            yield from map(self.read_written, numbers)
+            return
+        with closing(map_ahead(self.read_written, numbers, threads=self._store.together)) as records:
+            yield from records
 
     def read_written(self, number: int) -> Record:
         """

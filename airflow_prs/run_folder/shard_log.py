@@ -316,7 +316,7 @@ def _read_records(store: Store, shard: Shard, last: ShardRecord, number: int) ->
     """Yield what the records after the newest checkpoint hold, the newest one first."""
     log = shard_log(store, shard)
     after = last.checkpoint.number if last.checkpoint is not None else -1
-    for record in map(log.read_written, range(number, after, -1)):
+    for record in log.read_many(range(number, after, -1)):
         content = unpack_record(record, SHARD_RECORD.validate_json(record.header).outcomes, OWN_LOG)
         yield _what_counts(content, record.number, last)
 
@@ -327,7 +327,7 @@ def _what_counts(content: Content, number: int, last: ShardRecord) -> Content:
 
 
 def _read_all(log: Log, first: int, last: int) -> Iterator[Record]:
-    return map(log.read_written, range(first, last + 1))
+    return log.read_many(range(first, last + 1))
 
 
 def unpack_record(record: Record, outcomes: int, log: int) -> Content:

@@ -51,7 +51,7 @@ class Claim:
     :param try_number: try number of the Airflow task.
     :param max_tries: max_tries of the Airflow task.
     :param suspected: ranges of indices (first, end) that are tried first, alone: an attempt before, or a borrower, may
-        have died of them.
+        have died of them. A crowd of suspects is not among them: it is handed out a few at a time.
     :param started: when the attempt began, in seconds since the epoch (UTC).
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from threading import Lock
-from typing import IO
+from typing import IO, Final
 from uuid import uuid4
 
 from airflow_prs.store.keys import check_key, check_prefix, superseded
@@ -22,6 +22,8 @@ class MemoryStore:
     :param before: is called with the name of each operation and its key or prefix before it happens, and may raise or
         block. ``writer`` is two operations: "writer" on entry, and "publish" on a clean exit.
     """
+
+    together: Final = 1
 
     def __init__(self, before: Callable[[str, str], None] | None = None) -> None:
         self._before = before or (lambda _operation, _key: None)

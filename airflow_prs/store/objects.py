@@ -52,6 +52,8 @@ class ObjectStore:
     :param connect: returns the connection to the bucket.
     """
 
+    together: Final = 16
+
     def __init__(self, address: Address, connect: Callable[[Bucket], Connection] = connect_to) -> None:
         self._address = address
         self._connect = connect

@@ -62,7 +62,14 @@ class Store(Protocol):
     Keys and bytes. Every method may raise OSError if the storage has a problem, and ValueError if a key is malformed.
 
     Only ``create`` and ``writer`` decide anything: correctness never depends on the other methods being fresh.
+
+    :ivar together: how many requests to read are best sent at the same time: 1 where an answer comes immediately.
     """
+
+    @property
+    def together(self) -> int:
+        """See above."""
+        ...
 
     def create(self, key: str, data: bytes) -> bool:
         """

@@ -31,6 +31,8 @@ class PosixStore:
     :param root: the folder; it is made when something is written.
     """
 
+    together: Final = 1
+
     def __init__(self, root: str | Path) -> None:
         self._root = str(Path(root).absolute())
 

@@ -6,7 +6,7 @@ import errno
 from typing import Final
 from uuid import uuid4
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import RunFolderError, StorageError
 from airflow_prs.store.port import Store
 
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -19,8 +19,22 @@ def probe_store(store: Store, prefix: str) -> None:
 
     :param prefix: of the key that is created and deleted again; it is empty or ends with `/`.
     :raises RunFolderError: if it does not.
+    :raises StorageError: if object storage fails; names the store, since nobody knows the key.
     """
     key = f"{prefix}probe-{uuid4().hex}"
+    try:
+        _probe(store, key)
+    except StorageError as error:
+        renamed = type(error)(str(error).replace(f"{store}/{key}", str(store)))
+        renamed.code = error.code
+        raise renamed from None
+    except BaseException:
+        store.delete([key])
+        raise
+    store.delete([key])
+
+
+def _probe(store: Store, key: str) -> None:
     try:
         if not store.create(key, b"first"):
             raise _unfit(store, "it answered that a new key exists")
@@ -32,8 +46,6 @@ def probe_store(store: Store, prefix: str) -> None:
         if error.errno in _NO_LINKS:
             raise _unfit(store, f"it has no hard links ({error.strerror})") from error
         raise
-    finally:
-        store.delete([key])
 
 
 def _unfit(store: Store, reason: str) -> RunFolderError:

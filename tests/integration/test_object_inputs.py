@@ -153,13 +153,6 @@ def test_an_address_that_matches_nothing_is_an_empty_input(tmp_path, store):
             table_plan(tmp_path, FileDataset(f"{TOP}{path}"))
 
 
-def test_a_copy_on_object_storage_is_refused(tmp_path, store):
-    store.store.put("in/1.csv", b"a,b\n1,2\n")
-    dataset = TabularDataset.from_delimited_files(f"{TOP}in").partition_by(["a"], target=f"{TOP}copy")
-    with pytest.raises(ConfigError, match="target of 'in0' is 's3://conn@bkt/copy', which is on object storage"):
-        table_plan(tmp_path, dataset)
-
-
 def test_a_side_input_is_an_object_or_a_folder(store):
     store.store.put("model/weights", b"x")
     store.store.put("model/more/names", b"x")

@@ -208,5 +208,7 @@ class Committer:
         elapsed_s = max(now - self._since, busy_s / self._concurrency, 1e-3)
         self._since = now
         enough = int(2 * max(self._interval_s, self._commit_s) * outcomes / elapsed_s)
-        self._window = max(WINDOW * self._concurrency, min(_FASTEST_GROWTH * self._window, enough))
+        window = max(WINDOW * self._concurrency, min(_FASTEST_GROWTH * self._window, enough))
+        progress = self._tally.progress()
+        self._window = self._queue.limit_window(window, progress.handed_out - progress.done)
         return self._window

@@ -334,11 +334,18 @@ class Dispatcher:
         """
         Try the mini-batches that a dead attempt may have had in hand: one at a time, with a commit before each try.
 
+        A crowd of them is handed out by the queue instead, a group at a time.
+
         :param suspects: in index order.
         """
+        if (crowd := len(self._inherited.crowd)) > 0:
+            self._say(
+                f"the attempt before this one died with up to {crowd} mini-batches in hand; they are handed out first, "
+                f"{2 * self._inherited.group} at a time, and tried one at a time only if the node dies again"
+            )
         if self._is_alone:
             self._say(
-                f"the attempt before this one died with up to {len(suspects)} mini-batches in hand; "
+                f"an attempt before this one died, perhaps of one of {len(suspects)} mini-batches; "
                 "they are tried first, one at a time"
             )
             for mini_batch in suspects:

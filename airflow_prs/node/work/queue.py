@@ -7,8 +7,9 @@ import itertools
 import math
 import threading
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.node.input.stager import NOTHING_TO_STAGE, Staged
 from airflow_prs.records import MiniBatch, Shard
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.inheritance import GROUP
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -129,6 +131,7 @@ class WorkQueue:
     :param done: by position in the shard: whether it has an outcome, or is handed out elsewhere.
     :param tries: failed tries so far, by index.
     :param granted: index below which mini-batches may be handed out.
+    :param crowd: indices that an earlier attempt may have died of, sorted; they are handed out two groups at a time.
     :param clock: seconds, for retries that wait.
     """
 
@@ -140,6 +143,8 @@ class WorkQueue:
         done: npt.NDArray[Any],
         tries: dict[int, int],
         granted: int,
+        crowd: Sequence[int] = (),
+        group: int = GROUP,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.granted = granted
@@ -148,6 +153,8 @@ class WorkQueue:
         self._done = done
         self._tries = tries
         self._clock = clock
+        self._crowd = crowd
+        self._group = group
         self._again: deque[Assignment] = deque()
         self._waiting: list[tuple[float, int, Assignment]] = []
         self._order = itertools.count()
@@ -216,6 +223,14 @@ class WorkQueue:
         else:
             self._again.append(following)
 
+    def limit_window(self, window: int, in_hand: int) -> int:
+        """
+        Return how many mini-batches to grant of a window: in a crowd, no more than two groups are in hand.
+
+        :param in_hand: how many were handed out and have no outcome.
+        """
+        return min(window, max(1, 2 * self._group - in_hand)) if self._is_crowded(window) else window
+
     def next_grant(self, window: int) -> int:
         """Return the grant for the next commit: ``window`` indices beyond what was handed out."""
         if self._next is None:
@@ -230,9 +245,10 @@ class WorkQueue:
         """
         Remove some mini-batches that were never tried: a third of what is left, or fewer if those are not consecutive.
 
-        :return: index of the first one, and one past the last one; equal if there is nothing to remove.
+        :return: index of the first one, and one past the last one; equal if there is nothing to remove. In a crowd of
+            suspects there is not: a borrower would not know of them.
         """
-        if self._next is None or self._next >= self._end:
+        if self._next is None or self._next >= self._end or self._is_crowded(self._end):
             return 0, 0
         import numpy as np
 
@@ -261,6 +277,12 @@ class WorkQueue:
         self._end = end
         self._unread += int((~self._done[first - self._shard.first : end - self._shard.first]).sum())
         return True
+
+    def _is_crowded(self, window: int) -> bool:
+        if self._next is None:
+            return False
+        place = bisect_left(self._crowd, self._next)
+        return place < len(self._crowd) and self._crowd[place] < self._next + window
 
     def _index_from(self, position: int) -> int | None:
         """Find the index that is handed out next, without reading the manifest."""

@@ -24,6 +24,7 @@ from airflow_prs.errors import (
     RunAbortedError,
     RunFolderError,
     StorageError,
+    StorageRefusedError,
     SupersededError,
 )
 from airflow_prs.report.summary import summary_of
@@ -34,6 +35,7 @@ HOPELESS = [
     EnvironmentBrokenError,
     IncompleteRunError,
     RunAbortedError,
+    StorageRefusedError,
 ]
 
 

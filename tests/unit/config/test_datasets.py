@@ -164,9 +164,13 @@ def test_a_name_that_is_unsafe_as_a_folder_is_refused(name):
             lambda: tables(header=False).partition_by(["a"]),
             "header is False; allowed with partition_by: True or 'each'",
         ),
-        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a folder, an address on"),
+        (lambda: tables().partition_by(["a"], ""), "target is ''; allowed: the path of a local folder"),
         (lambda: tables().partition_by(["a"], 3), "target is 3"),
         (lambda: tables().partition_by(["a"], "gs://b/k"), "target is 'gs://b/k'; gs:// is not supported yet"),
+        (
+            lambda: tables().partition_by(["a"], "s3://b/{{ ds }}"),
+            "target is 's3://b/{{ ds }}', which is on object storage",
+        ),
         (lambda: tables().partition_by(["a"], PipelineParameter("p", 3)), "target is 3"),
         (lambda: tables().partition_by(["a"], name="a b"), "name is 'a b'"),
         (lambda: TabularDataset(kind="csv", path="a"), "use from_delimited_files or from_parquet_files"),
@@ -278,10 +282,9 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize(("path", "kept"), ADDRESSES)
-def test_an_address_on_object_storage_may_be_a_path_and_a_target(path, kept):
+def test_an_address_on_object_storage_may_be_a_path(path, kept):
     assert FileDataset(path).path == kept
     assert FileDataset(["/a", path]).path == ("/a", kept)
-    assert tables().partition_by(["k"], path).target == kept
     assert TabularDataset.from_parquet_files(path).path == kept
     assert FileDataset(path, partition_format="/{day}/a").to_source().paths == (kept,)
     assert dataset_from_spec(FileDataset(path).to_spec(), {}) == FileDataset(path)

@@ -66,13 +66,13 @@ def test_the_gatekeeper_defers_unless_default_args_say_otherwise(make_step, defa
 
 def test_shards_retry_once_more_than_a_mini_batch_and_soon(make_step):
     step = in_dag(make_step, config={"run_max_try": 4})
-    assert of_each(step, "retries") == {"plan": 0, "mini_batches": 5, "gatekeeper": 2, "merge": 2}
+    assert of_each(step, "retries") == {"plan": 0, "mini_batches": 6, "gatekeeper": 2, "merge": 2}
     assert step.mini_batches.retry_delay == step.merge.retry_delay == timedelta(seconds=5)
 
 
 def test_a_promoted_number_of_tries_counts_with_its_default(make_step):
     step = in_dag(make_step, config={"run_max_try": PipelineParameter("tries", default_value=2)})
-    assert step.mini_batches.retries == 3
+    assert step.mini_batches.retries == 4
 
 
 def test_retries_of_default_args_win_over_ours(make_step):

@@ -66,6 +66,7 @@ class Work:
         self.tally = tally
         self.granted = granted
         self.end = unit.shard.end
+        self.crowd: tuple[int, ...] = ()
         self.again: list[int] = []
         self.tries: dict[int, int] = {}
         self.loans: list[Loan] = []
@@ -162,7 +163,10 @@ class Work:
 
     def _next_grant(self) -> int:
         pending = [index for index in self.pending if index < self.end]
-        enough = pending[WINDOW] if len(pending) > WINDOW else self.end
+        window = WINDOW * (1 + 3 * self._run.choose(2))
+        if set(pending[:window]) & set(self.crowd):
+            window = WINDOW
+        enough = pending[window] if len(pending) > window else self.end
         return max(min(self.granted, self.end), enough)
 
 
@@ -214,6 +218,7 @@ class Node:
         tally = Tally(inherited.progress, set(inherited.tries))
         self.own = Work(self.run, self.process, self.attempt, pending=pending, tally=tally, granted=granted)
         self.own.tries.update(inherited.tries)
+        self.own.crowd = inherited.crowd
         try:
             self._try_suspects()
             self._do_all()
@@ -294,7 +299,7 @@ class Node:
     def _give_up(self) -> tuple[int, int]:
         """Return consecutive mini-batches from the end of what was never tried."""
         left = [x for x in self.own.pending if x < self.own.end and x not in self.own.tries]
-        if not left:
+        if not left or set(left) & set(self.own.crowd):
             return 0, 0
         end = first = left[-1] + 1
         while first - 1 in left and end - first < max(1, len(left) // 2):

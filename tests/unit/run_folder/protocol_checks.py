@@ -96,10 +96,12 @@ class ShardChecks:
         failed = {first + place for place in np.flatnonzero(found.failed).tolist()}
         self._check(done == set(expected.done), f"takes over {done}, not {expected.done}")
         self._check(failed == {i for i, status in expected.done.items() if status}, f"takes over {failed} as failed")
-        suspects = set(found.suspects)
+        suspects = {*found.suspects, *found.crowd}
         self._check(expected.suspects <= suspects, f"only {suspects} are suspects, not {set(expected.suspects)}")
         self._check(expected.may_suspect or suspects == expected.suspects, f"{suspects} are suspects without a reason")
         self._check(not suspects & done, f"{suspects & done} are suspects with an outcome")
+        granted = set(range(first, attempt.state.granted)) - done
+        self._check(not found.crowd or len(granted) <= found.group < len(suspects), f"a crowd is granted {granted}")
         self._check(found.tries == expected.tries, f"takes over tries {found.tries}, not {expected.tries}")
         self._check(found.charged == expected.charged, f"charges {found.charged}, not {expected.charged}")
 
@@ -237,8 +239,10 @@ class ShardChecks:
         suspects: set[int] = set()
         may_suspect, charged = False, None
         if before is not None and before.closing is not Closing.DONE:
-            suspects |= self._expected[before.claim.writer.id].suspects
-            may_suspect = bool(before.claim.suspected)
+            # A crowd is suspect until the next claim only: what killed the node again was in hand.
+            claimed = {index for first, end in before.claim.suspected for index in range(first, end)}
+            suspects |= self._expected[before.claim.writer.id].suspects & claimed
+            may_suspect = bool(claimed)
         if before is not None and before.closing is None:
             writer = before.claim.writer.id
             suspects |= self._handed_out[writer]

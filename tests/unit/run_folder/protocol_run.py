@@ -407,12 +407,13 @@ class Run:
     def look(self, watch: Watch) -> Abort | None:
         """Let a watch judge the run, and check that it aborts what it has to."""
         before, limit = self._failures(), self._newest_limit()
+        # What it does not see at the beginning may be in no other request.
+        is_hidden = self.scheduler.is_faulty
         abort = watch.look().abort
         if self._failures().keys() == before.keys() and self._newest_limit() == limit >= 0:
             for epoch in {epoch for _, epoch in before}:
                 failed = sum(count for (_, other), count in before.items() if other >= epoch)
                 is_aborted = any(x.abort is not None and x.abort.epoch >= epoch for x in self._run_log().records)
-                is_hidden = self.scheduler.is_faulty
                 self.scheduler.check(
                     is_hidden or is_aborted or failed <= limit, f"{failed} failures in {epoch} abort nothing"
                 )

@@ -157,6 +157,8 @@ class FaultyStore:
     :param late: gets the requests that happen later or never.
     """
 
+    together = 1
+
     def __init__(
         self,
         scheduler: Scheduler,

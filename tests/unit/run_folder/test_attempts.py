@@ -189,6 +189,24 @@ def test_a_mini_batch_that_killed_its_node_is_tried_alone_after_a_clear(rig):
     assert suspects(rig.open(2, clear=1)) == [2]
 
 
+def test_of_too_many_suspects_a_group_is_granted_at_a_time(tmp_path):
+    rig = Rig(MemoryStore(), tmp_path, count=1000)
+    rig.commit(rig.open(), *good(0, 1), granted=900)
+    second = rig.open(2, window=4)
+    assert (suspects(second), second.inheritance.crowd) == ([], tuple(range(FIRST + 2, FIRST + 900)))
+    assert second.state.granted == FIRST + 6
+    assert suspects(rig.open(3)) == [2, 3, 4, 5], "only what the second attempt had in hand may have killed it"
+
+
+def test_a_charged_mini_batch_stays_alone_beside_a_crowd(tmp_path):
+    rig = Rig(MemoryStore(), tmp_path, count=1000)
+    rig.commit(rig.open(), granted=900, trying=(FIRST + 7, 1))
+    for number in (2, 3):
+        inherited = rig.open(number, window=200).inheritance
+        assert (inherited.suspects[-1:], inherited.charged) == ((FIRST + 7,), (FIRST + 7, 1))
+        rig.commit(rig.open(number, window=200), granted=900, trying=(FIRST + 7, 1))
+
+
 # Commits that fail
 
 

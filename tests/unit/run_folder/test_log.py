@@ -233,3 +233,13 @@ def test_a_chain_of_increments_by_racing_threads_loses_none(store):
         Record(number, b"%d" % (number + 1), b"%d" % winners[number]) for number in numbers
     ]
     assert log.read_last() == log.read(numbers[-1])
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_many_records_come_in_the_wanted_order(monkeypatch, together):
+    store = MemoryStore()
+    monkeypatch.setattr(MemoryStore, "together", together)
+    log = Log(store, "log/")
+    for number in range(10):
+        assert log.append(number, b"{}", str(number).encode())
+    assert [record.payload for record in log.read_many(range(8, 1, -2))] == [b"8", b"6", b"4", b"2"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from airflow_prs.run_folder import checkpoints
+from airflow_prs.run_folder import checkpoints, inheritance
 from airflow_prs.run_folder.log import Log
 from tests.unit.run_folder.protocol_choices import play
 from tests.unit.run_folder.protocol_publication import Publication
@@ -36,11 +36,12 @@ def publish(choose, steps=200):
 
 @pytest.fixture(autouse=True, scope="module")
 def _is_fast():
-    """Write checkpoints after few records, and let nobody sleep while the storage lags."""
+    """Write checkpoints after few records, call few suspects a crowd, and let nobody sleep while the storage lags."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(Log.__init__.__kwdefaults__, "sleep", lambda seconds: None)
         for name, value in {"_FEW_RECORDS": 2, "_RECORDS": 5, "_LARGE": 8}.items():
             patch.setattr(checkpoints, name, value)
+        patch.setattr(inheritance, "GROUP", 1)
         yield
 
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from airflow_prs.errors import RunFolderError
+from airflow_prs.errors import RunFolderError, StorageRefusedError
 from airflow_prs.store.memory import MemoryStore
 from airflow_prs.store.posix import PosixStore
 from airflow_prs.store.probing import probe_store
@@ -61,6 +61,17 @@ def test_a_mount_without_hard_links_is_refused(tmp_path, monkeypatch, number):
     with pytest.raises(RunFolderError, match=f"^{tmp_path} cannot hold run folders: it has no hard links"):
         probe_store(PosixStore(tmp_path), "a/")
     assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_an_error_of_object_storage_names_the_store_and_not_a_key_of_ours():
+    def deny(operation, key):
+        error = StorageRefusedError(f"memory/{key}: access denied")
+        error.code = "AccessDenied"
+        raise error
+
+    with pytest.raises(StorageRefusedError, match=r"^memory: access denied$") as caught:
+        probe_store(MemoryStore(deny), "a/")
+    assert caught.value.code == "AccessDenied"
 
 
 def test_other_problems_of_the_storage_stay_what_they_are(tmp_path, monkeypatch):

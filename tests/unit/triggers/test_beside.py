@@ -87,4 +87,6 @@ def test_a_connection_that_is_missing_lets_the_gatekeeper_go_on_without_the_trig
 
     event = asyncio.run(first())
     assert event["seen"] == trigger_module.Seen.NOTHING.value
-    assert event["message"].startswith("StorageError: s3://missing@bucket: Airflow returns no connection 'missing'")
+    assert event["message"].startswith(
+        "StorageRefusedError: s3://missing@bucket: Airflow returns no connection 'missing'"
+    )

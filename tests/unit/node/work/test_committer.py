@@ -44,6 +44,9 @@ class FakeQueue:
         self.window = window
         return self.granted
 
+    def limit_window(self, window: int, in_hand: int) -> int:
+        return window
+
     def grant(self, below: int) -> None:
         pass
 

@@ -27,10 +27,12 @@ def now():
     return [0.0]
 
 
-def make_queue(now, *, done=(), tries=None, granted=16):
+def make_queue(now, *, done=(), tries=None, granted=16, crowd=()):
     mask = np.zeros(SHARD.count, bool)
     mask[list(done)] = True
-    queue = WorkQueue(FakeFolder(), SHARD, done=mask, tries=tries or {}, granted=granted, clock=lambda: now[0])
+    queue = WorkQueue(
+        FakeFolder(), SHARD, done=mask, tries=tries or {}, granted=granted, clock=lambda: now[0], crowd=crowd, group=1
+    )
     wait_until_read(queue)
     return queue
 
@@ -68,6 +70,17 @@ def test_a_grant_never_shrinks_and_never_leaves_the_shard(now):
     queue = make_queue(now, granted=14)
     assert queue.next_grant(1) == 14
     assert queue.next_grant(1000) == SHARD.end
+
+
+def test_in_a_crowd_two_groups_are_in_hand_and_nothing_is_lent(now):
+    queue = make_queue(now, granted=14, crowd=(12, 13))
+    assert [queue.limit_window(2, 9), queue.limit_window(100, 0), queue.limit_window(100, 1)] == [2, 2, 1]
+    assert queue.limit_window(100, 50) == 1, "those that wait for another try do not stop the others"
+    assert queue.give_up() == (0, 0)
+    for _ in range(4):
+        queue.take(may_be_alone=True)
+    assert queue.limit_window(100, 50) == 100
+    assert queue.give_up() == (15, 16)
 
 
 def test_a_retry_comes_before_what_is_fresh(now):
