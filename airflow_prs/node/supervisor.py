@@ -265,7 +265,7 @@ class Supervisor:
         try:
             if await asyncio.to_thread(self._starter.attempt.is_newest):
                 await self._dispatcher.committer.commit(closing=closing)
-                shows = [self._dispatcher.show]
+                shows: list[Callable[[], None]] = [self._dispatcher.show]
                 if closing is not Closing.DONE:
                     self._has_shown_end = True
                     shows.append(self._reporter.show_end)

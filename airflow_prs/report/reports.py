@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunAbortedError, RunFolderError
 from airflow_prs.records import SCHEMA, FailedTry, Limits, Progress, Verdict
