@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_prs.records import FailedTry, MiniBatch, Piece, TryStatus
+from airflow_prs.records import FailedTry, MiniBatch, Piece
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.folder import RunFolder
 
@@ -50,10 +50,9 @@ def _moment(seconds: float) -> str | None:
 
 
 def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
-    if not state.progress.failed:
+    failed = committed.failed_mini_batches(state)
+    if not failed:
         return
-    outcomes = committed.outcomes(state)
-    failed = outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist()
     tries = committed.tries(state)
     for start in range(0, len(failed), FAILED_STRETCH):
         indices = failed[start : start + FAILED_STRETCH]
