@@ -1,6 +1,7 @@
 """only_new=True: which files a chain of runs processes."""
 
 import logging
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,9 @@ from airflow_prs.errors import EmptyInputError
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from airflow_prs.result.merge import merge_run
+from airflow_prs.run_folder.pruning import DAY_S, Candidate, choose, remove
+from airflow_prs.run_folder.stored_runs import stored_runs
+from tests.buckets import buckets_in_memory
 from tests.makers import do_shard, make_config
 
 SCANS = FileDataset("data", only_new=True).as_named_input("scans")
@@ -42,9 +46,7 @@ class Chain:
             "output": str(self.folder / "out"),
             "run_root": str(self.folder / "root"),
             "dag_folder": str(self.folder),
-            "identity": RunIdentity(
-                dag_id="dag", run_id=f"run{self.runs}", task_id="step", plan=f"plan{self.runs:03}"
-            ),
+            "identity": RunIdentity(dag_id="dag", run_id=f"run{self.runs}", task_id="step", plan=f"plan{self.runs:03}"),
             "on_empty": "skip",
         }
         return PlanRequest(**(values | changes))
@@ -209,6 +211,75 @@ def test_a_table_with_failed_rows_is_left_out_and_the_log_says_where_they_are(ch
     assert chain.run(rows) == ["c"]
     assert "input 'rows': 1 mini-batch of run run1 failed. Their rows are not processed again" in caplog.text
     assert "failed_items.jsonl" in caplog.text
+
+
+def test_prune_keeps_the_run_that_the_next_one_needs(chain):
+    for name in "ab":
+        chain.add(name)
+        chain.run()
+    chosen = choose(
+        [Candidate(run) for run in stored_runs(chain.folder / "out")],
+        older_than_s=0,
+        keep=0,
+        now=time.time() + 2 * DAY_S,
+    )
+    assert [each.run.run_id for each in chosen] == ["run1"]
+    for each in chosen:
+        remove(each)
+    assert chain.run() == []
+
+
+def test_objects_are_known_by_their_etags(chain):
+    with buckets_in_memory("bkt") as stores:
+        bucket = stores["bkt"].store
+        objects = FileDataset("s3://conn@bkt/in", only_new=True).as_named_input("scans")
+        bucket.put("in/a", b"1")
+        bucket.put("in/b", b"2")
+        assert chain.run(objects, output="s3://conn@bkt/out", failed={"b"}) == ["a", "b"]
+        bucket.put("in/a", b"3")
+        bucket.put("in/c", b"4")
+        assert chain.run(objects, output="s3://conn@bkt/out") == ["a", "b", "c"]
+        assert chain.run(objects, output="s3://conn@bkt/out") == []
+
+
+def test_dag_runs_process_each_file_once_although_one_of_them_fails(dag_file, tmp_path):
+    folder = tmp_path / "items"
+    folder.mkdir()
+    dag_file.script(
+        """
+        import pathlib
+
+        def run(mini_batch):
+            if pathlib.Path(mini_batch[0]).with_name("broken").exists():
+                raise ValueError("no service")
+            return [pathlib.Path(path).read_text() for path in mini_batch]
+        """
+    )
+    dag_file.write(
+        f"""
+        with DAG("only_new") as dag:
+            ParallelRunOperator(
+                task_id="step",
+                parallel_run_config=config(error_threshold=0, run_max_try=1),
+                inputs=[FileDataset({str(folder)!r} + "/*.txt", only_new=True)],
+                output={str(tmp_path)!r} + "/out/{{{{ run_id }}}}",
+                on_empty="skip",
+            )
+        """
+    )
+
+    def run(name):
+        (folder / f"{name}.txt").write_text(name)
+        done = dag_file.run()
+        result = tmp_path / "out" / done.run_id / "parallel_run_step.txt"
+        return done.state, result.read_text().split() if result.exists() else None
+
+    assert run("a") == ("success", ["a"])
+    (folder / "broken").touch()
+    assert run("b") == ("failed", None)
+    (folder / "broken").unlink()
+    assert run("c") == ("success", ["b", "c"])
+    assert dag_file.run().states["step.plan"] == "skipped"
 
 
 DAYS = st.lists(
