@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_prs.arrow_columns import of_texts, text_scalar, to_numbers
+from airflow_prs.arrow_columns import of_numbers, of_texts, text_scalar, to_numbers
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.plan.reuse import is_same_run
@@ -18,7 +19,11 @@ from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
+
+    _Column = pa.Array | pa.ChunkedArray
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +40,22 @@ class Selection:
     The files of an input that a run processes.
 
     :param listing: these files.
-    :param seen: all files, see run_folder.seen_files.write_seen.
     :param problem: why no file is left; None: some are.
     """
 
     listing: Listing
-    seen: pa.Table
     problem: str | None
+    _all: Listing
+    _is_new: npt.NDArray[np.bool_]
+
+    def seen(self) -> Iterator[pa.RecordBatch]:
+        """Yield all files of the input, for run_folder.seen_files.write_seen."""
+        import pyarrow as pa
+
+        for number, (paths, versions) in enumerate(_chunks(self._all)):
+            is_new = self._is_new[number * _CHUNK : (number + 1) * _CHUNK]
+            columns = {"path": paths, "version": versions, "is_new": of_numbers(is_new.view("u1")).cast("bool")}
+            yield pa.RecordBatch.from_arrays([*columns.values()], names=[*columns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,7 @@ class OnlyNew:
         self._identity = identity
         self._own: Mapping[str, pa.Table] = {}
         self._earlier: _Earlier | None = None
+        self._failed_paths: Mapping[str, list[str]] = {}
 
     def look(self, own: RunFolder | None, runs: Iterable[RunFolder]) -> None:
         """
@@ -94,7 +109,10 @@ class OnlyNew:
             self._own = (own and self._read_seen(own)) or {}
         except _UNREADABLE as error:
             logger.warning("only_new: the plan before in this run cannot be read: %s", error)
-        self._earlier = self._find_earlier(runs)
+        self._earlier = earlier = self._find_earlier(runs)
+        if earlier is not None:
+            of_inputs = {name: earlier.failed.get(name, {}).values() for name in self._names}
+            self._failed_paths = {name: sorted(itertools.chain(*paths)) for name, paths in of_inputs.items()}
 
     def select(self, name: str, listing: Listing, *, are_tables: bool) -> Selection:
         """
@@ -104,38 +122,41 @@ class OnlyNew:
         :param listing: all of its files.
         :param are_tables: whether the items are rows.
         """
-        import pyarrow.compute as pc
+        import numpy as np
 
-        keys = _keys(listing)
-        is_new, has_failed = self._compare(name, keys, are_tables=are_tables)
-        failed = pc.sum(pc.and_(is_new, has_failed)).as_py() or 0
-        rest = listing.where(to_numbers(is_new.combine_chunks().cast("uint8")).astype(bool))
+        compared = [self._compare(name, *chunk, are_tables=are_tables) for chunk in _chunks(listing)]
+        is_new = np.concatenate([np.empty(0, np.bool_), *(is_new for is_new, _ in compared)])
+        rest = listing.where(is_new)
+        failed = sum(failed for _, failed in compared)
         self._tell(name, len(listing), len(rest), failed, are_tables=are_tables)
         problem = None
         if len(listing) and not len(rest):
             problem = f"input {name!r}: all {counted(len(listing), 'file')} were processed by {self._by}"
-        return Selection(rest, _seen_table(listing, is_new), problem)
+        return Selection(rest, problem, listing, is_new)
 
     def _compare(
-        self, name: str, keys: pa.ChunkedArray, *, are_tables: bool
-    ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-        """Return for each file whether this run processes it, and whether it failed in the earlier run."""
+        self, name: str, paths: pa.Array, versions: pa.Array, *, are_tables: bool
+    ) -> tuple[npt.NDArray[np.bool_], int]:
+        """Return for each file whether this run processes it, and how many of these failed in the earlier run."""
         import pyarrow.compute as pc
 
-        is_old = has_failed = _is_in(keys, keys.slice(0, 0))
+        keys = _joined(paths, versions)
+        is_old = has_failed = _is_in(keys, keys[:0])
         if self._earlier is not None:
-            seen = self._earlier.seen[name]
+            seen = _between(self._earlier.seen[name], paths)
             is_old = _is_in(keys, _keys_of(seen))
             if not are_tables:
-                paths = of_texts(list(itertools.chain(*self._earlier.failed.get(name, {}).values())))
-                has_failed = _is_in(keys, _keys_of(seen.filter(_is_in(seen["path"], paths.cast("large_string")))))
+                failed = _between_texts(self._failed_paths[name], paths)
+                has_failed = _is_in(keys, _keys_of(seen.filter(_is_in(seen["path"], failed))))
                 is_old = pc.and_not(is_old, has_failed)
         if name in self._own:
             # What a plan of this run has decided stays, whatever other runs have done since.
-            own = self._own[name]
+            own = _between(self._own[name], paths)
             is_old = pc.and_not(is_old, _is_in(keys, _keys_of(own.filter(own["is_new"]))))
             is_old = pc.or_(is_old, _is_in(keys, _keys_of(own.filter(pc.invert(own["is_new"])))))
-        return pc.invert(is_old), has_failed
+        is_new = pc.invert(is_old)
+        failed_again = pc.sum(pc.and_(is_new, has_failed)).as_py() or 0
+        return to_numbers(is_new.cast("uint8")).astype("bool"), failed_again
 
     @property
     def _by(self) -> str:
@@ -220,39 +241,41 @@ def _find_failed(committed: Committed) -> Mapping[str, Mapping[int, list[str]]]:
     return failed
 
 
-def _seen_table(listing: Listing, is_new: pa.ChunkedArray) -> pa.Table:
-    import pyarrow as pa
-
-    paths, versions = _columns(listing)
-    return pa.table({"path": paths, "version": versions, "is_new": is_new})
-
-
-def _columns(listing: Listing) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the paths and versions of files, in chunks, as the text of a million files may need 64-bit offsets."""
-    import pyarrow as pa
-
-    chunks = [slice(begin, begin + _CHUNK) for begin in range(0, len(listing), _CHUNK)]
-    text = pa.large_string()
-    paths = pa.chunked_array([listing.paths.take(chunk) for chunk in chunks], text)
-    return paths, pa.chunked_array([listing.versions(chunk).cast(text) for chunk in chunks], text)
+def _chunks(listing: Listing) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Yield the paths and the versions of the files, some at a time, so that a million need little memory."""
+    for begin in range(0, len(listing), _CHUNK):
+        some = slice(begin, begin + _CHUNK)
+        yield listing.paths.take(some), listing.versions(some).cast("large_string")
 
 
-def _keys(listing: Listing) -> pa.ChunkedArray:
-    return _joined(*_columns(listing))
+def _between(seen: pa.Table, paths: pa.Array) -> pa.Table:
+    """Return the files from the first to the last of some paths; both are sorted."""
+    begin = bisect_left(seen["path"], paths[0].as_py(), key=_as_py)
+    end = bisect_right(seen["path"], paths[-1].as_py(), key=_as_py)
+    return seen.slice(begin, end - begin)
+
+
+def _between_texts(texts: Sequence[str], paths: pa.Array) -> pa.Array:
+    found = texts[bisect_left(texts, paths[0].as_py()) : bisect_right(texts, paths[-1].as_py())]
+    return of_texts(found).cast("large_string")
+
+
+def _as_py(scalar: pa.Scalar) -> Any:
+    return scalar.as_py()
 
 
 def _keys_of(seen: pa.Table) -> pa.ChunkedArray:
     return _joined(seen["path"], seen["version"])
 
 
-def _joined(paths: pa.ChunkedArray, versions: pa.ChunkedArray) -> pa.ChunkedArray:
+def _joined(paths: _Column, versions: _Column) -> _Column:
     """Return one text for each file. A version has no line break, so two files never have the same text."""
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(versions, paths, text_scalar("\n").cast("large_string"))
 
 
-def _is_in(keys: pa.ChunkedArray, others: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+def _is_in(keys: _Column, others: _Column) -> _Column:
     import pyarrow.compute as pc
 
     return pc.is_in(keys, value_set=others)

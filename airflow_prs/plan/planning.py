@@ -215,7 +215,7 @@ def _plan(
         settings = replace(settings, inputs=tuple(specs))
         written.upload()
         for name, selection in selections.items():
-            folder.write_seen(name, selection.seen, {} if work is None else work.digests_without_files())
+            folder.write_seen(name, selection.seen(), {} if work is None else work.digests_without_files())
         result = _write(request, folder, settings, snapshot, cuts, written=written)
         unless_written.pop_all()
         return result, settings

@@ -153,7 +153,7 @@ class RunFolder:
         """Upload the inputs that plan has written into a local folder."""
         ChangedFiles(local, self.store, f"{INPUTS}/").upload()
 
-    def write_seen(self, name: str, files: pa.Table, work: Mapping[str, str]) -> None:
+    def write_seen(self, name: str, files: Iterable[pa.RecordBatch], work: Mapping[str, str]) -> None:
         """Write all files of an input; see seen_files.write_seen."""
         write_seen(self.store, name, files, work)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,22 +30,26 @@ class SeenFiles:
 
     def read(self) -> pa.Table:
         """Return the files as ``write_seen`` got them."""
-        return self._file.read()
+        return self._file.read(use_threads=False)
 
 
-def write_seen(store: Store, name: str, files: pa.Table, work: Mapping[str, str]) -> None:
+def write_seen(store: Store, name: str, files: Iterable[pa.RecordBatch], work: Mapping[str, str]) -> None:
     """
     Write the files of an input.
 
     :param name: name of the input.
-    :param files: the columns ``path``, ``version`` and ``is_new``, which is False where an earlier run has processed
-        the file.
+    :param files: sorted by path, with the columns ``path``, ``version`` and ``is_new``, which is False where an earlier
+        run has processed the file.
     :param work: digest of each part of the work, without the files.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with store.writer(_key(name)) as out:
-        pq.write_table(files.replace_schema_metadata({_WORK: json.dumps(dict(work)).encode()}), out, compression="zstd")
+    fields = {"path": pa.large_string(), "version": pa.large_string(), "is_new": pa.bool_()}
+    schema = pa.schema(fields, metadata={_WORK: json.dumps(dict(work)).encode()})
+    with store.writer(_key(name)) as out, pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in files:
+            writer.write_batch(batch)
 
 
 def open_seen(store: Store, name: str) -> SeenFiles | None:
