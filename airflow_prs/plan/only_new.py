@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    _Column = pa.Array | pa.ChunkedArray
 
 logger = logging.getLogger(__name__)
 
@@ -268,14 +267,14 @@ def _keys_of(seen: pa.Table) -> pa.ChunkedArray:
     return _joined(seen["path"], seen["version"])
 
 
-def _joined(paths: _Column, versions: _Column) -> _Column:
+def _joined(paths: pa.Array, versions: pa.Array) -> pa.Array:
     """Return one text for each file. A version has no line break, so two files never have the same text."""
     import pyarrow.compute as pc
 
     return pc.binary_join_element_wise(versions, paths, text_scalar("\n").cast("large_string"))
 
 
-def _is_in(keys: _Column, others: _Column) -> _Column:
+def _is_in(keys: pa.Array, others: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
     return pc.is_in(keys, value_set=others)
