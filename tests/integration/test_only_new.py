@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import EmptyInputError
+from airflow_prs.plan import only_new
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
 from airflow_prs.result.merge import merge_run
@@ -80,7 +81,8 @@ def again(chain, request):
 
 
 @pytest.fixture
-def chain(tmp_path):
+def chain(tmp_path, monkeypatch):
+    monkeypatch.setattr(only_new, "_CHUNK", 2)  # several chunks for a few files
     return Chain(tmp_path)
 
 
