@@ -65,18 +65,21 @@ class FileDataset:
     :param mode: what run() gets of files on object storage: "download": the paths of local copies, which the node makes
         ahead of need and removes after use; "direct": their addresses without the connection, such as
         ``s3://bucket/key``, for a script that reads them with credentials of its own.
+    :param only_new: whether to leave out the files that an earlier completed run of the task has processed.
     """
 
     path: Any
     partition_format: str | None = None
     name: str | None = field(default=None, kw_only=True)
     mode: Literal["download", "direct"] = field(default=DOWNLOAD, kw_only=True)
+    only_new: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         path, problems = normalize_path(self.path)
         problems = [*_common_problems(self), *problems]
         if self.mode not in (DOWNLOAD, DIRECT):
             problems.append(wrong("mode", self.mode, "'download' (local copies) or 'direct' (addresses)"))
+        problems += _only_new_problems(self)
         if problems:
             raise ConfigError(problems)
         object.__setattr__(self, "path", path)
@@ -147,6 +150,7 @@ class TabularDataset:
     :param partitioned_by: columns by whose values plan writes a copy, which is then processed; None: there is none.
     :param target: folder of that copy; None: one in the run folder.
     :param max_record_size: how large a record of a text file may be.
+    :param only_new: whether to leave out the files that an earlier completed run of the task has processed.
     """
 
     kind: InputKind
@@ -166,6 +170,7 @@ class TabularDataset:
     partitioned_by: tuple[str, ...] | None = None
     target: Any = None
     max_record_size: int | str = MAX_RECORD_SIZE
+    only_new: bool = False
 
     def __post_init__(self) -> None:
         problems = _common_problems(self)
@@ -176,6 +181,7 @@ class TabularDataset:
         target, target_problems = normalize_target(self.target)
         problems += target_problems
         problems += record_size_problems(self.max_record_size)
+        problems += _only_new_problems(self)
         for option in ("columns", "dropped", "partitioned_by"):
             if isinstance(getattr(self, option), list):
                 object.__setattr__(self, option, tuple(getattr(self, option)))
@@ -208,6 +214,7 @@ class TabularDataset:
         dtypes: Mapping[str, str] | None = None,
         comment: str | None = None,
         max_record_size: int | str = MAX_RECORD_SIZE,
+        only_new: bool = False,
     ) -> TabularDataset:
         """
         Describe files of delimited text, such as CSV.
@@ -223,6 +230,7 @@ class TabularDataset:
         :param comment: character that begins a comment, up to the end of the line.
         :param max_record_size: bytes of a record above which plan stops, instead of holding all that follows a quote
             that is not closed: an int, or a str such as "64MB".
+        :param only_new: as for FileDataset.
         """
         return cls(
             kind=InputKind.DELIMITED,
@@ -235,6 +243,7 @@ class TabularDataset:
             dtypes=dtypes,
             comment=comment,
             max_record_size=max_record_size,
+            only_new=only_new,
         )
 
     @classmethod
@@ -248,6 +257,7 @@ class TabularDataset:
         columns: Sequence[str] | None = None,
         dtypes: Mapping[str, str] | None = None,
         max_record_size: int | str = MAX_RECORD_SIZE,
+        only_new: bool = False,
     ) -> TabularDataset:
         """
         Describe files with a JSON object a line.
@@ -258,6 +268,7 @@ class TabularDataset:
         :param columns: names of the columns that are wanted, in the wanted order.
         :param dtypes: types of columns; the others are as pandas finds them.
         :param max_record_size: bytes of a line above which plan stops: an int, or a str such as "64MB".
+        :param only_new: as for FileDataset.
         """
         return cls(
             kind=InputKind.JSON_LINES,
@@ -267,6 +278,7 @@ class TabularDataset:
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
             dtypes=dtypes,
             max_record_size=max_record_size,
+            only_new=only_new,
         )
 
     @classmethod
@@ -278,6 +290,7 @@ class TabularDataset:
         *,
         columns: Sequence[str] | None = None,
         filter: Sequence[Any] | None = None,  # noqa: A002 - what it is called everywhere
+        only_new: bool = False,
     ) -> TabularDataset:
         """
         Describe Parquet files.
@@ -288,6 +301,7 @@ class TabularDataset:
         :param filter: conditions that the wanted rows fulfil, such as ``[("year", ">=", 2020)]``; of a list of such
             lists one is enough. Values are text, numbers, True, False, dates, datetimes, Decimals; None is what is
             missing.
+        :param only_new: as for FileDataset.
         """
         return cls(
             kind=InputKind.PARQUET,
@@ -295,12 +309,18 @@ class TabularDataset:
             partition_format=partition_format,
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
             filter=_as_lists(filter),
+            only_new=only_new,
         )
 
     @classmethod
     @declares
     def from_arrow_files(
-        cls, path: Any, partition_format: str | None = None, *, columns: Sequence[str] | None = None
+        cls,
+        path: Any,
+        partition_format: str | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        only_new: bool = False,
     ) -> TabularDataset:
         """
         Describe Arrow files, Feather files (version 2) among them.
@@ -308,24 +328,27 @@ class TabularDataset:
         :param path: as for FileDataset.
         :param partition_format: as for FileDataset.
         :param columns: names of the columns that are wanted, in the wanted order.
+        :param only_new: as for FileDataset.
         """
         return cls(
             kind=InputKind.ARROW,
             path=path,
             partition_format=partition_format,
             columns=columns,  # type: ignore[arg-type]  # made a tuple once it is checked
+            only_new=only_new,
         )
 
     @classmethod
     @declares
-    def from_mltable(cls, folder: str | os.PathLike[str]) -> TabularDataset:
+    def from_mltable(cls, folder: str | os.PathLike[str], *, only_new: bool = False) -> TabularDataset:
         """
         Read the original's file MLTable.
 
         :param folder: absolute path of the folder that holds it.
+        :param only_new: as for FileDataset.
         :raises ConfigError: if it cannot be read, or asks for something that is not known here.
         """
-        return cls(**read_mltable(folder))
+        return cls(**read_mltable(folder), only_new=only_new)
 
     @classmethod
     @declares
@@ -460,6 +483,18 @@ def _common_problems(dataset: FileDataset | TabularDataset) -> list[str]:
     return problems
 
 
+def _only_new_problems(dataset: FileDataset | TabularDataset) -> list[str]:
+    if not isinstance(dataset.only_new, bool):
+        return [wrong("only_new", dataset.only_new, "True or False")]
+    if not dataset.only_new or isinstance(dataset, FileDataset):
+        return []
+    if dataset.kind is InputKind.QUERY:
+        return ["only_new is True for a query; allowed: files. Select the new rows in the query instead"]
+    if dataset.partitioned_by is not None:
+        return ["only_new is True for a partitioned copy, which holds all rows; allowed: one of the two"]
+    return []
+
+
 def _is_partition_format(form: Any) -> bool:
     if not isinstance(form, str):
         return False
@@ -511,7 +546,7 @@ def _plain(dataset: FileDataset | TabularDataset) -> dict[str, Any]:
     plain = {option.name: getattr(dataset, option.name) for option in fields(dataset) if option.name != "kind"}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     told = {name for name, value in plain.items() if value is not None} | _ALWAYS_TOLD
-    for name, default in (("max_record_size", MAX_RECORD_SIZE), ("mode", DOWNLOAD)):
+    for name, default in (("max_record_size", MAX_RECORD_SIZE), ("mode", DOWNLOAD), ("only_new", False)):
         if plain.get(name) == default:
             told.discard(name)
     return {name: value for name, value in plain.items() if name in told}

@@ -244,6 +244,8 @@ def _side_input_problems(inputs: Sequence[Dataset], side_inputs: Sequence[Datase
                 f"side_inputs: {dataset.name!r} has mode='direct'; allowed: mode='download', or no side input: write "
                 "the address into arguments"
             )
+        elif dataset.only_new:
+            yield f"side_inputs: {dataset.name!r} has only_new=True; allowed for inputs only"
 
 
 def _output_problems(config: ParallelRunConfig | None, output: Any) -> Iterator[str]:

@@ -137,7 +137,8 @@ class PlanOperator(BaseOperator):
         ti = context["ti"]
         leave_link(ti)
         # Under an output that is the same in each run, make_plan finds the earlier runs itself.
-        completed = last_completed(ti, self.task_id) if self.allow_reuse and not self.is_output_fixed else None
+        needs_earlier = self.allow_reuse or any(spec.get("only_new") for spec in self.inputs)
+        completed = last_completed(ti, self.task_id) if needs_earlier and not self.is_output_fixed else None
         check_conf(context["dag_run"].conf, self.dag, self.run_parameters or ())
         request = self._request(context, completed)
         for line in remarks(request.arguments):

@@ -34,17 +34,26 @@ def find_unfinished(
     :param work: digest of each part of the work; empty if a part is not known.
     :param allow_reuse: whether earlier work may be used at all.
     """
-    newest = history.newest_execution()
-    if newest is None:
+    earlier = newest_folder(folder, history)
+    if earlier is None:
         logger.info("Starting: this is the first execution of plan in this run.")
         return None
-    earlier = RunFolder(folder.path.with_name(history.execution(newest).folder), newest)
     why_not = _why_not(earlier, history, work, allow_reuse=allow_reuse)
     if why_not is not None:
         logger.info("Starting over: %s", why_not)
         return None
     logger.info("Continuing %s: the work is the same and not finished.", earlier.path)
     return earlier
+
+
+def newest_folder(folder: RunFolder, history: History) -> RunFolder | None:
+    """
+    Return the folder of the newest execution of plan in a run; None: there is none.
+
+    :param folder: a run folder of the run.
+    """
+    newest = history.newest_execution()
+    return None if newest is None else RunFolder(folder.path.with_name(history.execution(newest).folder), newest)
 
 
 def log_changed_terms(folder: RunFolder, settings: RunSettings) -> None:

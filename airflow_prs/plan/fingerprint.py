@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,15 @@ class Work:
             "output": self.output,
         }
         return {name: _digest(part) for name, part in parts.items()}
+
+    def digests_without_files(self) -> dict[str, str]:
+        """
+        Return what must be equal in two runs of which one leaves out the files that the other has processed.
+
+        The folder to which the script itself writes may differ, as that of the rows may.
+        """
+        read = [(described, None) for described, _ in self.inputs]
+        return replace(self, inputs=read, output=None).digests()
 
     def fingerprint(self) -> str:
         """Return a hash of all parts."""

@@ -21,8 +21,15 @@ from airflow_prs.inputs.cut_input import cut_input, list_input, local_path, real
 from airflow_prs.inputs.cutting import Cut, cut_nothing
 from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.inputs.files.paths import Paths
-from airflow_prs.plan.continuing import add_borrowing_shards, find_unfinished, log_changed_terms, set_limits
+from airflow_prs.plan.continuing import (
+    add_borrowing_shards,
+    find_unfinished,
+    log_changed_terms,
+    newest_folder,
+    set_limits,
+)
 from airflow_prs.plan.fingerprint import Work, describe, versions_in
+from airflow_prs.plan.only_new import OnlyNew, Selection
 from airflow_prs.plan.queries import RunQuery, export_query, rows_file
 from airflow_prs.plan.result_settings import read_to_csv
 from airflow_prs.plan.reuse import find_reusable
@@ -31,7 +38,7 @@ from airflow_prs.plan.shards import deal
 from airflow_prs.plan.snapshot import Snapshot, take_snapshot
 from airflow_prs.plan.written_inputs import WrittenInputs
 from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity, Shard
-from airflow_prs.run_folder.folder import RunFolder, run_folder_of
+from airflow_prs.run_folder.folder import RunFolder, earlier_runs, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.opening import location_of
@@ -188,6 +195,10 @@ def _plan(
         listings = _list_inputs(request, inputs, [name for name in inputs.datasets if name not in inputs.queries])
         side_inputs = _list_side_inputs(request)
         work = _describe_work(request, snapshot, inputs, listings, side_inputs)
+        selections = _select_new(request, newest_folder(folder, task_log.read()), inputs, listings, work)
+        listings |= {name: selection.listing for name, selection in selections.items()}
+        if work is not None:
+            work = replace(work, inputs=_describe_inputs(inputs, listings))
         settings = _collect_settings(request, options, snapshot, side_inputs, work)
         if unfinished := find_unfinished(folder, task_log.read(), settings.work, allow_reuse=request.allow_reuse):
             return _continue(unfinished, settings, request.max_shards), settings
@@ -210,6 +221,8 @@ def _plan(
             return _nothing_to_do(folder), settings
         settings = replace(settings, inputs=tuple(specs))
         written.upload()
+        for name, selection in selections.items():
+            folder.write_seen(name, selection.seen(), {} if work is None else work.digests_without_files())
         result = _write(request, folder, settings, snapshot, cuts, written=written)
         unless_written.pop_all()
         return result, settings
@@ -358,6 +371,33 @@ def _describe_inputs(
     return [(describe(written.get(name, dataset)), listings.get(name)) for name, dataset in inputs.datasets.items()]
 
 
+def _select_new(
+    request: PlanRequest,
+    own: RunFolder | None,
+    inputs: _Inputs,
+    listings: Mapping[str, Listing],
+    work: Work | None,
+) -> dict[str, Selection]:
+    """
+    Return the files to process of each input with ``only_new=True``.
+
+    :param own: the folder of the newest execution of plan in this run; None: there is none.
+    """
+    names = [name for name, dataset in inputs.datasets.items() if dataset.only_new]
+    if not names:
+        return {}
+    only_new = OnlyNew(names, None if work is None else work.digests_without_files(), request.identity)
+    runs = earlier_runs(request.output or request.run_root, request.identity.dag_id, request.identity.task_id)
+    only_new.look(own, [*runs, *([RunFolder(request.earlier)] if request.earlier else [])])
+    selections = {}
+    for name in names:
+        are_tables = isinstance(inputs.datasets[name], TabularDataset)
+        selections[name] = only_new.select(name, listings[name], are_tables=are_tables)
+        if (problem := selections[name].problem) is not None:
+            _fail_or_warn(request, problem)
+    return selections
+
+
 def _continue(unfinished: RunFolder, settings: RunSettings, max_shards: int) -> PlanResult:
     log_changed_terms(unfinished, settings)
     manifest = unfinished.read_manifest()
@@ -366,7 +406,9 @@ def _continue(unfinished: RunFolder, settings: RunSettings, max_shards: int) -> 
 
 
 def _find_reusable(request: PlanRequest, settings: RunSettings) -> RunFolder | None:
-    if not request.allow_reuse or not settings.fingerprint:
+    # With only_new, the same work is left only if it failed before, and is to be tried again.
+    has_only_new = any(dataset.only_new for dataset in request.datasets)
+    if not request.allow_reuse or not settings.fingerprint or has_only_new:
         return None
     return find_reusable(settings, root=request.output or request.run_root, earlier=request.earlier)
 

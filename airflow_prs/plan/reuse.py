@@ -26,14 +26,14 @@ def find_reusable(settings: RunSettings, *, root: str, earlier: str | None) -> R
     candidates = earlier_runs(root, identity.dag_id, identity.task_id)
     for candidate in [*candidates, *([RunFolder(earlier)] if earlier else [])]:
         found = _read_completed(candidate)
-        if found is None or not settings.has_result_of(found) or _is_same_run(found, identity):
+        if found is None or not settings.has_result_of(found) or is_same_run(found, identity):
             continue
         origin = candidate
         original: RunSettings | None = found
         if found.reused_from is not None:
             origin = RunFolder(found.reused_from)
             original = _read_completed(origin)
-        if original is not None and not _is_same_run(original, identity) and _has_rows(origin):
+        if original is not None and not is_same_run(original, identity) and _has_rows(origin):
             return origin
     return None
 
@@ -50,7 +50,8 @@ def _has_rows(folder: RunFolder) -> bool:
     return False
 
 
-def _is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:
+def is_same_run(settings: RunSettings, identity: RunIdentity) -> bool:
+    """Return whether settings are those of a run."""
     earlier = settings.identity
     return (earlier.dag_id, earlier.run_id, earlier.task_id) == (identity.dag_id, identity.run_id, identity.task_id)
 

@@ -39,6 +39,7 @@ from airflow_prs.run_folder.names import (
 )
 from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.run_folder.run_log import RunLog
+from airflow_prs.run_folder.seen_files import SeenFiles, open_seen, write_seen
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
@@ -157,6 +158,14 @@ class RunFolder:
     def upload_inputs(self, local: Path) -> None:
         """Upload the inputs that plan has written into a local folder."""
         ChangedFiles(local, self.store, f"{INPUTS}/").upload()
+
+    def write_seen(self, name: str, files: Iterable[pa.RecordBatch], work: Mapping[str, str]) -> None:
+        """Write all files of an input; see seen_files.write_seen."""
+        write_seen(self.store, name, files, work)
+
+    def open_seen(self, name: str) -> SeenFiles | None:
+        """Return all files of an input as plan has seen them; None: they were not written."""
+        return open_seen(self.store, name)
 
     def remove_inputs(self) -> None:
         """Remove the inputs that plan has uploaded."""

@@ -69,6 +69,9 @@ RUN_STATUS = "status.json"
 """Key of status.json of the run."""
 
 REPORT = "report.json"
+SEEN = "seen/"
+"""Prefix of the keys of the files that an input with only_new=True had when it was planned."""
+
 PROCESSED = "processed_mini-batches.csv"
 PROCESS_SUMMARY = "process_summary.csv"
 NODE_SUMMARY = "node_summary.csv"

@@ -15,7 +15,7 @@ from typing import Final
 from airflow_prs.errors import RunFolderError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.records import RUNS
-from airflow_prs.run_folder.names import SETTINGS, TASK_LOG
+from airflow_prs.run_folder.names import SEEN, SETTINGS, TASK_LOG
 from airflow_prs.run_folder.stored_runs import RunState, StoredRun, plans_of, reused_places
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.store.opening import location_of, open_store
@@ -59,6 +59,12 @@ class Candidate:
         """Number of its files."""
         return self._measure()[2]
 
+    @property
+    def has_seen_files(self) -> bool:
+        """Whether it tells later runs which files are not new."""
+        store = open_store(self.run.path)
+        return any(store.list(f"{plan}/{SEEN}") for plan in plans_of(self.run))
+
     def reused(self) -> Iterable[tuple[str, ...]]:
         """Return the places of the runs whose results it reuses."""
         return reused_places(self.run)
@@ -81,8 +87,8 @@ def choose(candidates: Sequence[Candidate], *, older_than_s: float, keep: int, n
     :param keep: how many runs stay of each DAG and task: those that were planned last.
     :param now: seconds since the epoch.
     """
-    newest = _newest(candidates, keep)
-    chosen = [each for each in candidates if each not in newest and _is_old(each, older_than_s, now)]
+    stays = {*_newest(candidates, keep), *_last_completed(candidates)}
+    chosen = [each for each in candidates if each not in stays and _is_old(each, older_than_s, now)]
     while True:
         kept = [each for each in candidates if each not in chosen]
         reused = {place for each in kept for place in each.reused()}
@@ -95,11 +101,28 @@ def choose(candidates: Sequence[Candidate], *, older_than_s: float, keep: int, n
 def _newest(candidates: Sequence[Candidate], keep: int) -> Collection[Candidate]:
     """Return the runs that were planned last, of each DAG and task."""
     found: dict[tuple[str, str], list[Candidate]] = {}
-    for each in sorted(candidates, key=lambda each: (each.run.planned, str(each.run.path)), reverse=True):
-        of_task = found.setdefault((each.run.place[0], each.run.place[2]), [])
+    for each in _newest_first(candidates):
+        of_task = found.setdefault(_task(each), [])
         if each.run.planned and len(of_task) < keep:
             of_task.append(each)
     return {each for of_task in found.values() for each in of_task}
+
+
+def _last_completed(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Yield the last completed run of each DAG and task, if the next run needs it for only_new."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for each in _newest_first(candidates):
+        if each.run.state is RunState.COMPLETED:
+            found.setdefault(_task(each), each)
+    return (each for each in found.values() if each.has_seen_files)
+
+
+def _newest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda each: (each.run.planned, str(each.run.path)), reverse=True)
+
+
+def _task(candidate: Candidate) -> tuple[str, str]:
+    return candidate.run.place[0], candidate.run.place[2]
 
 
 def _is_old(candidate: Candidate, older_than_s: float, now: float) -> bool:

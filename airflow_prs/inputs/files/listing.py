@@ -162,7 +162,12 @@ class Listing:
         """
         import numpy as np
 
-        kept = np.fromiter((not is_left_out(path) for path in self.paths), np.bool_, len(self))
+        return self.where(np.fromiter((not is_left_out(path) for path in self.paths), np.bool_, len(self)))
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Listing:
+        """Return the listing with some of its files."""
+        import numpy as np
+
         etags = None if self.etags is None else self.etags.take(of_numbers(np.flatnonzero(kept)))
         return Listing(self.paths.where(kept), self.sizes[kept], self.modified_ns[kept], self.unmatched, etags)
 

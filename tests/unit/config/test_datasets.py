@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -25,6 +26,7 @@ class WhatATaskReturns:
     [
         (FileDataset("data/*.png"), "FileDataset('data/*.png')"),
         (FileDataset("data", mode="direct"), "FileDataset('data', mode='direct')"),
+        (FileDataset("data", only_new=True), "FileDataset('data', only_new=True)"),
         (FileDataset(Path("data")).as_named_input("digits"), "FileDataset('data').as_named_input('digits')"),
         (FileDataset(["a", "b"], "/{user}.png"), "FileDataset(['a', 'b'], partition_format='/{user}.png')"),
         (TabularDataset.from_delimited_files("a.csv"), "TabularDataset.from_delimited_files('a.csv')"),
@@ -87,6 +89,7 @@ def test_what_a_task_returns_and_parameters_stay_as_they_are_in_the_spec():
         FileDataset("a", mode="direct").as_named_input("digits"),
         TabularDataset.from_delimited_files("a.csv", ";", False, "latin-1").as_named_input("rows"),
         TabularDataset.from_parquet_files("a"),
+        TabularDataset.from_parquet_files("a", only_new=True),
         TabularDataset.from_parquet_files("a").partition_by(["k"], "/t/{{ ds }}"),
         TabularDataset.from_sql_query("SELECT 1", "db").partition_by(["k"]),
     ],
@@ -301,3 +304,22 @@ def test_an_address_that_a_run_makes_is_checked_in_the_run():
 def test_a_mode_is_download_or_direct():
     with pytest.raises(ConfigError, match=r"^mode is 'mount'; allowed: 'download' \(local copies\) or 'direct'"):
         FileDataset("a", mode="mount")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: FileDataset("a", only_new="yes"), "only_new is 'yes'; allowed: True or False"),
+        (
+            lambda: TabularDataset.from_arrow_files("a", only_new=True).partition_by(["k"]),
+            "only_new is True for a partitioned copy, which holds all rows",
+        ),
+        (
+            lambda: replace(TabularDataset.from_sql_query("SELECT 1", "db"), only_new=True),
+            "only_new is True for a query; allowed: files",
+        ),
+    ],
+)
+def test_only_new_is_for_files_that_are_processed_as_they_are(make, problem):
+    with pytest.raises(ConfigError, match=problem):
+        make()

@@ -195,6 +195,10 @@ WRONG = {
         {"side_inputs": [FileDataset("/b", mode="direct").as_named_input("b")]},
         "side_inputs: 'b' has mode='direct'; allowed: mode='download', or no side input",
     ),
+    "only new files as a side input": (
+        {"side_inputs": [FileDataset("/b", only_new=True).as_named_input("b")]},
+        "side_inputs: 'b' has only_new=True; allowed for inputs only",
+    ),
     "a table as a side input": (
         {"side_inputs": [TabularDataset.from_parquet_files("/b").as_named_input("b")]},
         "side_inputs: 'b' is a TabularDataset",

@@ -30,6 +30,8 @@ ENDED = {RunState.COMPLETED, RunState.ABORTED, RunState.FAILED}
 class Known(Candidate):
     """A run whose files are known."""
 
+    has_seen_files = False
+
     def __init__(self, run, changed, reuses):
         super().__init__(run)
         self._measured = (changed, 0, 0)
@@ -83,6 +85,14 @@ def test_a_run_that_is_reused_stays_as_long_as_who_reuses_it():
     third = make_known(3, reuses=[("dag", "run2", "task")], planned=9.0)
     assert chosen([first, second, third]) == ["run1", "run2", "run3"]
     assert chosen([first, second, third], keep=1) == []
+
+
+def test_the_last_completed_run_stays_if_it_tells_which_files_are_not_new():
+    known = [make_known(number, planned=float(number)) for number in (1, 2)]
+    known.append(make_known(3, planned=3.0, state=RunState.ABORTED))
+    for each in known:
+        each.has_seen_files = True
+    assert chosen(known) == ["run1", "run3"]
 
 
 @st.composite
