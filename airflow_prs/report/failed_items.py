@@ -108,9 +108,14 @@ def _plain_items(mini_batch: MiniBatch, spans: Spans) -> Iterator[str | dict[str
         for begin, end in spans:
             yield from (piece.path for piece in mini_batch.pieces[begin:end])
         return
-    is_all = list(spans) == [(0, mini_batch.items)]
-    for place in mini_batch.rows_of(spans):
-        piece = place.piece
-        where = {"first_row": place.first, "last_row": place.last, "first_line": piece.line if is_all else None}
-        bounds = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group} if is_all else {}
-        yield {"path": piece.path, **{name: value for name, value in (where | bounds).items() if value is not None}}
+    if list(spans) != [(0, mini_batch.items)]:
+        for place in mini_batch.rows_of(spans):
+            yield {"path": place.piece.path, "first_row": place.first, "last_row": place.last}
+        return
+    places = {place.piece: place for place in mini_batch.rows_of(spans)}
+    for piece in mini_batch.pieces:
+        where = {"begin": piece.begin, "end": piece.end, "row_group": piece.row_group}
+        if piece.row is not None and piece in places:
+            where |= {"first_row": piece.row, "last_row": places[piece].last, "first_line": piece.line}
+        known = {name: value for name, value in where.items() if value is not None}
+        yield {"path": piece.path, **known} if known else piece.path

@@ -27,8 +27,8 @@ def lines_of_rows(spec: InputSpec, piece: Piece) -> list[int] | None:
     starts = _json_starts(data) if is_json else _delimited_starts(data, spec)
     count = line_feeds_in if is_json else breaks_in
     blocks = [data[begin:end] for begin, end in itertools.pairwise([0, *starts])]
-    befores = [b"", *(block[-1:] for block in blocks)]
-    breaks = itertools.accumulate(count(block, before) for block, before in zip(blocks, befores, strict=False))
+    before = [b"", *(block[-1:] for block in blocks)]
+    breaks = itertools.accumulate(count(block, last) for block, last in zip(blocks, before, strict=False))
     return [piece.line + number for number in breaks]
 
 

@@ -59,6 +59,7 @@ def test_what_is_not_given_has_the_default_of_the_original():
     assert config.count_failed_tries is False
     assert config.lend is True
     assert config.keep_rows is True
+    assert config.bisect_failed_mini_batches is False
 
 
 def parameters_in(module, function):
@@ -172,6 +173,7 @@ WRONG = [
     ("count_failed_tries", 1, "True or False"),
     ("lend", "no", "True or False"),
     ("keep_rows", "no", "True or False"),
+    ("bisect_failed_mini_batches", 1, "True or False"),
 ]
 
 
@@ -377,7 +379,15 @@ PROMOTABLE = {
     "exit_timeout_s": 0.5,
     "lend": False,
     "keep_rows": False,
+    "bisect_failed_mini_batches": True,
 }
+
+
+@pytest.mark.parametrize("other", [{"partition_keys": ["day"]}, {"output_action": "Summary_Only"}])
+@pytest.mark.parametrize("value", [True, PipelineParameter("chosen", True)])
+def test_mini_batches_whose_items_belong_together_are_not_split(other, value):
+    (problem,) = problems_of(bisect_failed_mini_batches=value, **other)
+    assert problem.startswith(f"bisect_failed_mini_batches is True and {next(iter(other))} is ")
 
 
 @pytest.mark.parametrize(("name", "value"), PROMOTABLE.items())

@@ -194,6 +194,7 @@ def test_a_line_of_a_mini_batch_that_succeeded(folder):
         "error_category": "",
         "error": "",
         "detail": "",
+        "failed_items": "",
     }
 
 

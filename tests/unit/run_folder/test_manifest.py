@@ -41,6 +41,8 @@ pieces = st.builds(
     begin=st.none() | st.integers(0, 2**62),
     end=st.none() | st.integers(0, 2**62),
     row_group=st.none() | st.integers(0, 1000),
+    row=st.none() | st.integers(1, 2**62),
+    line=st.none() | st.integers(1, 2**62),
 )
 names = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1) | st.just("moment")
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.datetimes() | st.none() | st.booleans()

@@ -35,8 +35,8 @@ def test_row_groups_stand_together_but_never_cross_a_file(write):
     mini_batches, columns = cut([one, two], 1000)
     assert columns == ["a"]
     assert [m.pieces for m in mini_batches] == [
-        (Piece(one, 0, 10, 0), Piece(one, 0, 10, 1), Piece(one, 0, 5, 2)),
-        (Piece(two, 0, 5, 0),),
+        (Piece(one, 0, 10, 0, row=1), Piece(one, 0, 10, 1, row=11), Piece(one, 0, 5, 2, row=21)),
+        (Piece(two, 0, 5, 0, row=1),),
     ]
     assert [m.items for m in mini_batches] == [25, 5]
 
