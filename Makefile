@@ -111,7 +111,7 @@ kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which t
 NOT_OF_VERSIONS := environments guard layout lending live_page more_nodes node_kills object_listings runs_command staging storage_faults
 
 # Unit tests of what calls Airflow.
-OF_AIRFLOW := airflow_side operators sensors triggers
+OF_AIRFLOW := airflow_side live operators sensors triggers
 
 # Run the tests that use Airflow, pandas and pyarrow again with the lowest supported versions. test_types_survive is left
 # out: it compares mini-batches with what the installed pandas makes of all data together, for example of whole numbers

@@ -73,12 +73,13 @@ class AirflowApi:
 
     :param url: of the API server.
     :ivar token: what its caller shows.
+    :ivar one_change: held during a change.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.token = ""
-        self._one_change = threading.Lock()
+        self.one_change = threading.Lock()
 
     def log_in(self) -> None:
         """Get a token, as the UI does where everybody is an administrator."""
@@ -98,7 +99,7 @@ class AirflowApi:
 
     def _change(self, method: str, path: str, body: Any, tries: int = _TRIES) -> Any:
         try:
-            with self._one_change:
+            with self.one_change:
                 return self._call(method, f"/api/v2/{path}", body)
         except ApiError as error:
             if tries == 1 or error.status < HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -9,6 +9,7 @@ _READS = {("GET", None), ("GET", DagAccessEntity.RUN)}
 _EDITS = _READS | {
     ("GET", DagAccessEntity.TASK_LOGS),
     ("PUT", DagAccessEntity.RUN),
+    ("GET", DagAccessEntity.TASK_INSTANCE),
     ("PUT", DagAccessEntity.TASK_INSTANCE),
 }
 RIGHTS = {"reader": _READS, "investigator": _READS | {("GET", DagAccessEntity.TASK_LOGS)}, "editor": _EDITS}

@@ -67,6 +67,11 @@ class StepFacts:
         return any(not task.has_ended for instances in self.tasks.values() for task in instances.values())
 
     @property
+    def is_published(self) -> bool:
+        """Whether merge has succeeded, so that its summary is that of the result."""
+        return self.summary is not None and all(task.state == "success" for task in self.of("merge").values())
+
+    @property
     def states(self) -> dict[str, dict[int, str | None]]:
         """The state of each task instance."""
         return {

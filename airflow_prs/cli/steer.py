@@ -15,7 +15,7 @@ from airflow_prs.errors import SteeringError
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import AbortKind
-from airflow_prs.steering.clearing import ClearAction, Task, clear_request, tasks_to_clear, what_it_does
+from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_clear, what_it_does
 from airflow_prs.steering.orders import LIMITS, abort, change_limits, newest_abort
 
 _ORDERS = {
@@ -24,9 +24,9 @@ _ORDERS = {
     "cancel": "abort a run without waiting for run()",
 }
 _CLEARS = {
-    ClearAction.RESUME: "clear the shards that have work left, gatekeeper and merge: the run goes on where it stopped",
-    ClearAction.RETRY: "clear the shards with failed mini-batches too, which get fresh tries, gatekeeper and merge",
-    ClearAction.PUBLISH: "clear gatekeeper and merge: an aborted run whose limits now hold is published",
+    ClearAction.RESUME: "clear shards that have work left, and what follows them: the run goes on where it stopped",
+    ClearAction.RETRY: "clear shards that have failed mini-batches, too, which get fresh tries",
+    ClearAction.PUBLISH: "clear gatekeeper and what follows it: an aborted run whose limits now hold is published",
 }
 
 
@@ -101,14 +101,13 @@ def _clear(folder: RunFolder, identity: RunIdentity, action: ClearAction, option
         )
     api = find_api(options.api_url, options.token)
     tasks = tasks_to_clear(folder, identity.task_id, action, api.states(identity))
-    api.clear(clear_request(identity.dag_id, identity.run_id, tasks, is_dry=options.is_dry))
-    names = ", ".join(map(_name, tasks))
+    cleared = api.clear(clear_request(identity.dag_id, identity.run_id, tasks, is_dry=options.is_dry))
+    names = ", ".join(sorted(_name(each["task_id"], each["map_index"]) for each in cleared))
     return f"would clear {names}." if options.is_dry else f"cleared {names}. {what_it_does(action, tasks)}"
 
 
-def _name(task: Task) -> str:
-    task_id, index = task
-    return task_id if index is None else f"{task_id}[{index}]"
+def _name(task_id: str, index: int) -> str:
+    return task_id if index < 0 else f"{task_id}[{index}]"
 
 
 def _limit(text: str) -> float | None:

@@ -33,6 +33,7 @@ from airflow_prs.airflow_side.page_access import (
     readable_dags,
 )
 from airflow_prs.airflow_side.step_facts import StepFacts
+from airflow_prs.airflow_side.versions import why_no_tab
 from airflow_prs.errors import PrsError
 from airflow_prs.live.actions import without_rights, without_storage
 from airflow_prs.live.addresses import task_ref
@@ -54,7 +55,13 @@ _READS_AT_A_TIME = 8
 _RUN = "/api/dags/{dag_id}/runs/{run_id}/steps"
 _STEP = f"{_RUN}/{{step}}"
 _readers = RunReaders(refresh_connection)
-router = APIRouter(default_response_class=JSONResponse)
+
+
+def _keep_private(response: Response) -> None:
+    response.headers["Cache-Control"] = "private, no-cache"
+
+
+router = APIRouter(default_response_class=JSONResponse, dependencies=[Depends(_keep_private)])
 
 
 def make_app() -> FastAPI:
@@ -62,6 +69,12 @@ def make_app() -> FastAPI:
     app = FastAPI(title="Parallel run", docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(router)
     app.add_exception_handler(RequestValidationError, _explain_invalid)
+    if problem := why_no_tab():
+        # Without a header, which a browser does not send by itself, nobody is known here.
+        app.add_exception_handler(
+            status.HTTP_401_UNAUTHORIZED,
+            lambda *_: JSONResponse({"detail": problem}, status.HTTP_401_UNAUTHORIZED),
+        )
     serve_pages(app)
     return app
 
@@ -160,6 +173,9 @@ def _rows(found: list[StepFacts]) -> list[dict[str, Any]]:
 
 
 def _row(facts: StepFacts) -> dict[str, Any]:
+    if facts.is_published:
+        # Merge has left all that a line shows, so that a long list costs no look at the storage.
+        return describe_row(facts, None)
     try:
         return describe_row(facts, find_reader(facts)[1])
     except (UnreadableError, HTTPException):

@@ -151,7 +151,8 @@ def _end_aborted(attempt: Attempt) -> bool:
     """
     state = attempt.known_state
     is_done = state.progress.done == attempt.shard.count
-    if state.is_running:
+    # An attempt that has lent something has begun: its last commit has failed, and the loans count on.
+    if state.is_running and not state.loans:
         closing = Closing.DONE if is_done else Closing.ABORTED
         # What ended the run matters more.
         with contextlib.suppress(OSError, PrsError):

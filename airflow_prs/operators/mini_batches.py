@@ -65,8 +65,8 @@ class MiniBatchesOperator(BaseOperator):
     @as_task()
     def execute(self, context: Context) -> dict[str, Any]:
         """Process the shard, and return a summary."""
-        leave_link(context["ti"])
         try:
+            leave_link(context["ti"])
             return self._run(context)
         except RunAbortedError:
             # One abort is one message, and the gatekeeper sends it.

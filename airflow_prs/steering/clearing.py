@@ -102,25 +102,31 @@ def choose_shards(
 
 def clear_request(dag_id: str, run_id: str, tasks: Iterable[Task], *, is_dry: bool) -> ClearRequest:
     """
-    Return the request that clears task instances.
+    Return the request that clears task instances, and what is downstream of them.
 
     :param is_dry: whether Airflow is only to say what it would clear.
     """
     ids = [task_id if index is None else [task_id, index] for task_id, index in tasks]
-    body = {"dry_run": is_dry, "dag_run_id": run_id, "task_ids": ids, "only_failed": False}
+    body = {
+        "dry_run": is_dry,
+        "dag_run_id": run_id,
+        "task_ids": ids,
+        "only_failed": False,
+        # What follows the step has not run, or has used an older result.
+        "include_downstream": True,
+    }
     return ClearRequest(path=f"api/v2/dags/{quote(dag_id, safe='')}/clearTaskInstances", body=body)
 
 
 def what_it_does(action: ClearAction, tasks: Collection[Task]) -> str:
     """Return what a clear does, in a sentence."""
     shards = counted(sum(index is not None for _, index in tasks), "shard")
+    what = f"Clears {shards}, gatekeeper, merge and what follows them"
     return {
-        ClearAction.RETRY: f"Clears {shards}, gatekeeper and merge: failed mini-batches get fresh tries, what has "
-        "succeeded does not run again.",
-        ClearAction.RESUME: f"Clears {shards}, gatekeeper and merge: the run goes on where it stopped, what has "
-        "succeeded does not run again.",
-        ClearAction.PUBLISH: "Clears gatekeeper and merge: the run is judged by the limits of now, and published. "
-        "Nothing runs again.",
+        ClearAction.RETRY: f"{what}: failed mini-batches get fresh tries, what has succeeded does not run again.",
+        ClearAction.RESUME: f"{what}: the run goes on where it stopped, what has succeeded does not run again.",
+        ClearAction.PUBLISH: "Clears gatekeeper, merge and what follows them: the run is judged by the limits of now, "
+        "and published. No mini-batch runs again.",
     }[action]
 
 
@@ -139,7 +145,7 @@ class _Run:
         self._is_concluded = is_concluded
         self._ended = {number for number, task in tasks.items() if task in _ENDED}
         self._waiting = sorted(set(tasks) - self._ended)
-        done = {state.shard.number for state in shards if state.is_done}
+        done = {state.shard.number for state in shards if state.progress.done == state.shard.count}
         planned = {state.shard.number for state in shards}
         # A shard without mini-batches of its own has no work left, but merge does not run while its task has failed.
         self._unfinished = {

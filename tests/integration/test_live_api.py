@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from packaging.version import Version
 
+from airflow_prs.airflow_side import run_link
 from airflow_prs.run_folder.shard_records import Closing
 from tests.dag_runs import DagFile
 from tests.makers import commit, make_failed_try, make_failure, make_folder, make_identity, open_attempt
@@ -56,6 +57,7 @@ def server(airflow_home):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW__CORE__AUTH_MANAGER", "tests.picky_auth.PickyAuthManager")
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret of these tests alone, " * 4)
         purge_cached_app()
         yield TestClient(create_app(apps="core"))
         purge_cached_app()
@@ -174,6 +176,7 @@ def test_the_lists_show_the_run_in_a_line(server, log_in, run, step):
         ("live_page", "score", "completed", 3, 1)
     ]
     assert newest[0]["page"] == f"dags/live_page/runs/{quote(run.run_id, safe='')}/plugin/parallel-run"
+    assert newest[0]["began"] > 0
 
 
 def test_names_that_mean_several_runs_or_other_places_are_not_found(server, log_in, step):
@@ -208,6 +211,13 @@ def test_where_the_server_sees_no_storage_the_page_says_what_to_do(server, log_i
     assert server.get(f"{step}/failures", headers=log_in("editor")).status_code == 409
 
 
+def test_a_connection_that_the_server_does_not_know_is_named(server, log_in, step, hand_over):
+    hand_over("s3://no_such_connection@bucket/out/_parallel_run/d/r/score/plan")
+    problem = server.get(step, headers=log_in("editor")).json()["problem"]
+    assert "Airflow returns no connection 'no_such_connection'" in problem
+    assert "airflow-prs[s3]" in problem
+
+
 def test_an_answer_that_has_not_changed_is_not_sent_again(server, log_in, step):
     headers = log_in("reader")
     tag = server.get(step, headers=headers).headers["etag"]
@@ -217,10 +227,13 @@ def test_an_answer_that_has_not_changed_is_not_sent_again(server, log_in, step):
     assert server.get(step, headers={**log_in("editor"), "If-None-Match": tag}).status_code == 200
 
 
-@pytest.mark.skipif(Version(version("apache-airflow-core")) < Version("3.1.1"), reason="takes no cookie")
-def test_the_cookie_of_airflows_ui_is_enough_to_read(server, log_in, step):
+def test_the_cookie_of_airflows_ui_is_enough_to_read_or_the_answer_says_what_to_upgrade(server, log_in, step):
     token = log_in("reader")["Authorization"].removeprefix("Bearer ")
-    assert server.get(step, headers={"Cookie": f"_token={token}"}).status_code == 200
+    answer = server.get(step, headers={"Cookie": f"_token={token}"})
+    if Version(version("apache-airflow-core")) >= Version("3.1.1"):
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, "upgrade to Airflow 3.1.1" in answer.json()["detail"]) == (401, True)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +304,14 @@ def test_failures_are_shown_while_a_shard_works(server, log_in, step, unfinished
     assert (found["total"], [each["mini_batch"] for each in found["failures"]]) == (2, [3])
 
 
-def test_every_task_links_to_the_page(run):
+def test_every_task_has_the_button(server, log_in, run):
+    for task, index in (("plan", -1), ("mini_batches", 0), ("gatekeeper", -1), ("merge", -1)):
+        path = f"/api/v2/dags/live_page/dagRuns/{quote(run.run_id)}/taskInstances/score.{task}/links?map_index={index}"
+        shown = server.get(path, headers=log_in("editor")).json()
+        assert shown["extra_links"] == {"Parallel run": run_link.page_url(run.dag_id, run.run_id, "score")}
+
+
+def test_every_task_links_to_the_page_under_the_key_that_it_also_uses_while_it_runs(run):
     links = {
         run.xcom(f"score.{task}", "_link_parallel_run") for task in ("plan", "mini_batches", "gatekeeper", "merge")
     }

@@ -227,6 +227,17 @@ def abort(run: StepRun) -> None:
     run.wait_for_end("failed")
 
 
+def abort_by_the_last_one(run: StepRun) -> None:
+    """Let 0005 fail when all others are done, so that both shards succeed, and the gatekeeper fails."""
+    hold(run)
+    run.place.hold("0005")
+    run.place.release("0002", "0008")
+    # A node may have taken mini-batches over from the other one.
+    wait_until(lambda: sum(run.done(number, 1) for number in (0, 1)) == len(ALL) - 1, run.summary)
+    run.place.release("0005")
+    run.wait_for_end("failed")
+
+
 def abort_again(run: StepRun) -> None:
     abort(run)
     run.place.hold("0004")
@@ -292,7 +303,8 @@ def clear_by_command(action: str) -> Callable[[StepRun], None]:
 
     def act(run: StepRun) -> None:
         api = run.services.api
-        order(action, "--api-url", api.url, "--token", api.token)(run)
+        with api.one_change:
+            order(action, "--api-url", api.url, "--token", api.token)(run)
 
     return act
 
@@ -464,6 +476,13 @@ CASES = [
         act=after(abort, order("limits", "--error-threshold", "1"), clear_by_command("resume")),
         again={"0004", "0008"},
         missing={"0004"},
+    ),
+    Case(
+        name="raise a limit after an abort with nothing left and publish by command",
+        act=after(abort_by_the_last_one, order("limits", "--error-threshold", "1"), clear_by_command("publish")),
+        conf={"allowed": 0, "tries": 1},
+        fails={"0005"},
+        missing={"0005"},
     ),
     Case(
         name="retry by command after a success with a failed mini-batch",

@@ -36,7 +36,8 @@ class Airflow:
             return 401, {"detail": "no"}
         if body is not None:
             self.asked.append({"path": path, **body})
-            return 200, {"task_instances": []}
+            ids = [[task, -1] if isinstance(task, str) else task for task in [*body["task_ids"], "after"]]
+            return 200, {"task_instances": [{"task_id": task_id, "map_index": index} for task_id, index in ids]}
         if not path.startswith("/air/api/v2/dags/digits/dagRuns/run 1"):
             return 404, {"detail": "no such run"}
         task = path.partition("/taskInstances/")[2]
@@ -137,7 +138,7 @@ def test_limits_without_a_limit_are_wrong_usage(folder, capsys):
 
 def test_a_resume_lets_airflow_clear_what_has_work_left(folder, airflow, capsys):
     assert said(capsys, "resume", folder.path).startswith(
-        "digits · score · run 1: cleared score.mini_batches[1], score.gatekeeper, score.merge. Clears 1 shard"
+        "digits · score · run 1: cleared after, score.gatekeeper, score.merge, score.mini_batches[1]. Clears 1 shard"
     )
     assert airflow.asked == [
         {
@@ -146,13 +147,14 @@ def test_a_resume_lets_airflow_clear_what_has_work_left(folder, airflow, capsys)
             "dag_run_id": "run 1",
             "task_ids": [["score.mini_batches", 1], "score.gatekeeper", "score.merge"],
             "only_failed": False,
+            "include_downstream": True,
         }
     ]
 
 
 def test_a_dry_run_clears_nothing(folder, airflow, capsys):
     text = said(capsys, "resume", folder.path, "--dry-run")
-    assert text == "digits · score · run 1: would clear score.mini_batches[1], score.gatekeeper, score.merge.\n"
+    assert text == "digits · score · run 1: would clear after, score.gatekeeper, score.merge, score.mini_batches[1].\n"
     assert [asked["dry_run"] for asked in airflow.asked] == [True]
 
 

@@ -136,5 +136,8 @@ def test_one_request_clears_all():
         "dag_run_id": "run 1",
         "task_ids": [["score.mini_batches", 0], ["score.mini_batches", 2], "score.gatekeeper", "score.merge"],
         "only_failed": False,
+        "include_downstream": True,
     }
-    assert what_it_does(RETRY, tasks).startswith("Clears 2 shards, gatekeeper and merge: failed mini-batches")
+    assert what_it_does(RETRY, tasks).startswith(
+        "Clears 2 shards, gatekeeper, merge and what follows them: failed mini-batches"
+    )
