@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tests.browser import open_page, running_browser
 from tests.live_pages import NOW, RUN, failure, overview, page_server, task_ref
 
 ASSETS = Path(__file__).parents[2] / "airflow_prs" / "live" / "assets"
+MOST_BYTES = 40_000
+"""Of all files, as the API server sends them: compressed."""
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e\"'&{{7*7}}"
 STATES = {
     "not planned": "Not planned",
@@ -102,7 +105,9 @@ def hide(page, is_hidden):
     )
 
 
-def test_the_page_names_no_other_host():
+def test_the_page_is_small_and_names_no_other_host():
+    sent = sum(len(gzip.compress(path.read_bytes(), 5)) for path in ASSETS.iterdir())
+    assert sent < MOST_BYTES
     texts = "".join(path.read_text() for path in ASSETS.iterdir())
     assert set(re.findall(r"https?://[^\s\"'`]*", texts)) == {"http://www.w3.org/2000/svg"}
 
