@@ -15,6 +15,7 @@ from airflow_prs.inputs.files.listing import Listing
 from airflow_prs.plan.reuse import is_same_run
 from airflow_prs.records import RunIdentity
 from airflow_prs.run_folder.committed import Committed, read_published
+from airflow_prs.run_folder.failures import find_failures
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.wording import counted
 
@@ -234,9 +235,10 @@ class OnlyNew:
 def _find_failed(committed: Committed) -> Mapping[str, Mapping[int, list[str]]]:
     failed: dict[str, dict[int, list[str]]] = {}
     for state in committed.states:
-        for mini_batch in committed.folder.select_mini_batches(committed.failed_mini_batches(state)):
-            of_input = failed.setdefault(mini_batch.input, {})
-            of_input[mini_batch.index] = [piece.path for piece in mini_batch.pieces]
+        for mini_batch, spans, _ in find_failures(committed, state):
+            pieces = mini_batch.pieces
+            items = pieces if mini_batch.has_rows else [piece for begin, end in spans for piece in pieces[begin:end]]
+            failed.setdefault(mini_batch.input, {})[mini_batch.index] = [piece.path for piece in items]
     return failed
 
 

@@ -295,6 +295,13 @@ def _list_side_inputs(request: PlanRequest) -> dict[str, tuple[str, Listing]]:
     return {source.name: local_path(source, request.dag_folder) for source in sources}
 
 
+def _fail_or_warn(request: PlanRequest, problem: str) -> None:
+    """Say that there is no item: as an error, unless the tasks are to be skipped."""
+    if request.on_empty == "fail":
+        raise EmptyInputError(f"{problem}{_SKIP_INSTEAD}")
+    logger.warning("%s.", problem)
+
+
 def _unmatched(name: str, listing: Listing) -> str:
     return f"input {name!r}: {'; '.join(listing.unmatched)}"
 
@@ -439,9 +446,7 @@ def _cut_inputs(
         )
         if len(listing) and not len(cut):
             problem = f"input {dataset.name!r}: {counted(len(listing), 'file holds', 'files hold')} no data"
-            if request.on_empty == "fail":
-                raise EmptyInputError(f"{problem}{_SKIP_INSTEAD}")
-            logger.warning("%s.", problem)
+            _fail_or_warn(request, problem)
         if not spec.partition_keys:
             _warn_of_tiny_batches(cut, spec)
         cuts.append(cut)

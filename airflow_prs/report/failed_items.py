@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Any
 
-from airflow_prs.records import FailedTry, MiniBatch, TryStatus
+from airflow_prs.records import FailedTry, MiniBatch
 from airflow_prs.run_folder.committed import Committed
+from airflow_prs.run_folder.failures import Spans, find_failures
 from airflow_prs.run_folder.folder import RunFolder
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
-
-Spans = Sequence[tuple[int, int]]
-"""Items by their positions in a mini-batch: first, and one past the last one, of each stretch."""
-
-FAILED_STRETCH = 512
-"""Number of failed mini-batches whose tries are in memory at the same time."""
 
 
 def write_failed_items(out: IO[bytes], committed: Committed) -> None:
@@ -61,33 +56,6 @@ def _moment(seconds: float) -> str | None:
 def _failed_lines(committed: Committed, state: ShardState) -> Iterator[str]:
     for mini_batch, spans, tries in find_failures(committed, state):
         yield _failed_line(mini_batch, spans, tries, committed.folder)
-
-
-def find_failures(committed: Committed, state: ShardState) -> Iterator[tuple[MiniBatch, Spans, list[FailedTry]]]:
-    """
-    Yield each mini-batch of a shard that has failed, or that was split and has left items out.
-
-    :return: with it the stretches of its items that failed, and its failed tries.
-    """
-    if not state.progress.items_failed:
-        return
-    outcomes = committed.outcomes(state)
-    has_failed = outcomes["status"] != TryStatus.RUN_DONE
-    failed = set(outcomes["index"][has_failed].tolist())
-    suspected = outcomes["index"][has_failed | (outcomes["succeeded"] < outcomes["items"])].tolist()
-    tries = committed.tries(state)
-    for start in range(0, len(suspected), FAILED_STRETCH):
-        found = tries.find(suspected[start : start + FAILED_STRETCH])
-        # If run() has returned fewer elements than items, nobody knows which items failed.
-        spans = {
-            index: [span for one in found.get(index, []) for span in one.spans]
-            for index in suspected[start : start + FAILED_STRETCH]
-        }
-        indices = [index for index in spans if spans[index] or index in failed]
-        for mini_batch in committed.folder.select_mini_batches(indices):
-            index = mini_batch.index
-            part = [(0, mini_batch.items)] if index in failed else spans[index]
-            yield mini_batch, part, found.get(index, [])
 
 
 def _failed_line(mini_batch: MiniBatch, spans: Spans, tries: list[FailedTry], folder: RunFolder) -> str:

@@ -8,8 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_prs.inputs.text.row_lines import lines_of_rows
 from airflow_prs.object_storage.addresses import is_remote
 from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch
-from airflow_prs.report.failed_items import Spans, find_failures
 from airflow_prs.run_folder.committed import Committed
+from airflow_prs.run_folder.failures import Spans, find_failures
 from airflow_prs.worker.reading.readers import FilesReader, TableReader, make_reader, part_of
 
 if TYPE_CHECKING:

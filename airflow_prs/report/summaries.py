@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.records import TryStatus
-from airflow_prs.report.failed_items import FAILED_STRETCH
 from airflow_prs.run_folder.committed import Committed
+from airflow_prs.run_folder.failures import FAILED_STRETCH
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import DamagedError, PrsError, RunFolderError
-from airflow_prs.records import Manifest, Progress, TryStatus
+from airflow_prs.records import Manifest, Progress
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.log import LAG_S, wait_for
 from airflow_prs.run_folder.rows_files import RowsObject, list_rows
@@ -64,13 +64,6 @@ class Committed:
         :raises RunFolderError: if they are damaged or missing, or their number differs from the shard's counts.
         """
         return self._content(state).outcomes
-
-    def failed_mini_batches(self, state: ShardState) -> list[int]:
-        """Return the indices of a shard's mini-batches that failed for good, in ascending order."""
-        if not state.progress.failed:
-            return []
-        outcomes = self.outcomes(state)
-        return list(outcomes["index"][outcomes["status"] != TryStatus.RUN_DONE].tolist())
 
     def rows_path(self, state: ShardState) -> Callable[[int, int], Path]:
         """Return a function that returns the path of a rows file, by writer and process of an outcome."""
