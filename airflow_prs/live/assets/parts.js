@@ -97,6 +97,8 @@ export function readable({ state, page, name, label, size, at, text, step = 1, r
   const move = (to) => page.update({ cursors: { ...state.cursors, [name]: to } });
   const bounded = (to) => Math.max(0, Math.min(size - 1, to));
   const onkeydown = (event) => {
+    // Not the value of the last frame: keys may come faster than frames.
+    const cursor = state.cursors[name];
     const now = cursor ?? 0;
     const row = typeof step === "function" ? step(event.currentTarget) : step;
     const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, ArrowDown: now + row, ArrowUp: now - row, Home: 0, End: size - 1 };
