@@ -24,14 +24,15 @@ def test_a_task_takes_connections_from_airflow_and_repeats_nothing_hopeless():
     bucket = parse_address("s3://missing@bucket").bucket
     with pytest.raises(StorageError, match="nothing has said where credentials come from"):
         connecting.connect_to(bucket)
-    with pytest.raises(StorageError, match="Airflow returns no connection 'missing'"):
-        as_task(lambda _task, _context: connecting.connect_to(bucket))(None, {})
+    context = {"dag_run": None}
+    with pytest.raises(AirflowFailException, match="Airflow returns no connection 'missing'"):
+        as_task(lambda _task, _context: connecting.connect_to(bucket))(None, context)
 
     def fail(_task, _context):
         raise InputError("the text")
 
     with pytest.raises(AirflowFailException, match="the text"):
-        as_task(fail)(None, {"dag_run": None})
+        as_task(fail)(None, context)
 
 
 @pytest.mark.parametrize(
