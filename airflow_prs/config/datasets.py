@@ -449,6 +449,11 @@ class TabularDataset:
 Dataset = FileDataset | TabularDataset
 
 
+def fill_in_spec(spec: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``to_spec`` described, with the run's values in place of PipelineParameters."""
+    return {name: (fill_in_path if name == "path" else fill_in)(value, params) for name, value in spec.items()}
+
+
 def dataset_from_spec(spec: Mapping[str, Any], params: Mapping[str, Any]) -> Dataset:
     """
     Return the dataset that ``to_spec`` described, after Airflow has rendered the templates in it.
@@ -456,10 +461,8 @@ def dataset_from_spec(spec: Mapping[str, Any], params: Mapping[str, Any]) -> Dat
     :param params: the params of the run, whose values replace PipelineParameters.
     :raises ConfigError: if a template was rendered to something that is not a path.
     """
-    options = {name: fill_in(value, params) for name, value in spec.items() if name not in {"kind", "path"}}
-    if "path" in spec:
-        options["path"] = fill_in_path(spec["path"], params)
-    kind = InputKind(spec["kind"])
+    options = fill_in_spec(spec, params)
+    kind = InputKind(options.pop("kind"))
     if options.get("filter") is not None:
         options["filter"] = decode(options["filter"])
     return FileDataset(**options) if kind is InputKind.FILES else TabularDataset(kind=kind, **options)

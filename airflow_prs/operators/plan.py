@@ -17,7 +17,7 @@ from airflow_prs.airflow_side.supervision import run_name
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.dataset_paths import as_text
-from airflow_prs.config.datasets import dataset_from_spec
+from airflow_prs.config.datasets import dataset_from_spec, fill_in_spec
 from airflow_prs.config.function_script import FunctionScript
 from airflow_prs.config.parameters import PipelineParameter, fill_in
 from airflow_prs.errors import ConfigError
@@ -117,8 +117,10 @@ class PlanOperator(BaseOperator):
         """
         environment = jinja_env or self.get_template_env()
         for name in self.template_fields:
-            rendered = self._render_field(name, context, environment)
-            setattr(self, name, fill_in(rendered, context["params"]))
+            rendered, params = self._render_field(name, context, environment), context["params"]
+            is_input = name in {"inputs", "side_inputs"}
+            filled = [fill_in_spec(spec, params) for spec in rendered] if is_input else fill_in(rendered, params)
+            setattr(self, name, filled)
 
     def _render_field(self, name: str, context: Context, environment: Environment) -> Any:
         template = getattr(self, name)
