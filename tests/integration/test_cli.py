@@ -492,7 +492,7 @@ def test_a_run_from_a_shell_can_be_shown(here, capsys):
     run(configure("echo.py"))
     capsys.readouterr()
     assert main(["show", "out"]) == 0
-    assert "**completed**: 4 of 4 mini-batches succeeded" in capsys.readouterr().out
+    assert "completed: 4 of 4 mini-batches succeeded" in capsys.readouterr().out
 
 
 def test_a_command_leaves_the_environment_of_its_caller_as_it_was(here):

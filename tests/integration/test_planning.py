@@ -145,8 +145,8 @@ def test_delimited_files_are_cut_in_rows_and_their_columns_recorded(request_plan
     }
     version = version_of(dags / "t.csv")
     assert [(m.items, m.pieces) for m in mini_batches(result)] == [
-        (2, (Piece(f"{dags}/t.csv", 4, 12, version=version),)),
-        (1, (Piece(f"{dags}/t.csv", 12, 16, version=version),)),
+        (2, (Piece(f"{dags}/t.csv", 4, 12, version=version, row=1, line=2),)),
+        (1, (Piece(f"{dags}/t.csv", 12, 16, version=version, row=3, line=4),)),
     ]
 
 
@@ -154,7 +154,7 @@ def test_parquet_files_are_cut(request_plan, dags):
     pq.write_table(pa.table({"a": [1, 2, 3]}), dags / "t.parquet")
     table = TabularDataset.from_parquet_files("t.parquet").as_named_input("table")
     result = make_plan(request_plan(table))
-    piece = Piece(f"{dags}/t.parquet", 0, 3, 0, version_of(dags / "t.parquet"))
+    piece = Piece(f"{dags}/t.parquet", 0, 3, 0, version_of(dags / "t.parquet"), row=1)
     assert [m.pieces for m in mini_batches(result)] == [(piece,)]
 
 
@@ -463,7 +463,8 @@ class TestContinuing:
         terms = {"error_threshold": 5, "run_max_try": 4, "run_invocation_timeout": 9, "process_count_per_node": 3}
         again, _ = plan(settings=terms)
         assert again.folder.path == first.folder.path
-        for folder, expected in ((again.folder, (5, 4, 9, 3)), (first.folder, (0, 2, 60, None))):
+        # The newest limits count for everybody, the other terms for their own execution.
+        for folder, expected in ((again.folder, (5, 4, 9, 3)), (first.folder, (5, 2, 60, None))):
             config = folder.read_settings().config
             found = config.error_threshold, config.run_max_try, config.run_invocation_timeout
             assert (*found, config.process_count_per_node) == expected

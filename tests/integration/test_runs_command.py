@@ -106,7 +106,8 @@ def test_a_run_is_listed_and_removed_when_it_is_old(output, capsys, monkeypatch)
     assert [folder.read_settings().identity.run_id for folder in all_plans(output)] == [second]
 
     assert prune(output) == 0
-    assert list(files(output)) == ["parallel_run_step.txt"]
+    note = "_parallel_run/parallel_run_step.txt!published.json"
+    assert sorted(files(output)) == [note, "parallel_run_step.txt"]
     assert prune(output) == 1
     assert "holds no runs; allowed: the output folder of a job" in capsys.readouterr().err
 

@@ -86,12 +86,13 @@ def let_go(folder):
 def test_a_cancel_does_not_wait_for_run_and_a_clear_continues(tmp_path):
     folder = plan(tmp_path)
     tries = Tries(folder)
+    others = set(psutil.Process().children(recursive=True))
     with running(folder, tries) as ends:
         abort(folder, AbortKind.CANCEL, "ann@host")
         error, took_s = end(ends)
-        assert "nothing is published: cancelled by ann@host." in str(error)
+        assert "The run was aborted: cancelled by ann@host." in str(error)
         assert took_s < 2
-        assert not psutil.Process().children(recursive=True)
+        assert set(psutil.Process().children(recursive=True)) <= others
     [shard] = folder.read_manifest().shards
     assert folder.read_shard(shard).closing is Closing.ABORTED
     with pytest.raises(RunAbortedError, match="cancelled by ann@host"):
@@ -110,7 +111,7 @@ def test_a_drain_keeps_what_run_returns_and_hands_out_nothing_else(tmp_path):
         assert not ends
         let_go(folder)
         error, _ = end(ends)
-    assert "nothing is published: drained by ann@host." in str(error)
+    assert "The run was aborted: drained by ann@host." in str(error)
     assert Path(folder.path.parent, "shut down").exists()
     assert read_rows(folder) == began(folder) == ITEMS[:2]
     tries.clear()
