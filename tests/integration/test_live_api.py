@@ -10,9 +10,12 @@ import pytest
 from packaging.version import Version
 
 from airflow_prs.airflow_side import run_link
+from airflow_prs.airflow_side.object_storage import use_airflow_connections
+from airflow_prs.object_storage import connecting
 from airflow_prs.run_folder.shard_records import Closing
 from tests.dag_runs import DagFile
 from tests.makers import commit, make_failed_try, make_failure, make_folder, make_identity, open_attempt
+from tests.object_servers import serve
 
 SCRIPT = """
 import pathlib
@@ -104,10 +107,16 @@ def hand_over(run):
 @pytest.fixture
 def unfinished(run, hand_over, tmp_path):
     """The run folder of the step is one in which a shard works, and a mini-batch has failed."""
-    identity = make_identity(dag_id=run.dag_id, run_id=run.run_id, task_id="score")
-    folder = make_folder(tmp_path / "own", 4, settings={"identity": identity}, error_threshold=3)
-    commit(open_attempt(folder), [make_failure(0)], [make_failed_try(0)])
+    folder = plan_unfinished(tmp_path / "own", run)
     hand_over(folder.path)
+    return folder
+
+
+def plan_unfinished(output, run):
+    """Return a run folder in which a shard works, and a mini-batch has failed."""
+    identity = make_identity(dag_id=run.dag_id, run_id=run.run_id, task_id="score")
+    folder = make_folder(output, 4, settings={"identity": identity}, error_threshold=3)
+    commit(open_attempt(folder), [make_failure(0)], [make_failed_try(0)])
     return folder
 
 
@@ -218,6 +227,27 @@ def test_a_connection_that_the_server_does_not_know_is_named(server, log_in, ste
     problem = server.get(step, headers=log_in("editor")).json()["problem"]
     assert "Airflow returns no connection 'no_such_connection'" in problem
     assert "airflow-prs[s3]" in problem
+
+
+@pytest.fixture
+def unfinished_object_run(run, hand_over, monkeypatch):
+    """The run folder of the step is such a one on object storage."""
+    storage = serve("seaweed")
+    monkeypatch.setattr(connecting, "_connections", {})
+    for variable, value in storage.airflow_connection().items():
+        monkeypatch.setenv(variable, value)
+    use_airflow_connections()
+    folder = plan_unfinished(str(storage.place()), run)
+    hand_over(folder.path)
+    return folder
+
+
+def test_a_run_on_object_storage_is_shown_and_changed(server, log_in, step, unfinished_object_run):
+    assert server.get(step, headers=log_in("editor")).json()["problem"] is None
+    assert server.get(f"{step}/failures", headers=log_in("editor")).json()["total"] == 1
+    changes = {"error_threshold": 5}
+    assert server.post(f"{step}/limits", headers={**log_in("editor"), **CHANGE}, json=changes).status_code == 200
+    assert unfinished_object_run.read_settings().config.error_threshold == 5
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(server, log_in, step):

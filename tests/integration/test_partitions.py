@@ -157,7 +157,7 @@ def test_files_without_rows_make_no_mini_batch(kind, write, plan):
 @each_kind
 def test_nothing_but_files_without_rows_is_an_empty_input(kind, write, plan):
     write(f"k=a/1.{kind}", {"n": []})
-    with pytest.raises(EmptyInputError, match="holds? no data"):
+    with pytest.raises(EmptyInputError, match=r"holds? no data"):
         plan(KINDS[kind]("data"), partition_keys=["k"])
 
 
