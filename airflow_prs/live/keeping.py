@@ -28,6 +28,7 @@ class Kept(Generic[_T]):
         self._clock = clock
         self._lock = threading.Lock()
         self._until = float("-inf")
+        self._is_expired = False
         self._answer: _T | None = None
         self._error: Exception | None = None
 
@@ -35,7 +36,9 @@ class Kept(Generic[_T]):
         """Return the answer, as of a moment ago at most; raise what asking for it has raised."""
         with self._lock:
             began = self._clock()
-            if began >= self._until or (self._answer is None and self._error is None):
+            if self._is_expired or began >= self._until or (self._answer is None and self._error is None):
+                # Before it asks: an answer that was under way when it expired may be an old one.
+                self._is_expired = False
                 self._renew()
                 now = self._clock()
                 self._until = now + min(_LONGEST_S, max(_SHORTEST_S, _SHARE * (now - began)))
@@ -45,7 +48,7 @@ class Kept(Generic[_T]):
 
     def expire(self) -> None:
         """Ask again next time."""
-        self._until = float("-inf")
+        self._is_expired = True
 
     def _renew(self) -> None:
         self._answer, self._error = None, None

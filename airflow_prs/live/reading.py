@@ -78,10 +78,12 @@ class RunReader:
         :raises UnreadableError: if the run folder cannot be read; the message says why.
         """
         known = (states, clear_number)
-        if self._actions is None or self._actions[0] != known:
-            ask = partial(self._describe_actions, step, states, clear_number)
-            self._actions = known, Kept(ask)
-        return _readable(self._actions[1])
+        # Another request may replace or remove it meanwhile.
+        kept = self._actions
+        if kept is None or kept[0] != known:
+            kept = known, Kept(partial(self._describe_actions, step, states, clear_number))
+            self._actions = kept
+        return _readable(kept[1])
 
     def _describe_actions(self, step: str, states: States, clear_number: int | None) -> dict[str, Any]:
         return describe_actions(self.read().folder, step, states, clear_number=clear_number)

@@ -21,7 +21,7 @@ export function lastTriesCard({ last_failures: tries, at }) {
   const row = (one) =>
     h(
       "tr",
-      { key: `${one.mini_batch} ${one.try}` },
+      { key: `${one.mini_batch} ${one.try} ${one.at}` },
       h("th", { scope: "row" }, number(one.mini_batch)),
       h("td.number", null, number(one.try)),
       h("td.error", null, h("code", null, one.status), " ", one.error),
@@ -46,7 +46,7 @@ function rowsOf(failure, state, page) {
     h("td.number", null, number(tries.length)),
   );
   if (!isOpen) return [row];
-  const details = [allItems(items, size), tries.map((one) => tryView(one, one === last, state.overview.at)).reverse()];
+  const details = [allItems(items, size), tries.map((one, index) => tryView(one, index, one === last, state.overview.at)).reverse()];
   return [row, h("tr.more", { key: `${name} details` }, h("td", { colspan: HEADINGS.length }, details))];
 }
 
@@ -70,13 +70,13 @@ function allItems(items, size) {
   );
 }
 
-function tryView(one, isLast, now) {
+function tryView(one, index, isLast, now) {
   const { try: tryNumber, status, error, traceback, at, seconds, log, task } = one;
   const facts = [whereOf(one), time(at, now), `after ${duration(seconds)}`];
   const links = [log && link(log, "Log of the script"), task && link(task.url, `Log of the task, attempt ${task.try_number}`)].filter(Boolean);
   return h(
     "div.try",
-    { key: `try ${tryNumber}` },
+    { key: `try ${index}` },
     h("h4", null, `Try ${tryNumber} `, h("code", null, status)),
     h("p.muted", null, facts.flatMap((part, index) => (index ? [" · ", part] : [part])), links.flatMap((part) => [" · ", part])),
     h("p.error", null, error),
