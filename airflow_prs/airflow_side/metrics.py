@@ -11,7 +11,7 @@ try:
     from airflow.sdk.observability.stats import Stats
 except ImportError:
     # Airflow 3.1.0 to 3.1.8: later versions deprecate it.
-    from airflow.stats import Stats  # type: ignore[assignment, no-redef]
+    from airflow.stats import Stats
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
