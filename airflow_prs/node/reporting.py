@@ -16,6 +16,7 @@ from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.dispatcher import NodeWork
+from airflow_prs.node.work.meter import Meter
 from airflow_prs.records import Manifest
 from airflow_prs.run_folder.names import RUN_STATUS
 from airflow_prs.run_folder.node_files import NodeFiles
@@ -34,6 +35,7 @@ class Reporter:
     :param work: what the node works on.
     :param watcher: knows the state of all shards.
     :param files: what the node writes.
+    :param meter: knows what the node has done.
     :param resources: takes samples of what the machine and the processes use.
     :param sample_s: seconds between samples; 0: none.
     """
@@ -44,6 +46,7 @@ class Reporter:
         manifest: Manifest,
         work: NodeWork,
         watcher: Watcher,
+        meter: Meter,
         *,
         resources: ResourceLog,
         files: NodeFiles,
@@ -54,6 +57,7 @@ class Reporter:
         self._manifest = manifest
         self._work = work
         self._watcher = watcher
+        self._meter = meter
         self._resources = resources
         self._files = files
         self._sample_s = sample_s
@@ -139,7 +143,11 @@ class Reporter:
             pace = Pace(before=before, now=dispatcher.progress(), seconds=now - since)
             self._request.logger.info("%s", pace)
             self._request.tell_progress(pace.numbers())
+            await asyncio.to_thread(self._tell_counts)
             before, since = pace.now, now
+
+    def _tell_counts(self) -> None:
+        self._request.tell_counts(self._meter.take())
 
 
 def begin_last_upload(files: NodeFiles, say: Callable[[str], None]) -> Callable[[], None]:

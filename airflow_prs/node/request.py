@@ -25,6 +25,7 @@ class NodeRequest:
     :param install_method: ``uv``, ``pip``, or ``auto`` for uv if it is installed.
     :param tells_results: whether worker processes describe what run() returned, in the task log.
     :param tell_progress: called every 30 seconds with the counts of the shard; must not block.
+    :param tell_counts: called every 30 seconds and at the end, in any thread, with what work.meter counted since.
     :param awaits_others_s: seconds for which a borrowing shard waits for others that have mini-batches to lend.
     :param is_orphaned: whether Airflow's supervisor of this task is gone.
     :param redact: masks secrets in what processes and installers write; see masking.Masker.
@@ -40,6 +41,7 @@ class NodeRequest:
     install_method: Method = "auto"
     tells_results: bool = False
     tell_progress: Callable[[Mapping[str, Any]], None] = lambda _progress: None
+    tell_counts: Callable[[Mapping[str, int]], None] = lambda _counts: None
     awaits_others_s: float = 0.0
     is_orphaned: Callable[[], bool] = lambda: False
     redact: Callable[[str], str] = lambda text: text

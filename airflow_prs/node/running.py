@@ -32,6 +32,7 @@ from airflow_prs.node.watching import Watcher
 from airflow_prs.node.work.committer import WINDOW
 from airflow_prs.node.work.dispatcher import Dispatcher, NodeWork, Signals
 from airflow_prs.node.work.failed_tries import RetryPolicy
+from airflow_prs.node.work.meter import Meter
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.status import StatusBoard
 from airflow_prs.records import Manifest, Progress, Shard
@@ -115,11 +116,13 @@ def _run(
     _require_no_abort(watcher)
     interpreter = _interpreter(request, settings)
     stage.extract(request.folder.open_source())
-    signals, places = Signals(), Places(stage.input)
+    signals, places, meter = Signals(), Places(stage.input), Meter()
     look = partial(_require_no_abort, watcher)
     settings, variables = with_local_side_inputs(settings, request.variables, places, look)
     request = replace(request, variables=variables)
-    stager = Stager(places, settings.inputs, on_change=signals.work.set, redact=request.redact)
+    stager = Stager(
+        places, settings.inputs, on_change=signals.work.set, on_read=meter.count_staged, redact=request.redact
+    )
     starter = Starter(request, settings, attempt, stage=stage, files=files, interpreter=interpreter, places=places)
     try:
         parts = _Parts(
@@ -129,6 +132,7 @@ def _run(
             watcher=watcher,
             stager=stager,
             signals=signals,
+            meter=meter,
             slots=_slots(starter, settings),
         )
         _run_in_thread(parts.supervisor)
@@ -139,6 +143,7 @@ def _run(
         raise
     finally:
         stager.close()
+        request.tell_counts(meter.take())
         starter.log_writer.close()
         ends.callback(begin_last_upload(files, starter.say))
 
@@ -193,6 +198,7 @@ class _Parts:
     watcher: Watcher
     stager: Stager
     signals: Signals
+    meter: Meter
     slots: int
 
     def supervisor(self) -> Supervisor:
@@ -226,6 +232,7 @@ class _Parts:
                 self.manifest,
                 work,
                 watcher,
+                self.meter,
                 resources=ResourceLog(starter.files.names.resources(attempt.writer.node)),
                 files=starter.files,
                 sample_s=self.settings.resource_monitor_interval_s,
@@ -267,6 +274,7 @@ class _Parts:
             concurrency=config.max_concurrency_per_process,
             commit_s=folder.intervals.commit_s,
             counts_failed_items=lambda: self.watcher.limits.error_threshold >= 0,
+            meter=self.meter,
             log_of=self.starter.log_of,
             say=self.starter.say,
         )

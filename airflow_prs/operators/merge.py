@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.sdk import BaseOperator
 
 from airflow_prs.airflow_side.handover import add_to_asset_events, leave_summary, left_positions, planned_folder
+from airflow_prs.airflow_side.lineage import left_inputs, name_of, to_openlineage
 from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.tasks import as_task
 from airflow_prs.report.summary import summarize
@@ -14,6 +15,7 @@ from airflow_prs.report.summary import summarize
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_prs.airflow_side.lineage import LineageName
     from airflow_prs.report.summary import RunSummary
 
 
@@ -34,6 +36,7 @@ class MergeOperator(BaseOperator):
         super().__init__(**kwargs)
         self.plan_task_id = plan_task_id
         self.shards_task_id = shards_task_id
+        self._lineage: tuple[list[LineageName], list[LineageName]] | None = None
 
     @as_task
     def execute(self, context: Context) -> str:
@@ -51,4 +54,10 @@ class MergeOperator(BaseOperator):
         if result.advice:
             self.log.warning("%s", result.advice)
         self.log.info("%s: %s", summary["headline"], result.location)
+        if result.location and (name := name_of(result.location)) is not None:
+            self._lineage = left_inputs(ti, self.plan_task_id), [name]
         return result.location
+
+    def get_openlineage_facets_on_complete(self, _ti: Any) -> Any:
+        """Return the inputs and the result for OpenLineage; None: its provider is not installed."""
+        return None if self._lineage is None else to_openlineage(*self._lineage)

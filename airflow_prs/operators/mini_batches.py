@@ -17,6 +17,7 @@ from airflow_prs.airflow_side.exceptions import AirflowException, AirflowTaskTim
 from airflow_prs.airflow_side.folders import environments_root
 from airflow_prs.airflow_side.handover import leave_error, leave_position, planned
 from airflow_prs.airflow_side.masking import known_secrets_masker
+from airflow_prs.airflow_side.metrics import metrics_teller
 from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.supervision import is_supervised, orphan_check
 from airflow_prs.airflow_side.task_state import progress_teller
@@ -123,6 +124,7 @@ class MiniBatchesOperator(BaseOperator):
             environments_root=environments_root(),
             install_method=cast("Method", conf.get("standard", "venv_install_method", fallback="auto")),
             tell_progress=progress_teller(context),
+            tell_counts=metrics_teller(context),
             is_orphaned=orphan_check(),
             # `airflow dags test` runs one task at a time: nobody else begins meanwhile.
             awaits_others_s=_AWAITS_OTHERS_S if is_supervised() else 0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import BaseOperator
@@ -12,6 +12,7 @@ from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.exceptions import AirflowSkipException
 from airflow_prs.airflow_side.folders import run_root
 from airflow_prs.airflow_side.handover import Handover, hand_over, last_completed
+from airflow_prs.airflow_side.lineage import leave_inputs
 from airflow_prs.airflow_side.run_link import RUN_LINKS, leave_link
 from airflow_prs.airflow_side.supervision import run_name
 from airflow_prs.airflow_side.tasks import as_task
@@ -154,6 +155,7 @@ class PlanOperator(BaseOperator):
         execution = cast("int", result.folder.execution)
         handover = Handover(folder=str(result.folder.path), execution=execution, completed=completed, **counts)
         hand_over(ti, handover)
+        leave_inputs(ti, _input_paths(request), self.dag_folder)
         return [_describe(shard) for shard in (*manifest.shards, *result.borrowing_shards)]
 
     def _request(self, context: Context, completed: str | None) -> PlanRequest:
@@ -215,6 +217,13 @@ def _describe(shard: Shard) -> dict[str, Any]:
         "items": shard.items,
         "label": shard.label,
     }
+
+
+def _input_paths(request: PlanRequest) -> Iterator[str]:
+    for dataset in request.datasets:
+        # A query has no path.
+        if dataset.path:
+            yield from dataset.to_source().paths
 
 
 def _output(output: Any) -> str | None:

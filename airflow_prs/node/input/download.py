@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from airflow_prs.errors import StagingError
 from airflow_prs.node.input.fetching import PART_BYTES, Fetcher, LocalFile
@@ -25,6 +26,7 @@ class Download:
     :param find_contents: called in a thread; may send requests.
     :param is_wanted: whether the file is still wanted.
     :param on_end: called in a thread when nothing writes to the file any more, with the reason if it could not be made.
+    :param on_read: called in a thread with the number of bytes of each read.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Download:
         find_contents: Callable[[], Contents],
         is_wanted: Callable[[], bool],
         on_end: Callable[[str], None],
+        on_read: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._fetcher = fetcher
         self._file = file
@@ -44,6 +47,7 @@ class Download:
         self._urgency = urgency
         self._find_contents = find_contents
         self._is_wanted = is_wanted
+        self._on_read = on_read
         self._on_end = on_end
         self._lock = threading.Lock()
         self._local: LocalFile | None = None
@@ -60,7 +64,7 @@ class Download:
         for begin, data in frame.known:
             local.write(begin, data)
         if ranges is None:
-            local.write(0, self._file.read())
+            self._copy(local, 0, self._file.read())
             return
         parts = [
             (start, min(end, start + PART_BYTES)) for begin, end in ranges for start in range(begin, end, PART_BYTES)
@@ -72,7 +76,11 @@ class Download:
             self._fetch(local, *part)
 
     def _fetch(self, local: LocalFile, begin: int, end: int) -> None:
-        local.write(begin, self._file.read(begin, end))
+        self._copy(local, begin, self._file.read(begin, end))
+
+    def _copy(self, local: LocalFile, begin: int, data: Any) -> None:
+        self._on_read(len(data))
+        local.write(begin, data)
 
     def _attempt(self, step: Callable[[], None]) -> None:
         try:

@@ -94,6 +94,7 @@ class Stager:
     :param places: where the copies are.
     :param specs: the inputs of the run.
     :param on_change: called in the event loop when the staging of a mini-batch may have ended.
+    :param on_read: called in a thread with the number of bytes that were read from object storage.
     :param redact: masks secrets in errors.
     :param most_bytes: how much is staged ahead; None: MOST_BYTES, or less on a small disk. A larger mini-batch is
         staged alone.
@@ -106,6 +107,7 @@ class Stager:
         specs: Sequence[InputSpec],
         *,
         on_change: Callable[[], None],
+        on_read: Callable[[int], None] = lambda _: None,
         redact: Callable[[str], str] = str,
         most_bytes: int | None = None,
         most_files: int | None = None,
@@ -114,6 +116,7 @@ class Stager:
         self._specs = {spec.name: spec for spec in specs}
         self._frames = Frames(self._specs)
         self._on_change = on_change
+        self._on_read = on_read
         self._redact = redact
         self._most_bytes = most_bytes
         self._most_files = most_files or MOST_FILES
@@ -251,6 +254,7 @@ class Stager:
             urgency=staging.mini_batch.index,
             find_contents=partial(self._find_contents, file, spec, piece, staging.mini_batch.size_bytes),
             is_wanted=lambda: copy.users > 0 and not copy.error,
+            on_read=self._on_read,
             on_end=partial(self._call, self._take_end, copy),
         ).begin()
         return path

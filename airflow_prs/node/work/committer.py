@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from airflow_prs.node.work.meter import Meter
 from airflow_prs.node.work.queue import WorkQueue
 from airflow_prs.node.work.tally import Tally
 from airflow_prs.records import FailedTry, Outcome
@@ -40,6 +41,7 @@ class Committer:
     :param shortest_s: the shortest interval.
     :param is_granting: whether commits extend the grant; if not, from start_granting() on.
     :param counts_failed_items: whether failed items count against a threshold now.
+    :param meter: counts commits.
     :param on_commit: called after each commit, in the event loop.
     """
 
@@ -53,6 +55,7 @@ class Committer:
         shortest_s: float = ON_FILES.commit_s,
         is_granting: bool = True,
         counts_failed_items: Callable[[], bool] = lambda: False,
+        meter: Meter | None = None,
         on_commit: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +67,7 @@ class Committer:
         self._queue = queue
         self._is_granting = is_granting
         self._counts_failed_items = counts_failed_items
+        self._meter = meter or Meter()
         self._on_commit = on_commit
         self._outcomes: list[Outcome] = []
         self._tries: list[FailedTry] = []
@@ -192,6 +196,7 @@ class Committer:
                 **{name: value for name, value in own.items() if value},
             )
             self._commit_s = self._clock() - self._committed
+            self._meter.count_commit(self._commit_s)
             self._queue.grant(granted)
         self._on_commit()
 

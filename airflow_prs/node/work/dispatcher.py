@@ -13,6 +13,7 @@ from airflow_prs.node.input.stager import Stager
 from airflow_prs.node.work.bisecting import Bisection, can_split
 from airflow_prs.node.work.committer import WINDOW, Committer
 from airflow_prs.node.work.failed_tries import Failure, RetryPolicy, failed_outcome, failed_try, judge_end
+from airflow_prs.node.work.meter import Meter
 from airflow_prs.node.work.queue import Assignment, WorkQueue
 from airflow_prs.node.work.staged_queue import StagedQueue
 from airflow_prs.node.work.status import StatusBoard
@@ -54,6 +55,7 @@ class Dispatcher:
     :param concurrency: how many mini-batches each slot may work on at the same time.
     :param commit_s: seconds between two commits, at least.
     :param counts_failed_items: whether failed items count against a threshold now.
+    :param meter: counts what is done here.
     :param log_of: returns the path of a process's log inside the run folder.
     :param say: writes a line to the task log.
 
@@ -75,10 +77,12 @@ class Dispatcher:
         concurrency: int = 1,
         commit_s: float = ON_FILES.commit_s,
         counts_failed_items: Callable[[], bool] = lambda: False,
+        meter: Meter | None = None,
         log_of: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
         self._is_alone = bool(inherited.suspects)
+        self._meter = meter or Meter()
         self.tally = Tally(inherited.progress, set(inherited.tries))
         self.committer = Committer(
             attempt,
@@ -88,6 +92,7 @@ class Dispatcher:
             shortest_s=commit_s,
             is_granting=not self._is_alone,
             counts_failed_items=counts_failed_items,
+            meter=self._meter,
             on_commit=self._after_commit,
         )
         self._shard = attempt.shard
@@ -151,6 +156,7 @@ class Dispatcher:
 
     def take_success(self, assignment: Assignment, outcome: Outcome) -> None:
         """Record that run() succeeded with a mini-batch, or with a part of it."""
+        self._meter.count_try(outcome.run_s, has_failed=False)
         if assignment.part is None:
             self.take_outcome(outcome)
         else:
@@ -162,6 +168,7 @@ class Dispatcher:
         """Record that a mini-batch succeeded or failed: it is not tried again."""
         self._staged.release(outcome.index)
         self.tally.count(outcome)
+        self._meter.count_outcome(outcome)
         self.committer.add(outcome)
         self._board.count(outcome)
         self._resolve_alone(None)
@@ -169,6 +176,7 @@ class Dispatcher:
 
     def take_failure(self, failure: Failure) -> None:
         """Record a failed try, and queue the next one, split the mini-batch or fail it."""
+        self._meter.count_try(failure.run_s, has_failed=True)
         assignment, index = failure.assignment, failure.assignment.mini_batch.index
         if assignment.part is not None:
             self._take_failed_part(failure)

@@ -34,6 +34,8 @@ def handling(handle: Callable[[], None]) -> Iterator[None]:
 
 def context_of(folder, xcoms, *, clear_number=None):
     ti = SimpleNamespace(
+        dag_id="digits",
+        task_id="score.mini_batches",
         try_number=1,
         max_tries=0,
         xcom_push=xcoms.__setitem__,
