@@ -148,6 +148,12 @@ def test_rows_of_a_table_are_the_items_of_a_csv_file(here):
     assert result() == ["1 one", "2 two"]
 
 
+def test_several_inputs_follow_one_option(here):
+    inputs = ["--input", "data/03.txt", "data/01.txt", "--input", "data/02.txt"]
+    assert main(["run", configure("echo.py"), *inputs, "--output", "out"]) == 0
+    assert result() == ["03.txt", "01.txt", "02.txt"]
+
+
 def test_mini_batches_without_any_input_need_none(here):
     script = write_script(here, "def run(mini_batch, context):\n    return [context.minibatch_index]\n")
     assert main(["run", configure(script), "--output", "out", "--", "--rank_mini_batch_count", "3"]) == 0
@@ -256,7 +262,7 @@ def interrupt(config: str) -> RunFolder:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
+    assert process.returncode == 130, said
     assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
     return the_run()
 
@@ -492,7 +498,7 @@ def test_a_run_from_a_shell_can_be_shown(here, capsys):
     run(configure("echo.py"))
     capsys.readouterr()
     assert main(["show", "out"]) == 0
-    assert "**completed**: 4 of 4 mini-batches succeeded" in capsys.readouterr().out
+    assert "completed: 4 of 4 mini-batches succeeded" in capsys.readouterr().out
 
 
 def test_a_command_leaves_the_environment_of_its_caller_as_it_was(here):
