@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,11 @@ def test_no_step_of_a_run_over_files_waits_for_the_import_of_pandas(here):
     ended = run_apart(configure("fails_in_run.py", error_threshold=-1), code=SAYS_WHETHER_PANDAS_CAME)
     assert len(result()) == 12
     assert ended.stdout.endswith("\nFalse\n")
+
+
+def test_airflow_prs_is_installed_as_a_command():
+    [script] = entry_points(group="console_scripts", name="airflow-prs")
+    assert script.load() is main
 
 
 def test_python_m_airflow_prs_is_the_command(here):
@@ -390,6 +396,7 @@ def test_in_process_what_the_script_raises_when_it_is_imported_is_raised(here):
 def test_in_process_scripts_find_what_they_find_in_a_worker_process(here):
     code = """
 import os, sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from azureml_user.parallel_run import EntryScript
 from azureml.core import Model

@@ -85,7 +85,7 @@ def test_a_table_has_the_options_of_its_dataset(here):
     [
         ("rows.csv.zip", [], "rows.csv.zip is a table that cannot be read as it is; allowed: gzip, bzip2"),
         ("rows.parquet.gz", [], "allowed: a file that is not compressed as a whole, or --files"),
-        ("rows.csv", ["seperator=;"], "did you mean 'separator'"),
+        ("rows.csv", ["separatr=;"], "did you mean 'separator'"),
         ("rows.csv", ["separator"], "--table-option separator: allowed: NAME=VALUE"),
         ("rows.csv", ["comment=#", "comment=%"], "--table-option comment is given twice"),
         ("rows.csv", ["path=else.csv"], "pass the path as --input"),
