@@ -487,8 +487,13 @@ def test_a_check_says_what_failed_and_what_to_do(here, capsys, script, options, 
 
 
 def test_a_check_warns_of_items_without_an_element(here, capsys):
-    assert check(configure("wrong_shape.py"), "--", "--returns", "fewer") == 0
+    assert check(configure("wrong_shape.py", error_threshold=5), "--", "--returns", "fewer") == 0
     assert "1 items without an element count as failed against error_threshold" in capsys.readouterr().out
+
+
+def test_a_check_fails_if_a_single_mini_batch_exceeds_error_threshold(here, capsys):
+    assert check(configure("wrong_shape.py"), "--", "--returns", "fewer") == 1
+    assert "error_threshold allows 0: a run would be aborted" in capsys.readouterr().out
 
 
 def test_a_check_of_a_script_that_never_gets_ready_shows_why(here, capsys):
