@@ -104,6 +104,10 @@ def _describe_success(job: Job, committed: Committed, mini_batch: MiniBatch) -> 
     if job.config.output_action == "append_row":
         path = committed.rows_path(state)(int(outcome["writer"]), int(outcome["process"]))
         _print("\n".join(_first_rows(path, int(outcome["length"]))))
+    if 0 <= job.config.error_threshold < items - returned:
+        allowed = f"error_threshold allows {job.config.error_threshold:,}"
+        _print(f"{items - returned:,} items without an element count as failed, but {allowed}: a run would be aborted.")
+        return 1
     if returned < items:
         _print(f"Warning: {items - returned:,} items without an element count as failed against error_threshold.")
     elif returned > items:

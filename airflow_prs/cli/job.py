@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
+from airflow_prs.cli.tables import FILES, find_kind, make_dataset, read_options
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.dataset_paths import as_text
@@ -23,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 _DAG_ID = "shell"
 """Takes the place of the DAG's id in the path of the run folder."""
-
-_TABLES = {".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,32 +122,38 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
 
 
 def _inputs(options: argparse.Namespace, problems: list[str]) -> tuple[FileDataset | TabularDataset, ...]:
-    kinds = [_kind(path, options) for path in options.input]
+    kinds = [_kind(path, options, problems) for path in options.input]
     if len(set(kinds)) > 1:
         problems.append("--input mixes files and tables; allowed: one kind, or one of --table and --files for all")
+    of_table = read_options(options.table_option, problems)
+    if of_table and FILES in kinds:
+        problems.append("--table-option is given, but --input is files; allowed: with tables, see --table")
+        of_table = {}
     pairs = enumerate(zip(options.input, kinds, strict=True))
-    datasets = (_input(f"input_{position}", path, kind, problems) for position, (path, kind) in pairs)
+    datasets = (_input(f"input_{position}", path, kind, of_table, problems) for position, (path, kind) in pairs)
     return tuple(dataset for dataset in datasets if dataset is not None)
 
 
-def _input(name: str, path: str, kind: str, problems: list[str]) -> FileDataset | TabularDataset | None:
+def _input(
+    name: str, path: str, kind: str, of_table: Mapping[str, Any], problems: list[str]
+) -> FileDataset | TabularDataset | None:
     try:
-        return _dataset(_from_working_directory(path), kind).as_named_input(name)
+        return make_dataset(_from_working_directory(path), kind, of_table).as_named_input(name)
     except ConfigError as error:
         problems += [f"--input: {problem}" for problem in error.problems]
         return None
 
 
-def _kind(path: str, options: argparse.Namespace) -> str:
+def _kind(path: str, options: argparse.Namespace, problems: list[str]) -> str:
     if options.is_files:
-        return "files"
-    return options.table or _TABLES.get(Path(path).suffix.lower(), "files")
-
-
-def _dataset(path: str, kind: str) -> FileDataset | TabularDataset:
-    if kind == "csv":
-        return TabularDataset.from_delimited_files(path)
-    return TabularDataset.from_parquet_files(path) if kind == "parquet" else FileDataset(path)
+        return FILES
+    if options.table:
+        return str(options.table)
+    try:
+        return find_kind(path)
+    except ConfigError as error:
+        problems += [f"--input: {problem}" for problem in error.problems]
+        return FILES
 
 
 def _side_inputs(pairs: Sequence[str], problems: list[str]) -> Iterator[FileDataset]:

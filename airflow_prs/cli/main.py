@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
 
+from airflow_prs.cli.tables import TABLES
 from airflow_prs.config.arguments import may_need_no_inputs
 from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.errors import PrsError
@@ -18,6 +20,10 @@ _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airf
 _NO_JOB = {"show", "runs"}
 """The commands that look at runs there are."""
 
+_INTERRUPTED = 130
+"""What a shell expects of a command that was ended by Ctrl-C."""
+_PIPE_CLOSED = 141
+"""What a shell sees of other programs whose reader has gone."""
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 _ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
 
@@ -27,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command of a command line, and return the exit code.
 
     :param argv: the arguments after the program's name; None: those of this process.
-    :return: 0: success, 1: the job failed. For wrong usage argparse exits with 2.
+    :return: 0: success, 1: the job failed. For wrong usage argparse exits with 2. 130: Ctrl-C.
     """
     own, arguments = _split(sys.argv[1:] if argv is None else argv)
     options = _parser().parse_args(own)
@@ -39,16 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         _check_usage(options)
     use_connections(ambient.connect)
     try:
-        return _run_command(options)
+        return _run_and_flush(options)
     except PrsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command's output
+    except BrokenPipeError:
+        if getattr(options, "is_in_process", False):
+            raise
+        # Who reads the output has had enough, as `head` has. Python must not fail when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except OSError as error:
         if getattr(options, "is_in_process", False):
             raise  # it may come from the entry script, and a debugger needs it
         print(error, file=sys.stderr)  # noqa: T201 - as above
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201 - as above
+        return _INTERRUPTED
     return 1
+
+
+def _run_and_flush(options: argparse.Namespace) -> int:
+    code = _run_command(options)
+    sys.stdout.flush()  # a closed pipe is found here, not when Python ends
+    return code
 
 
 def _run_command(options: argparse.Namespace) -> int:
@@ -75,12 +94,14 @@ def _run_command(options: argparse.Namespace) -> int:
 
 def _look_at_runs(options: argparse.Namespace) -> int:
     if options.command == "show":
+        from airflow_prs.cli.find import find_run_folder
         from airflow_prs.cli.show import show
         from airflow_prs.cli.show_log import show_log
 
+        folder = find_run_folder(options.folder, dag_id=options.dag_id, run_id=options.run_id)
         if options.is_log:
-            return show_log(options.folder)
-        return show(options.folder, is_following=options.is_following)
+            return show_log(folder)
+        return show(folder, is_following=options.is_following)
     from airflow_prs.cli import runs, steer
 
     if steer.is_steering(options.action):
@@ -104,7 +125,7 @@ def _check_usage(options: argparse.Namespace) -> None:
     if is_resuming and (options.input or options.output or options.nodes or options.is_in_process or options.arguments):
         options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
     if not is_resuming and options.config is None:
-        options.parser.error("the configuration is missing: the path of a YAML file")
+        options.parser.error("the configuration is missing: the path of a YAML file, before --input")
     if not is_resuming and options.command == "run" and options.output is None:
         options.parser.error("--output is missing: the folder of the result")
     if not is_resuming and not options.input and not may_need_no_inputs(options.arguments):
@@ -163,8 +184,10 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from airflow_prs.cli.steer import add_run
+
     show = _add_command(commands, "show", "show the progress of a run, its result, its failures and where the logs are")
-    show.add_argument("folder", help="a run folder, or the output folder of a job: its newest run is shown")
+    add_run(show)
     show.add_argument(
         "--follow", dest="is_following", action="store_true", help="refresh every second until the run has ended"
     )
@@ -204,10 +227,11 @@ def _add_runs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="PATH",
-        help="a file, a folder, or a pattern such as 'data/**/*.png', in quotes; can be repeated",
+        help="files, folders, or patterns such as 'data/**/*.png', in quotes; can be repeated",
     )
     parser.add_argument(
         "--side-input",
@@ -217,8 +241,18 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         help="reference data, a file or a folder, with the name that the script uses for it; can be repeated",
     )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--table", choices=("csv", "parquet"), help="inputs are tables (default: by .csv or .parquet)")
+    kind.add_argument(
+        "--table", choices=tuple(TABLES), help="inputs are tables of this kind (default: by their suffix)"
+    )
     kind.add_argument("--files", dest="is_files", action="store_true", help="inputs are files, whatever their names")
+    parser.add_argument(
+        "--table-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of TabularDataset.from_delimited_files and so on, such as separator=';' or 'columns=[a, b]'; "
+        "can be repeated",
+    )
 
 
 def _add_command(

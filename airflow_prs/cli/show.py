@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_prs.cli.console import shown_moment
-from airflow_prs.cli.find import find_run_folder
 from airflow_prs.report.reports import describe_failures, describe_report, first_failures
 from airflow_prs.run_folder.committed import Committed, read_result
 from airflow_prs.run_folder.folder import RunFolder
@@ -44,19 +43,19 @@ class _Run:
     changes: tuple[Change, ...] = ()
 
 
-def show(path: str, *, is_following: bool) -> int:
+def show(folder: RunFolder, *, is_following: bool) -> int:
     """
     Print the state of a run, and return the exit code.
 
-    :param path: a run folder, or an output folder, which means its newest run.
     :param is_following: whether to refresh the output every second until the run has ended.
+    :return: 1: the run was aborted or has failed.
     """
-    folder = find_run_folder(path)
     run = _read(folder)
     if is_following:
         run = _follow(folder, run)
     print(_page(run))  # noqa: T201 - the command's output
-    return 0
+    has_failed = run.report is not None and run.report["status"] in {"aborted", "failed"}
+    return 1 if has_failed or run.abort is not None else 0
 
 
 def _follow(folder: RunFolder, run: _Run) -> _Run:
@@ -64,11 +63,24 @@ def _follow(folder: RunFolder, run: _Run) -> _Run:
     from rich.text import Text
 
     with Live(Text(_page(run)), auto_refresh=False, transient=True) as live:
-        while run.report is None:
+        while not _has_ended(run):
             time.sleep(_REFRESH_S)
             run = _read(folder)
             live.update(Text(_page(run)), refresh=True)
     return run
+
+
+def _has_ended(run: _Run) -> bool:
+    """Whether the run has its report, or was aborted and no shard works on it: a run of a shell that was cancelled."""
+    if run.report is not None:
+        return True
+    if run.committed is None or run.abort is None:
+        return False
+    now = time.time()
+    return not any(
+        state.record is not None and state.closing is None and now - state.record.at < _QUIET_S
+        for state in (*run.committed.states, *run.borrowing)
+    )
 
 
 def _read(folder: RunFolder) -> _Run:

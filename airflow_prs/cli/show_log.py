@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from airflow_prs.cli.find import find_run_folder
 from airflow_prs.records import Limits, Shard
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import REQUEST
@@ -35,14 +34,12 @@ from airflow_prs.run_folder.task_log import (
 from airflow_prs.wording import counted
 
 
-def show_log(path: str) -> int:
+def show_log(folder: RunFolder) -> int:
     """
     Print the logs of a run, and return the exit code.
 
-    :param path: a run folder, or an output folder, which means its newest run.
     :raises RunFolderError: if a record is damaged.
     """
-    folder = find_run_folder(path)
     for line in _lines(folder):
         print(line)  # noqa: T201 - the command's output
     return 0

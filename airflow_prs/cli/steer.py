@@ -37,13 +37,13 @@ def add_actions(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     :param add: adds a command with its name and what it does, and returns its parser.
     """
     for name, what in _ORDERS.items():
-        command = _add_run(add(name, what))
+        command = add_run(add(name, what))
         command.add_argument("--author", help="who orders it (default: user@host)")
         if name == "limits":
             for limit in LIMITS:
                 command.add_argument(f"--{limit.replace('_', '-')}", type=_limit, default=..., metavar="N")
     for action, what in _CLEARS.items():
-        command = _add_run(add(action.value, what))
+        command = add_run(add(action.value, what))
         command.add_argument("--api-url", metavar="URL", help="base URL of Airflow's API (default: [api] base_url)")
         command.add_argument("--token", help=f"token of Airflow's API (default: {TOKEN_VARIABLE} of the environment)")
         command.add_argument("--dry-run", dest="is_dry", action="store_true", help="print what would be cleared")
@@ -70,7 +70,8 @@ def steer(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the arguments that say which run a command means, and return the command."""
     command.add_argument("folder", help="a run folder, or the output folder of a job: its newest run")
     command.add_argument("--dag-id", help="of an output folder: the newest run of this DAG")
     command.add_argument("--run-id", help="of an output folder: this run")

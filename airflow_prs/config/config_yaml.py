@@ -52,6 +52,9 @@ def read_config(
     """
     file = Path(workspace or "", path)
     layout = read_yaml(file, what=TOP)
+    if isinstance(layout, Mapping) and layout.get("type") == "parallel" and TOP not in layout:
+        problem = f"{path} is a parallel job of Azure ML v2, which is not read; allowed: its settings below {TOP}"
+        raise ConfigError([f"{problem}, under the names in the table 'The newer names' of docs/moving.md"])
     if not isinstance(layout, Mapping) or not isinstance(layout.get(TOP), Mapping):
         raise ConfigError([f"{TOP} is missing in {path}; allowed: one key of this name, with all settings below it"])
     problems = [unknown(key, (TOP,), what="key of the file") for key in layout if key != TOP]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,11 @@ def test_no_step_of_a_run_over_files_waits_for_the_import_of_pandas(here):
     assert ended.stdout.endswith("\nFalse\n")
 
 
+def test_airflow_prs_is_installed_as_a_command():
+    [script] = entry_points(group="console_scripts", name="airflow-prs")
+    assert script.load() is main
+
+
 def test_python_m_airflow_prs_is_the_command(here):
     ended = subprocess.run([sys.executable, "-m", "airflow_prs", "run", "--help"], capture_output=True, check=False)
     assert (ended.returncode, ended.stdout.split(b"\n")[0][:35]) == (0, b"usage: python -m airflow_prs run [-")
@@ -146,6 +152,12 @@ def test_rows_of_a_table_are_the_items_of_a_csv_file(here):
     Path("rows.csv").write_text("number,name\n1,one\n2,two\n")
     assert run(configure("echo.py", mini_batch_size="1 rows"), data="rows.csv") == 0
     assert result() == ["1 one", "2 two"]
+
+
+def test_several_inputs_follow_one_option(here):
+    inputs = ["--input", "data/03.txt", "data/01.txt", "--input", "data/02.txt"]
+    assert main(["run", configure("echo.py"), *inputs, "--output", "out"]) == 0
+    assert result() == ["03.txt", "01.txt", "02.txt"]
 
 
 def test_mini_batches_without_any_input_need_none(here):
@@ -256,7 +268,7 @@ def interrupt(config: str) -> RunFolder:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
+    assert process.returncode == 130, said
     assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
     return the_run()
 
@@ -384,6 +396,7 @@ def test_in_process_what_the_script_raises_when_it_is_imported_is_raised(here):
 def test_in_process_scripts_find_what_they_find_in_a_worker_process(here):
     code = """
 import os, sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from azureml_user.parallel_run import EntryScript
 from azureml.core import Model
@@ -474,8 +487,13 @@ def test_a_check_says_what_failed_and_what_to_do(here, capsys, script, options, 
 
 
 def test_a_check_warns_of_items_without_an_element(here, capsys):
-    assert check(configure("wrong_shape.py"), "--", "--returns", "fewer") == 0
+    assert check(configure("wrong_shape.py", error_threshold=5), "--", "--returns", "fewer") == 0
     assert "1 items without an element count as failed against error_threshold" in capsys.readouterr().out
+
+
+def test_a_check_fails_if_a_single_mini_batch_exceeds_error_threshold(here, capsys):
+    assert check(configure("wrong_shape.py"), "--", "--returns", "fewer") == 1
+    assert "error_threshold allows 0: a run would be aborted" in capsys.readouterr().out
 
 
 def test_a_check_of_a_script_that_never_gets_ready_shows_why(here, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -26,7 +27,14 @@ def here(tmp_path, monkeypatch):
 
 
 def read(*inputs, **values):
-    defaults = {"config": "job.yaml", "side_input": [], "table": None, "is_files": False, "arguments": []}
+    defaults = {
+        "config": "job.yaml",
+        "side_input": [],
+        "table": None,
+        "table_option": [],
+        "is_files": False,
+        "arguments": [],
+    }
     return read_job(Namespace(input=list(inputs), **(defaults | values)))
 
 
@@ -48,10 +56,48 @@ def test_each_input_has_a_name_by_its_position(here):
         ("rows/", {"table": "csv"}, "TabularDataset.from_delimited_files"),
         ("rows/", {"table": "parquet"}, "TabularDataset.from_parquet_files"),
         ("rows/", {}, "FileDataset"),
+        ("rows.csv.gz", {}, "TabularDataset.from_delimited_files"),
+        ("rows.jsonl.zst", {}, "TabularDataset.from_json_lines_files"),
+        ("rows.NDJSON", {}, "TabularDataset.from_json_lines_files"),
+        ("rows.feather", {}, "TabularDataset.from_arrow_files"),
+        ("scans.tar.gz", {}, "FileDataset"),
+        ("rows.csv.zip", {"is_files": True}, "FileDataset"),
     ],
 )
 def test_inputs_are_tables_by_suffix_or_by_option(here, path, values, expected):
     assert repr(read(path, **values).inputs[0]).startswith(f"{expected}('{here}/{path}'")
+
+
+def test_the_separator_of_tsv_files_is_a_tab_unless_an_option_says_otherwise(here):
+    assert read("rows.tsv").inputs[0].separator == "\t"
+    assert read("rows.tsv.gz", table_option=["separator=|"]).inputs[0].separator == "|"
+
+
+def test_a_table_has_the_options_of_its_dataset(here):
+    options = ["separator=;", "header=each", "columns=[a, b]", "dtypes={a: float64}", "encoding=cp1252"]
+    (table,) = read("rows.csv", table_option=options).inputs
+    assert (table.separator, table.header, table.columns) == (";", "each", ("a", "b"))
+    assert (table.dtypes, table.encoding) == ({"a": "float64"}, "cp1252")
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "problem"),
+    [
+        ("rows.csv.zip", [], "rows.csv.zip is a table that cannot be read as it is; allowed: gzip, bzip2"),
+        ("rows.parquet.gz", [], "allowed: a file that is not compressed as a whole, or --files"),
+        ("rows.csv", ["separatr=;"], "did you mean 'separator'"),
+        ("rows.csv", ["separator"], "--table-option separator: allowed: NAME=VALUE"),
+        ("rows.csv", ["comment=#", "comment=%"], "--table-option comment is given twice"),
+        ("rows.csv", ["path=else.csv"], "pass the path as --input"),
+        ("rows.csv", ["columns=[a"], "not valid YAML"),
+        ("rows.csv", ["columns=a"], "columns is 'a'; allowed"),
+        ("rows.parquet", ["separator=;"], "separator is no "),
+        ("data", ["separator=;"], "--table-option is given, but --input is files"),
+    ],
+)
+def test_a_table_that_cannot_be_read_as_asked_is_refused(here, path, options, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        read(path, table_option=options)
 
 
 def test_a_side_input_may_be_called_as_a_registered_model(here):
@@ -135,3 +181,9 @@ def test_an_input_that_is_empty_is_an_error_without_advice_about_tasks(here):
     with pytest.raises(EmptyInputError) as raised:
         plan_job(read("empty"), "out", nodes=1)
     assert "on_empty" not in str(raised.value)
+
+
+def test_a_parallel_job_of_azure_v2_is_refused_with_where_its_names_are(here):
+    Path("job.yaml").write_text("type: parallel\nmini_batch_size: 5\n")
+    with pytest.raises(ConfigError, match=r"is a parallel job of Azure ML v2, which is not read; .*The newer names"):
+        read("data")

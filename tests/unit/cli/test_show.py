@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -28,8 +30,8 @@ from tests.makers import (
 )
 
 
-def page(capsys, path, *options):
-    assert main(["show", str(path), *options]) == 0
+def page(capsys, path, *options, code=0):
+    assert main(["show", str(path), *options]) == code
     return capsys.readouterr().out
 
 
@@ -122,7 +124,7 @@ def test_an_abort_is_shown(tmp_path, capsys):
     folder = make_folder(tmp_path, 2)
     begin(folder)
     abort(folder)
-    assert "Aborted by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path)
+    assert "Aborted by gatekeeper: 3 of 9 items failed." in page(capsys, folder.path, code=1)
 
 
 def test_what_persons_have_done_is_shown(tmp_path, capsys):
@@ -130,7 +132,7 @@ def test_what_persons_have_done_is_shown(tmp_path, capsys):
     begin(folder)
     change_limits(folder, {"error_threshold": 5}, "ann@host")
     orders.abort(folder, AbortKind.DRAIN, "bob@host")
-    shown = page(capsys, folder.path)
+    shown = page(capsys, folder.path, code=1)
     assert re.search(r"\d by ann@host: error_threshold 0 -> 5\n.* by bob@host: drained\n", shown)
     assert "Aborted by bob@host: drained by bob@host." in shown
 
@@ -208,3 +210,29 @@ def test_following_ends_when_the_run_does(tmp_path, capsys):
     shown = page(capsys, folder.path, "--follow")
     worker.join()
     assert "completed: 3 of 3" in shown
+
+
+def test_following_ends_when_a_run_was_cancelled_and_no_shard_works_on_it(tmp_path, capsys):
+    folder = make_folder(tmp_path, 3)
+    begin(folder, closing=Closing.STOPPED)
+    orders.abort(folder, AbortKind.CANCEL, "bob@host")
+    assert "Aborted by bob@host: cancelled" in page(capsys, folder.path, "--follow", code=1)
+
+
+def test_a_run_is_found_by_its_ids(tmp_path, capsys):
+    folder, _ = (make_folder(tmp_path, 2, run_id=run_id) for run_id in ("run a", "run b"))
+    ids = ("--dag-id", "digits", "--run-id", "run a")
+    assert f"Run folder: {folder.path}\n" in page(capsys, tmp_path, *ids)
+    assert f"run log of {folder.path}\n" in page(capsys, tmp_path, *ids, "--log")
+    assert main(["show", str(tmp_path), "--run-id", "run c"]) == 1
+    assert "holds no run of run 'run c'" in capsys.readouterr().err
+
+
+def test_a_reader_that_ends_early_gets_no_traceback(tmp_path):
+    folder = make_folder(tmp_path, 3)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "airflow_prs", "show", str(folder.path)]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
