@@ -107,16 +107,16 @@ def hand_over(run):
 @pytest.fixture
 def unfinished(run, hand_over, tmp_path):
     """The run folder of the step is one in which a shard works, and a mini-batch has failed."""
-    folder = plan_unfinished(tmp_path / "own", run)
+    folder = plan_unfinished(tmp_path / "own", run, tmp_path)
     hand_over(folder.path)
     return folder
 
 
-def plan_unfinished(output, run):
+def plan_unfinished(output, run, local):
     """Return a run folder in which a shard works, and a mini-batch has failed."""
     identity = make_identity(dag_id=run.dag_id, run_id=run.run_id, task_id="score")
     folder = make_folder(output, 4, settings={"identity": identity}, error_threshold=3)
-    commit(open_attempt(folder), [make_failure(0)], [make_failed_try(0)])
+    commit(open_attempt(folder, local=local), [make_failure(0)], [make_failed_try(0)])
     return folder
 
 
@@ -230,14 +230,14 @@ def test_a_connection_that_the_server_does_not_know_is_named(server, log_in, ste
 
 
 @pytest.fixture
-def unfinished_object_run(run, hand_over, monkeypatch):
+def unfinished_object_run(run, hand_over, tmp_path, monkeypatch):
     """The run folder of the step is such a one on object storage."""
     storage = serve("seaweed")
     monkeypatch.setattr(connecting, "_connections", {})
     for variable, value in storage.airflow_connection().items():
         monkeypatch.setenv(variable, value)
     use_airflow_connections()
-    folder = plan_unfinished(str(storage.place()), run)
+    folder = plan_unfinished(str(storage.place()), run, tmp_path)
     hand_over(folder.path)
     return folder
 
