@@ -87,11 +87,13 @@ class Bisection:
             self._open[-1] = replace(self._open[-1], has_failed=True)
 
     def take_failure(self, failure: Failure) -> None:
-        """Take the failure of a call."""
-        if not self._open:
+        """Take the failure of a call; one that says nothing of single items ends the search, and all items fail."""
+        if not self._open or failure.status in _NOT_SPLIT:
             why = "its items succeeded in parts, but not together"
-            self._first = replace(failure, error=f"{failure.error} ({why})")
-            self._good, self._failed = [], []
+            if self._open:
+                why = "in the search for the items that fail"
+            self._first = replace(failure, error=f"{failure.error} ({why})", assignment=self._first.assignment)
+            self._open, self._good, self._failed = [], [], []
             return
         self._count(failure.duration_s)
         tried = self._open.pop()

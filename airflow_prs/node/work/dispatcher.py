@@ -227,10 +227,10 @@ class Dispatcher:
             # In one commit: an attempt that inherits tries without the outcome would count them as its own.
             for failed in tries:
                 self.committer.add_try(failed)
-            self.take_outcome(outcome)
             self._say(
                 f"mini-batch {index} was split: {outcome.items - outcome.succeeded:,} of {outcome.items:,} items failed"
             )
+            self.take_outcome(outcome)
             self.committer.hurry()
         elif self._next_alone is not None:
             self._resolve_alone(following)

@@ -25,7 +25,7 @@ def test_a_task_takes_connections_from_airflow_and_repeats_nothing_hopeless():
     with pytest.raises(StorageError, match="nothing has said where credentials come from"):
         connecting.connect_to(bucket)
     context = {"dag_run": None}
-    # Airflow 3.1 fails to look a connection up where no task runs, which may pass; later versions say that it is missing.
+    # Where no task runs, Airflow 3.1 cannot look a connection up, which may pass; later versions say that it misses.
     with pytest.raises((AirflowFailException, StorageError), match="Airflow returns no connection 'missing'"):
         as_task(lambda _task, _context: connecting.connect_to(bucket))(None, context)
 

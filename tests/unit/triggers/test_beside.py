@@ -87,7 +87,7 @@ def test_a_connection_that_is_missing_lets_the_gatekeeper_go_on_without_the_trig
 
     event = asyncio.run(first())
     assert event["seen"] == trigger_module.Seen.NOTHING.value
-    # Airflow 3.1 fails to look a connection up where no task runs, which may pass; later versions say that it is missing.
+    # Where no task runs, Airflow 3.1 cannot look a connection up, which may pass; later versions say that it misses.
     kind, _, message = event["message"].partition(": ")
     assert kind in {"StorageError", "StorageRefusedError"}
     assert message.startswith("s3://missing@bucket: Airflow returns no connection 'missing'")

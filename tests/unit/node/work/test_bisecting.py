@@ -86,6 +86,19 @@ def test_items_that_fail_only_together_fail_together():
     assert outcome.has_failed
     assert [failed.spans for failed in tries] == [()]
     assert "in parts, but not together" in tries[0].error
+    assert outcome.tries == 4
+
+
+@pytest.mark.parametrize("status", [TryStatus.LOAD_EXCEPTION, TryStatus.LOAD_TIMEOUT])
+def test_a_part_that_cannot_be_loaded_says_nothing_of_its_items(status):
+    """The storage may be gone: the items are not at fault, and the entire mini-batch fails as without a search."""
+    bisection = Bisection(fail(Assignment(make_mini_batch(0, items=4), 3)), timeout_s=60)
+    bisection.take_success(make_outcome(0, items=4, succeeded=2, returned=2, tries=4))
+    bisection.take_failure(fail(bisection.next_assignment(), status=status, error="no copy can be made"))
+    assert bisection.next_assignment() is None
+    [failed], outcome = bisection.result(lambda failure: failed_try(failure, is_final=True, node="n", log=""))
+    assert (outcome.has_failed, outcome.tries, failed.spans) == (True, 4, ())
+    assert failed.error == "no copy can be made (in the search for the items that fail)"
 
 
 @pytest.mark.parametrize("status", [TryStatus.LOAD_EXCEPTION, TryStatus.LOAD_TIMEOUT, TryStatus.NODE_DIED])
