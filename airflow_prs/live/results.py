@@ -21,10 +21,16 @@ _HEAD_LINES = 10
 _LONGEST_LINE = 500
 
 
-def describe_configuration(settings: RunSettings) -> list[dict[str, Any]]:
-    """Return the parameters of the run, with the values that a run chose in place of promoted ones."""
+def describe_configuration(settings: RunSettings, *, has_arguments: bool) -> list[dict[str, Any]]:
+    """
+    Return the parameters of the run, with the values that a run chose in place of promoted ones.
+
+    :param has_arguments: whether to show the arguments of the script, which nothing masks here.
+    """
     promoted = frozenset(settings.promoted)
-    plain = {**settings.config.to_json(), "arguments": list(settings.arguments), "output": settings.output}
+    plain = {**settings.config.to_json(), "output": settings.output}
+    if has_arguments:
+        plain["arguments"] = list(settings.arguments)
     return [
         {"name": name, "value": _shown(value), "is_promoted": name in promoted} for name, value in sorted(plain.items())
     ]

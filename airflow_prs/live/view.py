@@ -39,7 +39,7 @@ def describe_run(facts: StepFacts, snapshot: Snapshot, *, may_read_logs: bool) -
     """
     Return what the page shows of a run whose folder can be read, apart from what the user may do.
 
-    :param may_read_logs: whether to show rows of the result, which may hold what logs hold.
+    :param may_read_logs: whether to show rows of the result and arguments, which may hold what logs hold.
     """
     phase, progress = find_phase(facts, snapshot), describe_progress(facts, snapshot)
     return {
@@ -56,7 +56,7 @@ def describe_run(facts: StepFacts, snapshot: Snapshot, *, may_read_logs: bool) -
         "skew": describe_skew(snapshot.status),
         "slowest": (snapshot.status or {}).get("slowest", []),
         "last_failures": (snapshot.status or {}).get("last_failures", []),
-        "configuration": describe_configuration(snapshot.settings),
+        "configuration": describe_configuration(snapshot.settings, has_arguments=may_read_logs),
         "result": describe_result(snapshot, phase, has_rows=may_read_logs),
     }
 

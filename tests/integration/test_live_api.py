@@ -152,6 +152,7 @@ def test_a_reader_sees_the_run_but_nothing_that_only_logs_show(server, log_in, r
     assert (shown["result"]["rows"], shown["result"]["head"]) == (2, None)
     assert {action["can"] for action in shown["actions"].values()} == {False}
     assert [each["name"] for each in shown["configuration"] if each["is_promoted"]] == ["error_threshold"]
+    assert "arguments" not in {each["name"] for each in shown["configuration"]}
     failures = server.get(f"{step}/failures", headers=headers).json()
     assert (failures["total"], [each["mini_batch"] for each in failures["failures"]]) == (1, [2])
     tries = failures["failures"][0]["tries"]
@@ -161,7 +162,9 @@ def test_a_reader_sees_the_run_but_nothing_that_only_logs_show(server, log_in, r
 
 def test_who_may_read_logs_sees_tracebacks_rows_and_what_the_script_has_printed(server, log_in, run, step):
     headers = log_in("investigator")
-    assert server.get(step, headers=headers).json()["result"]["head"] == ["one", "three"]
+    shown = server.get(step, headers=headers).json()
+    assert shown["result"]["head"] == ["one", "three"]
+    assert "arguments" in {each["name"] for each in shown["configuration"]}
     failed = server.get(f"{step}/failures", headers=headers).json()["failures"][0]
     last = failed["tries"][-1]
     assert "ValueError: no two" in last["traceback"]

@@ -6,9 +6,14 @@ import { count, duration, number } from "./words.js";
 
 const HEADINGS = ["Mini-batch", "Items", "Last error", "Where", "#Tries"];
 
+/** Whether a mini-batch has failed, or was split and has left items out. */
+export function hasFailures({ failures, overview }) {
+  return overview.progress.failed > 0 || (overview.progress.items_failed > 0 && failures?.total > 0);
+}
+
 export function failuresCard(state, page) {
   const { failures, overview } = state;
-  const aside = `${number(overview.progress.failed)} with ${count(overview.progress.items_failed, "failed item")} in total`;
+  const aside = `${number(failures?.total ?? overview.progress.failed)} with ${count(overview.progress.items_failed, "failed item")} in total`;
   const content = failures
     ? [table("Failed mini-batches", HEADINGS, failures.failures.flatMap((failure) => rowsOf(failure, state, page))), paging(state, page)]
     : h("p.empty", null, "Loading …");

@@ -3,7 +3,7 @@
 import { ACTIONS } from "./actions.js";
 import { h } from "./dom.js";
 import { button, commandLine, icon, time } from "./parts.js";
-import { count, number } from "./words.js";
+import { count, miniBatches, number } from "./words.js";
 
 export function notices(state, page) {
   const { error, overview } = state;
@@ -48,7 +48,7 @@ function unseen({ problem, xcom, command }) {
 
 function outcome(overview, page) {
   const { state, abort, progress } = overview;
-  if (state === "completed" && progress?.failed > 0) return toleratedFailures(overview, page);
+  if (state === "completed" && progress?.items_failed > 0) return toleratedFailures(overview, page);
   if (abort) {
     const { kind, author, at, reason } = abort;
     const title = { drain: "Drained", cancel: "Cancelled" }[kind] ?? "Aborted: a threshold is exceeded";
@@ -63,7 +63,8 @@ function outcome(overview, page) {
 
 function toleratedFailures(overview, page) {
   const { items_failed: failed, items_total: total, failed: batches } = overview.progress;
-  const title = `Completed. ${number(failed)} of ${count(total, "item")} in ${number(batches)} mini-batches failed, which the thresholds allow.`;
+  const where = batches ? ` in ${miniBatches(batches)}` : "";
+  const title = `Completed. ${number(failed)} of ${count(total, "item")}${where} failed, which the thresholds allow.`;
   return notice("outcome", "success", title, nextStep(overview, page));
 }
 

@@ -96,7 +96,7 @@ async function lookAtRun(state, page, signal) {
       if (!state.step) return (await isUnderWay(state, signal)) ? EXPECTED_S : ENDED_S;
       const overview = await read(stepPath(state), signal);
       page.update({ overview, error: null });
-      if (overview.progress?.failed) await lookAtFailures(state, page, signal);
+      if (overview.progress?.items_failed) await lookAtFailures(state, page, signal);
       return overview.is_live ? RUNNING_S : ENDED_S;
     } catch (error) {
       // The tasks of the step have not begun: there is no run folder yet.

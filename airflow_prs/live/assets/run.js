@@ -4,7 +4,7 @@ import { actionButtons, dialogView } from "./actions.js";
 import { chartsCard } from "./charts.js";
 import { h } from "./dom.js";
 import { configurationCard, resultCard, skewCard, slowestCard } from "./facts.js";
-import { failuresCard, lastTriesCard } from "./failures.js";
+import { failuresCard, hasFailures, lastTriesCard } from "./failures.js";
 import { limitsCard } from "./limits.js";
 import { mapCard } from "./map.js";
 import { nodesCard } from "./nodes.js";
@@ -88,10 +88,10 @@ function leftOf({ eta_s: seconds, at }) {
 function cards(state, page) {
   const { overview } = state;
   const views = [
-    overview.progress.failed > 0 && !overview.is_live && failuresCard(state, page),
+    hasFailures(state) && !overview.is_live && failuresCard(state, page),
     mapCard(state, page),
     limitsCard(overview),
-    overview.progress.failed > 0 && overview.is_live && failuresCard(state, page),
+    hasFailures(state) && overview.is_live && failuresCard(state, page),
     overview.progress.retrying > 0 && lastTriesCard(overview),
     nodesCard(state, page),
     chartsCard(state, page),
