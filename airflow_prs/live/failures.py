@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_prs.live.addresses import step_api, task_ref
 from airflow_prs.live.nodes import shard_and_try
-from airflow_prs.records import FailedTry, MiniBatch, TryStatus
-from airflow_prs.run_folder.committed import Committed, read_result
+from airflow_prs.records import FailedTry, MiniBatch
+from airflow_prs.run_folder.committed import read_result
+from airflow_prs.run_folder.failures import find_failures
 
 if TYPE_CHECKING:
     from airflow_prs.airflow_side.step_facts import StepFacts
     from airflow_prs.live.snapshot import Snapshot
-    from airflow_prs.run_folder.shard_log import ShardState
 
 _MOST_OUTCOMES: Final = 250_000
 """A page is short rather than reading shards with more outcomes than this, some 20 MB, unless one shard has more."""
@@ -46,35 +47,24 @@ def read_failures(snapshot: Snapshot, offset: int, limit: int) -> FailurePage:
     """
     committed, end = read_result(snapshot.folder, snapshot.settings), offset + limit
     is_split = snapshot.settings.config.bisect_failed_mini_batches
-    total, outcomes_read, shown = 0, 0, list[tuple[MiniBatch, tuple[FailedTry, ...]]]()
+    total, read_for_page, read_to_count = 0, 0, 0
+    shown: list[tuple[MiniBatch, tuple[FailedTry, ...]]] = []
     for state in committed.states:
         count = state.progress.failed
-        is_shown = count > 0 and total < end and total + count > offset
-        if outcomes_read <= _MOST_OUTCOMES and (is_shown or (is_split and state.progress.items_failed)):
-            outcomes_read += state.progress.done
-            indices = _failed(committed, state, is_split=is_split)
-            count = len(indices)
-            shown += _with_tries(committed, state, indices[max(0, offset - total) : max(0, end - total)])
+        is_shown = count > 0 and total < end and total + count > offset and read_for_page <= _MOST_OUTCOMES
+        is_counted = is_split and state.progress.items_failed > 0 and read_to_count <= _MOST_OUTCOMES
+        if is_shown or is_counted:
+            found: Iterable[tuple[MiniBatch, Any, list[FailedTry]]] = find_failures(committed, state)
+            if is_counted:
+                found = list(found)
+                count = len(found)
+                read_to_count += state.progress.done
+            else:
+                read_for_page += state.progress.done
+            on_page = islice(found, max(0, offset - total), max(0, end - total))
+            shown += [(mini_batch, tuple(tries)) for mini_batch, _, tries in on_page]
         total += count
     return FailurePage(total=total, failures=tuple(shown))
-
-
-def _failed(committed: Committed, state: ShardState, *, is_split: bool) -> list[int]:
-    outcomes = committed.outcomes(state)
-    mask = outcomes["status"] != TryStatus.RUN_DONE
-    if is_split:
-        mask |= outcomes["succeeded"] < outcomes["items"]
-    return list(outcomes["index"][mask].tolist())
-
-
-def _with_tries(
-    committed: Committed, state: ShardState, indices: list[int]
-) -> Iterator[tuple[MiniBatch, tuple[FailedTry, ...]]]:
-    if not indices:
-        return
-    tries = committed.tries(state).find(indices)
-    for mini_batch in committed.folder.select_mini_batches(indices):
-        yield mini_batch, tuple(tries.get(mini_batch.index, ()))
 
 
 def describe_failures(facts: StepFacts, page: FailurePage, *, has_tracebacks: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import { ACTIONS } from "./actions.js";
 import { h } from "./dom.js";
 import { button, commandLine, icon, time } from "./parts.js";
-import { count, miniBatches, number } from "./words.js";
+import { count, number } from "./words.js";
 
 export function notices(state, page) {
   const { error, overview } = state;
@@ -62,9 +62,8 @@ function outcome(overview, page) {
 }
 
 function toleratedFailures(overview, page) {
-  const { items_failed: failed, items_total: total, failed: batches } = overview.progress;
-  const where = batches ? ` in ${miniBatches(batches)}` : "";
-  const title = `Completed. ${number(failed)} of ${count(total, "item")}${where} failed, which the thresholds allow.`;
+  const { items_failed: failed, items_total: total } = overview.progress;
+  const title = `Completed. ${number(failed)} of ${count(total, "item")} failed, which the thresholds allow.`;
   return notice("outcome", "success", title, nextStep(overview, page));
 }
 

@@ -15,16 +15,21 @@ FACTS = SimpleNamespace(dag_id="d", run_id="r", step="score")
 
 @pytest.fixture
 def snapshot_of(tmp_path):
-    """Return what the page reads of a run of two shards: 0 has failed, 1 and 3 have left an item out."""
+    """Return what the page reads of two shards: 0 has failed, 1 and 3 have left an item out, run() was short in 4."""
 
     def make(*, is_split):
-        folder = make_folder(tmp_path, 2, 2, bisect_failed_mini_batches=is_split)
+        folder = make_folder(tmp_path, 2, 3, bisect_failed_mini_batches=is_split)
         left_out = {1: "/data/1-1.png", 3: "/data/3-1.png"}
         tries = {
-            index: replace(make_failed_try(index), items=(item,), spans=((1, 2),)) for index, item in left_out.items()
+            index: replace(make_failed_try(index), items=(item,), spans=((1, 2),) if is_split else ())
+            for index, item in left_out.items()
         }
         commit(open_attempt(folder, 0), [make_failure(0), make_outcome(1, succeeded=1)], [make_failed_try(0), tries[1]])
-        commit(open_attempt(folder, 1), [make_outcome(2), make_outcome(3, succeeded=1)], [tries[3]])
+        commit(
+            open_attempt(folder, 1),
+            [make_outcome(2), make_outcome(3, succeeded=1), make_outcome(4, succeeded=1)],
+            [tries[3]],
+        )
         return SimpleNamespace(folder=folder, settings=folder.read_settings())
 
     return make
