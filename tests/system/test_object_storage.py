@@ -71,8 +71,8 @@ def test_two_shards_run_and_no_process_that_forks_uses_object_storage(airflow, t
         runs[name] = StepRun.trigger(airflow, "on_objects", place, nodes=2)
     for run in runs.values():
         wait_until(lambda run=run: "step.mini_batches[1]" in run.states(), run.summary)
-        for number in range(2):
-            run.wait_for_shard(number, done=2)
+        # A mini-batch whose copy is late steps aside, so it may wait behind the one that is held.
+        wait_until(lambda run=run: run.place.ran.keys() >= {"0002", "0008"}, run.summary)
         run.wait_for_task("step.gatekeeper", "deferred")
 
     end = time.monotonic() + WATCHES_S
