@@ -58,6 +58,9 @@ class Selection:
             yield pa.RecordBatch.from_arrays([*columns.values()], names=[*columns])
 
 
+_NOT_ALL_SEEN = "it is not known which files each input had: only_new was not set for all of them"
+
+
 @dataclass(frozen=True, slots=True)
 class _Earlier:
     """
@@ -200,7 +203,7 @@ class OnlyNew:
             except _UNREADABLE as error:
                 logger.warning("only_new: %s is completed, but cannot be read: %s", folder.path, error)
                 continue
-            first = first or f"of the newest completed run ({run}) {why_not}"
+            first = first or f"of the newest completed run ({run}) {why_not or _NOT_ALL_SEEN}"
         logger.info("only_new: no file is left out: %s.", first or "no earlier run of this task is completed")
         return None
 

@@ -158,7 +158,7 @@ def _rate(rate: float) -> str:
 
 
 def aborted_error(verdict: Verdict, committed: Committed) -> RunAbortedError:
-    """Return the error that every task of an aborted run raises."""
+    """Return the error of an aborted run, which the gatekeeper and the shell raise."""
     return RunAbortedError(
         abort_message(verdict, first_failures(committed), committed.folder, fresh_tries_advice(committed.states))
     )
