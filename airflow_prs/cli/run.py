@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from airflow_prs.cli.console import progress_bar, shown_log
 from airflow_prs.cli.find import find_run_folder
@@ -132,5 +133,5 @@ def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
         "Otherwise this command continues where the run stopped; after an abort, failed mini-batches get fresh tries:\n"
-        f"python -m airflow_prs run --resume {folder.path}"
+        f"python -m airflow_prs run --resume {quote(str(folder.path))}"
     )
