@@ -309,7 +309,7 @@ def test_the_command_line_works_on_addresses(place, tmp_path, monkeypatch, capfd
     wait_until(lambda: "item 7" in ran.read_text() or interrupted.poll() is not None, "item 7", every=0.05)
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate(timeout=60)
-    assert interrupted.returncode == 1
+    assert interrupted.returncode == 130
     assert f"python -m airflow_prs run --resume {top}/out/_parallel_run/" in said
     goes_on.touch()
 

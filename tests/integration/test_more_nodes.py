@@ -90,8 +90,8 @@ def test_further_nodes_do_mini_batches_of_the_first_one(folder, lender_begins_af
     with (tmp_path / "processes").open("wb") as processes, (tmp_path / "nodes").open("wb") as nodes:
         write_summaries(processes, nodes, read_committed(folder, folder.read_manifest()))
     assert len((tmp_path / "nodes").read_text().splitlines()) == 4
-    show(str(folder.path), is_following=False)
-    show_log(str(folder.path))
+    show(folder, is_following=False)
+    show_log(folder)
     printed = capsys.readouterr().out
     assert printed.count("shard 1 · takes mini-batches over") == 2
     assert printed.count("shard 2 · takes mini-batches over; done on ") == 1
@@ -152,7 +152,7 @@ def test_a_further_node_that_dies_loses_nothing_and_its_retry_helps_again(folder
         while not any(loan.progress.succeeded for loan in folder.read_shard(shard).loans):
             assert time.monotonic() < end, "nothing was lent"
             time.sleep(0.05)
-        show(str(folder.path), is_following=False)
+        show(folder, is_following=False)
         assert "shard 1 · takes mini-batches over; works on some of shard 0" in capsys.readouterr().out
     finally:
         dies.kill()
