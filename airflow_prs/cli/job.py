@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from airflow_prs.cli.tables import FILES, find_kind, make_dataset, read_options
-from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
+from airflow_prs.config.arguments import check_arguments, driver_options, may_need_no_inputs, near_misses
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.job_file import INPUT_KEYS, JobFile, read_job_file
 from airflow_prs.errors import ConfigError, EmptyInputError
+from airflow_prs.inputs.cut_input import local_path
 from airflow_prs.object_storage.addresses import find_problem, is_remote
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity
@@ -30,14 +32,15 @@ _DAG_ID = "shell"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """
-    A job, as the command line describes it.
+    A job, as a command line and a job file describe it together. The command line wins.
 
     :param config: the configuration.
-    :param name: name of the configuration's file, without suffix.
-    :param base: folder of the configuration's file, from which relative paths in it start.
+    :param name: name of the job file, without suffix.
+    :param base: folder of the job file, from which relative paths in it start.
     :param inputs: the inputs, which are cut into mini-batches.
     :param side_inputs: reference data.
-    :param arguments: arguments of the entry script.
+    :param output: folder of the result; None: not given.
+    :param arguments: arguments of the entry script; a side input stands for its local path.
     """
 
     config: ParallelRunConfig
@@ -45,7 +48,8 @@ class Job:
     base: str
     inputs: tuple[FileDataset | TabularDataset, ...]
     side_inputs: tuple[FileDataset, ...]
-    arguments: tuple[str, ...]
+    output: str | None
+    arguments: tuple[Any, ...]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -55,27 +59,31 @@ class Job:
 
 def read_job(options: argparse.Namespace) -> Job:
     """
-    Return the job that a command line describes, after checking it together with the configuration.
+    Return the job that a command line and its job file describe, after checking both together.
 
     :raises ConfigError: if values are wrong; lists all problems.
     """
     file = Path(options.config).absolute()
-    config = load_config(file)
-    problems = [*config.find_file_problems(file.parent), *check_arguments(options.arguments)]
-    inputs = _inputs(options, problems)
-    problems += config.find_size_problems(inputs)
-    side_inputs = tuple(_side_inputs(options.side_input, problems))
+    config, problems = load_config(file), list[str]()
+    written = read_job_file(file, problems)
+    inputs = _inputs(options, problems) if options.input else _written_inputs(written, file.parent, problems)
+    given = _side_inputs(options, written, file.parent, problems)
+    arguments = _arguments(options.arguments or written.arguments, given, problems)
+    if not inputs and not options.input and not written.inputs and not may_need_no_inputs(arguments):
+        problems.append(f"inputs are missing; allowed: --input PATH, or inputs: [PATH] in {options.config}")
+    problems += [*config.find_file_problems(file.parent), *config.find_size_problems(inputs)]
     if problems:
         raise ConfigError(problems)
-    for line in (*near_misses(options.arguments), *driver_options(options.arguments).notes):
+    for line in (*near_misses(arguments), *driver_options(arguments).notes):
         logger.warning(line)
     return Job(
         config=config,
         name=file.stem,
         base=str(file.parent),
         inputs=inputs,
-        side_inputs=side_inputs,
-        arguments=tuple(options.arguments),
+        side_inputs=tuple(given.values()),
+        output=getattr(options, "output", None) or _written_output(written, file.parent),
+        arguments=arguments,
     )
 
 
@@ -98,12 +106,13 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
     config = job.config
     if nodes is not None:
         config = config.model_copy(update={"node_count": nodes, "mini_batches_per_task": None})
+    paths = {dataset.name: local_path(dataset.to_source(), job.base)[0] for dataset in job.side_inputs}
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     request = PlanRequest(
         config=config,
         datasets=job.inputs,
         side_inputs=job.side_inputs,
-        arguments=job.arguments,
+        arguments=tuple(paths[each.name] if isinstance(each, FileDataset) else str(each) for each in job.arguments),
         output=output if is_remote(output) else str(Path(output).absolute()),
         run_root=output,
         dag_folder=job.base,
@@ -138,7 +147,7 @@ def _input(
     name: str, path: str, kind: str, of_table: Mapping[str, Any], problems: list[str]
 ) -> FileDataset | TabularDataset | None:
     try:
-        return make_dataset(_from_working_directory(path), kind, of_table).as_named_input(name)
+        return make_dataset(_absolute(path, Path.cwd()), kind, of_table).as_named_input(name)
     except ConfigError as error:
         problems += [f"--input: {problem}" for problem in error.problems]
         return None
@@ -156,19 +165,61 @@ def _kind(path: str, options: argparse.Namespace, problems: list[str]) -> str:
         return FILES
 
 
-def _side_inputs(pairs: Sequence[str], problems: list[str]) -> Iterator[FileDataset]:
-    names = [pair.partition("=")[0] for pair in pairs]
-    problems += [f"--side-input {name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
-    for pair in pairs:
-        name, _, path = pair.partition("=")
+def _written_inputs(written: JobFile, folder: Path, problems: list[str]) -> tuple[FileDataset | TabularDataset, ...]:
+    """Return the inputs in a job file; relative paths in it start from its folder."""
+    inputs = []
+    for position, given in enumerate(written.inputs):
+        options = {key: value for key, value in given.items() if key not in INPUT_KEYS}
         try:
-            yield FileDataset(_from_working_directory(path)).as_named_input(name)
+            kind = given["kind"] if "kind" in given else find_kind(given["path"])
+            dataset = make_dataset(_absolute(given["path"], folder), kind, options)
+            inputs.append(dataset.as_named_input(given.get("name", f"input_{position}")))
         except ConfigError as error:
-            problems += [f"--side-input {pair}: {problem}" for problem in error.problems]
+            problems += [f"inputs: {given['path']}: {problem}" for problem in error.problems]
+    if len({type(dataset) for dataset in inputs}) > 1:
+        problems.append("inputs mixes files and tables; allowed: one of the two, for all inputs; see kind")
+    return tuple(inputs)
 
 
-def _from_working_directory(path: str) -> str:
-    """Return a local path as an absolute one, relative to the working directory; a slash at its end stays."""
+def _written_output(written: JobFile, folder: Path) -> str | None:
+    return None if written.output is None else _absolute(written.output, folder)
+
+
+def _side_inputs(
+    options: argparse.Namespace, written: JobFile, folder: Path, problems: list[str]
+) -> dict[str, FileDataset]:
+    """Return the side inputs of a job file and of a command line, by their names."""
+    pairs = [pair.partition("=")[::2] for pair in options.side_input]
+    names = [name for name, _ in pairs]
+    problems += [f"--side-input {name} is given twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    places = {name: (path, folder, f"side_inputs.{name}") for name, path in written.side_inputs.items()}
+    places |= {name: (path, Path.cwd(), f"--side-input {name}={path}") for name, path in pairs}
+    found = {name: _side_input(name, *place, problems) for name, place in places.items()}
+    return {name: dataset for name, dataset in found.items() if dataset is not None}
+
+
+def _side_input(name: str, path: str, folder: Path, place: str, problems: list[str]) -> FileDataset | None:
+    try:
+        return FileDataset(_absolute(path, folder)).as_named_input(name)
+    except ConfigError as error:
+        problems += [f"{place}: {problem}" for problem in error.problems]
+        return None
+
+
+def _arguments(given: Sequence[Any], side_inputs: Mapping[str, FileDataset], problems: list[str]) -> tuple[Any, ...]:
+    """Return the arguments with the side inputs in place, after checking them."""
+    arguments = []
+    for argument in given:
+        name = argument.get("side_input") if isinstance(argument, Mapping) and len(argument) == 1 else None
+        if isinstance(name, str) and name not in side_inputs:
+            problems.append(f"arguments has the side input {name}, which is missing; allowed: --side-input {name}=PATH")
+        arguments.append(side_inputs.get(name, "") if isinstance(name, str) else argument)
+    problems += check_arguments(arguments)
+    return tuple(arguments)
+
+
+def _absolute(path: str, folder: Path) -> str:
+    """Return a local path as an absolute one, relative to a folder; a slash at its end stays."""
     if not path or is_remote(path) or find_problem(path):
         return path
-    return os.path.join(os.getcwd(), os.path.expanduser(as_text(path)))  # noqa: PTH109, PTH111, PTH118
+    return os.path.join(folder, os.path.expanduser(as_text(path)))  # noqa: PTH111, PTH118

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from airflow_prs.cli.tables import TABLES
-from airflow_prs.config.arguments import may_need_no_inputs
 from airflow_prs.config.dataset_paths import as_text
-from airflow_prs.errors import PrsError
+from airflow_prs.errors import ConfigError, PrsError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import find_problem, shown_path
 from airflow_prs.object_storage.connecting import use_connections
@@ -25,6 +24,7 @@ _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 """What a shell sees of other programs whose reader has gone."""
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+_JOB_FILE = "YAML file of the job: the ParallelRunConfig, or a parallel job of Azure ML v2; see the documentation"
 _ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
 
 
@@ -80,16 +80,18 @@ def _run_command(options: argparse.Namespace) -> int:
         from airflow_prs.cli.check import check
 
         return check(read_job(options))
-    if options.is_in_process:
-        from airflow_prs.cli.in_process import run_in_process
-
-        nodes, keeps_going = options.nodes or 1, options.keeps_going
-        return run_in_process(read_job(options), options.output, nodes=nodes, keeps_going=keeps_going)
     from airflow_prs.cli import run
 
     if options.resume is not None:
         return run.resume(options.resume, options.config)
-    return run.run(read_job(options), options.output, nodes=options.nodes or 1)
+    job, nodes = read_job(options), options.nodes or 1
+    if job.output is None:
+        raise ConfigError([f"output is missing; allowed: --output FOLDER, or output: FOLDER in {options.config}"])
+    if options.is_in_process:
+        from airflow_prs.cli.in_process import run_in_process
+
+        return run_in_process(job, job.output, nodes=nodes, keeps_going=options.keeps_going)
+    return run.run(job, job.output, nodes=nodes)
 
 
 def _look_at_runs(options: argparse.Namespace) -> int:
@@ -125,17 +127,13 @@ def _check_usage(options: argparse.Namespace) -> None:
     if is_resuming and (options.input or options.output or options.nodes or options.is_in_process or options.arguments):
         options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
     if not is_resuming and options.config is None:
-        options.parser.error("the configuration is missing: the path of a YAML file, before --input")
-    if not is_resuming and options.command == "run" and options.output is None:
-        options.parser.error("--output is missing: the folder of the result")
-    if not is_resuming and not options.input and not may_need_no_inputs(options.arguments):
-        options.parser.error("--input is missing: a file, a folder, or a pattern")
+        options.parser.error("the job file is missing: the path of a YAML file, before --input")
     if getattr(options, "keeps_going", False) and not options.is_in_process:
         options.parser.error("--keep-going requires --in-process; other runs always keep going")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m airflow_prs", description=_DESCRIPTION, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="airflow-prs", description=_DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_run(commands)
     _add_check(commands)
@@ -146,9 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
-    run.add_argument(
-        "config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder"
-    )
+    run.add_argument("config", nargs="?", metavar="job", help=_JOB_FILE)
     _add_inputs(run)
     run.add_argument("--output", type=_folder, metavar="FOLDER", help="folder of the result, and of the run folder")
     run.add_argument(
@@ -160,7 +156,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--resume",
         metavar="RUN_FOLDER",
-        help="continue a run that was interrupted, as it was planned; of a config only environment_variables are used",
+        help="continue a run that was interrupted, as it was planned; of a job only environment_variables are used",
     )
     run.add_argument(
         "--in-process",
@@ -179,7 +175,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = _add_command(commands, "check", "run one mini-batch, and print the problems", epilog=_ARGUMENTS)
-    check.add_argument("config", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder")
+    check.add_argument("config", metavar="job", help=_JOB_FILE)
     _add_inputs(check)
 
 

@@ -17,10 +17,11 @@ TABLES: Mapping[str, Callable[..., TabularDataset]] = {
     "jsonl": TabularDataset.from_json_lines_files,
     "parquet": TabularDataset.from_parquet_files,
     "arrow": TabularDataset.from_arrow_files,
+    "mltable": TabularDataset.from_mltable,
 }
 """The kinds of tables, each with what makes a dataset of it."""
 
-_SUFFIXES = {**{f".{kind}": kind for kind in TABLES}, ".ndjson": "jsonl", ".feather": "arrow"}
+_SUFFIXES = {**{f".{kind}": kind for kind in TABLES if kind != "mltable"}, ".ndjson": "jsonl", ".feather": "arrow"}
 _TEXTS = {"csv", "tsv", "jsonl"}
 _COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 """What the readers of text open."""
@@ -51,11 +52,13 @@ def make_dataset(path: str, kind: str, options: Mapping[str, Any]) -> FileDatase
     Return the dataset of a path.
 
     :param kind: one of TABLES, or FILES.
-    :param options: of the table.
-    :raises ConfigError: if the path or an option is wrong.
+    :param options: of the dataset.
+    :raises ConfigError: if the path, the kind or an option is wrong.
     """
     if kind == FILES:
-        return FileDataset(path)
+        return FileDataset(path, **options)
+    if kind not in TABLES:
+        raise ConfigError([f"kind is {kind!r}; allowed: {', '.join((FILES, *TABLES))}"])
     defaults = {"separator": "\t"} if kind == "tsv" else {}
     return TABLES[kind](path, **{**defaults, **options})
 

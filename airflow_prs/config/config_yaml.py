@@ -11,13 +11,13 @@ from typing import Any
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.environment_yaml import WAY_OUT, read_environment, read_environment_folder, write_environment
+from airflow_prs.config.job_file import TOP, read_job_file
 from airflow_prs.config.yaml_file import read_yaml, write_yaml
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, unknown
 
 log = logging.getLogger(__name__)
 
-TOP = "parallel_run_config"
 TARGET = "compute_target_name"
 ENVIRONMENT_KEYS = ("environment", "environment_dir_path", "environment_name")
 """Keys that may hold the environment; the first one that is there wins."""
@@ -50,15 +50,11 @@ def read_config(
     :param names: the parameters of the constructor.
     :raises ConfigError: if the file cannot be read at all.
     """
-    file = Path(workspace or "", path)
-    layout = read_yaml(file, what=TOP)
-    if isinstance(layout, Mapping) and layout.get("type") == "parallel" and TOP not in layout:
-        problem = f"{path} is a parallel job of Azure ML v2, which is not read; allowed: its settings below {TOP}"
-        raise ConfigError([f"{problem}, under the names in the table 'The newer names' of docs/moving.md"])
-    if not isinstance(layout, Mapping) or not isinstance(layout.get(TOP), Mapping):
-        raise ConfigError([f"{TOP} is missing in {path}; allowed: one key of this name, with all settings below it"])
-    problems = [unknown(key, (TOP,), what="key of the file") for key in layout if key != TOP]
-    given = {key: value for key, value in layout[TOP].items() if value is not None}
+    file, problems = Path(workspace or "", path), list[str]()
+    job = read_job_file(file, problems)
+    if job.ignored:
+        log.warning("Ignored in %s: %s", path, ", ".join(job.ignored))
+    given = {key: value for key, value in job.config.items() if value is not None}
     known = {TARGET, *ENVIRONMENT_KEYS, *names} - {"compute_target"}
     problems += [unknown(key, known, what=f"key of {TOP}") for key in given if key not in known]
 

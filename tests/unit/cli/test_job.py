@@ -141,7 +141,7 @@ def test_a_side_input_has_a_name_and_a_path(here):
 
 
 def test_a_side_input_without_a_name_is_an_error_that_names_it(here):
-    with pytest.raises(ConfigError, match=r"--side-input data/a\.png: "):
+    with pytest.raises(ConfigError, match=r"--side-input data/a\.png"):
         read("data", side_input=["data/a.png"])
 
 
@@ -183,7 +183,67 @@ def test_an_input_that_is_empty_is_an_error_without_advice_about_tasks(here):
     assert "on_empty" not in str(raised.value)
 
 
-def test_a_parallel_job_of_azure_v2_is_refused_with_where_its_names_are(here):
-    Path("job.yaml").write_text("type: parallel\nmini_batch_size: 5\n")
-    with pytest.raises(ConfigError, match=r"is a parallel job of Azure ML v2, which is not read; .*The newer names"):
-        read("data")
+def write_job(here, text):
+    with (here / "job.yaml").open("a") as file:
+        file.write(text)
+
+
+def test_a_job_file_may_hold_all_that_the_command_line_says(here):
+    (here / "rows").mkdir()
+    write_job(
+        here,
+        "inputs:\n"
+        "- {path: rows/*.txt, kind: csv, name: sales, separator: ';', columns: [a, b]}\n"
+        "- rows.parquet\n"
+        "side_inputs: {labels: data/a.png}\n"
+        "output: out\n"
+        "arguments: [--labels, {side_input: labels}, --depth, 3]\n",
+    )
+    job = read(config=str(here / "job.yaml"))
+    sales, rows = job.inputs
+    assert (sales.name, sales.separator, sales.columns) == ("sales", ";", ("a", "b"))
+    assert (rows.name, repr(rows)[:34]) == ("input_1", "TabularDataset.from_parquet_files(")
+    labels = FileDataset(f"{here}/data/a.png").as_named_input("labels")
+    assert (job.side_inputs, job.output) == ((labels,), f"{here}/out")
+    assert job.arguments == ("--labels", labels, "--depth", 3)
+
+
+def test_the_scripts_argument_is_the_path_of_the_side_input(here):
+    write_job(here, "inputs: [data]\nside_inputs: {labels: rows.json}\narguments: [-l, {side_input: labels}, -d, 3]\n")
+    (here / "rows.json").write_text("{}")
+    settings = plan_job(read(), "out", nodes=1).folder.read_settings()
+    assert settings.arguments == ("-l", f"{here}/rows.json", "-d", "3")
+
+
+def test_the_command_line_wins_over_the_job_file(here):
+    write_job(here, "inputs: [rows.csv]\nside_inputs: {a: a.json, b: b.json}\noutput: out\narguments: [--depth, 3]\n")
+    job = read("data", side_input=["b=data/b.png"], output="elsewhere", arguments=["--model", "mosaic"])
+    assert job.inputs == (FileDataset(f"{here}/data").as_named_input("input_0"),)
+    assert [each.path for each in job.side_inputs] == [f"{here}/a.json", f"{here}/data/b.png"]
+    assert (job.output, job.arguments) == ("elsewhere", ("--model", "mosaic"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "inputs are missing; allowed: --input PATH, or inputs: [PATH] in job.yaml"),
+        ("inputs: data", "inputs is 'data'; allowed: a list of paths"),
+        ("inputs: [3]", "inputs has 3; allowed: a path"),
+        ("inputs: [{kind: csv}]", "allowed: a mapping with path"),
+        ("inputs: [{path: data, kind: excel}]", "inputs: data: kind is 'excel'; allowed: files, csv"),
+        ("inputs: [{path: rows.csv, separatr: ;}]", "did you mean 'separator'"),
+        ("inputs: [{path: data, separator: ;}]", "separator is no "),
+        ("inputs: [data, rows.csv]", "inputs mixes files and tables"),
+        ("inputs: [data]\nside_inputs: [labels.json]", "side_inputs is ['labels.json']; allowed: a mapping"),
+        ("inputs: [data]\nside_inputs: {labels: 3}", "side_inputs.labels is 3; allowed: a path"),
+        ("inputs: [data]\noutput: 3", "output is 3; allowed: the path of a folder"),
+        ("inputs: [data]\narguments: --depth 3", "arguments is '--depth 3'; allowed: a list"),
+        ("inputs: [data]\narguments: [-m, {side_input: m}]", "allowed: --side-input m=PATH"),
+        ("inputs: [data]\narguments: [-m, {m: 3}]", "{'m': 3}"),
+        ("input: [data]", "input is no key of the file; did you mean 'inputs'?"),
+    ],
+)
+def test_a_job_file_with_something_wrong_is_refused(here, text, problem):
+    write_job(here, text + "\n")
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        read()

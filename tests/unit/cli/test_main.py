@@ -35,10 +35,7 @@ def refusal(capsys, *argv):
     [
         ([], "command"),
         (["fly"], "invalid choice: 'fly'"),
-        (["run", "--input", "data", "--output", "out"], "the configuration is missing"),
-        (RUN, "--output is missing"),
-        (["run", "config.yaml", "--output", "out"], "--input is missing"),
-        (["check", "config.yaml"], "--input is missing"),
+        (["run", "--input", "data", "--output", "out"], "the job file is missing"),
         ([*RUN, "--output", "out", "--nodes", "0"], "0 is less than 1"),
         ([*RUN, "--output", "gs://b/x"], "'gs://b/x': gs:// is not supported yet; allowed: a local path, s3://"),
         ([*RUN, "--output=S3://b//x", "--in-process"], "'S3://b//x': the key has an empty part"),
