@@ -19,6 +19,7 @@ from tests.airflow_services import wait_until
 from tests.dag_runs import DagFile
 from tests.makers import commit, make_failed_try, make_failure, make_folder, make_identity, open_attempt
 from tests.object_servers import serve
+from tests.picky_auth import PickyAuthManager
 
 SCRIPT = """
 import pathlib
@@ -194,6 +195,29 @@ def test_the_lists_show_the_run_in_a_line(server, log_in, run, step):
     ]
     assert newest[0]["page"] == f"dags/live_page/runs/{quote(run.run_id, safe='')}/plugin/parallel-run"
     assert newest[0]["began"] > 0
+
+
+@pytest.mark.parametrize(("refused", "most"), [(set(), 1), ({"dag 17"}, 13), ({f"dag {n}" for n in range(64)}, 127)])
+def test_the_auth_manager_is_asked_for_all_dags_together(airflow_home, monkeypatch, refused, most):
+    from airflow_prs.airflow_side import page_access
+
+    class Manager(PickyAuthManager):
+        asked = 0
+
+        def get_authorized_dag_ids(self, *, user, method="GET"):
+            return {f"dag {number}" for number in range(64)}
+
+        def batch_is_authorized_dag(self, requests, *, user):
+            self.asked += 1
+            return super().batch_is_authorized_dag(requests, user=user)
+
+        def is_authorized_dag(self, *, method, user, access_entity=None, details=None):
+            return details.id not in refused
+
+    manager = Manager()
+    monkeypatch.setattr(page_access, "get_auth_manager", lambda: manager)
+    assert page_access.readable_dags("somebody") == manager.get_authorized_dag_ids(user="somebody") - refused
+    assert manager.asked <= most
 
 
 def test_names_that_mean_several_runs_or_other_places_are_not_found(server, log_in, step):
