@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 SCHEMA = 2
 """Number of the layout of run folders; readers refuse any other one."""
@@ -368,6 +368,11 @@ class Limits:
     allowed_failed_count: int | None = None
     allowed_failed_percent: float | None = None
     count_failed_tries: bool = False
+
+
+LimitName = Literal["error_threshold", "allowed_failed_count", "allowed_failed_percent"]
+"""A limit that a person may change while a run goes on, see Limits."""
+LIMITS: tuple[str, ...] = get_args(LimitName)
 
 
 class Ruling(str, Enum):

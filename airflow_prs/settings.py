@@ -9,15 +9,13 @@ from typing import Any, Final
 
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.errors import RunFolderError
-from airflow_prs.records import SCHEMA, InputKind, InputSpec, RunIdentity
+from airflow_prs.records import LIMITS, SCHEMA, InputKind, InputSpec, RunIdentity
 
 _TERMS_OF_FAILURES: Final = frozenset(
     {
-        "allowed_failed_count",
-        "allowed_failed_percent",
+        *LIMITS,
         "bisect_failed_mini_batches",
         "count_failed_tries",
-        "error_threshold",
         "exit_timeout_s",
         "max_concurrency_per_process",
         "max_memory_per_process",

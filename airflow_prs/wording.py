@@ -1,8 +1,9 @@
-"""Messages about wrong values, with the same words for every parameter."""
+"""Messages about wrong values, with the same words for every parameter, and commands for a shell."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +24,11 @@ def shown(value: Any) -> str:
     """Return the repr of a value for an error, cut if it is too long."""
     text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def command(*words: str) -> str:
+    """Return a command for a shell, such as ``python -m airflow_prs show '/my runs'``."""
+    return shlex.join(("python", "-m", "airflow_prs", *words))
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:

@@ -10,7 +10,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks import aborting, delimited, many_parts, merging, short_work, starting, tables, waiting, whole_dags
+from benchmarks import (
+    aborting,
+    delimited,
+    live_page,
+    many_parts,
+    merging,
+    short_work,
+    starting,
+    tables,
+    waiting,
+    whole_dags,
+)
 from benchmarks.comparing import HEADER, Comparison
 from benchmarks.page import replace_table
 
@@ -27,6 +38,7 @@ GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "start": starting.start,
     "import": starting.imports,
     "abort": aborting.abort,
+    "page": live_page.page,
 }
 """Functions that return the comparisons of a group for a scale from 0 to 1, which reduces the large sizes."""
 

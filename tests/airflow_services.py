@@ -72,18 +72,21 @@ class AirflowApi:
     Changes go one after the other: with SQLite, an API server that works at two of them may block itself.
 
     :param url: of the API server.
+    :param credentials: username and password, where not everybody is an administrator.
     :ivar token: what its caller shows.
     :ivar one_change: held during a change.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, credentials: Mapping[str, str] | None = None) -> None:
         self.url = url
+        self._credentials = credentials
         self.token = ""
         self.one_change = threading.Lock()
 
     def log_in(self) -> None:
-        """Get a token, as the UI does where everybody is an administrator."""
-        self.token = self._call("GET", "/auth/token", None)["access_token"]
+        """Get a token, as the UI does."""
+        method = "GET" if self._credentials is None else "POST"
+        self.token = self._call(method, "/auth/token", self._credentials)["access_token"]
 
     def get(self, path: str, **query: Any) -> Any:
         """Read something."""
@@ -128,6 +131,9 @@ class AirflowServices:
     :param is_standalone: whether the one command `airflow standalone` makes the database and starts the services.
     :param environment: further variables for all of them.
     :param prefix: of all paths, as behind a proxy that several services share.
+    :param python: the interpreter of an environment with another Airflow.
+    :param setup: commands of Airflow that follow the migration.
+    :param credentials: those of an administrator, see AirflowApi.
     """
 
     def __init__(
@@ -138,8 +144,13 @@ class AirflowServices:
         without: Iterable[str] = (),
         is_standalone: bool = False,
         environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
+        setup: Iterable[list[str]] = (),
+        credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home
+        self._python = python
+        self._setup = [["db", "migrate"], *setup]
         self._without = set(without)
         self._is_standalone = is_standalone
         self.dags = home / "dags"
@@ -156,16 +167,16 @@ class AirflowServices:
         }
         self._is_given_up = False
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.api = AirflowApi(self.url)
+        self.api = AirflowApi(self.url, credentials)
 
     def start(self) -> None:
         """Make the database, start the services and wait until all are healthy."""
         if self._is_standalone:
             self._start("standalone", ["standalone"])
         else:
-            migration = self._start("migration", ["db", "migrate"])
-            assert migration.wait(_START_S) == 0, self.logs()
-            del self._processes["migration"]
+            for command in self._setup:
+                assert self._start("setup", command).wait(_START_S) == 0, self.logs()
+            del self._processes["setup"]
             for name, options in SERVICES.items():
                 if name not in self._without:
                     self._start(name, [name, *options])
@@ -263,7 +274,7 @@ class AirflowServices:
     ) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", *command],
+                [self._python, "-m", "airflow", *command],
                 cwd=self.home,
                 env={**service_environment(name, self.home, self.url), **self._keys, **(environment or {})},
                 stdin=subprocess.DEVNULL,

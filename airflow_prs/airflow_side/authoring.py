@@ -14,6 +14,7 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext, TaskGro
 from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
 from airflow_prs.airflow_side.handover import SUMMARY_KEY, without_plan
+from airflow_prs.step_tasks import PLAN, task_of
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, EdgeModifier, TaskGroup
@@ -82,4 +83,4 @@ def free_id(wanted: str, dag: DAG | None, group: TaskGroup | None) -> str:
         return wanted  # the step raises the error
     around = group or TaskGroupContext.get_current(dag) or dag.task_group
     ids = itertools.chain([wanted], (f"{wanted}__{number}" for number in itertools.count(1)))
-    return next(each for each in ids if f"{around.child_id(each)}.plan" not in dag.task_dict)  # type: ignore[no-untyped-call]
+    return next(each for each in ids if task_of(around.child_id(each), PLAN) not in dag.task_dict)  # type: ignore[no-untyped-call]

@@ -30,12 +30,12 @@ from airflow_prs.airflow_side.handover import (
     read_handover,
 )
 from airflow_prs.airflow_side.step_facts import StepFacts, TaskFacts
+from airflow_prs.step_tasks import MERGE, MINI_BATCHES, PLAN, TASKS, step_of, task_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _PLAN_OPERATOR = "PlanOperator"
-_TASKS = ("plan", "mini_batches", "gatekeeper", "merge")
 _LONGEST_LIST = 200
 
 
@@ -53,7 +53,7 @@ def steps_of_run(dag_id: str, run_id: str) -> list[StepFacts]:
             TaskInstance.run_id == run_id,
             TaskInstance.operator == _PLAN_OPERATOR,
         )
-        steps = sorted({task_id.removesuffix(".plan") for (task_id,) in plans})
+        steps = sorted({step_of(task_id) for (task_id,) in plans})
         found = [_read_step(session, dag_id, run_id, step) for step in steps]
     return [facts for facts in found if facts is not None]
 
@@ -65,31 +65,30 @@ def newest_steps(dag_ids: Collection[str], limit: int) -> list[StepFacts]:
     :param dag_ids: of these DAGs alone.
     """
     with create_session() as session:
+        is_plan = XComModel.task_id.endswith(task_of("", PLAN))
         plans = (
             session.query(XComModel.dag_id, XComModel.run_id, XComModel.task_id)
-            .filter(XComModel.key == PLAN_KEY, XComModel.dag_id.in_(dag_ids), XComModel.task_id.endswith(".plan"))
+            .filter(XComModel.key == PLAN_KEY, XComModel.dag_id.in_(dag_ids), is_plan)
             .order_by(XComModel.timestamp.desc())
             .limit(min(limit, _LONGEST_LIST))
         )
-        found = [
-            _read_step(session, dag_id, run_id, task_id.removesuffix(".plan")) for dag_id, run_id, task_id in plans
-        ]
+        found = [_read_step(session, dag_id, run_id, step_of(task_id)) for dag_id, run_id, task_id in plans]
     return [facts for facts in found if facts is not None]
 
 
 def _read_step(session: Session, dag_id: str, run_id: str, step: str) -> StepFacts | None:
     run = session.query(DagRun).filter(DagRun.dag_id == dag_id, DagRun.run_id == run_id).one_or_none()
-    tasks = _read_tasks(session, dag_id, run_id, step)
-    if run is None or f"{step}.plan" not in tasks:
+    tasks, plan = _read_tasks(session, dag_id, run_id, step), task_of(step, PLAN)
+    if run is None or plan not in tasks:
         return None
     left = {(task_id, key): value for task_id, key, value in _left(session, dag_id, run_id, step)}
     handover, problem = None, ""
     try:
-        handover = read_handover(left.get((f"{step}.plan", PLAN_KEY)), f"{step}.plan")
+        handover = read_handover(left.get((plan, PLAN_KEY)), plan)
     except HandoverError as error:
-        problem = f"{error}; clear {step}.plan"
-    summary = left.get((f"{step}.merge", SUMMARY_KEY))
-    failure = left.get((f"{step}.mini_batches", ERROR_KEY))
+        problem = f"{error}; clear {plan}"
+    summary = left.get((task_of(step, MERGE), SUMMARY_KEY))
+    failure = left.get((task_of(step, MINI_BATCHES), ERROR_KEY))
     return StepFacts(
         dag_id=dag_id,
         run_id=run_id,
@@ -117,11 +116,11 @@ def _read_tasks(session: Session, dag_id: str, run_id: str, step: str) -> dict[s
     ).filter(
         wanted.dag_id == dag_id,
         wanted.run_id == run_id,
-        wanted.task_id.in_([f"{step}.{task}" for task in _TASKS]),
+        wanted.task_id.in_([task_of(step, task) for task in TASKS]),
     )
     tasks: dict[str, dict[int, TaskFacts]] = {}
     for task_id, map_index, operator, state, try_number, started, ended in rows:
-        if task_id.endswith(".plan") and operator != _PLAN_OPERATOR:
+        if task_id == task_of(step, PLAN) and operator != _PLAN_OPERATOR:
             return {}
         tasks.setdefault(task_id, {})[map_index] = TaskFacts(
             state=None if state is None else str(getattr(state, "value", state)),
@@ -134,14 +133,14 @@ def _read_tasks(session: Session, dag_id: str, run_id: str, step: str) -> dict[s
 
 def _left(session: Session, dag_id: str, run_id: str, step: str) -> Iterator[tuple[str, str, Any]]:
     """Yield task id, key and value of the XComs that count, of the shards the first error alone."""
-    keys = {"plan": PLAN_KEY, "merge": SUMMARY_KEY, "mini_batches": ERROR_KEY}
+    keys = {PLAN: PLAN_KEY, MERGE: SUMMARY_KEY, MINI_BATCHES: ERROR_KEY}
     for task, key in keys.items():
         row = (
             session.query(XComModel)
             .filter(
                 XComModel.dag_id == dag_id,
                 XComModel.run_id == run_id,
-                XComModel.task_id == f"{step}.{task}",
+                XComModel.task_id == task_of(step, task),
                 XComModel.key == key,
             )
             .order_by(XComModel.map_index)

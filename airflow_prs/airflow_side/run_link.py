@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_prs.airflow_side.addresses import own_page, run_tab
 from airflow_prs.airflow_side.configuration import conf
 from airflow_prs.airflow_side.versions import why_no_tab
+from airflow_prs.step_tasks import step_of
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
-TAB = "parallel-run"
-"""The last part of the address of the tab of a DAG run."""
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +30,7 @@ class ParallelRunLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address of the page; it is the same at any time."""
-        return page_url(ti_key.dag_id, ti_key.run_id, operator.task_id.rpartition(".")[0])
+        return page_url(ti_key.dag_id, ti_key.run_id, step_of(operator.task_id))
 
 
 RUN_LINKS = (ParallelRunLink(),)
@@ -40,16 +39,14 @@ RUN_LINKS = (ParallelRunLink(),)
 def page_url(dag_id: str, run_id: str, step: str) -> str:
     """Return the address of the tab of a DAG run; of the page of its own where Airflow's UI can have no tab."""
     base = conf.get("api", "base_url", fallback="") or ""
-    if why_no_tab():
-        query = urlencode({"dag_id": dag_id, "run_id": run_id, "step": step})
-        return f"{base.rstrip('/')}/parallel-run/page?{query}"
-    return f"{base.rstrip('/')}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/plugin/{TAB}"
+    page = own_page(dag_id, run_id, step) if why_no_tab() else run_tab(dag_id, run_id)
+    return f"{base.rstrip('/')}/{page}"
 
 
 def leave_link(ti: RuntimeTaskInstanceProtocol) -> None:
     """Push the link of a task that begins, so that its button works while it runs."""
     link = RUN_LINKS[0]
     try:
-        ti.xcom_push(str(link.xcom_key), page_url(ti.dag_id, ti.run_id, ti.task_id.rpartition(".")[0]))
+        ti.xcom_push(str(link.xcom_key), page_url(ti.dag_id, ti.run_id, step_of(ti.task_id)))
     except Exception as error:  # noqa: BLE001 - whatever Airflow raises: a button is not worth a failed task
         _log.debug("the link to the live page is not stored: %r", error)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_prs.airflow_side.handover import Handover
+from airflow_prs.step_tasks import MERGE, task_of
 
 _ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
@@ -59,7 +60,7 @@ class StepFacts:
 
     def of(self, task: str) -> Mapping[int, TaskFacts]:
         """Return the task instances of one of the four tasks, by map index."""
-        return self.tasks.get(f"{self.step}.{task}", {})
+        return self.tasks.get(task_of(self.step, task), {})
 
     @property
     def is_live(self) -> bool:
@@ -69,7 +70,7 @@ class StepFacts:
     @property
     def is_published(self) -> bool:
         """Whether merge has succeeded, so that its summary is that of the result."""
-        return self.summary is not None and all(task.state == "success" for task in self.of("merge").values())
+        return self.summary is not None and all(task.state == "success" for task in self.of(MERGE).values())
 
     @property
     def states(self) -> dict[str, dict[int, str | None]]:

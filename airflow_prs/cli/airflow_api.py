@@ -15,7 +15,8 @@ from urllib.request import Request, urlopen
 
 from airflow_prs.errors import PrsError
 from airflow_prs.records import RunIdentity
-from airflow_prs.steering.clearing import ClearRequest
+from airflow_prs.steering.clearing import ClearRequest, dag_path
+from airflow_prs.step_tasks import PLAN, TASKS, task_of
 
 TOKEN_VARIABLE = "AIRFLOW_PRS_API_TOKEN"  # noqa: S105 - its name, not its value
 _PAGE = 100
@@ -57,10 +58,10 @@ class AirflowApi:
 
         :raises AirflowApiError: if they cannot be read.
         """
-        run = f"api/v2/dags/{_quoted(identity.dag_id)}/dagRuns/{_quoted(identity.run_id)}"
+        run = f"{dag_path(identity.dag_id)}/dagRuns/{_quoted(identity.run_id)}"
         # A run that is not there has no tasks either: say so.
         self._call("GET", run)
-        ids = [f"{identity.task_id}.{task}" for task in ("mini_batches", "gatekeeper", "merge")]
+        ids = [task_of(identity.task_id, task) for task in TASKS if task != PLAN]
         return {task_id: dict(self._states_of(f"{run}/taskInstances/{_quoted(task_id)}")) for task_id in ids}
 
     def clear(self, request: ClearRequest) -> list[dict[str, Any]]:

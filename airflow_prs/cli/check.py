@@ -14,7 +14,7 @@ from airflow_prs.cli.job import Job, plan_job
 from airflow_prs.node.masking import Masker
 from airflow_prs.node.request import NodeRequest
 from airflow_prs.node.running import run_node
-from airflow_prs.records import FailedTry, MiniBatch, Shard, TryStatus
+from airflow_prs.records import LIMITS, FailedTry, Limits, MiniBatch, Shard, TryStatus
 from airflow_prs.run_folder.committed import Committed, read_committed
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
@@ -54,9 +54,7 @@ def _plan_one(planned: RunFolder, mini_batch: MiniBatch, path: Path) -> RunFolde
         update={
             "run_max_try": 1,
             "process_count_per_node": 1,
-            "error_threshold": -1,
-            "allowed_failed_count": None,
-            "allowed_failed_percent": None,
+            **{name: getattr(Limits(), name) for name in LIMITS},
         }
     )
     folder.write_settings(replace(settings, config=config))

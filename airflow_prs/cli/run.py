@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from shlex import quote
 
 from airflow_prs.cli.console import progress_bar, shown_log
 from airflow_prs.cli.find import find_run_folder
@@ -27,7 +26,7 @@ from airflow_prs.result.concluding import conclude_failed
 from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.folder import RunFolder
-from airflow_prs.wording import HOW_TO_GO_ON
+from airflow_prs.wording import HOW_TO_GO_ON, command
 
 
 def run(job: Job, output: str, *, nodes: int) -> int:
@@ -79,8 +78,7 @@ def conclude(folder: RunFolder) -> int:
 
 def _run(folder: RunFolder, variables: Mapping[str, str]) -> int:
     manifest = folder.read_manifest()
-    run_log = folder.run_log()
-    run_log.follow()
+    run_log = folder.read_run_log()
     # Who continues a run that was aborted wants what a clear does in Airflow.
     clear_number = 0 if run_log.aborted is None else run_log.aborted.clear + 1
     with shown_log() as console:
@@ -133,5 +131,5 @@ def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
         "Otherwise this command continues where the run stopped; after an abort, failed mini-batches get fresh tries:\n"
-        f"python -m airflow_prs run --resume {quote(str(folder.path))}"
+        + command("run", "--resume", str(folder.path))
     )

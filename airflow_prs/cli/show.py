@@ -87,16 +87,16 @@ def _read(folder: RunFolder) -> _Run:
     settings = folder.read_settings()
     if not folder.has_manifest:
         return _Run(folder=folder, settings=settings, committed=None, report=None, abort=None)
-    manifest = folder.read_manifest()
+    manifest, log, node_count = folder.read_manifest(), folder.read_run_log(), settings.config.node_count
     committed = read_result(folder, settings, manifest)
     return _Run(
         folder=folder,
         settings=settings,
         committed=committed,
-        borrowing=tuple(folder.read_borrowing_shards(manifest)),
+        borrowing=tuple(folder.read_borrowing_shards(manifest, node_count)),
         report=_read_report(folder, committed),
-        abort=newest_abort(folder),
-        changes=tuple(changes(folder)),
+        abort=newest_abort(folder, log, node_count),
+        changes=tuple(changes(log.records, folder.read_planned_settings().config.limits)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from airflow_prs.records import Limits, Shard
+from airflow_prs.records import LIMITS, Limits, Shard
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.loans import REQUEST
 from airflow_prs.run_folder.outcomes import Content
@@ -50,13 +50,11 @@ def _lines(folder: RunFolder) -> Iterator[str]:
     for number, step in enumerate(folder.open_task_log().read()):
         yield _line(number, step.at, _describe_task_record(step))
     yield f"\nrun log of {folder.path}"
-    log = folder.run_log()
-    log.follow()
-    for number, said in enumerate(log.records):
+    for number, said in enumerate(folder.read_run_log().records):
         yield _line(number, said.at, _describe_run_record(said))
     manifest = folder.read_manifest()
-    borrowing = [state.shard for state in folder.read_borrowing_shards(manifest)]
-    for shard in (*manifest.shards, *borrowing):
+    borrowing = folder.read_borrowing_shards(manifest, folder.read_settings().config.node_count)
+    for shard in (*manifest.shards, *(state.shard for state in borrowing)):
         yield f"\n{shard.label}"
         for record in shard_log(folder.store, shard).read_all():
             header = SHARD_RECORD.validate_json(record.header)
@@ -116,10 +114,7 @@ def _describe_gatekeeper(attempt: GatekeeperAttempt) -> str:
 
 
 def _limits(limits: Limits) -> str:
-    return (
-        f"error_threshold {limits.error_threshold}, allowed_failed_count {limits.allowed_failed_count}, "
-        f"allowed_failed_percent {limits.allowed_failed_percent}"
-    )
+    return ", ".join(f"{name} {getattr(limits, name)}" for name in LIMITS)
 
 
 def _describe_shard_record(number: int, record: ShardRecord, content: Content) -> str:

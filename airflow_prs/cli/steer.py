@@ -7,16 +7,17 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from shlex import quote
 
 from airflow_prs.cli.airflow_api import TOKEN_VARIABLE, find_api
 from airflow_prs.cli.find import find_run_folder
 from airflow_prs.errors import SteeringError
-from airflow_prs.records import RunIdentity
+from airflow_prs.records import LIMITS, RunIdentity
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_clear, what_it_does
-from airflow_prs.steering.orders import LIMITS, abort, change_limits, newest_abort
+from airflow_prs.steering.orders import abort, change_limits, newest_abort
+from airflow_prs.steering.steerable import read_steerable
+from airflow_prs.wording import command
 
 _ORDERS = {
     "limits": "change thresholds of a run; everybody judges by them from then on",
@@ -37,16 +38,16 @@ def add_actions(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     :param add: adds a command with its name and what it does, and returns its parser.
     """
     for name, what in _ORDERS.items():
-        command = add_run(add(name, what))
-        command.add_argument("--author", help="who orders it (default: user@host)")
+        parser = add_run(add(name, what))
+        parser.add_argument("--author", help="who orders it (default: user@host)")
         if name == "limits":
             for limit in LIMITS:
-                command.add_argument(f"--{limit.replace('_', '-')}", type=_limit, default=..., metavar="N")
+                parser.add_argument(f"--{limit.replace('_', '-')}", type=_limit, default=..., metavar="N")
     for action, what in _CLEARS.items():
-        command = add_run(add(action.value, what))
-        command.add_argument("--api-url", metavar="URL", help="base URL of Airflow's API (default: [api] base_url)")
-        command.add_argument("--token", help=f"token of Airflow's API (default: {TOKEN_VARIABLE} of the environment)")
-        command.add_argument("--dry-run", dest="is_dry", action="store_true", help="print what would be cleared")
+        parser = add_run(add(action.value, what))
+        parser.add_argument("--api-url", metavar="URL", help="base URL of Airflow's API (default: [api] base_url)")
+        parser.add_argument("--token", help=f"token of Airflow's API (default: {TOKEN_VARIABLE} of the environment)")
+        parser.add_argument("--dry-run", dest="is_dry", action="store_true", help="print what would be cleared")
 
 
 def is_steering(action: str) -> bool:
@@ -70,12 +71,12 @@ def steer(options: argparse.Namespace) -> int:
     return 0
 
 
-def add_run(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the arguments that say which run a command means, and return the command."""
-    command.add_argument("folder", help="a run folder, or the output folder of a job: its newest run")
-    command.add_argument("--dag-id", help="of an output folder: the newest run of this DAG")
-    command.add_argument("--run-id", help="of an output folder: this run")
-    return command
+def add_run(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the arguments that say which run a command means, and return the parser of the command."""
+    parser.add_argument("folder", help="a run folder, or the output folder of a job: its newest run")
+    parser.add_argument("--dag-id", help="of an output folder: the newest run of this DAG")
+    parser.add_argument("--run-id", help="of an output folder: this run")
+    return parser
 
 
 def _order(folder: RunFolder, options: argparse.Namespace) -> str:
@@ -87,9 +88,9 @@ def _order(folder: RunFolder, options: argparse.Namespace) -> str:
     if not given:
         options.parser.error(f"a limit is missing: {', '.join('--' + name.replace('_', '-') for name in LIMITS)}")
     said = f"{change_limits(folder, given, author)}."
-    if newest_abort(folder) is None:
+    if newest_abort(folder, folder.read_run_log(), folder.read_settings().config.node_count) is None:
         return said
-    how = f"python -m airflow_prs runs {ClearAction.RESUME.value} {quote(str(folder.path))}"
+    how = command("runs", ClearAction.RESUME.value, str(folder.path))
     return f"{said} The run stays aborted until it is cleared. To continue under the new limits: {how}"
 
 
@@ -97,11 +98,11 @@ def _clear(folder: RunFolder, identity: RunIdentity, action: ClearAction, option
     # The identity of a run of a shell, see job.plan_job; Airflow's plans are named by the id of their task instance.
     if identity.plan == identity.run_id:
         raise SteeringError(
-            "this is a run of a shell, and no task of Airflow. To continue it: python -m airflow_prs run --resume "
-            f"{quote(str(folder.path))}"
+            "this is a run of a shell, and no task of Airflow. To continue it: "
+            f"{command('run', '--resume', str(folder.path))}"
         )
     api = find_api(options.api_url, options.token)
-    tasks = tasks_to_clear(folder, identity.task_id, action, api.states(identity))
+    tasks = tasks_to_clear(read_steerable(folder), identity.task_id, action, api.states(identity))
     cleared = api.clear(clear_request(identity.dag_id, identity.run_id, tasks, is_dry=options.is_dry))
     names = ", ".join(sorted(_name(each["task_id"], each["map_index"]) for each in cleared))
     return f"would clear {names}." if options.is_dry else f"cleared {names}. {what_it_does(action, tasks)}"

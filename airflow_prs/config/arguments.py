@@ -16,13 +16,12 @@ from airflow_prs.config.declaring import Refused
 from airflow_prs.config.parameters import PipelineParameter
 from airflow_prs.config.rules import SECONDS, one_of
 from airflow_prs.errors import ConfigError
+from airflow_prs.records import LIMITS
 from airflow_prs.wording import nearest, shown
 
 RESERVED = (
     "mini_batch_size",
-    "error_threshold",
-    "allowed_failed_count",
-    "allowed_failed_percent",
+    *LIMITS,
     "output",
     "output_action",
     "logging_level",

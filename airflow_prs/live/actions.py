@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,20 @@ from airflow_prs.errors import PrsError
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.steering.clearing import ClearAction, States, tasks_to_clear, what_it_does
 from airflow_prs.steering.orders import check_abort, check_limits
+from airflow_prs.steering.steerable import read_steerable
+from airflow_prs.wording import command
 
 if TYPE_CHECKING:
     from airflow_prs.run_folder.folder import RunFolder
 
-_NEEDS_EDIT = "You may not edit runs of this DAG."
+NEEDS_EDIT = "You may not edit runs of this DAG."
+_LIMITS = "limits"
 _WHAT = {
-    "limits": "Changes how many failures the run allows, from now on.",
-    "drain": "Aborts the run; calls of run() in flight finish, and what they return is kept.",
-    "cancel": "Aborts the run immediately; calls of run() in flight are stopped.",
+    _LIMITS: "Changes how many failures the run allows, from now on.",
+    AbortKind.DRAIN.value: "Aborts the run; calls of run() in flight finish, and what they return is kept.",
+    AbortKind.CANCEL.value: "Aborts the run immediately; calls of run() in flight are stopped.",
 }
+_NAMES = (*(action.value for action in ClearAction), *_WHAT)
 
 
 def describe_actions(
@@ -32,51 +35,40 @@ def describe_actions(
     :param states: what Airflow says of its tasks.
     :param clear_number: how often the DAG run was cleared; None: not known.
     """
-
-    def clears(action: ClearAction) -> Callable[[], str]:
-        return lambda: what_it_does(action, tasks_to_clear(folder, step, action, states))
-
-    def aborts(kind: AbortKind) -> Callable[[], str]:
-        def check() -> str:
-            check_abort(folder, kind, clear_number=clear_number)
-            return _WHAT[kind.value]
-
-        return check
-
-    def limits() -> str:
-        check_limits(folder)
-        return _WHAT["limits"]
-
-    checks = {
-        **{action.value: clears(action) for action in ClearAction},
-        **{kind.value: aborts(kind) for kind in (AbortKind.DRAIN, AbortKind.CANCEL)},
-        "limits": limits,
-    }
-    return {name: _describe(name, check, folder) for name, check in checks.items()}
-
-
-def _describe(name: str, check: Callable[[], str], folder: RunFolder) -> dict[str, Any]:
-    command = f"python -m airflow_prs runs {name} {shlex.quote(str(folder.path))}"
+    path = str(folder.path)
     try:
-        return {"can": True, "why": check(), "command": command}
+        run = read_steerable(folder)
     except PrsError as error:
-        return {"can": False, "why": str(error), "command": command}
+        return refuse_actions(path, str(error))
+
+    def check(name: str) -> str:
+        if name == _LIMITS:
+            check_limits(run)
+        elif name in _WHAT:
+            check_abort(run, AbortKind(name), clear_number=clear_number)
+        else:
+            action = ClearAction(name)
+            return what_it_does(action, tasks_to_clear(run, step, action, states))
+        return _WHAT[name]
+
+    return {name: _describe(name, path, check) for name in _NAMES}
 
 
-def without_rights(actions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the actions as somebody sees them who may not edit the run."""
-    return {name: {**action, "can": False, "why": _NEEDS_EDIT} for name, action in actions.items()}
+def _describe(name: str, path: str, check: Callable[[str], str]) -> dict[str, Any]:
+    try:
+        return _action(name, path, check(name), can=True)
+    except PrsError as error:
+        return _action(name, path, str(error), can=False)
 
 
-def without_storage(path: str, problem: str) -> dict[str, dict[str, Any]]:
+def refuse_actions(path: str, why: str) -> dict[str, dict[str, Any]]:
     """
-    Return the actions where the API server cannot read the run folder: the commands work where the storage is mounted.
+    Return the actions where none can be done, with the commands, which somebody else may use, or another machine.
 
     :param path: of the run folder.
-    :param problem: why it cannot be read.
     """
-    names = [*(action.value for action in ClearAction), *_WHAT]
-    return {
-        name: {"can": False, "why": problem, "command": f"python -m airflow_prs runs {name} {shlex.quote(path)}"}
-        for name in names
-    }
+    return {name: _action(name, path, why, can=False) for name in _NAMES}
+
+
+def _action(name: str, path: str, why: str, *, can: bool) -> dict[str, Any]:
+    return {"can": can, "why": why, "command": command("runs", name, path)}

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from functools import lru_cache, partial
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt
 
+from airflow_prs.airflow_side.addresses import RUN_ROUTE, STEP_ROUTE, task_ref
 from airflow_prs.airflow_side.metadata import newest_steps, read_step, steps_of_run
 from airflow_prs.airflow_side.object_storage import refresh_connection
 from airflow_prs.airflow_side.page_access import (
@@ -35,26 +38,36 @@ from airflow_prs.airflow_side.page_access import (
 from airflow_prs.airflow_side.step_facts import StepFacts
 from airflow_prs.airflow_side.versions import why_no_tab
 from airflow_prs.errors import PrsError
-from airflow_prs.live.actions import without_rights, without_storage
-from airflow_prs.live.addresses import task_ref
+from airflow_prs.live.actions import NEEDS_EDIT, refuse_actions
 from airflow_prs.live.failures import describe_failures
 from airflow_prs.live.pages import serve_pages
-from airflow_prs.live.reading import RunReader, RunReaders, UnreadableError
+from airflow_prs.live.reading import RunReader
 from airflow_prs.live.snapshot import Snapshot
+from airflow_prs.live.storage_threads import CHANGE_PATIENCE_S, PATIENCE_S, StorageThreads, UnreadableError
 from airflow_prs.live.view import describe_row, describe_run, describe_unreadable, explain_unreadable
+from airflow_prs.records import LimitName
 from airflow_prs.run_folder.committed import find_source
+from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.script_logs import read_script_log
 from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_clear, what_it_does
 from airflow_prs.steering.orders import abort, change_limits
+from airflow_prs.steering.steerable import read_steerable
+from airflow_prs.step_tasks import PLAN, task_of
+
+_T = TypeVar("_T")
 
 _HEADER = "X-Parallel-Run"
 _UNPROCESSABLE = 422
 _MOST_ROWS = 100
 _READS_AT_A_TIME = 8
-_RUN = "/api/dags/{dag_id}/runs/{run_id}/steps"
-_STEP = f"{_RUN}/{{step}}"
-_readers = RunReaders(refresh_connection)
+_MOST_RUNS = 128
+_storage = StorageThreads()
+
+
+@lru_cache(_MOST_RUNS)
+def _reader_of(path: str, execution: int) -> RunReader:
+    return RunReader(path, execution, connect=refresh_connection, threads=_storage)
 
 
 def _keep_private(response: Response) -> None:
@@ -104,14 +117,8 @@ _OF_RUN = [READS_RUN, Depends(_check_names)]
 _CHANGES = [Depends(_check_origin), CHANGES_RUN, Depends(_check_names)]
 
 
-class LimitChanges(BaseModel):
-    """New limits; those that are left out stay."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    error_threshold: int | None = None
-    allowed_failed_count: int | None = None
-    allowed_failed_percent: float | None = None
+LimitChanges = dict[LimitName, StrictInt | StrictFloat | None]
+"""New limits; those that are left out stay."""
 
 
 class AbortOrder(BaseModel):
@@ -132,23 +139,25 @@ def _find_step(dag_id: str, run_id: str, step: str) -> StepFacts:
 Step = Annotated[StepFacts, Depends(_find_step)]
 
 
-def find_reader(facts: StepFacts) -> tuple[RunReader, Snapshot]:
+def find_reader(facts: StepFacts, deadline: float) -> tuple[RunReader, Snapshot]:
     """
     Return the reader of the run folder of a step, and what the folder shows.
 
+    :param deadline: until when to wait for storage, by the monotonic clock.
     :raises UnreadableError: if there is none, or this machine cannot read it.
     :raises HTTPException: 404, if it is the folder of another run.
     """
     if facts.handover is None:
         raise UnreadableError(facts.problem)
-    reader = _readers.of(facts.handover.folder, facts.handover.execution)
-    snapshot = reader.read()
+    reader = _reader_of(facts.handover.folder, facts.handover.execution)
+    snapshot = reader.read(deadline)
     identity = snapshot.settings.identity
     is_same = (identity.dag_id, identity.task_id) == (facts.dag_id, facts.step)
     if not is_same or identity.run_id not in facts.run_names:
+        plan = task_of(facts.step, PLAN)
         raise HTTPException(
             status.HTTP_404_NOT_FOUND,
-            f"what {facts.step}.plan has left belongs to another run; clear {facts.step}.plan",
+            f"what {plan} has left belongs to another run; clear {plan}",
         )
     return reader, snapshot
 
@@ -159,7 +168,7 @@ def list_runs(user: User, limit: Annotated[int, Query(ge=1, le=_MOST_ROWS)] = 50
     return {"runs": _rows(newest_steps(readable_dags(user), limit))}
 
 
-@router.get(_RUN, dependencies=_OF_RUN)
+@router.get(RUN_ROUTE, dependencies=_OF_RUN)
 def list_steps(dag_id: str, run_id: str) -> dict[str, Any]:
     """Return the steps of a run."""
     return {"steps": _rows(steps_of_run(dag_id, run_id))}
@@ -168,37 +177,48 @@ def list_steps(dag_id: str, run_id: str) -> dict[str, Any]:
 def _rows(found: list[StepFacts]) -> list[dict[str, Any]]:
     if not found:
         return []
+    row = partial(_row, deadline=_deadline())
     with ThreadPoolExecutor(_READS_AT_A_TIME, thread_name_prefix="airflow_prs-page") as threads:
-        return list(threads.map(_row, found))
+        return list(threads.map(row, found))
 
 
-def _row(facts: StepFacts) -> dict[str, Any]:
+def _row(facts: StepFacts, deadline: float) -> dict[str, Any]:
     if facts.is_published:
         # Merge has left all that a line shows, so that a long list costs no look at the storage.
         return describe_row(facts, None)
     try:
-        return describe_row(facts, find_reader(facts)[1])
+        return describe_row(facts, find_reader(facts, deadline)[1])
     except (UnreadableError, HTTPException):
         return describe_row(facts, None)
 
 
-@router.get(_STEP, dependencies=_OF_RUN)
+@router.get(STEP_ROUTE, dependencies=_OF_RUN)
 def show_step(facts: Step, user: User, request: Request) -> Response:
     """Return everything that the page shows of a step, but the failures."""
     reads_logs, edits = may_read_logs(user, facts.dag_id), may_edit(user, facts.dag_id)
+    path = facts.handover.folder if facts.handover else "OUTPUT"
+    deadline = _deadline()
     try:
-        reader, snapshot = find_reader(facts)
-        shown = describe_run(facts, snapshot, may_read_logs=reads_logs)
-        actions = reader.actions(facts.step, facts.states, facts.clear_number)
+        reader, snapshot = find_reader(facts, deadline)
     except UnreadableError as error:
-        problem = explain_unreadable(facts, str(error))
-        shown = describe_unreadable(facts, problem)
-        actions = without_storage(facts.handover.folder if facts.handover else "OUTPUT", problem)
-    actions = actions if edits else without_rights(actions)
+        problem = explain_unreadable(facts, error)
+        shown, actions = describe_unreadable(facts, problem), refuse_actions(path, problem)
+    else:
+        shown = describe_run(facts, snapshot, may_read_logs=reads_logs)
+        # Who may change nothing needs no look at all the shards.
+        actions = _actions(facts, reader, path, deadline) if edits else {}
+    actions = actions if edits else refuse_actions(path, NEEDS_EDIT)
     return answer(request, {**shown, "actions": actions, "may_edit": edits, "may_read_logs": reads_logs})
 
 
-@router.get(f"{_STEP}/failures", dependencies=_OF_RUN)
+def _actions(facts: StepFacts, reader: RunReader, path: str, deadline: float) -> dict[str, Any]:
+    try:
+        return reader.actions(facts.step, facts.states, facts.clear_number, deadline)
+    except UnreadableError as error:
+        return refuse_actions(path, explain_unreadable(facts, error))
+
+
+@router.get(f"{STEP_ROUTE}/failures", dependencies=_OF_RUN)
 def list_failures(
     facts: Step,
     user: User,
@@ -207,55 +227,73 @@ def list_failures(
 ) -> dict[str, Any]:
     """Return failed mini-batches in input order; tracebacks only to those who may read task logs."""
     with readable():
-        page = find_reader(facts)[0].failures(offset, limit)
+        deadline = _deadline()
+        page = find_reader(facts, deadline)[0].failures(offset, limit, deadline)
     return describe_failures(facts, page, has_tracebacks=may_read_logs(user, facts.dag_id))
 
 
-@router.get(f"{_STEP}/logs/{{node}}/{{process}}", dependencies=[*_OF_RUN, READS_LOGS])
+@router.get(f"{STEP_ROUTE}/logs/{{node}}/{{process}}", dependencies=[*_OF_RUN, READS_LOGS])
 def show_log(facts: Step, node: str, process: str) -> Response:
     """Return the ends of the logs of an entry script in one worker process."""
     with readable():
-        snapshot = find_reader(facts)[1]
-        text = read_script_log(find_source(snapshot.folder, snapshot.settings), node, process)
+        _, snapshot = find_reader(facts, _deadline())
+        text = _storage.call(
+            lambda: read_script_log(find_source(snapshot.folder, snapshot.settings), node, process), PATIENCE_S
+        )
     if text is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"{process} on {node} has written no log in this run")
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
     return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
 
 
-@router.post(f"{_STEP}/limits", dependencies=[*_CHANGES, Depends(audited("parallel_run_limits"))])
+@router.post(f"{STEP_ROUTE}/limits", dependencies=[*_CHANGES, Depends(audited("parallel_run_limits"))])
 def set_limits(facts: Step, user: User, limits: LimitChanges) -> dict[str, Any]:
     """Change limits of the run; the record in its log names the user."""
+    wanted = {str(name): value for name, value in limits.items()}
     with readable():
-        reader, snapshot = find_reader(facts)
-        what = change_limits(snapshot.folder, limits.model_dump(exclude_unset=True), user.get_name())
-        reader.expire()
+        what = _change(facts, lambda folder: change_limits(folder, wanted, user.get_name()))
     return {"changed": what}
 
 
-@router.post(f"{_STEP}/abort", dependencies=[*_CHANGES, Depends(audited("parallel_run_abort"))])
+@router.post(f"{STEP_ROUTE}/abort", dependencies=[*_CHANGES, Depends(audited("parallel_run_abort"))])
 def abort_run(facts: Step, user: User, order: AbortOrder) -> dict[str, Any]:
     """Drain or cancel the run; the record in its log names the user."""
     with readable():
-        reader, snapshot = find_reader(facts)
-        kind = AbortKind(order.kind)
-        record = abort(snapshot.folder, kind, user.get_name(), clear_number=facts.clear_number)
-        reader.expire()
+        kind, author = AbortKind(order.kind), user.get_name()
+        record = _change(facts, lambda folder: abort(folder, kind, author, clear_number=facts.clear_number))
     return {"author": record.author, "at": record.at}
 
 
-@router.get(f"{_STEP}/clearing", dependencies=_OF_RUN)
+@router.get(f"{STEP_ROUTE}/clearing", dependencies=_OF_RUN)
 def plan_clearing(facts: Step, action: ClearAction) -> dict[str, Any]:
     """Return the requests to Airflow's own API that retry, resume or publish the run, with the user's own rights."""
     with readable():
-        _, snapshot = find_reader(facts)
-        tasks = tasks_to_clear(snapshot.folder, facts.step, action, facts.states)
+        _, snapshot = find_reader(facts, _deadline())
+        run = _storage.call(lambda: read_steerable(snapshot.folder), CHANGE_PATIENCE_S)
+        tasks = tasks_to_clear(run, facts.step, action, facts.states)
     call = clear_request(facts.dag_id, facts.run_id, tasks, is_dry=False)
     return {
         "calls": [{"path": call.path, "body": call.body}],
         "tasks": [_task_ref(facts, task_id, index) for task_id, index in tasks],
         "what": what_it_does(action, tasks),
     }
+
+
+def _change(facts: StepFacts, change: Callable[[RunFolder], _T]) -> _T:
+    """
+    Change a run folder.
+
+    :raises NoAnswerError: if storage does not answer; the change may have an effect nevertheless.
+    """
+    reader, snapshot = find_reader(facts, _deadline())
+    try:
+        return _storage.call(lambda: change(snapshot.folder), CHANGE_PATIENCE_S)
+    finally:
+        reader.expire()
+
+
+def _deadline() -> float:
+    return time.monotonic() + PATIENCE_S
 
 
 def _task_ref(facts: StepFacts, task_id: str, index: int | None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_prs.live.addresses import step_api, task_ref
+from airflow_prs.airflow_side.addresses import step_api, task_ref
 from airflow_prs.live.nodes import shard_and_try
 from airflow_prs.records import FailedTry, MiniBatch
 from airflow_prs.run_folder.committed import read_result
 from airflow_prs.run_folder.failures import find_failures
+from airflow_prs.step_tasks import MINI_BATCHES, task_of
 
 if TYPE_CHECKING:
     from airflow_prs.airflow_side.step_facts import StepFacts
@@ -96,7 +97,7 @@ def _describe_items(mini_batch: MiniBatch, tries: Sequence[FailedTry]) -> dict[s
 
 def _plain(facts: StepFacts, failed: FailedTry, *, has_tracebacks: bool) -> dict[str, Any]:
     shard, try_number = shard_and_try(failed.node)
-    task_id = f"{facts.step}.mini_batches"
+    task_id = task_of(facts.step, MINI_BATCHES)
     log = f"{step_api(facts.dag_id, facts.run_id, facts.step)}/logs/{failed.node}/{failed.process}"
     return {
         "try": failed.try_number,

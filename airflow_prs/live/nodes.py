@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_prs.airflow_side.addresses import task_ref
 from airflow_prs.airflow_side.step_facts import StepFacts
-from airflow_prs.live.addresses import task_ref
+from airflow_prs.step_tasks import MINI_BATCHES, task_of
 
 
 def describe_nodes(facts: StepFacts, status: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def _node(facts: StepFacts, shown: Mapping[str, Any]) -> dict[str, Any]:
         "failed": 0 if is_loan else shown.get("failed", 0),
         "rate": 0 if is_loan else shown["mini_batches_per_s"],
         "loans": [],
-        "task": task_ref(facts.dag_id, facts.run_id, f"{facts.step}.mini_batches", shard, try_number),
+        "task": task_ref(facts.dag_id, facts.run_id, task_of(facts.step, MINI_BATCHES), shard, try_number),
         "processes": [],
     }
 

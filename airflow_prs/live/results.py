@@ -12,6 +12,7 @@ from airflow_prs.run_folder.names import FAILED_ITEMS, NODE_SUMMARY, PROCESS_SUM
 if TYPE_CHECKING:
     from airflow_prs.live.snapshot import Snapshot
     from airflow_prs.live.states import Phase
+    from airflow_prs.run_folder.folder import RunFolder
     from airflow_prs.settings import RunSettings
 
 _REPORTS = (REPORT, PROCESSED, FAILED_ITEMS, PROCESS_SUMMARY, NODE_SUMMARY)
@@ -49,21 +50,24 @@ def describe_result(snapshot: Snapshot, phase: Phase, *, has_rows: bool) -> dict
     report = phase.report
     if report is None:
         return None
-    location = report.get("result")
     return {
-        "location": location,
+        "location": report.get("result"),
         "rows": report.get("rows"),
         "reports": [str(snapshot.folder.path / name) for name in _REPORTS] if "mini_batches" in report else [],
-        "head": _head(snapshot, location) if has_rows and location else None,
+        "head": snapshot.head if has_rows else None,
     }
 
 
-def _head(snapshot: Snapshot, location: str) -> list[str] | None:
-    """Return the first lines of a result that is text; None: it is not, or it cannot be read here."""
-    if not location.endswith(_TEXT):
+def read_head(folder: RunFolder, location: str | None) -> list[str] | None:
+    """
+    Return the first lines of a result that is text; None: it is not, it cannot be read here, or there is none.
+
+    :param location: as the report names it.
+    """
+    if location is None or not location.endswith(_TEXT):
         return None
     try:
-        data = snapshot.folder.read_result(location, _HEAD_BYTES)
+        data = folder.read_result(location, _HEAD_BYTES)
     except (OSError, ValueError):
         return None
     return None if data is None else list(islice(_lines(data), _HEAD_LINES))

@@ -23,6 +23,7 @@ class Snapshot:
     :param abort: the record of the abort that binds the newest attempts; None: there is none.
     :param status: content of status.json; None: no node has begun.
     :param report: content of report.json; None: the run has never ended.
+    :param head: the first lines of the result; None: there is none, or it is no text.
     """
 
     folder: RunFolder
@@ -32,3 +33,4 @@ class Snapshot:
     abort: RunRecord | None = None
     status: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
+    head: list[str] | None = None

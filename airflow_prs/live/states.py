@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_prs.airflow_side.step_facts import StepFacts
 from airflow_prs.run_folder.stored_runs import RunState
 from airflow_prs.run_folder.task_log import Execution
+from airflow_prs.step_tasks import MINI_BATCHES, PLAN
 
 if TYPE_CHECKING:
     from airflow_prs.live.snapshot import Snapshot
@@ -54,7 +55,7 @@ def find_phase(facts: StepFacts, snapshot: Snapshot | None) -> Phase:
 
 def _newest_report(facts: StepFacts, report: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the report unless a shard has begun, or is going to begin, since it was written."""
-    shards = facts.of("mini_batches").values()
+    shards = facts.of(MINI_BATCHES).values()
     if report is None or any(not shard.has_ended and shard.state is not None for shard in shards):
         return None
     began = max((shard.started or 0.0 for shard in shards), default=0.0)
@@ -76,9 +77,9 @@ def _state_without_folder(facts: StepFacts) -> str:
         return str(facts.summary["status"])
     if facts.handover is not None:
         return str((RunState.RUNNING if facts.is_live else RunState.UNREADABLE).value)
-    has_failed = any(plan.state == "failed" for plan in facts.of("plan").values())
+    has_failed = any(plan.state == "failed" for plan in facts.of(PLAN).values())
     return str((RunState.FAILED if has_failed else RunState.NOT_PLANNED).value)
 
 
 def _first_start(facts: StepFacts) -> float | None:
-    return min((plan.started for plan in facts.of("plan").values() if plan.started), default=None)
+    return min((plan.started for plan in facts.of(PLAN).values() if plan.started), default=None)

@@ -7,14 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from airflow_prs.live.snapshot import Snapshot
-from airflow_prs.records import Limits
+from airflow_prs.records import LIMITS
 
 _EVERYTHING = 100
-_UNITS = {
-    "error_threshold": "items",
-    "allowed_failed_count": "mini-batches",
-    "allowed_failed_percent": "percent",
-}
+_UNITS = ("items", "mini-batches", "percent")
+"""Of LIMITS."""
 
 
 def describe_thresholds(snapshot: Snapshot, progress: Mapping[str, int | None]) -> list[dict[str, Any]]:
@@ -22,30 +19,24 @@ def describe_thresholds(snapshot: Snapshot, progress: Mapping[str, int | None]) 
     limits = snapshot.settings.config.limits
     failed = (progress["failed"] or 0) + ((progress["retrying"] or 0) if limits.count_failed_tries else 0)
     total = progress["total"] or 0
-    counts = {
-        "error_threshold": progress["items_failed"] or 0,
-        "allowed_failed_count": failed,
-        "allowed_failed_percent": round(100 * failed / total, 4) if total else 0,
-    }
+    counts = (progress["items_failed"] or 0, failed, round(100 * failed / total, 4) if total else 0)
     return [
         {
             "name": name,
             "limit": limit,
-            "counted": counts[name],
-            "left": None if limit is None else max(0, limit - counts[name]),
+            "counted": count,
+            "left": None if limit is None else max(0, limit - count),
             "unit": unit,
         }
-        for name, unit in _UNITS.items()
-        for limit in [_limit(limits, name)]
+        for name, count, unit in zip(LIMITS, counts, _UNITS, strict=True)
+        for limit in [_limit(getattr(limits, name), unit)]
     ]
 
 
-def _limit(limits: Limits, name: str) -> float | None:
-    """Return a limit; None: there is none."""
-    limit: float | None = getattr(limits, name)
-    if limit is None or limit < 0 or (name == "allowed_failed_percent" and limit >= _EVERYTHING):
-        return None
-    return limit
+def _limit(limit: float | None, unit: str) -> float | None:
+    """Return a limit; None: it allows any number."""
+    is_none = limit is None or limit < 0 or (unit == "percent" and limit >= _EVERYTHING)
+    return None if is_none else limit
 
 
 def describe_abort(snapshot: Snapshot) -> dict[str, Any] | None:

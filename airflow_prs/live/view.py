@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from shlex import quote
+from collections import Counter
 from typing import Any
 
+from airflow_prs.airflow_side.addresses import run_tab
 from airflow_prs.airflow_side.step_facts import StepFacts
-from airflow_prs.live.addresses import run_page
 from airflow_prs.live.nodes import describe_nodes, describe_skew
 from airflow_prs.live.pace import describe_bins, describe_pace, describe_progress
 from airflow_prs.live.results import describe_configuration, describe_result
 from airflow_prs.live.snapshot import Snapshot
 from airflow_prs.live.states import Phase, find_phase
+from airflow_prs.live.storage_threads import NoAnswerError
 from airflow_prs.live.terms import describe_abort, describe_changes, describe_thresholds
-from airflow_prs.wording import counted
+from airflow_prs.step_tasks import TASKS
+from airflow_prs.wording import command, counted
 
 
 def describe_row(facts: StepFacts, snapshot: Snapshot | None) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def describe_row(facts: StepFacts, snapshot: Snapshot | None) -> dict[str, Any]:
         "state": phase.state,
         **{name: progress[name] for name in ("total", "done", "failed", "items_failed")},
         "began": phase.began,
-        "page": f"{run_page(facts.dag_id, facts.run_id)}/plugin/parallel-run",
+        "page": run_tab(facts.dag_id, facts.run_id),
     }
 
 
@@ -44,7 +46,7 @@ def describe_run(facts: StepFacts, snapshot: Snapshot, *, may_read_logs: bool) -
     phase, progress = find_phase(facts, snapshot), describe_progress(facts, snapshot)
     return {
         **_head(facts, phase),
-        "command": f"python -m airflow_prs show {quote(str(snapshot.folder.path))}",
+        "command": command("show", str(snapshot.folder.path)),
         "progress": progress,
         **describe_pace(phase, snapshot.status, progress),
         "bins": describe_bins(snapshot.status, progress["total"] or 0),
@@ -72,7 +74,7 @@ def describe_unreadable(facts: StepFacts, problem: str) -> dict[str, Any]:
     return {
         **_head(facts, phase),
         "problem": problem or None,
-        "command": f"python -m airflow_prs show {quote(path)}",
+        "command": command("show", path),
         "progress": describe_progress(facts, None),
         **dict.fromkeys(("rate", "eta_s", "ended", "seconds", "abort", "result")),
         "began": phase.began,
@@ -86,7 +88,6 @@ def describe_unreadable(facts: StepFacts, problem: str) -> dict[str, Any]:
 
 
 def _head(facts: StepFacts, phase: Phase) -> dict[str, Any]:
-    waiting = [task for task in ("plan", "mini_batches", "gatekeeper", "merge") if _runs(facts, task)]
     return {
         "dag_id": facts.dag_id,
         "run_id": facts.run_id,
@@ -94,14 +95,15 @@ def _head(facts: StepFacts, phase: Phase) -> dict[str, Any]:
         "state": phase.state,
         "at": phase.at,
         "is_live": facts.is_live,
-        "running_tasks": waiting,
+        "tasks": {task: _count_states(facts, task) for task in TASKS},
         "problem": None,
         "xcom": _xcom(facts),
     }
 
 
-def _runs(facts: StepFacts, task: str) -> bool:
-    return any(instance.state == "running" for instance in facts.of(task).values())
+def _count_states(facts: StepFacts, task: str) -> dict[str, int]:
+    """Return how many instances of a task are in each state."""
+    return dict(Counter(instance.state or "no state" for instance in facts.of(task).values()))
 
 
 def _xcom(facts: StepFacts) -> dict[str, Any] | None:
@@ -110,20 +112,23 @@ def _xcom(facts: StepFacts) -> dict[str, Any] | None:
     return {"summary": dict(facts.summary or {}), "error": facts.error}
 
 
-def explain_unreadable(facts: StepFacts, error: str) -> str:
+def explain_unreadable(facts: StepFacts, error: Exception) -> str:
     """
     Return what to do so that the API server can read a run folder.
 
     :param error: why it cannot.
     """
     if facts.handover is None:
-        return error
+        return str(error)
     folder = facts.handover.folder
-    what_next = (
-        "Install the extra for this storage (airflow-prs[s3] or airflow-prs[azure]) where the API server runs, and "
-        "check that it reaches the storage and the connection"
-        if "://" in folder
-        else "Mount the storage of the run where the API server runs, at the same path as on the nodes"
-    )
+    if isinstance(error, NoAnswerError):
+        what_next = "What follows is from Airflow's database; the page asks again"
+    elif "://" in folder:
+        what_next = (
+            "Install the extra for this storage (airflow-prs[s3] or airflow-prs[azure]) where the API server runs, and "
+            "check that it reaches the storage and the connection"
+        )
+    else:
+        what_next = "Mount the storage of the run where the API server runs, at the same path as on the nodes"
     shown = counted(facts.handover.mini_batches, "mini-batch", "mini-batches")
-    return f"The API server cannot read the run folder {folder} ({shown}): {error} {what_next}."
+    return f"The API server cannot read the run folder {folder} ({shown}): {str(error).rstrip('.')}. {what_next}."

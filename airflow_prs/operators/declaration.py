@@ -27,6 +27,7 @@ from airflow_prs.config.parameters import (
 from airflow_prs.errors import ConfigError
 from airflow_prs.object_storage.addresses import find_problem, is_remote, shown_path
 from airflow_prs.records import DIRECT
+from airflow_prs.step_tasks import TASKS, task_of
 from airflow_prs.wording import shown, wrong
 
 OnEmpty = Literal["fail", "skip"]
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 _GROUP_ID = re.compile(r"[\w-]{1,200}")
 LONGEST_ID = 250
-_LONGEST_ENDING = ".mini_batches"
+_LONGEST_ENDING = max((task_of("", task) for task in TASKS), key=len)
 _PATHS = (str, os.PathLike, PipelineParameter)
 _OUTPUT_ALLOWED = "an absolute path, an address such as s3://conn_id@bucket/key"
 _VALUE = {"type": ["string", "number", "integer", "boolean", "null"]}

@@ -25,6 +25,7 @@ from airflow_prs.operators.plan import PlanOperator
 from airflow_prs.operators.promotion import add_params
 from airflow_prs.operators.variables import EnvironmentVariables
 from airflow_prs.sensors.gatekeeper import GatekeeperSensor
+from airflow_prs.step_tasks import GATEKEEPER, MERGE, MINI_BATCHES, PLAN
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -154,7 +155,7 @@ class ParallelRunOperator(TaskGroup):
         variables = EnvironmentVariables(declaration.variables)
         place: dict[str, Any] = {"dag": self.dag, "task_group": self}
         self.plan = PlanOperator(
-            task_id="plan",
+            task_id=PLAN,
             step_id=str(self.group_id),
             config=declaration.config,
             dag_folder=declaration.dag_folder,
@@ -174,12 +175,12 @@ class ParallelRunOperator(TaskGroup):
         variables.add_edges(self.plan)
         named = {"plan_task_id": self.plan.task_id, **place}
         self.mini_batches = MiniBatchesOperator.partial(
-            task_id="mini_batches", variables=variables, **named, **dealt.mini_batches
+            task_id=MINI_BATCHES, variables=variables, **named, **dealt.mini_batches
         ).expand(shard=PlannedShards(self.plan))
         self.gatekeeper = GatekeeperSensor(
-            task_id="gatekeeper", shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
+            task_id=GATEKEEPER, shards_task_id=self.mini_batches.task_id, **named, **dealt.gatekeeper
         )
-        self.merge = MergeOperator(task_id="merge", shards_task_id=self.mini_batches.task_id, **named, **dealt.merge)
+        self.merge = MergeOperator(task_id=MERGE, shards_task_id=self.mini_batches.task_id, **named, **dealt.merge)
         # The gatekeeper runs beside the shards, but what clears them and what follows them clears it, too.
         self.gatekeeper << [self.plan, self.mini_batches]
         # From plan, too: a plan that waits for the run before waits for the tasks directly after it.

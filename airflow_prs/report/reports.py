@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from airflow_prs.errors import RunAbortedError, RunFolderError
@@ -25,7 +24,7 @@ from airflow_prs.run_folder.names import FAILED_ITEMS, FAILED_ROWS, NODE_SUMMARY
 from airflow_prs.run_folder.shard_log import ShardState
 from airflow_prs.settings import RunSettings
 from airflow_prs.thresholds.limits import failed_mini_batches
-from airflow_prs.wording import HOW_TO_GO_ON, counted
+from airflow_prs.wording import HOW_TO_GO_ON, command, counted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -191,16 +190,17 @@ def _after_threshold(verdict: Verdict, folder: RunFolder) -> str:
         f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
         "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
         "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again.\n"
-        f"- If you accept these failures: raise the limit with `python -m airflow_prs runs limits --{option} N "
-        f"{quote(str(folder.path))}`, then continue with `python -m airflow_prs runs resume` and the same path."
+        f"- If you accept these failures: raise the limit with "
+        f"`{command('runs', 'limits', f'--{option}', 'N', str(folder.path))}`, then continue with "
+        f"`{command('runs', 'resume')}` and the same path."
     )
 
 
 def _after_order(folder: RunFolder) -> str:
     """Return what to do next after a person has stopped the run."""
     return (
-        "- To continue where the run stopped: clear mini_batches with its downstream tasks, or call `python -m "
-        f"airflow_prs runs resume {quote(str(folder.path))}`. What has succeeded does not run again.\n"
+        "- To continue where the run stopped: clear mini_batches with its downstream tasks, or call "
+        f"`{command('runs', 'resume', str(folder.path))}`. What has succeeded does not run again.\n"
         f"- {_clear_plan('other')}"
     )
 

@@ -41,7 +41,7 @@ from airflow_prs.run_folder.node_files import NodeFiles
 from airflow_prs.run_folder.run_log import RunLog
 from airflow_prs.run_folder.seen_files import SeenFiles, open_seen, write_seen
 from airflow_prs.run_folder.shard_log import ShardState, read_shard
-from airflow_prs.run_folder.task_log import TaskLog
+from airflow_prs.run_folder.task_log import History, TaskLog
 from airflow_prs.settings import RunSettings
 from airflow_prs.store.opening import Location, location_of, open_store
 from airflow_prs.store.port import Store
@@ -117,12 +117,19 @@ class RunFolder:
 
         :raises RunFolderError: if this machine does not see the run folder, or it has the layout of another version.
         """
-        settings = self.read_planned_settings()
-        history = self.open_task_log().read()
+        return self.under_newest_terms(self.read_planned_settings(), self.open_task_log().read(), self.read_run_log())
+
+    def under_newest_terms(self, settings: RunSettings, history: History, run_log: RunLog) -> RunSettings:
+        """
+        Return settings under the terms of the execution and the newest limits.
+
+        :param settings: see read_planned_settings.
+        :param history: the task log.
+        :param run_log: the run log, as far as it has been read.
+        :raises RunFolderError: if the task log has no such execution.
+        """
         number = history.newest_execution(self.path.name) if self.execution is None else self.execution
         terms = {} if number is None else dict(history.execution(number).terms)
-        run_log = self.run_log()
-        run_log.follow()
         if run_log.limits is not None:
             terms |= asdict(run_log.limits)
         return settings.with_terms(terms) if terms else settings
@@ -233,9 +240,13 @@ class RunFolder:
         """
         return read_shard(self.store, shard, known)
 
-    def read_borrowing_shards(self, manifest: Manifest) -> list[ShardState]:
-        """Return the states of the borrowing shards of the newest execution that have begun."""
-        shards = manifest.borrowing_shards(self.read_settings().config.node_count)
+    def read_borrowing_shards(self, manifest: Manifest, node_count: int) -> list[ShardState]:
+        """
+        Return the states of the borrowing shards that have begun.
+
+        :param node_count: that of the newest execution.
+        """
+        shards = manifest.borrowing_shards(node_count)
         return [state for state in map(self.read_shard, shards) if state.claim is not None]
 
     def read_shards(self, known: Iterable[tuple[Shard, ShardState | None]]) -> list[ShardState]:
@@ -296,6 +307,12 @@ class RunFolder:
     def run_log(self) -> RunLog:
         """Return a reader and writer of the run log."""
         return RunLog(self.store)
+
+    def read_run_log(self) -> RunLog:
+        """Return the run log with all its records."""
+        log = self.run_log()
+        log.follow()
+        return log
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any] | None:

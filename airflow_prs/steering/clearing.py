@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from airflow_prs.errors import SteeringError
 from airflow_prs.records import Limits
-from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.shard_log import ShardState
-from airflow_prs.steering.state import read_state
+from airflow_prs.steering.steerable import SteerableRun
+from airflow_prs.step_tasks import GATEKEEPER, MERGE, MINI_BATCHES, task_of
 from airflow_prs.thresholds.judging import RunCounts, exceeded
 from airflow_prs.wording import counted
 
@@ -35,7 +35,7 @@ class ClearAction(str, Enum):
     RESUME = "resume"
     """Go on with work that is left; failures of shards that are done stay."""
     PUBLISH = "publish"
-    """Judge and publish what is there, under the limits of now."""
+    """Judge and publish what is there, under the current limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class ClearRequest:
     body: dict[str, Any]
 
 
-def tasks_to_clear(folder: RunFolder, step: str, action: ClearAction, states: States) -> list[Task]:
+def tasks_to_clear(run: SteerableRun, step: str, action: ClearAction, states: States) -> list[Task]:
     """
     Return the task instances to clear. What runs, or is going to run by itself, is not cleared.
 
@@ -61,21 +61,20 @@ def tasks_to_clear(folder: RunFolder, step: str, action: ClearAction, states: St
     :param states: what Airflow says of the step's tasks.
     :raises SteeringError: if there is nothing to clear, or it would not help; says why and what would.
     """
-    state = read_state(folder)
-    if state.history.rows_deleted(folder.path.name) is not None:
+    if run.history.rows_deleted(run.folder.path.name) is not None:
         raise SteeringError(
             "the rows were deleted after the result was published (keep_rows=False), so nothing can go on here. Clear "
             "plan with its downstream tasks to start over."
         )
     numbers = choose_shards(
-        state.committed.states,
-        state.limits,
+        run.committed.states,
+        run.limits,
         action,
-        states.get(f"{step}.mini_batches", {}),
-        is_concluded=_are_successful(states, step) and state.is_published,
+        states.get(task_of(step, MINI_BATCHES), {}),
+        is_concluded=_are_successful(states, step) and run.is_published,
     )
-    shards: list[Task] = [(f"{step}.mini_batches", number) for number in numbers]
-    return [*shards, (f"{step}.gatekeeper", None), (f"{step}.merge", None)]
+    shards: list[Task] = [(task_of(step, MINI_BATCHES), number) for number in numbers]
+    return [*shards, *((task_of(step, task), None) for task in (GATEKEEPER, MERGE))]
 
 
 def choose_shards(
@@ -115,7 +114,12 @@ def clear_request(dag_id: str, run_id: str, tasks: Iterable[Task], *, is_dry: bo
         # What follows the step has not run, or has used an older result.
         "include_downstream": True,
     }
-    return ClearRequest(path=f"api/v2/dags/{quote(dag_id, safe='')}/clearTaskInstances", body=body)
+    return ClearRequest(path=f"{dag_path(dag_id)}/clearTaskInstances", body=body)
+
+
+def dag_path(dag_id: str) -> str:
+    """Return the path of a DAG in Airflow's REST API, below the base URL."""
+    return f"api/v2/dags/{quote(dag_id, safe='')}"
 
 
 def what_it_does(action: ClearAction, tasks: Collection[Task]) -> str:
@@ -125,7 +129,7 @@ def what_it_does(action: ClearAction, tasks: Collection[Task]) -> str:
     return {
         ClearAction.RETRY: f"{what}: failed mini-batches get fresh tries, what has succeeded does not run again.",
         ClearAction.RESUME: f"{what}: the run goes on where it stopped, what has succeeded does not run again.",
-        ClearAction.PUBLISH: "Clears gatekeeper, merge and what follows them: the run is judged by the limits of now, "
+        ClearAction.PUBLISH: "Clears gatekeeper, merge and what follows them: the run is judged by the current limits, "
         "and published. No mini-batch runs again.",
     }[action]
 
@@ -215,7 +219,7 @@ def _mapped(tasks: Mapping[int, str | None]) -> Mapping[int, str | None]:
 
 
 def _are_successful(states: States, step: str) -> bool:
-    return all(states.get(f"{step}.{task}", {}).get(-1) == "success" for task in ("gatekeeper", "merge"))
+    return all(states.get(task_of(step, task), {}).get(-1) == "success" for task in (GATEKEEPER, MERGE))
 
 
 def _count(states: Sequence[ShardState]) -> RunCounts:

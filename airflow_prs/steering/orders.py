@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from airflow_prs.errors import ConfigError, SteeringError
-from airflow_prs.records import Limits, Ruling, Verdict
+from airflow_prs.records import LIMITS, Limits, Ruling, Verdict
 from airflow_prs.run_folder.folder import RunFolder
 from airflow_prs.run_folder.run_log import Abort, AbortKind, RunLog, RunRecord, RunRecordKind
 from airflow_prs.run_folder.shard_records import Epoch
-from airflow_prs.steering.state import RunState, read_state
-
-LIMITS = ("error_threshold", "allowed_failed_count", "allowed_failed_percent")
-"""The limits that a person may change."""
+from airflow_prs.steering.steerable import SteerableRun, epochs_of, read_steerable
 
 _PAST = {AbortKind.CANCEL: "cancelled", AbortKind.DRAIN: "drained"}
 
@@ -39,7 +36,7 @@ def change_limits(folder: RunFolder, changes: Mapping[str, float | None], author
 
     An abort stays an abort: what it binds goes on only if it is cleared.
 
-    :param changes: new values by name, see LIMITS; the other limits stay.
+    :param changes: new values by name, see records.LIMITS; the other limits stay.
     :param author: who changes them.
     :return: what has changed, in words.
     :raises SteeringError: if a value is wrong, nothing changes, or the run cannot be changed any more.
@@ -50,27 +47,32 @@ def change_limits(folder: RunFolder, changes: Mapping[str, float | None], author
 
     def make() -> RunRecord:
         nonlocal said
-        state = _changeable(folder)
+        run = read_steerable(folder, log)
+        check_limits(run)
         try:
-            limits = state.settings.with_terms(changes).config.limits
+            limits = run.settings.with_terms(changes).config.limits
         except ConfigError as error:
             raise SteeringError(str(error)) from None
-        said = _describe_limits(state.limits, limits)
+        said = _describe_limits(run.limits, limits)
         if not said:
-            raise SteeringError(f"nothing changes: {_list(state.limits, changes or LIMITS)} already.")
+            raise SteeringError(f"nothing changes: {_list(run.limits, changes or LIMITS)} already.")
         return RunRecord(kind=RunRecordKind.LIMITS, author=author, limits=limits)
 
     log.append(make)
     return said
 
 
-def check_limits(folder: RunFolder) -> None:
+def check_limits(run: SteerableRun) -> None:
     """
     Check that the limits of a run can be changed.
 
     :raises SteeringError: if not; says why.
     """
-    _changeable(folder)
+    if run.is_published:
+        raise SteeringError(
+            "the run has published its result, and no shard has gone on since, so limits have no effect. To try failed "
+            "mini-batches again, retry them."
+        )
 
 
 def abort(folder: RunFolder, kind: AbortKind, author: str, *, clear_number: int | None = None) -> RunRecord:
@@ -88,7 +90,7 @@ def abort(folder: RunFolder, kind: AbortKind, author: str, *, clear_number: int 
 
     def make() -> RunRecord:
         verdict = Verdict(ruling=Ruling.ABORT, reason=f"{_PAST[kind]} by {author}")
-        epoch = _epoch_to_abort(read_state(folder), log, kind, clear_number)
+        epoch = check_abort(read_steerable(folder, log), kind, clear_number=clear_number)
         return RunRecord(kind=RunRecordKind.ABORT, author=author, abort=Abort(verdict=verdict, epoch=epoch, kind=kind))
 
     record = log.append(make)
@@ -97,77 +99,28 @@ def abort(folder: RunFolder, kind: AbortKind, author: str, *, clear_number: int 
     return record
 
 
-def check_abort(folder: RunFolder, kind: AbortKind, *, clear_number: int | None = None) -> None:
+def check_abort(run: SteerableRun, kind: AbortKind, *, clear_number: int | None = None) -> Epoch:
     """
-    Check that a run can be aborted; see abort.
+    Return the epoch that an abort of a run would bind, the newest one; see abort.
 
-    :raises SteeringError: if not; says why.
+    :raises SteeringError: if there is nothing to abort; says why.
     """
-    log = folder.run_log()
-    log.follow()
-    _epoch_to_abort(read_state(folder), log, kind, clear_number)
-
-
-def changes(folder: RunFolder) -> list[Change]:
-    """Return the limits that were changed, and the aborts by persons, oldest first."""
-    log = folder.run_log()
-    log.follow()
-    return list(_changes(log.records, folder.read_planned_settings().config.limits))
-
-
-def newest_abort(folder: RunFolder) -> RunRecord | None:
-    """Return the record of the abort that binds the newest attempts of a planned run; None: there is none."""
-    log = folder.run_log()
-    log.follow()
-    if log.aborted is None:
-        return None
-    manifest = folder.read_manifest()
-    states = [*folder.read_shards((shard, None) for shard in manifest.shards), *folder.read_borrowing_shards(manifest)]
-    epochs = list(_epochs(log, (state.epoch for state in states)))
-    binding = log.binding(max(epochs)) if epochs else None
-    return next((record for record in log.records if record.abort is not None and record.abort is binding), None)
-
-
-def _changeable(folder: RunFolder) -> RunState:
-    state = read_state(folder)
-    if state.is_published:
-        raise SteeringError(
-            "the run has published its result, and no shard has gone on since, so limits have no effect. To try failed "
-            "mini-batches again, retry them."
-        )
-    return state
-
-
-def _epochs(log: RunLog, of_claims: Iterable[Epoch | None]) -> Iterator[Epoch]:
-    """Yield the epochs of all attempts."""
-    yield from (epoch for epoch in of_claims if epoch is not None)
-    if log.gatekeeper is not None:
-        yield log.gatekeeper.epoch
-
-
-def _epoch_to_abort(state: RunState, log: RunLog, kind: AbortKind, clear_number: int | None) -> Epoch:
-    """
-    Return the newest epoch of a run.
-
-    :raises SteeringError: if there is nothing to abort.
-    """
-    shards = [*state.committed.states, *state.folder.read_borrowing_shards(state.manifest)]
-    epochs = list(_epochs(log, (shard.epoch for shard in shards)))
+    epochs = run.epochs
     if clear_number is not None:
-        epochs.append(Epoch(state.executions[-1], clear_number))
-    is_continued = len(state.executions) > 1
-    if not epochs or (is_continued and max(epochs).execution < state.executions[-1]):
+        epochs.append(Epoch(run.executions[-1], clear_number))
+    is_continued = len(run.executions) > 1
+    if not epochs or (is_continued and max(epochs).execution < run.executions[-1]):
         raise SteeringError(
             "no task has begun to work on the run since it was planned, so there is nothing to abort yet. Try again "
             "when the gatekeeper or a shard has begun, or mark the DAG run as failed in Airflow."
         )
     newest = max(epochs)
-    found = log.binding(newest)
+    found = run.log.binding(newest)
     if found is not None and not (found.is_drain and kind is AbortKind.CANCEL):
         raise SteeringError(f"the run is aborted already: {found.verdict.reason}.")
-    if state.is_done:
+    if run.is_done:
         raise SteeringError("every mini-batch has an outcome, so there is nothing to abort.")
-    if state.history.is_being_planned and not any(shard.is_running for shard in shards):
+    if run.history.is_being_planned and not any(shard.is_running for shard in run.shards):
         raise SteeringError(
             "plan has begun again, and no shard is running, so there is nothing to abort. Try again when plan has "
             "ended, or mark the DAG run as failed in Airflow."
@@ -175,11 +128,28 @@ def _epoch_to_abort(state: RunState, log: RunLog, kind: AbortKind, clear_number:
     return newest
 
 
-def _changes(records: Iterable[RunRecord], limits: Limits) -> Iterator[Change]:
+def newest_abort(folder: RunFolder, log: RunLog, node_count: int) -> RunRecord | None:
     """
-    Yield what records have changed.
+    Return the record of the abort that binds the newest attempts of a planned run; None: there is none.
 
-    :param limits: the limits at the beginning.
+    :param log: its run log, as far as it has been read.
+    :param node_count: that of its newest execution.
+    """
+    if log.aborted is None:
+        return None
+    manifest = folder.read_manifest()
+    states = folder.read_shards((shard, None) for shard in manifest.shards)
+    epochs = list(epochs_of(log, [*states, *folder.read_borrowing_shards(manifest, node_count)]))
+    binding = log.binding(max(epochs)) if epochs else None
+    return next((record for record in log.records if record.abort is not None and record.abort is binding), None)
+
+
+def changes(records: Iterable[RunRecord], limits: Limits) -> Iterator[Change]:
+    """
+    Yield the limits that were changed, and the aborts by persons, oldest first.
+
+    :param records: of the run log.
+    :param limits: the limits that plan has resolved first.
     """
     for record in records:
         what = ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from importlib.metadata import version
 from urllib.parse import quote
 
@@ -13,9 +15,11 @@ from airflow_prs.airflow_side import run_link
 from airflow_prs.airflow_side.object_storage import use_airflow_connections
 from airflow_prs.object_storage import connecting
 from airflow_prs.run_folder.shard_records import Closing
+from tests.airflow_services import wait_until
 from tests.dag_runs import DagFile
 from tests.makers import commit, make_failed_try, make_failure, make_folder, make_identity, open_attempt
 from tests.object_servers import serve
+from tests.picky_auth import PickyAuthManager
 
 SCRIPT = """
 import pathlib
@@ -193,6 +197,29 @@ def test_the_lists_show_the_run_in_a_line(server, log_in, run, step):
     assert newest[0]["began"] > 0
 
 
+@pytest.mark.parametrize(("refused", "most"), [(set(), 1), ({"dag 17"}, 13), ({f"dag {n}" for n in range(64)}, 127)])
+def test_the_auth_manager_is_asked_for_all_dags_together(airflow_home, monkeypatch, refused, most):
+    from airflow_prs.airflow_side import page_access
+
+    class Manager(PickyAuthManager):
+        asked = 0
+
+        def get_authorized_dag_ids(self, *, user, method="GET"):
+            return {f"dag {number}" for number in range(64)}
+
+        def batch_is_authorized_dag(self, requests, *, user):
+            self.asked += 1
+            return super().batch_is_authorized_dag(requests, user=user)
+
+        def is_authorized_dag(self, *, method, user, access_entity=None, details=None):
+            return details.id not in refused
+
+    manager = Manager()
+    monkeypatch.setattr(page_access, "get_auth_manager", lambda: manager)
+    assert page_access.readable_dags("somebody") == manager.get_authorized_dag_ids(user="somebody") - refused
+    assert manager.asked <= most
+
+
 def test_names_that_mean_several_runs_or_other_places_are_not_found(server, log_in, step):
     headers = log_in("editor")
     for path in ("/dags/~/runs/r/steps/score", "/dags/live_page/runs/a..b/steps/score", "/dags/~/runs/r/steps"):
@@ -251,6 +278,60 @@ def test_a_run_on_object_storage_is_shown_and_changed(server, log_in, step, unfi
     changes = {"error_threshold": 5}
     assert server.post(f"{step}/limits", headers={**log_in("editor"), **CHANGE}, json=changes).status_code == 200
     assert unfinished_object_run.read_settings().config.error_threshold == 5
+
+
+@pytest.fixture
+def hanging(unfinished, monkeypatch):
+    """The storage of that run does not answer: to open its status.json hangs. Call it to let the storage answer."""
+    for module in ("api", "keeping"):
+        monkeypatch.setattr(f"airflow_prs.live.{module}.PATIENCE_S", 0.2)
+    status = unfinished.path / "status.json"
+    status.unlink(missing_ok=True)
+    os.mkfifo(status)
+
+    def let_go():
+        if status.exists():
+            # Renamed first, so that nobody else opens it and hangs.
+            pipe = status.rename(status.with_name("pipe"))
+            waiting = os.open(pipe, os.O_RDWR)
+            os.write(waiting, b"null")
+            os.close(waiting)
+
+    yield let_go
+    let_go()
+
+
+def storage_threads():
+    return sum(thread.name == "airflow_prs-storage" for thread in threading.enumerate())
+
+
+def test_storage_that_hangs_blocks_nobody(server, log_in, run, step, hanging):
+    headers = log_in("editor")
+    for _ in range(3):
+        shown = server.get(step, headers=headers).json()
+        assert "the storage does not answer" in shown["problem"]
+        assert (shown["state"], shown["tasks"]["merge"], shown["xcom"]["summary"]["status"]) == (
+            "completed",
+            {"success": 1},
+            "completed",
+        )
+        assert not any(action["can"] for action in shown["actions"].values())
+    for endpoint in ENDPOINTS[1:]:
+        assert server.get(step + endpoint, headers=headers).status_code == 409
+    refused = server.post(f"{step}/abort", headers={**headers, **CHANGE}, json={"kind": "drain"})
+    assert (refused.status_code, refused.json()) == (409, {"detail": "the storage does not answer"})
+    assert server.get(step.rpartition("/")[0], headers=headers).json()["steps"][0]["state"] == "completed"
+    assert storage_threads() == 1
+    hanging()
+    wait_until(lambda: storage_threads() == 0, "the answer of the storage", 10, 0.02)
+    assert "not seekable" in server.get(step, headers=headers).json()["problem"]
+
+
+def test_who_may_change_nothing_costs_no_look_at_the_shards(server, log_in, step, unfinished, monkeypatch):
+    monkeypatch.setattr("airflow_prs.live.actions.read_steerable", lambda _: pytest.fail("the shards are read"))
+    shown = server.get(step, headers=log_in("reader")).json()
+    assert {action["why"] for action in shown["actions"].values()} == {"You may not edit runs of this DAG."}
+    assert shown["actions"]["drain"]["command"] == f"python -m airflow_prs runs drain {unfinished.path}"
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(server, log_in, step):
@@ -365,9 +446,7 @@ def test_the_page_allows_nothing_from_elsewhere(server):
 
 def read_run_log(folder):
     """Return what persons have written into the run log."""
-    log = folder.run_log()
-    log.follow()
-    return log.records
+    return folder.read_run_log().records
 
 
 def audit_log(run, event):

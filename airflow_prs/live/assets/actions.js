@@ -1,20 +1,20 @@
 /** What a reader can do to a run. Each action says first what it will do, and how to do the same from a shell. */
 
 import { h } from "./dom.js";
-import { changedLimits, limitsForm } from "./limits_form.js";
+import { changedLimits, limitsForm } from "./limits.js";
 import { button, commandLine, link } from "./parts.js";
 import { clear, read, send, stepPath } from "./server.js";
-import { number } from "./words.js";
+import { count, number } from "./words.js";
 
+/** In the order of their buttons. */
 export const ACTIONS = {
-  retry: { text: "Retry failed mini-batches", done: "Cleared. The failed mini-batches run again.", clears: "retry" },
-  resume: { text: "Resume", done: "Cleared. The run continues where it stopped.", clears: "resume" },
+  publish: { text: "Publish", done: "Cleared. gatekeeper and merge run again.", clears: true },
+  retry: { text: "Retry failed mini-batches", done: "Cleared. The failed mini-batches run again.", clears: true },
+  resume: { text: "Resume", done: "Cleared. The run continues where it stopped.", clears: true },
   limits: { text: "Change limits", done: "Changed." },
-  drain: { text: "Drain", done: "The nodes finish the calls of run() that are in flight, and stop.", aborts: "drain" },
-  cancel: { text: "Cancel", done: "The nodes stop now.", aborts: "cancel", isDanger: true },
-  publish: { text: "Publish", done: "Cleared. gatekeeper and merge run again.", clears: "publish" },
+  drain: { text: "Drain", done: "The nodes finish the calls of run() that are in flight, and stop.", aborts: true },
+  cancel: { text: "Cancel", done: "The nodes stop now.", aborts: true, isDanger: true },
 };
-const BUTTONS = ["publish", "retry", "resume", "limits", "drain", "cancel"];
 const TASKS_SHOWN = 8;
 
 export function actionButtons({ actions }, page) {
@@ -27,7 +27,7 @@ export function actionButtons({ actions }, page) {
     const kind = can ? isDanger && "danger" : "cannot";
     return button(text, () => page.open(name), { key: name, class: kind, title: why });
   };
-  return h("div.actions", { role: "group", "aria-label": "Actions" }, BUTTONS.filter(isShown).map(one));
+  return h("div.actions", { role: "group", "aria-label": "Actions" }, Object.keys(ACTIONS).filter(isShown).map(one));
 }
 
 /** The functions of the page that open, close and confirm the dialog of an action. */
@@ -51,15 +51,15 @@ export function createActions(state, page) {
     const action = state.overview.actions[name];
     const dialog = { name, action, isBusy: false, error: null, clearing: null, isDone: false };
     page.update({ dialog });
-    const { clears } = ACTIONS[name];
-    if (!action.can || !clears) return;
-    void trying(dialog, async () => change(dialog, { clearing: await read(`${stepPath(state)}/clearing?action=${clears}`) }));
+    if (!action.can || !ACTIONS[name].clears) return;
+    void trying(dialog, async () => change(dialog, { clearing: await read(`${stepPath(state)}/clearing?action=${name}`) }));
   }
 
   async function act(dialog, form) {
-    const { aborts, clears } = ACTIONS[dialog.name];
+    const { name } = dialog;
+    const { aborts, clears } = ACTIONS[name];
     const path = stepPath(state);
-    if (aborts) await send(`${path}/abort`, { kind: aborts });
+    if (aborts) await send(`${path}/abort`, { kind: name });
     else if (clears) await clear(dialog.clearing.calls);
     else change(dialog, await send(`${path}/limits`, changedLimits(form, state.overview.thresholds)));
     change(dialog, { isDone: true });
@@ -106,7 +106,7 @@ export function dialogView(state, page) {
 }
 
 function confirmText({ clearing }, text) {
-  return clearing ? `${text}: clear ${number(clearing.tasks.length)} ${clearing.tasks.length === 1 ? "task" : "tasks"}` : text;
+  return clearing ? `${text}: clear ${count(clearing.tasks.length, "task")}` : text;
 }
 
 function askingView({ name, action, clearing }, overview) {
@@ -115,22 +115,18 @@ function askingView({ name, action, clearing }, overview) {
   return h(
     "div",
     { key: "asking" },
-    h("p", null, clearing?.what || why),
+    h("p", clearing?.what || why),
     clearing && taskList(clearing.tasks),
     can && name === "limits" && limitsForm(overview.thresholds),
-    command && h("p.muted", null, hint),
-    command && commandLine(command),
+    h("p.muted", hint),
+    commandLine(command),
   );
 }
 
 function taskList(tasks) {
-  const shown = tasks.slice(0, TASKS_SHOWN);
-  const nameOf = (task) => (task.map_index >= 0 ? `${task.task_id}[${task.map_index}]` : task.task_id);
-  const rest = tasks.length - shown.length;
-  return h("ul.list", null,
-    shown.map((task) => h("li", { key: nameOf(task) }, link(task.url, nameOf(task)))),
-    rest > 0 && h("li.muted", { key: "rest" }, `and ${number(rest)} more`),
-  );
+  const item = ({ task_id: id, map_index: index, url }) => h("li", link(url, index >= 0 ? `${id}[${index}]` : id));
+  const rest = tasks.length - TASKS_SHOWN;
+  return h("ul.list", tasks.slice(0, TASKS_SHOWN).map(item), rest > 0 && h("li.muted", `and ${number(rest)} more`));
 }
 
 /** New limits do not publish a run that has ended: gatekeeper and merge must run again. */
@@ -139,7 +135,7 @@ function doneView({ name, changed }, overview, page) {
   return h(
     "div",
     { key: "done", role: "status" },
-    h("p", null, ACTIONS[name].done, changed && ` ${changed}`),
-    canPublish && h("p", null, "The run has ended. To judge it by the new limits, run gatekeeper and merge again: ", button("Publish …", () => page.open("publish"))),
+    h("p", ACTIONS[name].done, changed && ` ${changed}`),
+    canPublish && h("p", "The run has ended. To judge it by the new limits, run gatekeeper and merge again: ", button("Publish …", () => page.open("publish"))),
   );
 }

@@ -10,64 +10,58 @@ const SVG = "http://www.w3.org/2000/svg";
 const described = new WeakMap();
 
 /**
- * Describe an element: its tag with its classes ("div.card"), its properties, its children.
+ * Describe an element: its tag with its classes ("div.card"), its properties if it has any, its children.
  *
  * Properties are attributes, except: `key` (finds the same element again among its siblings), `on…` (handlers), `style` (an
  * object; the Content-Security-Policy refuses style attributes), `initial` (the value that a field has at first) and
  * `created` (called with the element when it is in the document).
  */
-export function h(name, props, ...children) {
+export function h(name, ...parts) {
   const [tag, ...classes] = name.split(".");
-  const names = [...classes, props?.class].filter(Boolean).join(" ") || null;
-  const shown = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
-  return { tag, props: { ...props, class: names }, children: shown };
+  const props = parts[0]?.constructor === Object && !parts[0].tag ? parts.shift() : {};
+  const names = [...classes, props.class].filter(Boolean).join(" ") || null;
+  const children = parts.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  return { tag, props: { ...props, class: names }, children };
 }
 
 /** Make the children of a node look like the descriptions. */
 export function patch(parent, views) {
-  const byKey = new Map();
-  for (const node of parent.childNodes) {
-    const key = described.get(node)?.key;
-    if (key !== undefined) byKey.set(key, node);
-  }
+  const byKey = new Map([...parent.childNodes].map((node) => [described.get(node)?.key, node]));
   let next = parent.firstChild;
   for (const view of views) {
     const known = view.props?.key === undefined ? next : byKey.get(view.props.key);
     const node = fits(known, view) ? known : create(parent, view);
-    const isNew = node !== known;
     if (node === next) next = node.nextSibling;
     else parent.insertBefore(node, next);
     update(node, view);
-    if (isNew) view.props?.created?.(node);
+    if (node !== known) view.props?.created?.(node);
   }
-  while (next !== null) {
+  while (next) {
     const gone = next;
     next = next.nextSibling;
     gone.remove();
   }
 }
 
-function fits(node, view) {
-  if (!node) return false;
-  if (view.tag === undefined) return node.nodeType === Node.TEXT_NODE;
-  return node.localName === view.tag && described.get(node)?.key === view.props.key;
+function fits(node, { tag, props }) {
+  if (!node || tag === undefined) return node?.nodeType === Node.TEXT_NODE;
+  return node.localName === tag && described.get(node)?.key === props.key;
 }
 
-function create(parent, view) {
-  if (view.tag === undefined) return document.createTextNode("");
-  if (view.tag !== "svg" && parent.namespaceURI !== SVG) return document.createElement(view.tag);
-  return document.createElementNS(SVG, view.tag);
+function create(parent, { tag }) {
+  if (tag === undefined) return document.createTextNode("");
+  const isSvg = tag === "svg" || parent.namespaceURI === SVG;
+  return isSvg ? document.createElementNS(SVG, tag) : document.createElement(tag);
 }
 
 function update(node, view) {
   if (view.tag === undefined) {
-    const text = String(view);
-    if (node.data !== text) node.data = text;
+    if (node.data !== String(view)) node.data = view;
     return;
   }
   const before = described.get(node) ?? {};
   described.set(node, view.props);
-  for (const name of new Set([...Object.keys(before), ...Object.keys(view.props)])) {
+  for (const name of Object.keys({ ...before, ...view.props })) {
     if (before[name] !== view.props[name]) set(node, name, view.props[name], before[name]);
   }
   patch(node, view.children);
@@ -84,6 +78,6 @@ function set(node, name, value, before) {
   } else if (value === undefined || value === null || value === false) {
     node.removeAttribute(name);
   } else {
-    node.setAttribute(name, value === true ? "" : String(value));
+    node.setAttribute(name, value === true ? "" : value);
   }
 }

@@ -7,9 +7,9 @@ import { miniBatches, number, percent } from "./words.js";
 export function mapCard(state, page) {
   const { bins, progress } = state.overview;
   if (!bins?.count) return null;
-  const isBinned = bins.count < progress.total;
-  const few = `${Math.floor(bins.size)} to ${Math.ceil(bins.size)} mini-batches`;
-  const square = Number.isInteger(bins.size) ? miniBatches(bins.size) : bins.size < 10 ? few : `about ${miniBatches(bins.size)}`;
+  const { size } = bins;
+  const few = `${Math.floor(size)} to ${Math.ceil(size)} mini-batches`;
+  const square = Number.isInteger(size) ? miniBatches(size) : size < 10 ? few : `about ${miniBatches(size)}`;
   const cursor = state.cursors.map;
   const squares = Array.from({ length: bins.count }, (_, bin) => squareView(bins, bin, progress.total, bin === cursor));
   const picture = readable(
@@ -19,14 +19,14 @@ export function mapCard(state, page) {
       name: "map",
       label: `Map of ${miniBatches(progress.total)}`,
       size: bins.count,
-      step: columnsOf,
+      row: columnsOf,
       at: (event) => (event.target.dataset.bin === undefined ? null : Number(event.target.dataset.bin)),
       text: (bin) => binText(bins, bin, progress.total),
       rest: "Point at a square, or use the arrow keys, to see what it stands for.",
     },
     h("div.map", { class: bins.count <= 100 && "large" }, squares),
   );
-  return card("Mini-batches", { aside: `1 square = ${square}`, class: "most" }, legend(state.overview, isBinned), picture);
+  return card("Mini-batches", { aside: `1 square = ${square}`, class: "most" }, legend(state.overview, bins.count < progress.total), picture);
 }
 
 /** How many squares are in a row: as many as have the top of the first one. */
@@ -70,9 +70,9 @@ function binText(bins, bin, total) {
 function legend({ progress, is_live: isLive }, isBinned) {
   const { succeeded, failed, running, waiting, retrying } = progress;
   const entry = (kind, text, value, more) =>
-    h("li", { key: text }, h("i", { class: kind, style: { "--share": "0%" } }), `${text} `, h("b", null, number(value)), more);
-  const retries = isLive && retrying > 0 && h("span.muted", null, ` (${number(retrying)} for a further try)`);
-  return h("ul.legend", null,
+    h("li", { key: text }, h("i", { class: kind, style: { "--share": "0%" } }), `${text} `, h("b", number(value)), more);
+  const retries = isLive && retrying > 0 && h("span.muted", ` (${number(retrying)} for a further try)`);
+  return h("ul.legend",
     entry("done", "Succeeded", succeeded),
     entry(isBinned ? "partly-bad" : "bad", "Failed", failed),
     entry("busy", "Running", running),

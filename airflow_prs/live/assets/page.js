@@ -141,9 +141,9 @@ async function looking(page, signal, look) {
 function brokenView(error) {
   return h("div.prs", { key: "broken" },
     h("div.notice.failed", { role: "alert" },
-      h("strong", null, "This page has an error. "),
+      h("strong", "This page has an error. "),
       "Reload it. If the error stays, use the command: python -m airflow_prs show. ",
-      h("pre", null, error.stack ?? error.message),
+      h("pre", error.stack ?? error.message),
     ),
   );
 }

@@ -17,21 +17,18 @@ const ICONS = {
 };
 
 export function icon(name) {
-  const path = h("path", { d: ICONS[name] });
-  return h("svg.icon", { viewBox: "0 0 16 16", "aria-hidden": "true" }, path);
+  return h("svg.icon", { viewBox: "0 0 16 16", "aria-hidden": "true" }, h("path", { d: ICONS[name] }));
 }
 
 export function stateBadge(name) {
   const { tone, icon: sign, text } = stateOf(name);
-  return h(`span.badge.${tone}`, null, icon(sign), text);
+  return h(`span.badge.${tone}`, icon(sign), text);
 }
 
-export function card(title, props, ...children) {
+export function card(title, { aside, ...props }, ...children) {
   const id = `prs-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
-  const { aside, ...rest } = props;
-  const heading = h("h3", { id, tabindex: -1 }, title);
-  const header = h("header", null, heading, aside && h("span.muted", null, aside));
-  return h("section.card", { key: id, "aria-labelledby": id, ...rest }, header, children);
+  const header = h("header", h("h3", { id, tabindex: -1 }, title), aside && h("span.muted", aside));
+  return h("section.card", { key: id, "aria-labelledby": id, ...props }, header, children);
 }
 
 export function button(text, onclick, props) {
@@ -41,48 +38,72 @@ export function button(text, onclick, props) {
 /** A link to something of this Airflow; the text alone if the address is missing or leads elsewhere. */
 export function link(address, ...text) {
   const href = addressOf(address);
-  return href ? h("a", { href }, text) : h("span", null, text);
+  return h(href ? "a" : "span", { href }, text);
 }
 
 export function time(seconds, now) {
   return h("time", { datetime: moment(seconds), title: moment(seconds) }, clock(seconds, now));
 }
 
-/** A value with its name above it. */
-export function fact(name, ...value) {
-  return h("div.fact", { key: name }, h("dt", null, name), h("dd", null, value));
+/** Parts with dots between them. */
+export function dotted(...parts) {
+  return parts.filter(Boolean).flatMap((part, index) => (index ? [" · ", part] : part));
 }
 
+export function place({ node, process }) {
+  return h("span", node || process ? dotted(node, process) : "–");
+}
+
+/** A number that is marked if it counts failures. */
+export function failed(value, text) {
+  return h("span", { class: value > 0 && "is-bad" }, text);
+}
+
+/**
+ * @param headings of the columns; "#" begins that of numbers, "*" that of what the row is about
+ * @param rows each with `key`, `cells` and perhaps `class`; or an element
+ */
 export function table(label, headings, rows) {
-  const head = headings.map((heading) => h("th", { scope: "col", class: heading.startsWith("#") && "number" }, heading.replace("#", "")));
-  const body = h("tbody", null, rows);
-  return h("div.scroll", null,
-    h("table", null, h("caption.hidden", null, label), h("thead", null, h("tr", null, head)), body),
-  );
+  const numberIf = (heading) => heading[0] === "#" && "number";
+  const head = headings.map((heading) => h("th", { scope: "col", class: numberIf(heading) }, heading.replace(/^[#*]/, "")));
+  const cell = (content, column) => {
+    if (content?.tag === "td") return content;
+    const isHeading = headings[column][0] === "*";
+    return h(isHeading ? "th" : "td", { scope: isHeading && "row", class: numberIf(headings[column]) }, content);
+  };
+  const body = rows.map((row) => (row.tag ? row : h("tr", { key: row.key, class: row.class }, row.cells.map(cell))));
+  return h("div.scroll", h("table", h("caption.hidden", label), h("thead", h("tr", head)), h("tbody", body)));
+}
+
+/** A row below another one, with more about it. */
+export function details(key, headings, ...content) {
+  return h("tr.more", { key }, h("td", { colspan: headings.length }, content));
 }
 
 /** A bar of parts: [class, size]. Screen readers skip it, because the text beside it has the numbers. */
 export function bar(total, ...parts) {
-  const pieces = parts.filter(([, size]) => size > 0);
-  const style = (size) => ({ width: `${(100 * size) / (total || 1)}%` });
-  return h("div.bar", { "aria-hidden": "true" }, pieces.map(([kind, size]) => h("i", { key: kind, class: kind, style: style(size) })));
+  const piece = ([kind, size]) => size > 0 && h("i", { key: kind, class: kind, style: { width: `${(100 * size) / (total || 1)}%` } });
+  return h("div.bar", { "aria-hidden": "true" }, parts.map(piece));
 }
 
-export function progressBar({ total, done, failed, running }) {
-  const pieces = bar(total, ["done", done - failed], ["bad", failed], ["busy", running]);
-  return h("div.progress", null, pieces, h("span", null, percent(done, total)));
+export function progressBar({ total, done, failed: bad, running }) {
+  return h("div.progress", bar(total, ["done", done - bad], ["bad", bad], ["busy", running]), h("span", percent(done, total)));
 }
 
 export function commandLine(command) {
-  const copy = () => navigator.clipboard.writeText(command);
-  const canCopy = Boolean(globalThis.navigator.clipboard);
-  return h("div.command", null, h("code", null, command), canCopy && button("Copy", copy, { "aria-label": "Copy the command" }));
+  const { clipboard } = navigator;
+  const copy = clipboard && button("Copy", () => clipboard.writeText(command), { "aria-label": "Copy the command" });
+  return h("div.command", h("code", command), copy);
+}
+
+export function codes(texts, props) {
+  return h("ul.list", props, texts.map((text, key) => h("li", { key }, h("code", text))));
 }
 
 /** A button that shows or hides what belongs to a row. */
-export function disclosure(page, name, isOpen, label, ...text) {
-  const props = { type: "button", "aria-expanded": String(isOpen), "aria-label": label };
-  return h("button.disclosure", { ...props, onclick: () => page.toggle(name) }, icon(isOpen ? "down" : "right"), text);
+export function disclosure(page, name, isOpen, label, text) {
+  const props = { type: "button", "aria-expanded": String(isOpen), "aria-label": label, onclick: () => page.toggle(name) };
+  return h("button.disclosure", props, icon(isOpen ? "down" : "right"), text);
 }
 
 /**
@@ -91,44 +112,29 @@ export function disclosure(page, name, isOpen, label, ...text) {
  *
  * @param at gives the number of the value under the pointer, or null
  * @param text gives the text of a value by its number
+ * @param row gives how many values the keys up and down pass
  */
-export function readable({ state, page, name, label, size, at, text, step = 1, rest }, ...picture) {
-  const cursor = state.cursors[name];
-  const move = (to) => page.update({ cursors: { ...state.cursors, [name]: to } });
+export function readable({ state, page, name, label, size, at, text, row = () => 1, rest }, picture) {
   const bounded = (to) => Math.max(0, Math.min(size - 1, to));
+  const move = (to) => page.update({ cursors: { ...state.cursors, [name]: to } });
   const onkeydown = (event) => {
     // Not the value of the last frame: keys may come faster than frames.
     const cursor = state.cursors[name];
-    const now = cursor ?? 0;
-    const row = typeof step === "function" ? step(event.currentTarget) : step;
-    const moves = { ArrowRight: now + 1, ArrowLeft: now - 1, ArrowDown: now + row, ArrowUp: now - row, Home: 0, End: size - 1 };
-    if (!(event.key in moves)) return;
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row(event.currentTarget), ArrowUp: -row(event.currentTarget), Home: -size, End: size };
+    if (!(event.key in steps)) return;
     event.preventDefault();
-    move(bounded(cursor === undefined && event.key !== "End" ? 0 : moves[event.key]));
+    move(bounded(cursor === undefined && event.key !== "End" ? 0 : (cursor ?? 0) + steps[event.key]));
   };
   const onpointermove = (event) => {
     const to = at(event);
-    if (to !== null && to !== cursor) move(bounded(to));
+    if (to !== null && to !== state.cursors[name]) move(bounded(to));
   };
-  const onpointerleave = () => move(undefined);
-  const is = cursor === undefined ? undefined : bounded(cursor);
+  const cursor = state.cursors[name];
+  const read = cursor === undefined ? rest : text(bounded(cursor));
+  const slider = { role: "slider", tabindex: 0, "aria-label": label, "aria-valuemin": 0, "aria-valuemax": size - 1 };
+  const value = { "aria-valuenow": cursor === undefined ? 0 : bounded(cursor), "aria-valuetext": read };
   return [
-    h(
-      "div.readable",
-      {
-        role: "slider",
-        tabindex: 0,
-        "aria-label": label,
-        "aria-valuemin": 0,
-        "aria-valuemax": size - 1,
-        "aria-valuenow": is ?? 0,
-        "aria-valuetext": is === undefined ? rest : text(is),
-        onkeydown,
-        onpointermove,
-        onpointerleave,
-      },
-      picture,
-    ),
-    h("p.readout", { "aria-hidden": "true" }, is === undefined ? rest : text(is)),
+    h("div.readable", { ...slider, ...value, onkeydown, onpointermove, onpointerleave: () => move(undefined) }, picture),
+    h("p.readout", { "aria-hidden": "true" }, read),
   ];
 }

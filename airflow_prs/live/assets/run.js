@@ -9,7 +9,7 @@ import { limitsCard } from "./limits.js";
 import { mapCard } from "./map.js";
 import { nodesCard } from "./nodes.js";
 import { notices } from "./notices.js";
-import { fact, progressBar, stateBadge, time } from "./parts.js";
+import { failed, progressBar, stateBadge, time } from "./parts.js";
 import { AIRFLOW, PLUGIN } from "./server.js";
 import { duration, number, percent, rate } from "./words.js";
 
@@ -28,26 +28,23 @@ export function runView(state, page) {
 }
 
 function crumbs({ dagId, runId }) {
-  const runs = new URL("page", PLUGIN).href;
-  const run = new URL(`dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`, AIRFLOW).href;
-  return h("nav.crumbs", { "aria-label": "Where you are" }, h("a", { href: runs }, "Parallel runs"), " / ", h("a", { href: run }, `${dagId}, ${runId}`));
+  const to = (path, base, text) => h("a", { href: new URL(path, base).href }, text);
+  const run = to(`dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`, AIRFLOW, `${dagId}, ${runId}`);
+  return h("nav.crumbs", { "aria-label": "Where you are" }, to("page", PLUGIN, "Parallel runs"), " / ", run);
 }
 
 function chooser({ steps, step }, page) {
   if (!steps || steps.length < 2) return null;
-  const choice = (row) =>
-    h(
-      "button.step",
-      { key: row.step, type: "button", "aria-pressed": String(row.step === step), onclick: () => page.choose(row.step) },
-      row.step,
-      stateBadge(row.state),
-    );
+  const choice = ({ step: key, state }) => {
+    const props = { key, type: "button", "aria-pressed": String(key === step), onclick: () => page.choose(key) };
+    return h("button.step", props, key, stateBadge(state));
+  };
   return h("nav.steps", { "aria-label": "Steps of this run" }, steps.map(choice));
 }
 
 function header(overview, page) {
   return h("header.head", { key: "head" },
-    h("h2", null, overview.step, " ", stateBadge(overview.state)),
+    h("h2", overview.step, " ", stateBadge(overview.state)),
     actionButtons(overview, page),
   );
 }
@@ -67,18 +64,22 @@ function progress(overview) {
     fact("Duration", duration(overview.seconds)),
   ];
   if (!counts) return h("dl.facts", { key: "facts" }, times);
-  const failed = h("span", { class: counts.failed && "is-bad" }, `${number(counts.failed)} failed`);
   return h(
     "section",
     { key: "progress", "aria-label": "Progress" },
     progressBar(counts),
-    h("dl.facts", null,
-      fact("Mini-batches", h("b", null, number(counts.done)), ` of ${number(counts.total)}, `, failed),
-      fact("Items", h("b", null, number(counts.items_succeeded)), ` of ${number(counts.items_total)}, ${number(counts.items_failed)} failed`),
+    h("dl.facts",
+      fact("Mini-batches", h("b", number(counts.done)), ` of ${number(counts.total)}, `, failed(counts.failed, `${number(counts.failed)} failed`)),
+      fact("Items", h("b", number(counts.items_succeeded)), ` of ${number(counts.items_total)}, ${number(counts.items_failed)} failed`),
       fact("Throughput", rate(overview.rate)),
       times,
     ),
   );
+}
+
+/** A value with its name above it. */
+function fact(name, ...value) {
+  return h("div.fact", { key: name }, h("dt", name), h("dd", value));
 }
 
 function leftOf({ eta_s: seconds, at }) {

@@ -2,39 +2,45 @@
 
 import { h } from "./dom.js";
 import { notices } from "./notices.js";
-import { link, progressBar, stateBadge, table, time } from "./parts.js";
+import { failed, link, progressBar, stateBadge, table, time } from "./parts.js";
 import { AIRFLOW, PLUGIN } from "./server.js";
 import { number } from "./words.js";
 
-const HEADINGS = ["State", "Step", "DAG run", "Progress", "#Failed mini-batches", "#Failed items", "Began"];
+const HEADINGS = ["State", "*Step", "DAG run", "Progress", "#Failed mini-batches", "#Failed items", "Began"];
 
 export function runsView(state, page) {
-  const { runs, error } = state;
-  const content = runs?.length ? table("Recent parallel runs", HEADINGS, runs.map((run) => rowOf(run, state.isAlone))) : empty(runs, error);
-  const airflow = state.isAlone && h("nav.crumbs", null, h("a", { href: AIRFLOW.href }, "Airflow"));
-  return h("div.prs", { key: "runs" }, airflow, h("header.head", { key: "head" }, h("h2", null, "Parallel runs")), notices(state, page), content);
+  const { runs, error, isAlone } = state;
+  const rows = runs?.map((run) => rowOf(run, isAlone));
+  const airflow = isAlone && h("nav.crumbs", h("a", { href: AIRFLOW.href }, "Airflow"));
+  return h(
+    "div.prs",
+    { key: "runs" },
+    airflow,
+    h("header.head", { key: "head" }, h("h2", "Parallel runs")),
+    notices(state, page),
+    rows?.length ? table("Recent parallel runs", HEADINGS, rows) : !error && h("p.empty", { role: "status" }, emptyText(runs)),
+  );
 }
 
-function empty(runs, error) {
-  if (error) return null;
-  const text = runs ? "No parallel runs yet. Runs of a ParallelRunOperator appear here, if you may read their DAG." : "Loading …";
-  return h("p.empty", { role: "status" }, text);
+function emptyText(runs) {
+  return runs ? "No parallel runs yet. Runs of a ParallelRunOperator appear here, if you may read their DAG." : "Loading …";
 }
 
 function rowOf(run, isAlone) {
-  const { dag_id: dagId, run_id: runId, step, state, total, done, failed, items_failed: items, began } = run;
+  const { dag_id: dagId, run_id: runId, step, total, done, failed: bad } = run;
   const query = new URLSearchParams({ dag_id: dagId, run_id: runId, step });
   const page = isAlone ? new URL(`page?${query}`, PLUGIN).href : run.page;
-  const counts = { total, done, failed: failed ?? 0, running: 0 };
-  return h(
-    "tr",
-    { key: `${dagId} ${runId} ${step}` },
-    h("td", null, stateBadge(state)),
-    h("th", { scope: "row" }, link(page, `${dagId}.${step}`)),
-    h("td", null, runId),
-    h("td", null, typeof total === "number" && h("div.inline", null, progressBar(counts), `${number(done)} of ${number(total)}`)),
-    h("td.number", null, h("span", { class: failed > 0 && "is-bad" }, number(failed))),
-    h("td.number", null, number(items)),
-    h("td", null, time(began, Date.now() / 1000)),
-  );
+  const bar = () => h("div.inline", progressBar({ total, done, failed: bad ?? 0, running: 0 }), `${number(done)} of ${number(total)}`);
+  return {
+    key: `${dagId} ${runId} ${step}`,
+    cells: [
+      stateBadge(run.state),
+      link(page, `${dagId}.${step}`),
+      runId,
+      typeof total === "number" && bar(),
+      failed(bad, number(bad)),
+      number(run.items_failed),
+      time(run.began, Date.now() / 1000),
+    ],
+  };
 }

@@ -105,19 +105,21 @@ def test_limits_are_changed_and_named_with_their_author(folder, tmp_path, capsys
     assert said(capsys, "limits", tmp_path / "out", *options) == (
         "digits · score · run 1: error_threshold 0 -> 7, allowed_failed_percent none -> 2.5.\n"
     )
-    assert [change.author for change in orders.changes(folder)] == ["ann"]
+    assert [record.author for record in folder.read_run_log().records] == ["ann"]
     assert said(capsys, "limits", folder.path, "--allowed-failed-percent", "none").endswith("2.5 -> none.\n")
 
 
 def test_the_author_is_the_user_of_the_system(folder, capsys):
     said(capsys, "limits", folder.path, "--error-threshold", 1)
-    assert [change.author for change in orders.changes(folder)] == [f"{getpass.getuser()}@{socket.gethostname()}"]
+    assert [record.author for record in folder.read_run_log().records] == [
+        f"{getpass.getuser()}@{socket.gethostname()}"
+    ]
 
 
 @pytest.mark.parametrize(("action", "word"), [("cancel", "cancelled"), ("drain", "drained")])
 def test_an_abort_is_written_and_then_refused(folder, capsys, action, word):
     assert said(capsys, action, folder.path, "--author", "ann") == f"digits · score · run 1: {word} by ann.\n"
-    assert orders.newest_abort(folder).abort.kind is AbortKind(action)
+    assert folder.read_run_log().records[-1].abort.kind is AbortKind(action)
     assert f"the run is aborted already: {word} by ann" in said(capsys, action, folder.path, code=1)
 
 

@@ -11,6 +11,7 @@ from airflow_prs.airflow_side.step_facts import StepFacts, TaskFacts
 from airflow_prs.live.nodes import describe_nodes, shard_and_try
 from airflow_prs.live.pace import describe_bins
 from airflow_prs.live.snapshot import Snapshot
+from airflow_prs.live.storage_threads import UnreadableError
 from airflow_prs.live.view import describe_row, describe_run, describe_unreadable, explain_unreadable
 from airflow_prs.node.run_status import RunStatus
 from airflow_prs.node.work.status import StatusBoard
@@ -80,10 +81,10 @@ def running(tmp_path):
 def test_a_running_run_is_shown_with_what_each_process_does(running):
     facts = facts_of(running, mini_batches=working(), merge=TaskFacts(state=None))
     shown = describe_run(facts, snapshot_of(running), may_read_logs=False)
-    assert (shown["state"], shown["is_live"], shown["running_tasks"], shown["result"]) == (
+    assert (shown["state"], shown["is_live"], shown["tasks"]["mini_batches"], shown["result"]) == (
         "running",
         True,
-        ["mini_batches"],
+        {"running": 1},
         None,
     )
     assert {name: shown["progress"][name] for name in ("total", "done", "failed", "running", "waiting")} == {
@@ -167,7 +168,7 @@ def test_an_unreadable_folder_still_shows_what_merge_has_left(tmp_path):
         "items": {"total": 12, "succeeded": 10, "failed": 2},
     }
     facts = replace(facts_of(folder), summary={"status": "completed", **counts})
-    problem = explain_unreadable(facts, "config.json cannot be seen")
+    problem = explain_unreadable(facts, UnreadableError("config.json cannot be seen"))
     shown = describe_unreadable(facts, problem)
     assert (shown["state"], shown["progress"]["failed"], shown["progress"]["items_failed"]) == ("completed", 1, 2)
     assert str(folder.path) in shown["problem"]
@@ -178,7 +179,7 @@ def test_an_unreadable_folder_still_shows_what_merge_has_left(tmp_path):
 def test_storage_with_an_address_is_connected_and_not_mounted():
     handover = Handover(folder="s3://lake@bucket/out/run", execution=1, mini_batches=6, items=12, shards=2)
     facts = StepFacts(dag_id="d", run_id="r", step="s", run_names=frozenset("r"), handover=handover)
-    assert "airflow-prs[s3]" in explain_unreadable(facts, "no connection")
+    assert "airflow-prs[s3]" in explain_unreadable(facts, UnreadableError("no connection"))
 
 
 def test_what_a_node_has_borrowed_is_part_of_that_node(running):

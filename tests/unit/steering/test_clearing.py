@@ -9,6 +9,7 @@ from airflow_prs.result.merge import merge_run
 from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.steering.clearing import ClearAction, clear_request, tasks_to_clear, what_it_does
 from airflow_prs.steering.orders import change_limits
+from airflow_prs.steering.steerable import read_steerable
 from tests.makers import commit, do_shard, make_failed_try, make_failure, make_folder, make_outcome, open_attempt
 
 RETRY, RESUME, PUBLISH = ClearAction
@@ -31,7 +32,7 @@ def states(*shards, gatekeeper="failed", merge="upstream_failed"):
 
 
 def cleared(folder, action, *shards, **others):
-    tasks = tasks_to_clear(folder, "score", action, states(*shards, **others))
+    tasks = tasks_to_clear(read_steerable(folder), "score", action, states(*shards, **others))
     assert tasks[-2:] == ENDS
     assert {task_id for task_id, _ in tasks[:-2]} <= {"score.mini_batches"}
     return [index for _, index in tasks[:-2]]
@@ -39,7 +40,7 @@ def cleared(folder, action, *shards, **others):
 
 def refusal(folder, action, *shards, **others):
     with pytest.raises(SteeringError) as caught:
-        tasks_to_clear(folder, "score", action, states(*shards, **others))
+        tasks_to_clear(read_steerable(folder), "score", action, states(*shards, **others))
     return str(caught.value)
 
 

@@ -11,7 +11,8 @@ from airflow_prs.run_folder.epochs import TaskTry
 from airflow_prs.run_folder.run_log import AbortKind
 from airflow_prs.run_folder.shard_records import Closing, Epoch
 from airflow_prs.steering import orders
-from airflow_prs.steering.orders import abort, change_limits, check_abort, check_limits, newest_abort
+from airflow_prs.steering.orders import abort, change_limits, check_abort, check_limits
+from airflow_prs.steering.steerable import read_steerable
 from tests.makers import append_execution, commit, do_shard, make_folder, make_outcome, open_attempt
 
 ANN = "ann@host"
@@ -33,6 +34,14 @@ def limits_of(folder):
     return limits.error_threshold, limits.allowed_failed_count, limits.allowed_failed_percent
 
 
+def binding_abort(folder):
+    return orders.newest_abort(folder, folder.read_run_log(), folder.read_settings().config.node_count)
+
+
+def changes_of(folder):
+    return orders.changes(folder.read_run_log().records, folder.read_planned_settings().config.limits)
+
+
 # Limits
 
 
@@ -48,15 +57,13 @@ def test_a_check_can_be_switched_off(folder):
 
 
 def test_two_who_change_limits_at_the_same_time_both_succeed(folder, monkeypatch):
-    read_state = orders.read_state
-
-    def meanwhile(path):
-        monkeypatch.setattr(orders, "read_state", read_state)
-        state = read_state(path)
+    def meanwhile(*arguments):
+        monkeypatch.setattr(orders, "read_steerable", read_steerable)
+        run = read_steerable(*arguments)
         change_limits(folder, {"allowed_failed_count": 7}, "bob")
-        return state
+        return run
 
-    monkeypatch.setattr(orders, "read_state", meanwhile)
+    monkeypatch.setattr(orders, "read_steerable", meanwhile)
     change_limits(folder, {"error_threshold": 5}, ANN)
     assert limits_of(folder) == (5, 7, 50)
 
@@ -81,7 +88,7 @@ def test_limits_of_a_published_run_have_no_effect_until_a_shard_goes_on(folder):
     do_shard(folder, 1)
     merge_run(folder)
     assert "has published its result" in refusal(change_limits, folder, {"error_threshold": 1}, ANN)
-    assert "has published its result" in refusal(check_limits, folder)
+    assert "has published its result" in refusal(check_limits, read_steerable(folder))
     open_attempt(folder, 1, try_number=2, clear_number=1)
     assert change_limits(folder, {"error_threshold": 1}, ANN)
 
@@ -101,9 +108,9 @@ def test_it_binds_the_newest_epoch_with_claims(folder, kind):
     open_attempt(folder, 1, clear_number=2)
     record = abort(folder, kind, ANN)
     assert (record.author, record.abort.epoch, record.abort.kind) == (ANN, Epoch(0, 2), kind)
-    assert newest_abort(folder) == record
+    assert binding_abort(folder) == record
     open_attempt(folder, 1, try_number=2, clear_number=3)
-    assert newest_abort(folder) is None
+    assert binding_abort(folder) is None
 
 
 def test_before_a_shard_has_begun_it_binds_the_epoch_of_the_gatekeeper(folder):
@@ -119,7 +126,7 @@ def test_who_knows_the_number_of_clears_binds_tasks_that_have_not_begun_since(fo
 
 def test_where_nobody_has_begun_there_is_nothing_to_abort(folder):
     assert "no task has begun" in refusal(abort, folder, AbortKind.CANCEL, ANN)
-    assert "no task has begun" in refusal(check_abort, folder, AbortKind.CANCEL)
+    assert "no task has begun" in refusal(check_abort, read_steerable(folder), AbortKind.CANCEL)
 
 
 def test_a_run_that_plan_continues_is_not_aborted_by_its_old_attempts(folder):
@@ -140,10 +147,10 @@ def test_an_aborted_run_is_not_aborted_again_but_a_drain_can_be_cancelled(folder
     open_attempt(folder, 0)
     abort(folder, AbortKind.DRAIN, ANN)
     assert "already: drained by ann@host" in refusal(abort, folder, AbortKind.DRAIN, "bob")
-    check_abort(folder, AbortKind.CANCEL)
+    check_abort(read_steerable(folder), AbortKind.CANCEL)
     abort(folder, AbortKind.CANCEL, "bob")
     assert "already: cancelled by bob" in refusal(abort, folder, AbortKind.CANCEL, ANN)
-    assert newest_abort(folder).abort.kind is AbortKind.CANCEL
+    assert binding_abort(folder).abort.kind is AbortKind.CANCEL
 
 
 def test_a_run_that_is_done_is_not_aborted(folder):
@@ -178,6 +185,6 @@ def test_changes_are_listed_with_their_authors_but_not_aborts_of_thresholds(fold
     commit(attempt, [make_outcome(0)])
     change_limits(folder, {"error_threshold": 5, "allowed_failed_percent": 12.5}, ANN)
     abort(folder, AbortKind.DRAIN, "bob")
-    found = [(change.author, change.what) for change in orders.changes(folder)]
+    found = [(change.author, change.what) for change in changes_of(folder)]
     assert found == [(ANN, "error_threshold 0 -> 5, allowed_failed_percent 50 -> 12.5"), ("bob", "drained")]
-    assert all(change.at > 0 for change in orders.changes(folder))
+    assert all(change.at > 0 for change in changes_of(folder))

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from airflow_prs.errors import SteeringError
 from airflow_prs.records import Limits, Manifest
 from airflow_prs.run_folder.committed import Committed, read_committed
 from airflow_prs.run_folder.folder import RunFolder
+from airflow_prs.run_folder.run_log import RunLog
+from airflow_prs.run_folder.shard_log import ShardState
+from airflow_prs.run_folder.shard_records import Epoch
 from airflow_prs.run_folder.task_log import Execution, History
 from airflow_prs.settings import RunSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
+@dataclass(frozen=True, kw_only=True)
+class SteerableRun:
     """
-    A run that can be steered, at one time.
+    A run that can be steered, read once, so that everything that is decided by it agrees.
 
     :param settings: its settings, with the newest limits.
     :param history: the task log.
+    :param log: the run log.
     :param committed: the states of its shards.
     """
 
     folder: RunFolder
     settings: RunSettings
     history: History
+    log: RunLog
     manifest: Manifest
     committed: Committed
 
@@ -50,11 +57,30 @@ class RunState:
         """Whether every mini-batch has an outcome."""
         return self.committed.progress.done == self.committed.progress.total
 
+    @cached_property
+    def shards(self) -> list[ShardState]:
+        """The states of all shards, those that only borrow mini-batches too."""
+        node_count = self.settings.config.node_count
+        return [*self.committed.states, *self.folder.read_borrowing_shards(self.manifest, node_count)]
 
-def read_state(folder: RunFolder) -> RunState:
+    @property
+    def epochs(self) -> list[Epoch]:
+        """The epochs of all attempts."""
+        return list(epochs_of(self.log, self.shards))
+
+
+def epochs_of(log: RunLog, shards: list[ShardState]) -> Iterator[Epoch]:
+    """Yield the epochs of the attempts of shards, and of the newest one of the gatekeeper."""
+    yield from (state.epoch for state in shards if state.epoch is not None)
+    if log.gatekeeper is not None:
+        yield log.gatekeeper.epoch
+
+
+def read_steerable(folder: RunFolder, log: RunLog | None = None) -> SteerableRun:
     """
-    Return the state of a run.
+    Return what steering needs to know of a run.
 
+    :param log: its run log, as it has just been followed; None: it is read.
     :raises SteeringError: if it cannot be steered: it is not planned, is being removed, has been replaced by another
         folder, or reuses a result.
     """
@@ -67,14 +93,16 @@ def read_state(folder: RunFolder) -> RunState:
     if (other := history.execution(newest).folder) != folder.path.name:
         raise SteeringError(f"plan has started over since: the run folder is now {folder.path.with_name(other)}.")
     folder = RunFolder(folder.path)
-    settings = folder.read_settings()
+    log = log or folder.read_run_log()
+    settings = folder.under_newest_terms(folder.read_planned_settings(), history, log)
     if settings.reused_from is not None:
         raise SteeringError(f"no mini-batch runs here: the run uses the result of {settings.reused_from} again.")
     manifest = folder.read_manifest()
-    return RunState(
+    return SteerableRun(
         folder=folder,
         settings=settings,
         history=history,
+        log=log,
         manifest=manifest,
         committed=read_committed(folder, manifest),
     )
