@@ -8,11 +8,11 @@ from typing import Any
 
 from airflow_prs.config.declaring import Refused
 from airflow_prs.config.parameters import PipelineParameter, Promotion, Words, fill_in, find_parameters, promote
-from airflow_prs.object_storage.addresses import find_problem, is_remote, normalize, shown_path
+from airflow_prs.object_storage.addresses import find_problem, normalize, shown_path
 from airflow_prs.wording import shown
 
 PATH_ALLOWED = "a path, a folder, a pattern such as 'images/**/*.png', an address on object storage, or a list of them"
-TARGET_ALLOWED = "the path of a local folder, a template, a PipelineParameter, or what another task returns"
+TARGET_ALLOWED = "the path or the address of a folder, a template, a PipelineParameter, or what another task returns"
 
 
 def normalize_path(path: Any) -> tuple[Any, list[str]]:
@@ -35,10 +35,7 @@ def normalize_target(target: Any) -> tuple[Any, list[str]]:
         return target, []
     normalized = as_text(target)
     value = normalized.default_value if isinstance(normalized, PipelineParameter) else normalized
-    problems = [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED)]
-    if not problems and isinstance(value, str) and is_remote(value):
-        problems = [f"target is {shown(value)}, which is on object storage; allowed: {TARGET_ALLOWED}"]
-    return normalized, problems
+    return normalized, [f"target {p}" for p in _text_problems(value, TARGET_ALLOWED)]
 
 
 def promote_path(path: Any, name: str) -> list[Promotion]:

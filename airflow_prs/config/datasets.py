@@ -369,9 +369,9 @@ class TabularDataset:
         Describe a copy that is partitioned by the values of columns; plan writes it.
 
         :param partition_keys: names of the columns; partition_keys of the configuration may be some of them.
-        :param target: folder of the copy, with a folder ``key=value`` for each value and Parquet files in it; may be a
-            template, a PipelineParameter, or what another task returns; relative to the DAG file's folder. None: it is
-            part of the run folder.
+        :param target: folder of the copy, with a folder ``key=value`` for each value and Parquet files in it: a path or
+            an address on object storage; may be a template, a PipelineParameter, or what another task returns; relative
+            to the DAG file's folder. None: it is part of the run folder.
         :param name: as given by ``as_named_input``; None: that of this dataset.
         :raises ConfigError: if partition_keys is empty or names a column twice, if the columns have no names, or if
             this is such a copy already.

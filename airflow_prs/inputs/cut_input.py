@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from airflow_prs.inputs.columnar.parquet import cut_parquet_files
 from airflow_prs.inputs.columnar.row_groups import add_row_groups
 from airflow_prs.inputs.columns import Columns, Table, require_fixed_types, wanted_columns
 from airflow_prs.inputs.copies.copying import write_copy
+from airflow_prs.inputs.copies.object_copy import ObjectTarget
 from airflow_prs.inputs.copies.partitioned_copy import copy_digest, read_copy
 from airflow_prs.inputs.copies.tables import read_tables
 from airflow_prs.inputs.cutting import Cut, TableCut, cut_files, cut_partitions
@@ -35,8 +37,9 @@ from airflow_prs.inputs.sources import (
 )
 from airflow_prs.inputs.text.delimited import cut_delimited_files
 from airflow_prs.inputs.text.json_lines import cut_json_lines_files
-from airflow_prs.object_storage.addresses import is_remote
+from airflow_prs.object_storage.addresses import Address, is_remote, parse_address
 from airflow_prs.records import DIRECT, InputSpec
+from airflow_prs.store.opening import Location, location_of
 
 _DEFAULT_FILES = MiniBatchSize(10)
 _DEFAULT_TABLE = MiniBatchSize(1024 * 1024, "bytes")
@@ -58,9 +61,10 @@ def list_input(
     listing = list_files(source.paths, base=base, published=published, are_tables=isinstance(source, TableSource))
     rest = listing
     for folder, copied in (real_targets([source], base) if targets is None else targets).items():
-        if not Path(folder).is_dir():
-            continue
-        rest = rest.without(partial(_is_in, f"{folder}/"))
+        if is_remote(folder):
+            rest = rest.without(_in_remote(parse_address(folder), copied))
+        elif Path(folder).is_dir():
+            rest = rest.without(partial(_is_in, f"{folder}/"))
         if len(listing) and not len(rest):
             holds = "the input itself" if copied.name == source.name else f"the input {source.name!r}"
             raise ConfigError([f"target of {copied.name!r} is {copied.target!r}, which holds {holds}"])
@@ -71,6 +75,30 @@ def _is_in(folder: str, path: str) -> bool:
     return not is_remote(path) and os.path.realpath(path).startswith(folder)
 
 
+def _in_remote(folder: Address, copied: TableSource) -> Callable[[str], bool]:
+    """
+    Return a function that tells whether a path is in a folder on object storage.
+
+    :param copied: the input whose copy is there, for the error about an object that may be in it, or elsewhere.
+    """
+    bucket, below = folder.bucket, f"{folder}/"
+    somewhere = re.escape(str(replace(folder, bucket=replace(bucket, conn_id=None))).partition("://")[2])
+    matches = re.compile(rf"{bucket.kind.value}://(?:[^/]*@)?{somewhere}/").match
+
+    def is_in(path: str) -> bool:
+        if path.startswith(below):
+            return True
+        if matches(path):
+            problem = (
+                f"target of {copied.name!r} is {copied.target!r}, where {path!r} may be, through another connection; "
+                "use the same connection for both, or another key for the target"
+            )
+            raise ConfigError([problem])
+        return False
+
+    return is_in
+
+
 def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]:
     """
     Return the real folders of the copies, each with its input.
@@ -78,17 +106,28 @@ def real_targets(sources: Sequence[Source], base: str) -> dict[str, TableSource]
     :param base: folder that relative paths start from.
     :raises ConfigError: if two inputs have the same target.
     """
-    taken: dict[str, TableSource] = {}
+    folders: dict[str, TableSource] = {}
+    taken: dict[Location, TableSource] = {}
     for source in sources:
         if isinstance(source, TableSource) and source.target is not None:
-            other = taken.setdefault(os.path.realpath(absolute_path(source.target, base)), source)
+            folder = absolute_path(source.target, base)
+            folders[folder if is_remote(folder) else os.path.realpath(folder)] = source
+            other = taken.setdefault(_place(folder), source)
             if other.name != source.name:
                 problem = (
                     f"target of {source.name!r} is {source.target!r}, as is that of {other.name!r}; "
                     "each needs a folder of its own"
                 )
                 raise ConfigError([problem])
-    return taken
+    return folders
+
+
+def _place(folder: str) -> Location:
+    """Return what two folders have in common that are the same; two connections may lead to the same bucket."""
+    location = location_of(folder)
+    if isinstance(location, Path):
+        return Path(os.path.realpath(location))
+    return replace(location, bucket=replace(location.bucket, conn_id=None))
 
 
 def cut_input(
@@ -116,7 +155,9 @@ def cut_input(
     if not isinstance(source, TableSource):
         cut, spec = _cut_files(source, listing, size or _DEFAULT_FILES, partition_keys)
     elif source.partitioned_by is not None:
-        target = Path(absolute_path(source.target, base)) if source.target else copies / source.name
+        target: Location = copies / source.name
+        if source.target:
+            target = location_of(absolute_path(source.target, base))
         return _cut_copy(source, listing, size or _DEFAULT_TABLE, partition_keys, target)
     else:
         with _unchanged(listing):
@@ -203,7 +244,7 @@ def _cut_copy(
     listing: Listing,
     size: MiniBatchSize,
     partition_keys: Sequence[str] | None,
-    target: Path,
+    target: Location,
 ) -> tuple[Cut, InputSpec]:
     """Write a partitioned copy and cut it, from its index: reading the footers of a million files takes too long."""
     name, keys = source.name, source.partitioned_by or ()
@@ -212,10 +253,15 @@ def _cut_copy(
         rows, table = find_table(source, listing)
     if not rows:
         return Cut(name, ()), table.spec()
-    digest = copy_digest(_rows_of(source), listing) if source.target else None
-    copy = read_copy(target, digest) if digest else None
-    if copy is None:
-        copy = write_copy(name, _unchanged_tables(table, listing), keys, target, digest)
+    make = partial(write_copy, name, _unchanged_tables(table, listing), keys)
+    digest = copy_digest(_rows_of(source), listing)
+    if isinstance(target, Address):
+        objects = ObjectTarget(name, target)
+        copy = objects.read(digest) or objects.write(lambda folder: make(folder, None), digest)
+        files = objects.listing(copy)
+    else:
+        copy = (read_copy(target, digest) or make(target, digest)) if source.target else make(target, None)
+        files = Listing.of(copy.paths)
     if sum(copy.rows) != rows:
         raise InputError(
             f"plan counted {rows} rows of {name!r} but copied {sum(copy.rows)}, although the files have not changed. "
@@ -226,14 +272,14 @@ def _cut_copy(
         add_row_groups(cut, number, copy.row_groups(number), _ENTIRE_FILES if partition_keys else size)
     if partition_keys:
         cut = cut.gather(lambda number: copy.partition(number, partition_keys))
-    cut.note_versions(Listing.of(copy.paths).versions)
+    cut.note_versions(files.versions)
     return cut, InputSpec(name=name, kind=ParquetSource.kind, options=copy.options(), partition_keys=tuple(keys))
 
 
 def _rows_of(source: TableSource) -> dict[str, Any]:
     """Return everything but the files that determines the rows of a copy."""
     apart = {"name", "paths", "target", "max_record_size"}
-    options = {field.name: getattr(source, field.name) for field in dataclasses.fields(source)}
+    options = {field.name: getattr(source, field.name) for field in fields(source)}
     chosen = {name: value for name, value in options.items() if name not in apart}
     return {"kind": source.kind.value, **chosen, **source.options()}
 
@@ -354,4 +400,4 @@ def _with_key_columns(table: Table, keys: PathKeys) -> Table:
     wanted = wanted_columns(every, source.columns, source.dropped, keys.keys)
     if wanted is not None:
         described["order"] = wanted
-    return dataclasses.replace(table, path_keys=described)
+    return replace(table, path_keys=described)

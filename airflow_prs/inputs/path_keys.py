@@ -16,8 +16,11 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 _TOKEN = re.compile(r"yyyy|MM|dd|HH|mm|ss")
 _ATTRIBUTES = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "minute", "ss": "second"}
 _FOLDER = re.compile(r"([^/=]+)=([^/]*)")
-_UNFIT = re.compile(r"""[\x00-\x1f\x7f/\\%="'#*:?{}\[\]^]""")
-"""The characters that Hive and Spark percent-encode in the name of a folder."""
+_UNFIT = re.compile(r"""[\x00-\x1f\x7f-\x9f/\\%="'#*:?{}\[\]^\u241b\ufffe\uffff]|\.\Z""")
+"""
+The characters that Hive and Spark percent-encode in the name of a folder, and those that names of objects cannot have
+on all storage.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ def key_folder(key: str, text: str | None) -> str:
 
 def encode_key(text: str) -> str:
     """Percent-encode the characters that cannot be in the name of a folder; ``unquote`` decodes them."""
-    return _UNFIT.sub(lambda found: f"%{ord(found[0]):02X}", text)
+    return _UNFIT.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
 
 
 def _folder_keys(folder: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -89,6 +89,16 @@ def asking(bucket: Bucket, key: str) -> Iterator[None]:
         if not _is_of_client(error):
             raise
         raise _translate(error, Address(bucket, key)) from None
+
+
+def etag_of(bucket: Bucket, found: Mapping[str, Any]) -> str | None:
+    """
+    Return the ETag of an object as the header of an answer has it; None: it has none.
+
+    :param found: the object as obstore describes it. In lists of Azure, ETags have no quotation marks.
+    """
+    etag: str | None = found["e_tag"]
+    return f'"{etag}"' if etag and bucket.kind is Kind.AZURE and not etag.endswith('"') else etag
 
 
 def is_denied(error: StorageError) -> bool:

@@ -1,5 +1,6 @@
 """Listings and plans of inputs on servers of object storage."""
 
+import threading
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,7 +11,8 @@ from airflow_prs.config.datasets import FileDataset
 from airflow_prs.errors import InputError, StorageError
 from airflow_prs.inputs.files import objects
 from airflow_prs.inputs.files.listing import list_files
-from airflow_prs.object_storage.addresses import Bucket, Kind
+from airflow_prs.node.input.remote_file import RemoteFile
+from airflow_prs.object_storage.addresses import Bucket, Kind, parse_address
 from airflow_prs.object_storage.connecting import _refuse, use_connections
 from tests.object_servers import SOME_SLOW, azure_client, s3_client, serve
 from tests.table_plans import KINDS, table_plan, write_table
@@ -122,3 +124,11 @@ def test_refused_credentials_name_the_bucket_and_the_connection(name, tmp_path):
             table_plan(tmp_path, FileDataset(f"{bucket}{path}"))
         assert secret not in str(found.value)
     use_connections(_refuse)
+
+
+def test_a_node_finds_the_version_that_plan_has_listed(server, top):
+    put(server, top, ["1.parquet"])
+    listing = list_files(top, base="/")
+    (version,) = listing.versions(slice(None)).to_pylist()
+    assert RemoteFile(parse_address(listing.paths[0]), version, threading.Event()).size() == 1
+    assert list_files(listing.paths[0], base="/").digest() == listing.digest()

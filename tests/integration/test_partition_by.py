@@ -525,6 +525,23 @@ def test_a_plan_that_is_killed_leaves_nothing_that_counts(write, plan, tmp_path)
     assert values(plan(parquet().partition_by(["k"], target="copy"), run="2"), "n") == [[(1,)]]
 
 
+def test_a_plan_that_is_late_leaves_the_equal_copy_of_a_quicker_one(write, plan, tmp_path, monkeypatch):
+    write("1.parquet", {"k": [1], "n": [1]})
+    dataset = parquet().partition_by(["k"], target="copy")
+    file = tmp_path / "copy/k=1/rows.parquet"
+    inodes = []
+
+    def be_quicker():
+        monkeypatch.undo()
+        plan(dataset, run="2")
+        inodes.append(file.stat().st_ino)
+
+    monkeypatch.setattr(copying.os, "sync", be_quicker)
+    assert values(plan(dataset, run="1"), "n") == [[(1,)]]
+    assert [file.stat().st_ino] == inodes
+    assert [path.name for path in tmp_path.iterdir() if "copy" in path.name] == ["copy"]
+
+
 # Reuse
 
 

@@ -15,9 +15,10 @@ from airflow_prs.inputs.columnar.column_facts import ColumnFacts, is_decisive, i
 from airflow_prs.inputs.columnar.frame_types import note_extensions, types_with_nulls
 from airflow_prs.inputs.columnar.gathering import gathered
 from airflow_prs.inputs.copies.key_numbers import KeyNumbers, kind_of, text_of
-from airflow_prs.inputs.copies.partitioned_copy import PartitionedCopy, listed_files, write_index
+from airflow_prs.inputs.copies.partitioned_copy import INDEX, PartitionedCopy, listed_files, read_copy, write_index
 from airflow_prs.inputs.copies.sorted_runs import MOST_RUNS, RUN_BYTES, SortedRuns
 from airflow_prs.inputs.path_keys import key_folder
+from airflow_prs.object_storage.addresses import Address
 from airflow_prs.store import files
 
 _FILE = "rows.parquet"
@@ -62,12 +63,14 @@ def write_copy(
             return copy
         _require_room(name, new, len(numbers))
         _write_partitions(name, copy, runs, new)
-        write_index(new, copy, digest)
+        sizes = [os.path.getsize(new / file) for file in copy.paths]  # noqa: PTH202 - a million of them
+        write_index(new / INDEX, copy, sizes, digest=digest)
         if digest is not None:
             os.sync()  # one call for a million files
+            if (theirs := read_copy(target, digest)) is not None:
+                return theirs  # another plan was quicker, and its run may be reading them
         _put_in_place(name, new, target)
-    copy.paths[:] = [str(target / path) for path in copy.paths]
-    return copy
+    return copy.below(str(target))
 
 
 def require_own(name: str, target: Path) -> None:
@@ -82,20 +85,40 @@ def require_own(name: str, target: Path) -> None:
         raise ConfigError([problem])
     if not target.is_dir():
         if target.exists():
-            raise ConfigError(
-                [f"target of {name!r} is {str(target)!r}, a file; allowed: a folder, or a path that does not exist yet"]
-            )
+            raise not_a_folder(name, target, "a file")
         return
     known = listed_files(target)
     for folder, _, names in os.walk(target):
         for found in names:
             path = os.path.relpath(os.path.join(folder, found), target)  # noqa: PTH118 - a million of them
             if path not in known:
-                problem = (
-                    f"target of {name!r} is {str(target)!r}, where {path!r} is not part of a partitioned copy; a copy "
-                    "replaces the entire folder: use a folder of its own"
-                )
-                raise ConfigError([problem])
+                raise not_own(name, target, path)
+
+
+def not_own(name: str, target: Path | Address, path: str) -> ConfigError:
+    """
+    Return the error for a target with something else in it.
+
+    :param name: name of the input.
+    :param path: what is in it.
+    """
+    problem = (
+        f"target of {name!r} is {str(target)!r}, where {path!r} is not part of a partitioned copy; a copy replaces the "
+        "entire folder: use a folder of its own"
+    )
+    return ConfigError([problem])
+
+
+def not_a_folder(name: str, target: Path | Address, what: str) -> ConfigError:
+    """
+    Return the error for a target that is a file.
+
+    :param name: name of the input.
+    :param what: what it is.
+    """
+    return ConfigError(
+        [f"target of {name!r} is {str(target)!r}, {what}; allowed: a folder, or a path that does not exist yet"]
+    )
 
 
 def _describe(
@@ -166,7 +189,7 @@ def _require_room(name: str, folder: Path, partitions: int) -> None:
         return
     raise InputError(
         f"{name!r} has {partitions:,} partitions, which need {needed}, but the file system of {str(folder)!r} has room "
-        f"for {has}: partition by fewer values, or choose another target."
+        f"for {has}: partition by fewer values, or choose another target (with one on object storage, another TMPDIR)."
     )
 
 

@@ -8,9 +8,9 @@ import os
 from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_prs.inputs.columnar.row_groups import RowGroup
 from airflow_prs.inputs.columns import encode_schema
@@ -48,6 +48,10 @@ class PartitionedCopy:
     ends: array[int] = field(default_factory=lambda: array("q"))
     rows: array[int] = field(default_factory=lambda: array("q"))
     sizes: array[int] = field(default_factory=lambda: array("q"))
+
+    def below(self, folder: str) -> PartitionedCopy:
+        """Return a copy with relative paths as one whose paths begin with a folder, or an address."""
+        return replace(self, paths=[f"{folder}/{path}" for path in self.paths])
 
     def partition(self, number: int, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of some keys in a partition."""
@@ -90,13 +94,54 @@ def copy_digest(described: Mapping[str, Any], listing: Listing) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_index(folder: Path, copy: PartitionedCopy, digest: str | None) -> None:
+class CopyIndex:
     """
-    Write the index, which marks a copy as complete.
+    The index of a copy.
 
-    :param folder: folder of the copy.
-    :param copy: the copy, with paths relative to the folder.
-    :param digest: see ``copy_digest``; None: no other run can reuse the copy.
+    :param table: as ``write_index`` writes it.
+    :ivar digest: see ``copy_digest``; None: no other run can reuse the copy.
+    :ivar sizes: bytes of each file, by its path relative to the folder of the copy.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._described = json.loads(table.schema.metadata[_DESCRIBED])
+        self.digest: str | None = self._described["digest"]
+        self.sizes: dict[str, int] = dict(zip(table["path"].to_pylist(), table["bytes"].to_pylist(), strict=True))
+
+    def copy(self) -> PartitionedCopy:
+        """Return the copy, with paths relative to its folder."""
+        import pyarrow as pa
+
+        columns = self._table["keys"].combine_chunks()
+        copy = PartitionedCopy(
+            schema=pa.ipc.read_schema(pa.py_buffer(b64decode(self._described["schema"]))),
+            nullable=self._described["nullable"],
+            keys={key.name: key.type for key in columns.type},
+            columns=[
+                [plain_value(key.name, value) for value in columns.field(position)]
+                for position, key in enumerate(columns.type)
+            ],
+            paths=list(self.sizes),
+        )
+        for rows, sizes in zip(self._table["rows"].to_pylist(), self._table["sizes"].to_pylist(), strict=True):
+            copy.rows.extend(rows)
+            copy.sizes.extend(sizes)
+            copy.ends.append(len(copy.rows))
+        return copy
+
+
+def write_index(
+    sink: Path | BinaryIO, copy: PartitionedCopy, file_bytes: Sequence[int], **described: str | None
+) -> None:
+    """
+    Write the index of a copy.
+
+    :param sink: where to.
+    :param copy: the copy, with paths relative to its folder.
+    :param file_bytes: bytes of each file.
+    :param described: the ``digest``, see ``copy_digest``, or None if no other run can reuse the copy; and what else
+        tells indexes apart.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -107,17 +152,26 @@ def write_index(folder: Path, copy: PartitionedCopy, digest: str | None) -> None
         {
             "keys": pa.StructArray.from_arrays(columns, names=list(copy.keys)),
             "path": copy.paths,
-            "bytes": [os.path.getsize(folder / file) for file in copy.paths],  # noqa: PTH202 - a million of them
+            "bytes": file_bytes,
             "rows": [copy.rows[begin:end].tolist() for begin, end in zip(begins, copy.ends, strict=True)],
             "sizes": [copy.sizes[begin:end].tolist() for begin, end in zip(begins, copy.ends, strict=True)],
         }
     )
-    described = {
-        "digest": digest,
-        "nullable": dict(copy.nullable),
-        "schema": b64encode(copy.schema.serialize().to_pybytes()).decode(),
-    }
-    pq.write_table(index.replace_schema_metadata({_DESCRIBED: json.dumps(described).encode()}), folder / INDEX)
+    schema = b64encode(copy.schema.serialize().to_pybytes()).decode()
+    noted = {**described, "nullable": dict(copy.nullable), "schema": schema}
+    pq.write_table(index.replace_schema_metadata({_DESCRIBED: json.dumps(noted).encode()}), sink)
+
+
+def read_index(source: Path | BinaryIO) -> CopyIndex | None:
+    """Return the index of a copy; None: there is none, or it is not one of a copy."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        index = pq.ParquetFile(source).read()
+    except (OSError, pa.ArrowException):
+        return None
+    return CopyIndex(index) if _DESCRIBED in (index.schema.metadata or {}) else None
 
 
 def read_copy(target: Path, digest: str) -> PartitionedCopy | None:
@@ -127,48 +181,18 @@ def read_copy(target: Path, digest: str) -> PartitionedCopy | None:
     :param target: folder of the copy.
     :param digest: see ``copy_digest``.
     """
-    import pyarrow as pa
-
-    index = _read_index(target / INDEX)
-    if index is None:
+    index = read_index(target / INDEX)
+    if index is None or index.digest != digest:
         return None
-    described = json.loads(index.schema.metadata[_DESCRIBED])
-    paths = [str(target / path) for path in index["path"].to_pylist()]
-    if described["digest"] != digest or list(map(_size, paths)) != index["bytes"].to_pylist():
+    if any(_size(f"{target}/{path}") != size for path, size in index.sizes.items()):
         return None
-    columns = index["keys"].combine_chunks()
-    copy = PartitionedCopy(
-        schema=pa.ipc.read_schema(pa.py_buffer(b64decode(described["schema"]))),
-        nullable=described["nullable"],
-        keys={key.name: key.type for key in columns.type},
-        columns=[
-            [plain_value(key.name, value) for value in columns.field(position)]
-            for position, key in enumerate(columns.type)
-        ],
-        paths=paths,
-    )
-    for rows, sizes in zip(index["rows"].to_pylist(), index["sizes"].to_pylist(), strict=True):
-        copy.rows.extend(rows)
-        copy.sizes.extend(sizes)
-        copy.ends.append(len(copy.rows))
-    return copy
+    return index.copy().below(str(target))
 
 
 def listed_files(target: Path) -> set[str]:
     """Return the relative paths of all files of the copy in a folder, with the index; empty: there is no copy."""
-    index = _read_index(target / INDEX)
-    return set() if index is None else {INDEX, *index["path"].to_pylist()}
-
-
-def _read_index(path: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        index = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowException):
-        return None
-    return index if _DESCRIBED in (index.schema.metadata or {}) else None
+    index = read_index(target / INDEX)
+    return set() if index is None else {INDEX, *index.sizes}
 
 
 def _size(path: str) -> int | None:

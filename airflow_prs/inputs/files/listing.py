@@ -21,11 +21,11 @@ from airflow_prs.ahead import map_ahead
 from airflow_prs.arrow_columns import of_numbers, text_scalar
 from airflow_prs.errors import InputError
 from airflow_prs.inputs.files.globs import Glob, has_magic
-from airflow_prs.inputs.files.objects import THREADS, Objects, list_objects
+from airflow_prs.inputs.files.objects import THREADS, Objects, list_folder, list_objects
 from airflow_prs.inputs.files.opening import FIRST_BYTES, InputFile, fetch, open_object, require_unchanged
 from airflow_prs.inputs.files.paths import PathColumn, Paths, sort_paths
 from airflow_prs.inputs.files.walking import walk
-from airflow_prs.object_storage.addresses import is_remote, parse_address
+from airflow_prs.object_storage.addresses import Address, is_remote, parse_address
 from airflow_prs.records import RUNS
 from airflow_prs.worker.reading.versions import SEPARATOR
 
@@ -69,6 +69,18 @@ class Listing:
         for path in paths:
             _add_named(path, found)
         return found.listing()
+
+    @classmethod
+    def below(cls, folder: Address) -> Listing:
+        """
+        Return a listing of all objects in a folder, also those with hidden names.
+
+        :raises InputError: if a key cannot be the path of a file.
+        :raises StorageError: if the bucket cannot be listed.
+        """
+        found = _Found()
+        found.add_objects(list_folder(folder))
+        return found.sorted_listing((), may_repeat=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -163,6 +175,15 @@ class Listing:
         import numpy as np
 
         return self.where(np.fromiter((not is_left_out(path) for path in self.paths), np.bool_, len(self)))
+
+    def only(self, paths: Sequence[str]) -> Listing:
+        """Return the listing of some of its files, in their order."""
+        import numpy as np
+
+        known = {path: number for number, path in enumerate(self.paths)}
+        numbers = np.fromiter((known[path] for path in paths), np.int64, len(paths))
+        etags = None if self.etags is None else self.etags.take(of_numbers(numbers))
+        return Listing(Paths.of(paths), self.sizes[numbers], self.modified_ns[numbers], (), etags)
 
     def where(self, kept: npt.NDArray[np.bool_]) -> Listing:
         """Return the listing with some of its files."""

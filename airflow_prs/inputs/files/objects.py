@@ -16,7 +16,7 @@ from airflow_prs.inputs.files.globs import Glob, has_magic
 from airflow_prs.inputs.files.paths import PathColumn
 from airflow_prs.object_storage.addresses import Address, Bucket, Kind, is_remote, parse_address
 from airflow_prs.object_storage.connecting import connect_to
-from airflow_prs.object_storage.requests import asking
+from airflow_prs.object_storage.requests import asking, etag_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,21 @@ def list_objects(path: str, *, published: str | None, are_tables: bool) -> Objec
     return replace(objects, hint=hint)
 
 
+def list_folder(folder: Address) -> Objects:
+    """
+    Return all objects in a folder, also those with hidden names.
+
+    :raises InputError: if a key cannot be the path of a file.
+    :raises StorageError: if the bucket cannot be listed.
+    """
+    found = _Found(folder.bucket)
+    for page in _list(folder):
+        for one in page:
+            if one["path"] != folder.key:  # it marks the folder
+                found.add(one)
+    return found.finish()
+
+
 def _split(address: Address) -> tuple[Address, tuple[str, ...]]:
     """Split an address into the part before the first pattern, and the segments after it."""
     root = Address(address.bucket)
@@ -157,6 +172,7 @@ class _Found:
     """Collects objects of a bucket."""
 
     def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
         self._top = f"{bucket}/"
         self._paths = PathColumn()
         self._sizes = array("q")
@@ -164,7 +180,7 @@ class _Found:
 
     def add(self, one: Mapping[str, Any]) -> None:
         """Add an object as obstore describes it."""
-        path, etag = self._top + one["path"], one["e_tag"]
+        path, etag = self._top + one["path"], etag_of(self._bucket, one)
         if not etag:
             raise InputError(f"{path!r} has no ETag, by which plan and nodes see whether an object has changed.")
         self._paths.append(path)
@@ -352,4 +368,4 @@ class _Result:
             return True
         # Two connections may lead to the same bucket, or to two with the same name.
         head = _head(self._address)
-        return head is not None and head["e_tag"] == one["e_tag"]
+        return head is not None and etag_of(self._address.bucket, head) == etag_of(self._address.bucket, one)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from airflow_prs.errors import StagingError, StorageError
 from airflow_prs.object_storage.addresses import Address
 from airflow_prs.object_storage.connecting import Connection, connect_to
-from airflow_prs.object_storage.requests import asking, is_changed, is_denied
+from airflow_prs.object_storage.requests import asking, etag_of, is_changed, is_denied
 
 _R = TypeVar("_R")
 
@@ -39,8 +39,8 @@ class RemoteFile:
         :raises StagingError: if it has changed, is gone, or cannot be accessed.
         """
         meta = self._ask(lambda connection: connection.objects.head(self.address.key))
-        if self.version is not None and meta["e_tag"] != self.version:
-            raise self._changed(meta["e_tag"])
+        if self.version is not None and etag_of(self.address.bucket, meta) != self.version:
+            raise self._changed(etag_of(self.address.bucket, meta))
         return int(meta["size"])
 
     def read(self, begin: int = 0, end: int | None = None) -> Any:
@@ -73,7 +73,7 @@ class RemoteFile:
 
     def _version_now(self, connection: Connection) -> str | None:
         try:
-            return connection.objects.head(self.address.key)["e_tag"]
+            return etag_of(self.address.bucket, connection.objects.head(self.address.key))
         except Exception:  # noqa: BLE001 - only the words of an error depend on it
             return None
 
@@ -103,7 +103,7 @@ def list_objects(top: Address, is_over: threading.Event) -> list[tuple[Address, 
     found = [one for one in found if one["size"] or one["path"] not in folders]
     if not found:
         raise StagingError(f"{top}: there is no object, and none below it")
-    return [(replace(top, key=one["path"]), int(one["size"]), one["e_tag"]) for one in found]
+    return [(replace(top, key=one["path"]), int(one["size"]), etag_of(top.bucket, one)) for one in found]
 
 
 def _connect(address: Address) -> Connection:
