@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from airflow_prs.cli.job_file import read_job_file
 from airflow_prs.cli.tables import FILES, find_kind, make_dataset, read_options
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.config import ParallelRunConfig
-from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import FileDataset, TabularDataset
+from airflow_prs.config.references import OUTPUT, path_from
 from airflow_prs.errors import ConfigError, EmptyInputError
-from airflow_prs.object_storage.addresses import find_problem, is_remote
+from airflow_prs.object_storage.addresses import find_problem, is_remote, shown_path
 from airflow_prs.plan.planning import PlanRequest, PlanResult, make_plan
 from airflow_prs.records import RunIdentity
 
@@ -33,11 +33,12 @@ class Job:
     A job, as the command line describes it.
 
     :param config: the configuration.
-    :param name: name of the configuration's file, without suffix.
-    :param base: folder of the configuration's file, from which relative paths in it start.
+    :param name: name of the job file, without suffix.
+    :param base: folder of the job file, from which relative paths in it start.
     :param inputs: the inputs, which are cut into mini-batches.
     :param side_inputs: reference data.
-    :param arguments: arguments of the entry script.
+    :param output: folder of the result; None: neither the command line nor the job file names one.
+    :param arguments: arguments of the entry script; OUTPUT in them stands for the output folder.
     """
 
     config: ParallelRunConfig
@@ -45,6 +46,7 @@ class Job:
     base: str
     inputs: tuple[FileDataset | TabularDataset, ...]
     side_inputs: tuple[FileDataset, ...]
+    output: str | None
     arguments: tuple[str, ...]
 
     @property
@@ -55,37 +57,33 @@ class Job:
 
 def read_job(options: argparse.Namespace) -> Job:
     """
-    Return the job that a command line describes, after checking it together with the configuration.
+    Return the job that a command line and its job file describe; the command line overrides the file.
 
     :raises ConfigError: if values are wrong; lists all problems.
     """
-    file = Path(options.config).absolute()
-    config = load_config(file)
-    problems = [*config.find_file_problems(file.parent), *check_arguments(options.arguments)]
+    path = Path(options.config).absolute()
+    problems: list[str] = []
     inputs = _inputs(options, problems)
-    problems += config.find_size_problems(inputs)
-    side_inputs = tuple(_side_inputs(options.side_input, problems))
+    side_inputs = {str(dataset.name): dataset for dataset in _side_inputs(options.side_input, problems)}
+    file = read_job_file(path, inputs=inputs, side_inputs=side_inputs)
+    arguments = tuple(options.arguments) or file.arguments
+    problems += [*file.config.find_file_problems(path.parent), *check_arguments(arguments)]
+    problems += file.config.find_size_problems(file.inputs)
+    if file.output and (problem := find_problem(file.output)):
+        problems.append(f"output is {shown_path(file.output)}: {problem}")
     if problems:
         raise ConfigError(problems)
-    for line in (*near_misses(options.arguments), *driver_options(options.arguments).notes):
+    for line in (*near_misses(arguments), *driver_options(arguments).notes):
         logger.warning(line)
     return Job(
-        config=config,
-        name=file.stem,
-        base=str(file.parent),
-        inputs=inputs,
-        side_inputs=side_inputs,
-        arguments=tuple(options.arguments),
+        config=file.config,
+        name=path.stem,
+        base=str(path.parent),
+        inputs=file.inputs,
+        side_inputs=tuple(file.side_inputs.values()),
+        output=options.output or file.output,
+        arguments=arguments,
     )
-
-
-def load_config(file: Path) -> ParallelRunConfig:
-    """
-    Return a configuration whose relative paths start from its own folder.
-
-    :param file: absolute path of the YAML file.
-    """
-    return ParallelRunConfig.load_yaml(file.parent, file)
 
 
 def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
@@ -95,7 +93,7 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
     :param output: folder of the result.
     :param nodes: number of shards, instead of that of the configuration; None: that of the configuration.
     """
-    config = job.config
+    config, folder = job.config, output if is_remote(output) else str(Path(output).absolute())
     if nodes is not None:
         config = config.model_copy(update={"node_count": nodes, "mini_batches_per_task": None})
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -103,8 +101,8 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
         config=config,
         datasets=job.inputs,
         side_inputs=job.side_inputs,
-        arguments=job.arguments,
-        output=output if is_remote(output) else str(Path(output).absolute()),
+        arguments=tuple(argument.replace(OUTPUT, folder) for argument in job.arguments),
+        output=folder,
         run_root=output,
         dag_folder=job.base,
         # The names of plans sort by time, as those from Airflow do.
@@ -138,7 +136,7 @@ def _input(
     name: str, path: str, kind: str, of_table: Mapping[str, Any], problems: list[str]
 ) -> FileDataset | TabularDataset | None:
     try:
-        return make_dataset(_from_working_directory(path), kind, of_table).as_named_input(name)
+        return make_dataset(path_from(Path.cwd(), path), kind, of_table).as_named_input(name)
     except ConfigError as error:
         problems += [f"--input: {problem}" for problem in error.problems]
         return None
@@ -162,13 +160,6 @@ def _side_inputs(pairs: Sequence[str], problems: list[str]) -> Iterator[FileData
     for pair in pairs:
         name, _, path = pair.partition("=")
         try:
-            yield FileDataset(_from_working_directory(path)).as_named_input(name)
+            yield FileDataset(path_from(Path.cwd(), path)).as_named_input(name)
         except ConfigError as error:
             problems += [f"--side-input {pair}: {problem}" for problem in error.problems]
-
-
-def _from_working_directory(path: str) -> str:
-    """Return a local path as an absolute one, relative to the working directory; a slash at its end stays."""
-    if not path or is_remote(path) or find_problem(path):
-        return path
-    return os.path.join(os.getcwd(), os.path.expanduser(as_text(path)))  # noqa: PTH109, PTH111, PTH118

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airflow_prs.cli.tables import TABLES
 from airflow_prs.config.arguments import may_need_no_inputs
@@ -15,6 +16,9 @@ from airflow_prs.errors import PrsError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import find_problem, shown_path
 from airflow_prs.object_storage.connecting import use_connections
+
+if TYPE_CHECKING:
+    from airflow_prs.cli.job import Job
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
 _NO_JOB = {"show", "runs"}
@@ -25,6 +29,10 @@ _INTERRUPTED = 130
 _PIPE_CLOSED = 141
 """What a shell sees of other programs whose reader has gone."""
 _HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+_JOB_FILE = (
+    "YAML file of a ParallelRunConfig, which may hold inputs, side_inputs, output and arguments too, or of a parallel "
+    "job of Azure ML v2; relative paths in it start from its folder; this command line overrides it"
+)
 _ARGUMENTS = "Everything after -- is passed to the entry script, like `arguments` of ParallelRunOperator."
 
 
@@ -74,22 +82,33 @@ def _run_command(options: argparse.Namespace) -> int:
     # Each command imports many modules, which the others do not need.
     if options.command in _NO_JOB:
         return _look_at_runs(options)
-    from airflow_prs.cli.job import read_job
-
     if options.command == "check":
         from airflow_prs.cli.check import check
 
-        return check(read_job(options))
+        return check(_read_job(options))
     if options.is_in_process:
         from airflow_prs.cli.in_process import run_in_process
 
         nodes, keeps_going = options.nodes or 1, options.keeps_going
-        return run_in_process(read_job(options), options.output, nodes=nodes, keeps_going=keeps_going)
+        return run_in_process(_read_job(options), options.output, nodes=nodes, keeps_going=keeps_going)
     from airflow_prs.cli import run
 
     if options.resume is not None:
         return run.resume(options.resume, options.config)
-    return run.run(read_job(options), options.output, nodes=options.nodes or 1)
+    return run.run(_read_job(options), options.output, nodes=options.nodes or 1)
+
+
+def _read_job(options: argparse.Namespace) -> Job:
+    """Return the job; ``options.output`` is that of the job from then on."""
+    from airflow_prs.cli.job import read_job
+
+    job = read_job(options)
+    options.output = job.output
+    if options.command == "run" and job.output is None:
+        options.parser.error("--output is missing: the folder of the result, here or as output in the job file")
+    if not job.inputs and not may_need_no_inputs(job.arguments):
+        options.parser.error("--input is missing: a file, a folder, or a pattern, here or as inputs in the job file")
+    return job
 
 
 def _look_at_runs(options: argparse.Namespace) -> int:
@@ -123,19 +142,15 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 def _check_usage(options: argparse.Namespace) -> None:
     is_resuming = getattr(options, "resume", None) is not None
     if is_resuming and (options.input or options.output or options.nodes or options.is_in_process or options.arguments):
-        options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
+        options.parser.error("--resume continues a run as it was planned: leave out all but the job file")
     if not is_resuming and options.config is None:
-        options.parser.error("the configuration is missing: the path of a YAML file, before --input")
-    if not is_resuming and options.command == "run" and options.output is None:
-        options.parser.error("--output is missing: the folder of the result")
-    if not is_resuming and not options.input and not may_need_no_inputs(options.arguments):
-        options.parser.error("--input is missing: a file, a folder, or a pattern")
+        options.parser.error("the job file is missing: the path of a YAML file, before --input")
     if getattr(options, "keeps_going", False) and not options.is_in_process:
         options.parser.error("--keep-going requires --in-process; other runs always keep going")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m airflow_prs", description=_DESCRIPTION, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="airflow-prs", description=_DESCRIPTION, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     _add_run(commands)
     _add_check(commands)
@@ -146,9 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
-    run.add_argument(
-        "config", nargs="?", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder"
-    )
+    run.add_argument("config", nargs="?", help=_JOB_FILE)
     _add_inputs(run)
     run.add_argument("--output", type=_folder, metavar="FOLDER", help="folder of the result, and of the run folder")
     run.add_argument(
@@ -160,7 +173,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--resume",
         metavar="RUN_FOLDER",
-        help="continue a run that was interrupted, as it was planned; of a config only environment_variables are used",
+        help="continue a run that was interrupted, as planned; of a job file only environment_variables are used",
     )
     run.add_argument(
         "--in-process",
@@ -179,8 +192,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check = _add_command(commands, "check", "run one mini-batch, and print the problems", epilog=_ARGUMENTS)
-    check.add_argument("config", help="YAML file of the ParallelRunConfig; relative paths in it start from its folder")
+    check.add_argument("config", help=_JOB_FILE)
     _add_inputs(check)
+    check.set_defaults(output=None)
 
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,8 @@ from shlex import quote
 
 from airflow_prs.cli.console import progress_bar, shown_log
 from airflow_prs.cli.find import find_run_folder
-from airflow_prs.cli.job import Job, load_config, plan_job
+from airflow_prs.cli.job import Job, plan_job
+from airflow_prs.cli.job_file import read_variables
 from airflow_prs.errors import (
     ConfigError,
     IncompleteRunError,
@@ -48,19 +49,16 @@ def resume(path: str, config: str | None) -> int:
     Continue a run that was interrupted, and print the path of its result.
 
     :param path: its run folder, or the output folder, which means its newest run.
-    :param config: YAML file of the configuration, which is needed if it has environment variables; None: not given.
+    :param config: the job file, which is needed if it has environment variables; None: not given.
     :return: the exit code.
-    :raises ConfigError: if the configuration is needed, but not given.
+    :raises ConfigError: if the job file is needed, but not given.
     """
     folder = find_run_folder(path)
     names = folder.read_settings().variable_names
     if names and config is None:
-        problem = (
-            f"config is missing: the run sets {', '.join(names)}, and only the configuration's file has the values"
-        )
+        problem = f"the job file is missing: the run sets {', '.join(names)}, and only that file has the values"
         raise ConfigError([problem])
-    values = load_config(Path(config).absolute()).environment_variables if config is not None else None
-    return _run(folder, {name: str(value) for name, value in (values or {}).items()})
+    return _run(folder, {} if config is None else read_variables(Path(config).absolute()))
 
 
 def conclude(folder: RunFolder) -> int:
@@ -133,5 +131,5 @@ def _how_to_continue(folder: RunFolder) -> str:
     return (
         f"{HOW_TO_GO_ON} if you change the script, the input or the configuration, run again, which starts over. "
         "Otherwise this command continues where the run stopped; after an abort, failed mini-batches get fresh tries:\n"
-        f"python -m airflow_prs run --resume {quote(str(folder.path))}"
+        f"airflow-prs run --resume {quote(str(folder.path))}"
     )

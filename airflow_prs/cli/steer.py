@@ -89,7 +89,7 @@ def _order(folder: RunFolder, options: argparse.Namespace) -> str:
     said = f"{change_limits(folder, given, author)}."
     if newest_abort(folder) is None:
         return said
-    how = f"python -m airflow_prs runs {ClearAction.RESUME.value} {quote(str(folder.path))}"
+    how = f"airflow-prs runs {ClearAction.RESUME.value} {quote(str(folder.path))}"
     return f"{said} The run stays aborted until it is cleared. To continue under the new limits: {how}"
 
 
@@ -97,7 +97,7 @@ def _clear(folder: RunFolder, identity: RunIdentity, action: ClearAction, option
     # The identity of a run of a shell, see job.plan_job; Airflow's plans are named by the id of their task instance.
     if identity.plan == identity.run_id:
         raise SteeringError(
-            "this is a run of a shell, and no task of Airflow. To continue it: python -m airflow_prs run --resume "
+            "this is a run of a shell, and no task of Airflow. To continue it: airflow-prs run --resume "
             f"{quote(str(folder.path))}"
         )
     api = find_api(options.api_url, options.token)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import ConfigError
+from airflow_prs.wording import wrong
 
 FILES: Final = "files"
 
@@ -51,11 +52,13 @@ def make_dataset(path: str, kind: str, options: Mapping[str, Any]) -> FileDatase
     Return the dataset of a path.
 
     :param kind: one of TABLES, or FILES.
-    :param options: of the table.
+    :param options: of the dataset.
     :raises ConfigError: if the path or an option is wrong.
     """
+    if kind not in (*TABLES, FILES):
+        raise ConfigError([wrong("table", kind, f"one of {', '.join((*TABLES, FILES))}")])
     if kind == FILES:
-        return FileDataset(path)
+        return FileDataset(path, **options)
     defaults = {"separator": "\t"} if kind == "tsv" else {}
     return TABLES[kind](path, **{**defaults, **options})
 

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_prs.config.compute import ComputeTarget, read_compute_target
 from airflow_prs.config.environment import Environment
 from airflow_prs.config.environment_yaml import WAY_OUT, read_environment, read_environment_folder, write_environment
-from airflow_prs.config.yaml_file import read_yaml, write_yaml
+from airflow_prs.config.yaml_file import JOB_KEYS, read_yaml, write_yaml
 from airflow_prs.errors import ConfigError
 from airflow_prs.wording import shown, unknown
 
@@ -53,11 +53,15 @@ def read_config(
     file = Path(workspace or "", path)
     layout = read_yaml(file, what=TOP)
     if isinstance(layout, Mapping) and layout.get("type") == "parallel" and TOP not in layout:
-        problem = f"{path} is a parallel job of Azure ML v2, which is not read; allowed: its settings below {TOP}"
+        problem = (
+            f"{path} is a parallel job of Azure ML v2, which airflow-prs run and airflow-prs check read; allowed in a "
+            f"DAG: its settings below {TOP}"
+        )
         raise ConfigError([f"{problem}, under the names in the table 'The newer names' of docs/moving.md"])
     if not isinstance(layout, Mapping) or not isinstance(layout.get(TOP), Mapping):
         raise ConfigError([f"{TOP} is missing in {path}; allowed: one key of this name, with all settings below it"])
-    problems = [unknown(key, (TOP,), what="key of the file") for key in layout if key != TOP]
+    beside = (TOP, *JOB_KEYS)
+    problems = [unknown(key, beside, what="key of the file") for key in layout if key not in beside]
     given = {key: value for key, value in layout[TOP].items() if value is not None}
     known = {TARGET, *ENVIRONMENT_KEYS, *names} - {"compute_target"}
     problems += [unknown(key, known, what=f"key of {TOP}") for key in given if key not in known]

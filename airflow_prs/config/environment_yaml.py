@@ -45,6 +45,11 @@ WAY_OUT = (
     "environment: {python: {userManagedDependencies: true, interpreterPath: /path/to/bin/python}}, or packages: "
     "environment: {python: {condaDependencies: {dependencies: [{pip: [scikit-learn==1.5.2]}]}}}"
 )
+_WAY_OUT_V2 = (
+    "write packages, task.environment: {conda_file: environment.yml}, or a Python of this machine, "
+    "task.environment: {python: {userManagedDependencies: true, interpreterPath: /path/to/bin/python}}"
+)
+_OF_IMAGES = ("name", "version", "description", "tags", "properties", "image", "build", "os_type", "inference_config")
 DEFAULT_INTERPRETER = "python"
 """What the original writes where no interpreter was chosen."""
 
@@ -98,6 +103,38 @@ def read_environment(layout: Any, *, folder: Path | None) -> tuple[Environment, 
     _say_what_is_ignored(settings, python)
     environment = _choose(python, packages)
     return environment.relative_to(folder) if folder else environment, dict(settings.get("environment_variables") or {})
+
+
+def read_environment_v2(value: Any, base: Path) -> tuple[Environment, dict[str, str]]:
+    """
+    Return the environment of a task of Azure ML v2, and its variables.
+
+    :param value: what the task holds: the content of an environment, or the path of its file.
+    :param base: folder that relative paths start from.
+    :raises ConfigError: if it is registered in Azure ML, or names neither packages nor a Python.
+    """
+    if isinstance(value, str) and not value.startswith("azureml:"):
+        file = Path(base, value.removeprefix("file:"))
+        value, base = read_yaml(file, what="task.environment"), file.parent
+    if not isinstance(value, Mapping):
+        what = "is missing" if value is None else f"is {shown(value)}, which only Azure ML knows"
+        raise ConfigError([f"task.environment {what}; {_WAY_OUT_V2}"])
+    if "python" in value:
+        return read_environment(value, folder=base)
+    known = ("$schema", "conda_file", *_OF_IMAGES)
+    if problems := [unknown(f"task.environment.{key}", known, what="key of it") for key in value if key not in known]:
+        raise ConfigError(problems)
+    conda = value.get("conda_file")
+    if conda is None:
+        raise ConfigError([f"task.environment has no conda_file, and images are not used here; {_WAY_OUT_V2}"])
+    if "image" in value or "build" in value:
+        log.warning("Ignored in task.environment, as airflow_prs builds no images: image and what belongs to it")
+    if isinstance(conda, str):
+        return Environment.from_conda_file(Path(base, conda)), {}
+    packages = read_conda(conda, place="task.environment.conda_file")
+    if packages.conda:
+        raise ConfigError([f"task.environment.conda_file: {conda_problem(packages.conda)}"])
+    return Environment.from_pip(packages.pip or (), usable_python(packages)), {}
 
 
 def _choose(python: Mapping[str, Any], packages: CondaPackages) -> Environment:

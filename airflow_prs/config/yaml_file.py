@@ -8,6 +8,9 @@ from typing import Any
 
 from airflow_prs.errors import ConfigError
 
+JOB_KEYS = ("inputs", "side_inputs", "output", "arguments")
+"""Keys of a job file beside those of the configuration. The shell reads them; in a DAG, the operator has them."""
+
 
 def read_yaml(path: str | os.PathLike[str], *, what: str, expected: str = "the path of a YAML file") -> Any:
     """

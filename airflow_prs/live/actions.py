@@ -56,7 +56,7 @@ def describe_actions(
 
 
 def _describe(name: str, check: Callable[[], str], folder: RunFolder) -> dict[str, Any]:
-    command = f"python -m airflow_prs runs {name} {shlex.quote(str(folder.path))}"
+    command = f"airflow-prs runs {name} {shlex.quote(str(folder.path))}"
     try:
         return {"can": True, "why": check(), "command": command}
     except PrsError as error:
@@ -77,6 +77,6 @@ def without_storage(path: str, problem: str) -> dict[str, dict[str, Any]]:
     """
     names = [*(action.value for action in ClearAction), *_WHAT]
     return {
-        name: {"can": False, "why": problem, "command": f"python -m airflow_prs runs {name} {shlex.quote(path)}"}
+        name: {"can": False, "why": problem, "command": f"airflow-prs runs {name} {shlex.quote(path)}"}
         for name in names
     }

@@ -44,7 +44,7 @@ def describe_run(facts: StepFacts, snapshot: Snapshot, *, may_read_logs: bool) -
     phase, progress = find_phase(facts, snapshot), describe_progress(facts, snapshot)
     return {
         **_head(facts, phase),
-        "command": f"python -m airflow_prs show {quote(str(snapshot.folder.path))}",
+        "command": f"airflow-prs show {quote(str(snapshot.folder.path))}",
         "progress": progress,
         **describe_pace(phase, snapshot.status, progress),
         "bins": describe_bins(snapshot.status, progress["total"] or 0),
@@ -72,7 +72,7 @@ def describe_unreadable(facts: StepFacts, problem: str) -> dict[str, Any]:
     return {
         **_head(facts, phase),
         "problem": problem or None,
-        "command": f"python -m airflow_prs show {quote(path)}",
+        "command": f"airflow-prs show {quote(path)}",
         "progress": describe_progress(facts, None),
         **dict.fromkeys(("rate", "eta_s", "ended", "seconds", "abort", "result")),
         "began": phase.began,

@@ -191,8 +191,8 @@ def _after_threshold(verdict: Verdict, folder: RunFolder) -> str:
         f"- {_clear_plan(f'a higher {verdict.threshold}, other')}\n"
         "- If the cause is gone without a change (a service is back, a mount is there again): clear mini_batches with "
         "its downstream tasks. Failed mini-batches get fresh tries, the others do not run again.\n"
-        f"- If you accept these failures: raise the limit with `python -m airflow_prs runs limits --{option} N "
-        f"{quote(str(folder.path))}`, then continue with `python -m airflow_prs runs resume` and the same path."
+        f"- If you accept these failures: raise the limit with `airflow-prs runs limits --{option} N "
+        f"{quote(str(folder.path))}`, then continue with `airflow-prs runs resume` and the same path."
     )
 
 

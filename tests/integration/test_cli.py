@@ -114,7 +114,7 @@ def test_airflow_prs_is_installed_as_a_command():
 
 def test_python_m_airflow_prs_is_the_command(here):
     ended = subprocess.run([sys.executable, "-m", "airflow_prs", "run", "--help"], capture_output=True, check=False)
-    assert (ended.returncode, ended.stdout.split(b"\n")[0][:35]) == (0, b"usage: python -m airflow_prs run [-")
+    assert (ended.returncode, ended.stdout.split(b"\n")[0][:27]) == (0, b"usage: airflow-prs run [-h]")
 
 
 def test_the_progress_ends_with_all_mini_batches(here, capsys):
@@ -202,7 +202,7 @@ def test_a_result_that_cannot_be_written_is_told_with_how_a_shell_goes_on(here, 
     assert run(configure("echo.py")) == 1
     said = capsys.readouterr().err
     assert "the result cannot be put at" in said
-    assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
+    assert f"airflow-prs run --resume {the_run().path.absolute()}\n" in said
     assert "clear" not in said
 
 
@@ -269,7 +269,7 @@ def interrupt(config: str) -> RunFolder:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
+    assert f"airflow-prs run --resume {the_run().path.absolute()}\n" in said
     return the_run()
 
 

@@ -221,7 +221,7 @@ def test_where_the_server_sees_no_storage_the_page_says_what_to_do(server, log_i
         "completed",
     )
     assert not any(action["can"] for action in shown["actions"].values())
-    assert shown["actions"]["limits"]["command"].startswith("python -m airflow_prs runs limits ")
+    assert shown["actions"]["limits"]["command"].startswith("airflow-prs runs limits ")
     assert server.get(f"{step}/failures", headers=log_in("editor")).status_code == 409
 
 

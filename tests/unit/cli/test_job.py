@@ -33,6 +33,7 @@ def read(*inputs, **values):
         "table": None,
         "table_option": [],
         "is_files": False,
+        "output": None,
         "arguments": [],
     }
     return read_job(Namespace(input=list(inputs), **(defaults | values)))
@@ -181,9 +182,3 @@ def test_an_input_that_is_empty_is_an_error_without_advice_about_tasks(here):
     with pytest.raises(EmptyInputError) as raised:
         plan_job(read("empty"), "out", nodes=1)
     assert "on_empty" not in str(raised.value)
-
-
-def test_a_parallel_job_of_azure_v2_is_refused_with_where_its_names_are(here):
-    Path("job.yaml").write_text("type: parallel\nmini_batch_size: 5\n")
-    with pytest.raises(ConfigError, match=r"is a parallel job of Azure ML v2, which is not read; .*The newer names"):
-        read("data")
