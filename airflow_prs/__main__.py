@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m airflow_prs``."""
+"""Run the command line: ``python -m airflow_prs``, the same as ``airflow-prs``."""
 
 from __future__ import annotations
 

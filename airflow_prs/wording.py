@@ -27,8 +27,8 @@ def shown(value: Any) -> str:
 
 
 def command(*words: str) -> str:
-    """Return a command for a shell, such as ``python -m airflow_prs show '/my runs'``."""
-    return shlex.join(("python", "-m", "airflow_prs", *words))
+    """Return a command for a shell, such as ``airflow-prs show '/my runs'``."""
+    return shlex.join(("airflow-prs", *words))
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:

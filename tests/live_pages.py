@@ -199,7 +199,7 @@ def overview(state: str = "running", **changes: Any) -> dict[str, Any]:
         "may_read_logs": True,
         "problem": None,
         "xcom": None,
-        "command": "python -m airflow_prs show /data/scores",
+        "command": "airflow-prs show /data/scores",
         "progress": {
             "total": total,
             "done": done,
@@ -264,7 +264,7 @@ _COUNTS = {"total": 500, "done": 312, "failed": 3, "running": 12}
 def actions(state: str, failed: int) -> dict[str, Any]:
     """Return what a reader can do in a state."""
     is_live = state in {"running", "planned"}
-    command = "python -m airflow_prs runs"
+    command = "airflow-prs runs"
 
     def action(name: str, can: bool, does: str, why_not: str) -> dict[str, Any]:
         return {"can": can, "why": does if can else why_not, "command": f"{command} {name} /data/scores"}

@@ -24,6 +24,7 @@ from airflow_prs import (
     PipelineParameter,
     TabularDataset,
 )
+from airflow_prs.cli import main as cli
 from airflow_prs.config import arguments
 from airflow_prs.config.compute import load_compute_targets
 from airflow_prs.config.config import OURS, RULES
@@ -181,9 +182,30 @@ def test_a_function_stands_for_a_script_as_the_page_shows(tmp_path):
     assert page.score.function.__name__ == "score"
 
 
-def test_the_job_file_is_a_configuration(tmp_path):
+def test_the_job_file_is_that_of_a_dag_and_of_the_shell(tmp_path, capsys):
     (tmp_path / "job.yml").write_text(blocks(PAGES["entry_script.md"], "yaml")[0])
     assert ParallelRunConfig.load_yaml(None, tmp_path / "job.yml").entry_script == "count_lines.py"
+    write_job(tmp_path, script="count_lines.py", data="data")
+    assert cli.main(["run", str(tmp_path / "job.yml")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out/parallel_run_step.txt\n"
+
+
+def test_a_parallel_job_of_azure_runs_as_the_page_of_moving_says(tmp_path, capsys):
+    (tmp_path / "parallel.yml").write_text(blocks(PAGES["moving.md"], "yaml")[0])
+    write_job(tmp_path, script="count_words.py", data="letters")
+    assert cli.main(["run", str(tmp_path / "parallel.yml")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out/counts.txt\n"
+    assert (tmp_path / "out/counts.txt").read_text() == f"--words {tmp_path}/words.txt\n" * 3
+
+
+def write_job(folder, *, script, data):
+    for name in ("scripts", data):
+        (folder / name).mkdir()
+    (folder / "words.txt").write_text("dear")
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (folder / data / name).write_text("dear anna")
+    code = "import sys\n\ndef run(mini_batch):\n    return [' '.join(sys.argv[1:3])] * len(mini_batch)\n"
+    (folder / "scripts" / script).write_text(code)
 
 
 def test_the_file_of_compute_targets_declares_one(tmp_path):
@@ -283,7 +305,7 @@ def test_every_target_of_make_exists(page):
 
 @pytest.mark.parametrize("command", ["run", "check", "show"])
 def test_every_option_of_the_command_line_exists(command):
-    lines = re.findall(rf"python -m airflow_prs {command}\b[^`\n]*|`{command} --[^`]*", "\n".join(PAGES.values()))
+    lines = re.findall(rf"airflow-prs {command}\b[^`\n]*|`{command} --[^`]*", "\n".join(PAGES.values()))
     ours = [line.partition(" -- ")[0] for line in lines]
     told = {option for line in ours for option in re.findall(r"--[a-z][a-z-]+", line)}
     shown = subprocess.run(

@@ -108,6 +108,8 @@ def translate(layout: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
         config[name] = value
     # -1, which is also the default, means that failures are ignored.
     config.setdefault("error_threshold", -1)
+    if _is_files(inputs.get(data or "")):
+        config.setdefault("mini_batch_size", "1")
     if config.get("allowed_failed_count") == -1:
         del config["allowed_failed_count"]
     if job.problems:
@@ -220,9 +222,13 @@ def _input(name: str | None, value: Any) -> Iterator[dict[str, Any]]:
     value = {"path": value} if isinstance(value, str) else value
     if name is None or not isinstance(value, Mapping) or not _has_path(value):
         return
-    is_table = value.get("type") == "mltable"
-    direct = {"mode": "direct"} if value.get("mode") == "direct" and not is_table else {}
-    yield {"name": name, "path": value["path"], "kind": "mltable" if is_table else "files", **direct}
+    is_files = _is_files(value)
+    direct = {"mode": "direct"} if value.get("mode") == "direct" and is_files else {}
+    yield {"name": name, "path": value["path"], "kind": "files" if is_files else "mltable", **direct}
+
+
+def _is_files(value: Any) -> bool:
+    return not isinstance(value, Mapping) or value.get("type") != "mltable"
 
 
 def _output(job: _Job, task: Mapping[str, Any]) -> tuple[str | None, str | None]:

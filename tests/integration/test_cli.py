@@ -248,7 +248,7 @@ def test_a_result_that_cannot_be_written_is_told_with_how_a_shell_goes_on(here, 
     assert run(configure("echo.py")) == 1
     said = capsys.readouterr().err
     assert "the result cannot be put at" in said
-    assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
+    assert f"airflow-prs run --resume {the_run().path.absolute()}\n" in said
     assert "clear" not in said
 
 
@@ -315,7 +315,7 @@ def interrupt(config: str) -> RunFolder:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert f"python -m airflow_prs run --resume {the_run().path.absolute()}\n" in said
+    assert f"airflow-prs run --resume {the_run().path.absolute()}\n" in said
     return the_run()
 
 

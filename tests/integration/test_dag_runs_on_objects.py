@@ -310,7 +310,7 @@ def test_the_command_line_works_on_addresses(place, tmp_path, monkeypatch, capfd
     interrupted.send_signal(signal.SIGINT)
     _, said = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
-    assert f"python -m airflow_prs run --resume {top}/out/_parallel_run/" in said
+    assert f"airflow-prs run --resume {top}/out/_parallel_run/" in said
     goes_on.touch()
 
     assert main(["run", "--resume", f"{top}/out"]) == 0

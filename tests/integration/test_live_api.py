@@ -248,7 +248,7 @@ def test_where_the_server_sees_no_storage_the_page_says_what_to_do(server, log_i
         "completed",
     )
     assert not any(action["can"] for action in shown["actions"].values())
-    assert shown["actions"]["limits"]["command"].startswith("python -m airflow_prs runs limits ")
+    assert shown["actions"]["limits"]["command"].startswith("airflow-prs runs limits ")
     assert server.get(f"{step}/failures", headers=log_in("editor")).status_code == 409
 
 
@@ -331,7 +331,7 @@ def test_who_may_change_nothing_costs_no_look_at_the_shards(server, log_in, step
     monkeypatch.setattr("airflow_prs.live.actions.read_steerable", lambda _: pytest.fail("the shards are read"))
     shown = server.get(step, headers=log_in("reader")).json()
     assert {action["why"] for action in shown["actions"].values()} == {"You may not edit runs of this DAG."}
-    assert shown["actions"]["drain"]["command"] == f"python -m airflow_prs runs drain {unfinished.path}"
+    assert shown["actions"]["drain"]["command"] == f"airflow-prs runs drain {unfinished.path}"
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(server, log_in, step):

@@ -373,7 +373,7 @@ def test_a_machine_that_cannot_see_the_storage_says_what_to_do(server, page, ans
     text = text_of(show(server, page))
     for part in (
         "Mount /data where",
-        "python -m airflow_prs show /data/scores",
+        "airflow-prs show /data/scores",
         "aborted",
         "5 of 500 items failed",
         "2 running, 1 success",
@@ -385,7 +385,7 @@ def test_an_answer_that_nobody_expected_breaks_the_page_alone(server, page, answ
     answers.step = overview(nodes=[None])
     page.goto(server.page())
     page.get_by_text("This page has an error.").wait_for()
-    assert "python -m airflow_prs show" in text_of(page)
+    assert "airflow-prs show" in text_of(page)
 
 
 def test_limits_are_changed_with_the_keyboard_alone(server, page, answers):
@@ -452,7 +452,7 @@ def test_what_cannot_be_done_now_says_why_and_shows_the_command(server, page, an
     show(server, page).get_by_role("button", name="Resume").click()
     text = page.get_by_role("dialog").inner_text()
     assert "The run is under way." in text
-    assert "python -m airflow_prs runs resume /data/scores" in text
+    assert "airflow-prs runs resume /data/scores" in text
     assert page.get_by_role("dialog").get_by_role("button").all_inner_texts() == ["Copy", "Close"]
     assert answers.sent == []
 

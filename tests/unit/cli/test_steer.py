@@ -126,7 +126,7 @@ def test_an_abort_is_written_and_then_refused(folder, capsys, action, word):
 def test_new_limits_of_an_aborted_run_say_how_to_go_on(folder, capsys):
     orders.abort(folder, AbortKind.CANCEL, "ann")
     text = said(capsys, "limits", folder.path, "--error-threshold", 1)
-    assert f"python -m airflow_prs runs resume {folder.path}" in text
+    assert f"airflow-prs runs resume {folder.path}" in text
 
 
 def test_limits_without_a_limit_are_wrong_usage(folder, capsys):
@@ -189,7 +189,7 @@ def test_a_run_of_a_shell_is_resumed_by_a_shell(tmp_path, airflow, capsys):
     identity = make_identity("now", run_id="now")
     folder = make_folder(tmp_path / "out", 1, plan="now", run_id="now", settings={"identity": identity})
     text = said(capsys, "resume", folder.path, code=1)
-    assert f"python -m airflow_prs run --resume {folder.path}" in text
+    assert f"airflow-prs run --resume {folder.path}" in text
 
 
 def test_an_output_has_many_runs_of_which_one_is_chosen(folder, tmp_path, capsys):

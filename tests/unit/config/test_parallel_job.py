@@ -111,6 +111,12 @@ def test_what_is_left_out_has_the_default_of_v2(job):
     assert (config.node_count, config.process_count_per_node, config.compute_target) == (1, None, "local")
 
 
+@pytest.mark.parametrize(("kind", "expected"), [("uri_folder", "1"), ("mltable", None)])
+def test_a_mini_batch_is_one_file_unless_the_job_says_otherwise(job, kind, expected):
+    found = read(job({"mini_batch_size": None, "inputs.rows.type": kind}))
+    assert found.config.get("mini_batch_size") == expected
+
+
 def test_without_append_row_to_the_script_writes_into_the_output(job):
     path = job({"task.append_row_to": None, "outputs": {"images": {"type": "uri_folder", "path": "out/images"}}})
     assert (read(path).output, read(path).config["output_action"]) == ("out/images", "summary_only")

@@ -338,7 +338,7 @@ def test_a_cancel_ends_it_while_shards_still_run(look, folder, states):
     orders.abort(folder, AbortKind.CANCEL, "ann@host")
     with pytest.raises(AirflowFailException, match="cancelled by ann@host") as caught:
         look()
-    assert f"python -m airflow_prs runs resume {folder.path}" in str(caught.value)
+    assert f"airflow-prs runs resume {folder.path}" in str(caught.value)
     assert "a higher" not in str(caught.value)
 
 
