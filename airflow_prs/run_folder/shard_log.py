@@ -7,7 +7,7 @@ after the newest one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -275,17 +275,21 @@ def read_parts(store: Store, state: ShardState) -> Iterator[Content]:
         checkpoint = before
 
 
-def read_for_checkpoint(store: Store, state: ShardState, size: int) -> tuple[list[Content], Checkpoint | None]:
+def read_for_checkpoint(
+    store: Store, state: ShardState, size: int, known: Mapping[int, Content]
+) -> tuple[list[Content], Checkpoint | None]:
     """
     Return what a new checkpoint takes in, the newest part first, and the checkpoint before it.
 
     :param state: the state before; it has a record.
     :param size: number of outcomes and failed tries that its record adds.
+    :param known: what the newest records hold, by number; they are not read.
     """
     record = state.record
     if record is None:
         raise AssertionError("an attempt begins with a claim")
-    parts = [*_read_records(store, state.shard, record, state.number)]
+    parts = [_what_counts(known[number], number, record) for number in sorted(known, reverse=True)]
+    parts += _read_records(store, state.shard, record, state.number - len(known))
     size, before = size + sum(part.size for part in parts), record.checkpoint
     while before is not None and takes_in(size, before):
         content, following = read_checkpoint(store, before)
