@@ -248,7 +248,9 @@ def read_content(store: Store, state: ShardState) -> Content:
         read += len(places)
         tries.append(part.tries)
     if read != is_there.sum():
-        raise DamagedError(f"shard {state.shard.number} has two outcomes of a mini-batch. Clear plan to start over.")
+        raise DamagedError(
+            f"shard {state.shard.number} has two outcomes of a mini-batch. Clear the plan task to start over."
+        )
     return Content(
         outcomes=outcomes if is_there.all() else outcomes[is_there],
         tries=np.concatenate([no_content().tries, *reversed(tries)]),
