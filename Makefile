@@ -101,7 +101,7 @@ test-slow: $(VENV)/.synced
 
 test-storage: export KILL_SEEDS := 40
 test-storage: export CASES_ON := seaweed moto azurite
-test-storage: $(VENV)/.synced  ## on each server of object storage, kill nodes in 200 rounds, and kill and clear runs of a scheduler, which takes about 90 minutes
+test-storage: $(VENV)/.synced  ## on each server of object storage, kill nodes in 200 rounds, and kill and clear runs of a scheduler, which takes more than an hour
 	$(BIN)/python -m pytest -m slow -k kills_on_object_storage tests/integration/test_node_kills.py
 	$(BIN)/python -m pytest tests/system/test_whatever_dies_or_is_cleared.py
 

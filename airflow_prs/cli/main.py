@@ -67,11 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _in_shell(error: Exception, options: argparse.Namespace) -> str:
     """Return the text of an error; of a job, which has no task that somebody could clear, with what a shell can do."""
-    return (
-        str(error)
-        if options.command in _NO_JOB
-        else _CLEAR_PLAN.sub(lambda found: "Run again" if found[0][0] == "C" else "run again", str(error))
-    )
+    text = str(error)
+    if options.command in _NO_JOB:
+        return text
+    return _CLEAR_PLAN.sub(lambda found: "Run again" if found[0][0] == "C" else "run again", text)
 
 
 def _run_and_flush(options: argparse.Namespace) -> int:
