@@ -100,8 +100,10 @@ test-slow: $(VENV)/.synced
 	$(BIN)/python -m pytest -m slow
 
 test-storage: export KILL_SEEDS := 40
-test-storage: $(VENV)/.synced  ## kill nodes on object storage at random moments in 200 rounds on each server, which takes about 40 minutes
+test-storage: export CASES_ON := seaweed moto azurite
+test-storage: $(VENV)/.synced  ## on each server of object storage, kill nodes in 200 rounds, and kill and clear runs of a scheduler, which takes more than an hour
 	$(BIN)/python -m pytest -m slow -k kills_on_object_storage tests/integration/test_node_kills.py
+	$(BIN)/python -m pytest tests/system/test_whatever_dies_or_is_cleared.py
 
 kills: export KILL_SEEDS := 200
 kills: $(VENV)/.synced  ## kill nodes at random moments in 1,000 rounds, which takes about an hour

@@ -17,6 +17,7 @@ from airflow_prs.object_storage.connecting import use_connections
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
 _NO_JOB = {"show", "runs"}
+_CLEAR_PLAN = re.compile("[Cc]lear the plan task")
 """The commands that look at runs there are."""
 
 _INTERRUPTED = 130
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run_and_flush(options)
     except PrsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command's output
+        print(_in_shell(error, options), file=sys.stderr)  # noqa: T201 - a command's output
     except BrokenPipeError:
         if getattr(options, "is_in_process", False):
             raise
@@ -57,11 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if getattr(options, "is_in_process", False):
             raise  # it may come from the entry script, and a debugger needs it
-        print(error, file=sys.stderr)  # noqa: T201 - as above
+        print(_in_shell(error, options), file=sys.stderr)  # noqa: T201 - as above
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201 - as above
         return _INTERRUPTED
     return 1
+
+
+def _in_shell(error: Exception, options: argparse.Namespace) -> str:
+    """Return the text of an error; of a job, which has no task that somebody could clear, with what a shell can do."""
+    text = str(error)
+    if options.command in _NO_JOB:
+        return text
+    return _CLEAR_PLAN.sub(lambda found: "Run again" if found[0][0] == "C" else "run again", text)
 
 
 def _run_and_flush(options: argparse.Namespace) -> int:

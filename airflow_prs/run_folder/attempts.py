@@ -78,6 +78,8 @@ class Attempt:
         self._state = state
         self._has_failed = False
         self._known_loans: dict[int, LoanState] = {}
+        self._committed: dict[int, Content] = {}
+        """What this attempt has committed since the last checkpoint, by record; the next one takes it in unread."""
         self._requests = loan_logs.RequestReader(store, state.shard)
 
     @property
@@ -150,9 +152,12 @@ class Attempt:
         has_checkpoint = needs_checkpoint(record, number)
         if has_checkpoint:
             record = self._write_checkpoint(record, number, added)
-        payload = added.payload(with_outcomes=not has_checkpoint)
-        if not self._log.append(number, SHARD_RECORD.dump_json(record), payload):
+            self._committed.clear()
+        header, payload = SHARD_RECORD.dump_json(record), added.payload(with_outcomes=not has_checkpoint)
+        if not self._log.append(number, header, payload):
             raise superseded(self.shard)
+        if not has_checkpoint:
+            self._committed[number] = added.content(Record(number, header, payload), record.outcomes)
         self._state = ShardState(
             shard=self.shard, number=number, record=record, loans=tuple(LoanState(loan=loan) for loan in record.loans)
         )
@@ -192,11 +197,12 @@ class Attempt:
 
         :param added: what the record adds; its outcomes go into the checkpoint, and its failed tries into the payload.
         """
-        parts, before = read_for_checkpoint(self._store, self._state, added.size)
+        parts, before = read_for_checkpoint(self._store, self._state, added.size, self._committed)
         size = added.size + sum(part.size for part in parts)
         checkpoint = Checkpoint(checkpoint_key(self.shard, number, self.writer.id), number, size)
         record = replace(record, checkpoint=checkpoint, outcomes=0, after_checkpoint=0)
-        parts.insert(0, added.content(number, SHARD_RECORD.dump_json(record)))
+        in_log = Record(number, SHARD_RECORD.dump_json(record), added.payload(with_outcomes=False))
+        parts.insert(0, added.content(in_log, 0))
         write_checkpoint(self._store, checkpoint, parts[::-1], before)
         return record
 
@@ -277,10 +283,14 @@ class _Added:
         """Return the payload of the record."""
         return b"".join([self.outcomes.tobytes() if with_outcomes else b"", *self.lines])
 
-    def content(self, number: int, header: bytes) -> Content:
-        """Return the outcomes, and the places of the tries in a record whose payload has no outcomes."""
-        record = Record(number, header, self.payload(with_outcomes=False))
-        return Content(outcomes=self.outcomes, tries=unpack_record(record, 0, OWN_LOG).tries)
+    def content(self, record: Record, outcomes: int) -> Content:
+        """
+        Return the outcomes, and the places of the tries.
+
+        :param record: the record that adds them.
+        :param outcomes: number of outcomes in its payload.
+        """
+        return Content(outcomes=self.outcomes, tries=unpack_record(record, outcomes, OWN_LOG).tries)
 
 
 def _make_claim(store: Store, state: ShardState, claim: Claim, window: int) -> tuple[ShardRecord, bytes, Inheritance]:

@@ -162,7 +162,7 @@ def _lines(payload: bytes, begin: int) -> Iterator[tuple[int, int, int]]:
             # `index` is the first field of FailedTry; parsing the others would take most of the time.
             yield int(line[line.index(b":") + 1 : line.index(b",")]), begin, len(line)
         except ValueError:
-            raise DamagedError(f"a failed try is damaged: {line[:80]!r}. Clear plan to start over.") from None
+            raise DamagedError(f"a failed try is damaged: {line[:80]!r}. Clear the plan task to start over.") from None
         begin = end
 
 

@@ -7,7 +7,7 @@ after the newest one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -248,7 +248,9 @@ def read_content(store: Store, state: ShardState) -> Content:
         read += len(places)
         tries.append(part.tries)
     if read != is_there.sum():
-        raise DamagedError(f"shard {state.shard.number} has two outcomes of a mini-batch. Clear plan to start over.")
+        raise DamagedError(
+            f"shard {state.shard.number} has two outcomes of a mini-batch. Clear the plan task to start over."
+        )
     return Content(
         outcomes=outcomes if is_there.all() else outcomes[is_there],
         tries=np.concatenate([no_content().tries, *reversed(tries)]),
@@ -275,17 +277,21 @@ def read_parts(store: Store, state: ShardState) -> Iterator[Content]:
         checkpoint = before
 
 
-def read_for_checkpoint(store: Store, state: ShardState, size: int) -> tuple[list[Content], Checkpoint | None]:
+def read_for_checkpoint(
+    store: Store, state: ShardState, size: int, known: Mapping[int, Content]
+) -> tuple[list[Content], Checkpoint | None]:
     """
     Return what a new checkpoint takes in, the newest part first, and the checkpoint before it.
 
     :param state: the state before; it has a record.
     :param size: number of outcomes and failed tries that its record adds.
+    :param known: what the newest records hold, by number; they are not read.
     """
     record = state.record
     if record is None:
         raise AssertionError("an attempt begins with a claim")
-    parts = [*_read_records(store, state.shard, record, state.number)]
+    parts = [_what_counts(known[number], number, record) for number in sorted(known, reverse=True)]
+    parts += _read_records(store, state.shard, record, state.number - len(known))
     size, before = size + sum(part.size for part in parts), record.checkpoint
     while before is not None and takes_in(size, before):
         content, following = read_checkpoint(store, before)

@@ -252,6 +252,17 @@ def test_a_result_that_cannot_be_written_is_told_with_how_a_shell_goes_on(here, 
     assert "clear" not in said
 
 
+def test_a_damaged_run_folder_is_told_with_what_a_shell_can_do(here, capsys):
+    assert run(configure("echo.py")) == 0
+    the_run().names.settings.write_text("{")
+    capsys.readouterr()
+    assert main(["run", "--resume", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "config.json is damaged" in said
+    assert "Run again to start over." in said
+    assert "lear the plan" not in said
+
+
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_a_run_that_was_aborted_or_cancelled_continues_with_fresh_tries(here, capsys, is_cancelled):
     code = """

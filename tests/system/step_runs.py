@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,10 +18,11 @@ from typing import Any, TypeVar
 import psutil
 from packaging.version import Version
 
+from airflow_prs.object_storage.connecting import _refuse, use_connections
 from airflow_prs.run_folder.folder import RunFolder
 from tests.airflow_services import AirflowServices, wait_until
 from tests.dag_runs import DagFile
-from tests.object_servers import ObjectPlace
+from tests.object_servers import ObjectPlace, Server
 
 IS_AIRFLOW_3_1 = Version(version("apache-airflow")) < Version("3.2")
 T = TypeVar("T")
@@ -55,8 +59,8 @@ with DAG({dag_id!r}, {dag}) as dag:
             run_max_try=PipelineParameter("tries", default_value=3),
             {config}
         ),
-        inputs=[FileDataset("{{{{ dag_run.conf['data'] }}}}/items")],
-        output="{{{{ dag_run.conf['data'] }}}}/out",
+        inputs=[FileDataset("{{{{ dag_run.conf['items'] }}}}")],
+        output="{{{{ dag_run.conf['output'] }}}}",
         arguments=[
             "--place", "{{{{ dag_run.conf['place'] }}}}", "--pace", "{{{{ dag_run.conf['pace_s'] | default(0) }}}}",
         ],
@@ -78,18 +82,36 @@ def write_dag(services: AirflowServices, dag_id: str, *, dag: str = "", step: st
     services.wait_for_dag(dag_id)
 
 
+@contextmanager
+def connected(services: AirflowServices, servers: Iterable[Server]) -> Iterator[None]:
+    """Let the runs of an Airflow, and the test itself, use object storage."""
+    by_id = {server.conn_id: server for server in servers}
+    for server in by_id.values():
+        (value,) = map(json.loads, server.airflow_connection().values())
+        services.api.post(
+            "connections", {**value, "connection_id": server.conn_id, "extra": json.dumps(value["extra"])}
+        )
+    use_connections(lambda bucket: by_id[str(bucket.conn_id)].connect())
+    try:
+        yield
+    finally:
+        use_connections(_refuse)
+
+
 class Place:
     """
     The folder of a run's input and output, and of what the script looks at.
 
     :param path: a folder that does not exist yet.
     :param items: how many there are; their names are their numbers.
-    :ivar data: where input and output are.
+    :ivar output: where the output is.
+    :ivar input: where the items are.
     """
 
     def __init__(self, path: Path, items: int = 12) -> None:
         self.path = path
-        self.data = str(path)
+        self.output = f"{path}/out"
+        self.input = f"{path}/items"
         self.items = [f"{number:04}" for number in range(items)]
         for name in ("items", "holds", "fails"):
             (path / name).mkdir(parents=True)
@@ -111,6 +133,15 @@ class Place:
     def repair(self) -> None:
         """Let run() raise no more."""
         self._unmark("fails", self.items)
+
+    def command(self, *words: str) -> list[str]:
+        """Return a command of `python -m airflow_prs`, with the addresses in it as a shell needs them."""
+        return [sys.executable, "-m", "airflow_prs", *words]
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Environment variables of such a command."""
+        return {}
 
     @property
     def result(self) -> list[str] | None:
@@ -135,16 +166,28 @@ class Place:
 
 class PlaceOnObjects(Place):
     """
-    The same, with input and output on object storage.
+    The same, with the output and the run folders on object storage.
 
     :param objects: where they are.
+    :param has_input: whether the input is there too. Then an item whose copy is late steps aside for the next ones.
     """
 
-    def __init__(self, path: Path, objects: ObjectPlace, items: int = 12) -> None:
+    def __init__(self, path: Path, objects: ObjectPlace, items: int = 12, *, has_input: bool = True) -> None:
         super().__init__(path, items)
-        self.data = str(objects)
+        self.output = f"{objects}/out"
         self._objects = objects
-        (objects / "items").upload(path / "items")
+        if has_input:
+            self.input = f"{objects}/items"
+            (objects / "items").upload(path / "items")
+
+    def command(self, *words: str) -> list[str]:
+        """Leave out the connection, which only tasks can use."""
+        return super().command(*(word.replace(str(self._objects), self._objects.without_connection) for word in words))
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The keys of the server."""
+        return self._objects.server.credentials()
 
     @property
     def result(self) -> list[str] | None:
@@ -167,7 +210,10 @@ class StepRun:
         cls, services: AirflowServices, dag_id: str, place: Place, *, logical_date: str | None = None, **conf: Any
     ) -> StepRun:
         """Trigger a run as the UI does."""
-        body = {"logical_date": logical_date, "conf": {"place": str(place.path), "data": place.data, **conf}}
+        body = {
+            "logical_date": logical_date,
+            "conf": {"place": str(place.path), "output": place.output, "items": place.input, **conf},
+        }
         return cls(services, dag_id, services.api.post(f"dags/{dag_id}/dagRuns", body)["dag_run_id"], place)
 
     @property
@@ -273,6 +319,11 @@ class StepRun:
     def mark_run(self, state: str) -> None:
         """Mark the run as success or failed."""
         self.services.api.patch(self._path, {"state": state})
+
+    def runs_command(self, action: str, *options: str) -> bool:
+        """Call `python -m airflow_prs runs` for the run folder, and return whether it succeeded."""
+        command = self.place.command("runs", action, str(self.folder().path), *options)
+        return subprocess.run(command, env={**os.environ, **self.place.credentials}, check=False).returncode == 0
 
     def task_process(self, number: int) -> psutil.Process:
         """The Airflow task process of a running shard: the node."""

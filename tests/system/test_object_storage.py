@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_prs.object_storage import connecting
 from tests.airflow_services import running_airflow, wait_until
 from tests.object_servers import serve
 from tests.servers import fresh_database
-from tests.system.step_runs import PlaceOnObjects, StepRun, write_dag
+from tests.system.step_runs import PlaceOnObjects, StepRun, connected, write_dag
 
 if TYPE_CHECKING:
     import psutil
@@ -34,21 +32,10 @@ def airflow(tmp_path_factory):
     home = tmp_path_factory.mktemp("airflow") / "home"
     with fresh_database() as database:
         with running_airflow(home, environment={"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database}) as services:
-            for server in map(serve, STORAGES):
-                (value,) = map(json.loads, server.airflow_connection().values())
-                body = {**value, "connection_id": server.conn_id, "extra": json.dumps(value["extra"])}
-                services.api.post("connections", body)
             write_dag(services, "on_objects")
-            yield services
+            with connected(services, map(serve, STORAGES)):
+                yield services
         assert services.processes() == []
-
-
-@pytest.fixture(autouse=True)
-def connections_of_the_test(monkeypatch):
-    """Let the test itself read run folders."""
-    servers = {server.conn_id: server for server in map(serve, STORAGES)}
-    monkeypatch.setattr(connecting, "_connect", lambda bucket: servers[bucket.conn_id].connect())
-    monkeypatch.setattr(connecting, "_connections", {})
 
 
 def places(tmp_path, items):

@@ -11,6 +11,7 @@ Several runs are in flight at once, since most of a run's time is waiting.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from typing import Any
 import psutil
 import pytest
 
-from airflow_prs.cli.main import main
 from tests.airflow_services import AirflowServices, wait_until, with_luck
-from tests.system.step_runs import Place, StepRun, under_way, write_dag
+from tests.object_servers import serve
+from tests.system.step_runs import Place, PlaceOnObjects, StepRun, connected, under_way, write_dag
 
 pytestmark = pytest.mark.system
+
+STORAGES = tuple(os.environ.get("CASES_ON", "disk").split())
+"""Where the runs have their input and output: disk, or object storage, which takes longer."""
 
 DAG_ID = "dies_or_is_cleared"
 AT_ONCE = 6
@@ -294,7 +298,7 @@ def order(action: str, *options: str) -> Callable[[StepRun], None]:
     """Steer a run with the command `runs`."""
 
     def act(run: StepRun) -> None:
-        assert main(["runs", action, str(run.folder().path), *options]) == 0
+        assert run.runs_command(action, *options)
 
     return act
 
@@ -304,10 +308,10 @@ def clear_by_command(action: str) -> Callable[[StepRun], None]:
 
     def act(run: StepRun) -> None:
         api = run.services.api
-        command = ["runs", action, str(run.folder().path), "--api-url", api.url, "--token", api.token]
         with api.one_change:
             # SQLite may be locked, as for any change through the API; then nothing is cleared.
-            assert 0 in (main(command) for _ in range(CLEAR_TRIES))
+            options = ("--api-url", api.url, "--token", api.token)
+            assert any(run.runs_command(action, *options) for _ in range(CLEAR_TRIES))
 
     return act
 
@@ -521,21 +525,27 @@ def go_through(services: AirflowServices, case: Case, place: Place) -> End:
 
 
 @pytest.fixture(scope="module")
-def ends(airflow, request, tmp_path_factory) -> Iterator[Mapping[str, Future[End]]]:
-    """The ends of all cases that were chosen, several under way at once."""
+def ends(airflow, request, tmp_path_factory) -> Iterator[Mapping[tuple[str, str], Future[End]]]:
+    """The ends of all cases that were chosen, on each storage, several under way at once."""
     write_dag(airflow, DAG_ID)
-    chosen = [item.callspec.params["case"] for item in request.session.items if item.path == request.path]
-    places = {case.name: Place(tmp_path_factory.mktemp("case") / "place") for case in chosen}
-    jobs = {case.name: partial(go_through, airflow, case, places[case.name]) for case in chosen}
-    with under_way(airflow, jobs, at_once=AT_ONCE) as futures:
-        yield futures
+    chosen = [item.callspec.params for item in request.session.items if item.path == request.path]
+    jobs = {}
+    with connected(airflow, [serve(name) for name in {params["storage"] for params in chosen} - {"disk"}]):
+        for params in chosen:
+            storage, case = params["storage"], params["case"]
+            path = tmp_path_factory.mktemp("case") / "place"
+            place = Place(path) if storage == "disk" else PlaceOnObjects(path, serve(storage).place(), has_input=False)
+            jobs[storage, case.name] = partial(go_through, airflow, case, place)
+        with under_way(airflow, jobs, at_once=AT_ONCE) as futures:
+            yield futures
 
 
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.is_slow) for case in CASES]
 )
-def test_no_row_is_lost_or_doubled(case, ends):
-    end = ends[case.name].result()
+def test_no_row_is_lost_or_doubled(storage, case, ends):
+    end = ends[storage, case.name].result()
     place, summary = end.run.place, end.run.summary()
     assert end.states == {**SUCCESS, **case.states}, summary
     rows = [item for item in place.items if item not in case.missing]

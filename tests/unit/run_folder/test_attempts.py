@@ -260,6 +260,23 @@ def test_a_checkpoint_is_written_after_64_records(rig):
     assert done(rig.open(2)) == [0, 1, 2, 3, 4]
 
 
+def test_a_checkpoint_does_not_read_what_its_attempt_has_committed(tmp_path):
+    read = []
+    rig = Rig(MemoryStore(lambda operation, key: read.append(key) if operation == "get" else None), tmp_path)
+    first = rig.open()
+    rig.commit(first, *good(0))
+    rig.commit(first, *bad(1), tries=[a_try(1)])
+    second = rig.open(2)
+    read.clear()
+    for place in (2, 3, 4):
+        rig.commit(second, *good(place), tries=[a_try(place)])
+    for _ in range(5):
+        rig.commit(second)
+    rig.commit(second, closing=Closing.STOPPED)
+    assert read == [rig.key(number) for number in (3, 2, 1, 0)]
+    assert (rig.done, rig.tries) == ([0, 1, 2, 3, 4], [a_try(place) for place in (1, 2, 3, 4)])
+
+
 @pytest.mark.parametrize(("records", "checkpoints"), [(6, 0), (9, 1)])
 def test_the_end_of_an_attempt_writes_a_checkpoint_unless_there_are_few_records(rig, records, checkpoints):
     attempt = rig.open()
