@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow_prs.cli.job_file import read_job_file
+from airflow_prs.cli.job_file import JobFile, read_job_file
 from airflow_prs.cli.tables import FILES, find_kind, make_dataset, read_options
 from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.config import ParallelRunConfig
@@ -66,6 +66,8 @@ def read_job(options: argparse.Namespace) -> Job:
     inputs = _inputs(options, problems)
     side_inputs = {str(dataset.name): dataset for dataset in _side_inputs(options.side_input, problems)}
     file = read_job_file(path, inputs=inputs, side_inputs=side_inputs)
+    if getattr(options, "is_only_new", False):
+        file = _with_only_new(file, problems)
     arguments = tuple(options.arguments) or file.arguments
     problems += [*file.config.find_file_problems(path.parent), *check_arguments(arguments)]
     problems += file.config.find_size_problems(file.inputs)
@@ -109,7 +111,8 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
         identity=RunIdentity(dag_id=_DAG_ID, run_id=now, task_id=job.name, plan=now),
         # A user who runs a script by hand expects it to run.
         allow_reuse=False,
-        variables_hash=None,
+        # Values are never stored, and a shell has no key for a hash that tells nothing about them.
+        variables_hash=None if job.variables else "",
         published_name=config.result_file_name,
     )
     try:
@@ -117,6 +120,14 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
     except EmptyInputError as error:
         # The rest of the message is about tasks, which a shell does not have.
         raise EmptyInputError(str(error).partition(" on_empty=")[0]) from None
+
+
+def _with_only_new(file: JobFile, problems: list[str]) -> JobFile:
+    try:
+        return replace(file, inputs=tuple(replace(dataset, only_new=True) for dataset in file.inputs))
+    except ConfigError as error:
+        problems += [f"--only-new: {problem}" for problem in error.problems]
+        return file
 
 
 def _inputs(options: argparse.Namespace, problems: list[str]) -> tuple[FileDataset | TabularDataset, ...]:

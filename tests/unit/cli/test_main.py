@@ -44,6 +44,7 @@ def refusal(capsys, *argv):
         ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
         ([*RUN, "--output", "out", "--keep-going"], "--keep-going requires --in-process"),
         ([*RUN, "--resume", "out"], "leave out all but the job file"),
+        (["run", "--resume", "out", "--only-new"], "leave out all but the job file"),
         (["run", "--resume", "out", "--nodes", "3"], "leave out all but the job file"),
         (["run", "--resume", "out", "--in-process"], "leave out all but the job file"),
         (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the job file"),
