@@ -1,4 +1,4 @@
-"""Messages about wrong values, with the same words for every parameter."""
+"""Words that messages share: about wrong and unknown values, counts, and durations."""
 
 from __future__ import annotations
 
