@@ -1,4 +1,4 @@
-"""Messages about wrong values, with the same words for every parameter, and commands for a shell."""
+"""Words that messages share: about wrong and unknown values, counts, durations, and commands for a shell."""
 
 from __future__ import annotations
 

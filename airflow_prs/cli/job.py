@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,8 @@ def read_job(options: argparse.Namespace) -> Job:
     config, problems = load_config(file), list[str]()
     written = read_job_file(file, problems)
     inputs = _inputs(options, problems) if options.input else _written_inputs(written, file.parent, problems)
+    if getattr(options, "is_only_new", False):
+        inputs = _only_new(inputs, problems)
     given = _side_inputs(options, written, file.parent, problems)
     arguments = _arguments(options.arguments or written.arguments, given, problems)
     if not inputs and not options.input and not written.inputs and not may_need_no_inputs(arguments):
@@ -120,7 +122,8 @@ def plan_job(job: Job, output: str, *, nodes: int | None) -> PlanResult:
         identity=RunIdentity(dag_id=_DAG_ID, run_id=now, task_id=job.name, plan=now),
         # A user who runs a script by hand expects it to run.
         allow_reuse=False,
-        variables_hash=None,
+        # Values are never stored, and a shell has no key for a hash that tells nothing about them.
+        variables_hash=None if job.variables else "",
         published_name=config.result_file_name,
     )
     try:
@@ -141,6 +144,16 @@ def _inputs(options: argparse.Namespace, problems: list[str]) -> tuple[FileDatas
     pairs = enumerate(zip(options.input, kinds, strict=True))
     datasets = (_input(f"input_{position}", path, kind, of_table, problems) for position, (path, kind) in pairs)
     return tuple(dataset for dataset in datasets if dataset is not None)
+
+
+def _only_new(
+    inputs: tuple[FileDataset | TabularDataset, ...], problems: list[str]
+) -> tuple[FileDataset | TabularDataset, ...]:
+    try:
+        return tuple(replace(dataset, only_new=True) for dataset in inputs)
+    except ConfigError as error:
+        problems += [f"--only-new: {problem}" for problem in error.problems]
+        return inputs
 
 
 def _input(

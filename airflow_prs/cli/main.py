@@ -133,8 +133,9 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _check_usage(options: argparse.Namespace) -> None:
     is_resuming = getattr(options, "resume", None) is not None
-    if is_resuming and (options.input or options.output or options.nodes or options.is_in_process or options.arguments):
-        options.parser.error("--resume continues a run as it was planned: leave out all but the configuration")
+    of_a_new_run = ("input", "output", "nodes", "is_in_process", "is_only_new", "arguments")
+    if is_resuming and any(getattr(options, name) for name in of_a_new_run):
+        options.parser.error("--resume continues a run as it was planned: leave out all but the job file")
     if not is_resuming and options.config is None:
         options.parser.error("the job file is missing: the path of a YAML file, before --input")
     if getattr(options, "keeps_going", False) and not options.is_in_process:
@@ -155,6 +156,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run = _add_command(commands, "run", "run a job, all on this machine", epilog=_ARGUMENTS)
     run.add_argument("config", nargs="?", metavar="job", help=_JOB_FILE)
     _add_inputs(run)
+    run.add_argument(
+        "--only-new",
+        dest="is_only_new",
+        action="store_true",
+        help="leave out the files that an earlier completed run of this job into the same output has processed",
+    )
     run.add_argument("--output", type=_folder, metavar="FOLDER", help="folder of the result, and of the run folder")
     run.add_argument(
         "--nodes",

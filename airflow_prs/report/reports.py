@@ -116,17 +116,19 @@ def _write_failed_rows(folder: RunFolder, settings: RunSettings, committed: Comm
 
 def first_failures(committed: Committed, count: int = 10) -> list[FailedTry]:
     """
-    Return the first failures: of mini-batches that failed for good, or of any tries if no mini-batch has.
+    Return the first failures that were final, of entire mini-batches or of items; if there are none, of any tries.
 
     :param count: how many at most.
     """
-    has_final = committed.progress.failed > 0
-    # Each shard's tries are in order of time, so its first ones are enough.
-    firsts = (
-        itertools.islice((failed for failed in committed.tries(state) if failed.final or not has_final), count)
-        for state in committed.states
-        if state.progress.failed or not has_final
-    )
+    # Items may have failed although no mini-batch has: one that was split has only left them out.
+    have_failed = [state for state in committed.states if state.progress.items_failed]
+    final = _first(((one for one in committed.tries(state) if one.final) for state in have_failed), count)
+    return final or _first(map(committed.tries, committed.states), count)
+
+
+def _first(tries: Iterable[Iterable[FailedTry]], count: int) -> list[FailedTry]:
+    """Return the first failed tries of some shards; those of each shard are in order of time."""
+    firsts = (itertools.islice(of_shard, count) for of_shard in tries)
     return heapq.nsmallest(count, itertools.chain.from_iterable(firsts), key=lambda failed: failed.started)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from airflow_prs.config.datasets import TabularDataset
-from airflow_prs.records import TryStatus
-from airflow_prs.report.reports import write_reports
+from airflow_prs.records import Ruling, TryStatus, Verdict
+from airflow_prs.report.reports import abort_message, first_failures, write_reports
+from airflow_prs.run_folder.committed import read_committed
 from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
 from tests.table_plans import table_plan
 from tests.tables import together
@@ -88,6 +89,24 @@ def test_items_left_out_stay_in_the_reports_after_a_clear(tmp_path):
     tries.clear()
     tries.run()
     assert [failed.items for failed in read_tries(folder) if failed.final] == [("item-5",), ("item-9",)]
+
+
+def test_an_abort_names_the_item_that_failed_after_many_ordinary_failed_tries(tmp_path):
+    flaky = f"""
+    def run(mini_batch):
+        if "item-23" in mini_batch: raise ValueError("item-23 is bad")
+        place = f"{tmp_path}/{{mini_batch[0]}} was tried"
+        if mini_batch[0] != "item-22" and not os.path.exists(place):
+            open(place, "x").close()
+            raise OSError("the service is away")
+        return mini_batch
+    """
+    folder = plan(tmp_path / "run", flaky, mini_batches=12, items=2)
+    Tries(folder).run()
+    failures = first_failures(read_committed(folder, folder.read_manifest()))
+    assert [(failed.error, failed.items) for failed in failures] == [("ValueError: item-23 is bad", ("item-23",))]
+    verdict = Verdict(ruling=Ruling.ABORT, reason="1 of 24 items failed", threshold="error_threshold")
+    assert "fewer elements" not in abort_message(verdict, failures, folder)
 
 
 def write_csv(folder, frame):

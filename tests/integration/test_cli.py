@@ -95,6 +95,21 @@ def test_an_output_may_be_the_uri_of_a_local_folder(here):
     assert (result(), Path("FILE:").exists()) == (ALL, False)
 
 
+def test_only_new_runs_process_each_file_once(here, capsys):
+    config = configure("echo.py", mini_batch_size=1)
+    assert run(config, "--only-new") == 0
+    assert result() == ALL
+    Path("data/new.txt").write_text("item")
+    Path("data/03.txt").write_text("it has changed")
+    assert run(config, "--only-new") == 0
+    assert result() == ["03.txt", "new.txt"]
+    capsys.readouterr()
+    assert run(config, "--only-new") == 1
+    assert "all 13 files were processed by run" in capsys.readouterr().err
+    assert run(config) == 0
+    assert result() == [*ALL, "new.txt"]
+
+
 def test_a_job_needs_no_airflow(here):
     ended = run_apart(configure("echo.py"))
     assert (ended.returncode, result()) == (0, ALL)

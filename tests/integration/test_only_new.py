@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from airflow_prs.config.datasets import FileDataset, TabularDataset
 from airflow_prs.errors import EmptyInputError
+from airflow_prs.object_storage import ambient, connecting
+from airflow_prs.object_storage.addresses import parse_address
 from airflow_prs.plan import only_new
 from airflow_prs.plan.planning import PlanRequest, make_plan
 from airflow_prs.records import RunIdentity
@@ -18,6 +20,7 @@ from airflow_prs.run_folder.pruning import DAY_S, Candidate, choose, remove
 from airflow_prs.run_folder.stored_runs import stored_runs
 from tests.buckets import buckets_in_memory
 from tests.makers import do_shard, make_config
+from tests.object_servers import serve
 
 SCANS = FileDataset("data", only_new=True).as_named_input("scans")
 
@@ -242,6 +245,34 @@ def test_objects_are_known_by_their_etags(chain):
         bucket.put("in/c", b"4")
         assert chain.run(objects) == ["a", "b", "c"]
         assert chain.run(objects) == []
+
+
+def test_objects_and_runs_on_a_server_are_known_by_their_etags(chain, monkeypatch):
+    place = serve("seaweed").place()
+    for name, value in place.server.credentials().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connecting, "_connect", ambient.connect)
+    monkeypatch.setattr(connecting, "_connections", {})
+    top = place.without_connection
+    objects = connecting.connect_to(parse_address(top).bucket).objects
+
+    def put(name, data):
+        objects.put(parse_address(f"{top}/in/{name}").key, data)
+
+    def run(**values):
+        return chain.run(scans, output=f"{top}/out", run_root=f"{top}/out", **values)
+
+    scans = FileDataset(f"{top}/in", only_new=True).as_named_input("scans")
+    put("a", b"1")
+    put("b", b"2")
+    assert run(failed={"b"}) == ["a", "b"]
+    put("a", b"3")
+    put("c", b"4")
+    assert run() == ["a", "b", "c"]
+    put("c", b"4")
+    put("d", b"5")
+    assert run() == ["d"]
+    assert run() == []
 
 
 def test_dag_runs_process_each_file_once_although_one_of_them_fails(dag_file, tmp_path):

@@ -135,7 +135,7 @@ class Place:
         self._unmark("fails", self.items)
 
     def command(self, *words: str) -> list[str]:
-        """Return a command of `python -m airflow_prs`, with the addresses in it as a shell needs them."""
+        """Return a command of `airflow-prs`, with the addresses in it as a shell needs them."""
         return [sys.executable, "-m", "airflow_prs", *words]
 
     @property
@@ -321,7 +321,7 @@ class StepRun:
         self.services.api.patch(self._path, {"state": state})
 
     def runs_command(self, action: str, *options: str) -> bool:
-        """Call `python -m airflow_prs runs` for the run folder, and return whether it succeeded."""
+        """Call `airflow-prs runs` for the run folder, and return whether it succeeded."""
         command = self.place.command("runs", action, str(self.folder().path), *options)
         return subprocess.run(command, env={**os.environ, **self.place.credentials}, check=False).returncode == 0
 

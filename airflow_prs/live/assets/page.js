@@ -142,7 +142,7 @@ function brokenView(error) {
   return h("div.prs", { key: "broken" },
     h("div.notice.failed", { role: "alert" },
       h("strong", "This page has an error. "),
-      "Reload it. If the error stays, use the command: python -m airflow_prs show. ",
+      "Reload it. If the error stays, use the command: airflow-prs show. ",
       h("pre", error.stack ?? error.message),
     ),
   );

@@ -11,6 +11,7 @@ from airflow_prs.cli.main import main
 from airflow_prs.errors import StorageError
 from airflow_prs.object_storage import connecting
 from airflow_prs.object_storage.addresses import parse_address
+from tests.makers import make_config
 
 
 @pytest.fixture
@@ -42,15 +43,31 @@ def refusal(capsys, *argv):
         ([*RUN, "--output", "out", "--table", "csv", "--files"], "not allowed with argument"),
         ([*RUN, "--output", "out", "--table", "excel"], "invalid choice: 'excel'"),
         ([*RUN, "--output", "out", "--keep-going"], "--keep-going requires --in-process"),
-        ([*RUN, "--resume", "out"], "leave out all but the configuration"),
-        (["run", "--resume", "out", "--nodes", "3"], "leave out all but the configuration"),
-        (["run", "--resume", "out", "--in-process"], "leave out all but the configuration"),
-        (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the configuration"),
+        ([*RUN, "--resume", "out"], "leave out all but the job file"),
+        (["run", "--resume", "out", "--only-new"], "leave out all but the job file"),
+        (["run", "--resume", "out", "--nodes", "3"], "leave out all but the job file"),
+        (["run", "--resume", "out", "--in-process"], "leave out all but the job file"),
+        (["run", "--resume", "out", "--", "--model", "m"], "leave out all but the job file"),
         (["show", "out", "--", "--model", "m"], "show takes no arguments"),
         (["show"], "folder"),
     ],
 )
 def test_wrong_usage_is_refused_with_what_is_wrong(capsys, argv, expected):
+    assert expected in refusal(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (RUN, "--output is missing: the folder of the result, here or as output in the job file"),
+        (["run", "config.yaml", "--output", "out"], "--input is missing"),
+        (["check", "config.yaml"], "--input is missing"),
+    ],
+)
+def test_what_neither_the_command_line_nor_the_job_file_says_is_missing(tmp_path, monkeypatch, capsys, argv, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "score.py").write_text("def run(mini_batch):\n    return mini_batch\n")
+    make_config().save_to_yaml("config.yaml")
     assert expected in refusal(capsys, *argv)
 
 
