@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_prs.cli.tables import FILES, find_kind, make_dataset, read_options
-from airflow_prs.config.arguments import check_arguments, driver_options, may_need_no_inputs, near_misses
+from airflow_prs.config.arguments import check_arguments, driver_options, near_misses
 from airflow_prs.config.config import ParallelRunConfig
 from airflow_prs.config.dataset_paths import as_text
 from airflow_prs.config.datasets import FileDataset, TabularDataset
@@ -71,8 +71,6 @@ def read_job(options: argparse.Namespace) -> Job:
         inputs = _only_new(inputs, problems)
     given = _side_inputs(options, written, file.parent, problems)
     arguments = _arguments(options.arguments or written.arguments, given, problems)
-    if not inputs and not options.input and not written.inputs and not may_need_no_inputs(arguments):
-        problems.append(f"inputs are missing; allowed: --input PATH, or inputs: [PATH] in {options.config}")
     problems += [*config.find_file_problems(file.parent), *config.find_size_problems(inputs)]
     if problems:
         raise ConfigError(problems)

@@ -7,13 +7,18 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from airflow_prs.cli.tables import TABLES
+from airflow_prs.config.arguments import may_need_no_inputs
 from airflow_prs.config.dataset_paths import as_text
-from airflow_prs.errors import ConfigError, PrsError
+from airflow_prs.errors import PrsError
 from airflow_prs.object_storage import ambient
 from airflow_prs.object_storage.addresses import find_problem, shown_path
 from airflow_prs.object_storage.connecting import use_connections
+
+if TYPE_CHECKING:
+    from airflow_prs.cli.job import Job
 
 _DESCRIPTION = "Runs the job of a ParallelRunOperator from a shell, without Airflow."
 _NO_JOB = {"show", "runs"}
@@ -83,24 +88,33 @@ def _run_command(options: argparse.Namespace) -> int:
     # Each command imports many modules, which the others do not need.
     if options.command in _NO_JOB:
         return _look_at_runs(options)
-    from airflow_prs.cli.job import read_job
-
     if options.command == "check":
         from airflow_prs.cli.check import check
 
-        return check(read_job(options))
+        return check(_read_job(options))
+    if options.is_in_process:
+        from airflow_prs.cli.in_process import run_in_process
+
+        nodes, keeps_going = options.nodes or 1, options.keeps_going
+        return run_in_process(_read_job(options), options.output, nodes=nodes, keeps_going=keeps_going)
     from airflow_prs.cli import run
 
     if options.resume is not None:
         return run.resume(options.resume, options.config)
-    job, nodes = read_job(options), options.nodes or 1
-    if job.output is None:
-        raise ConfigError([f"output is missing; allowed: --output FOLDER, or output: FOLDER in {options.config}"])
-    if options.is_in_process:
-        from airflow_prs.cli.in_process import run_in_process
+    return run.run(_read_job(options), options.output, nodes=options.nodes or 1)
 
-        return run_in_process(job, job.output, nodes=nodes, keeps_going=options.keeps_going)
-    return run.run(job, job.output, nodes=nodes)
+
+def _read_job(options: argparse.Namespace) -> Job:
+    """Return the job; ``options.output`` is that of the job from then on."""
+    from airflow_prs.cli.job import read_job
+
+    job = read_job(options)
+    options.output = job.output
+    if options.command == "run" and job.output is None:
+        options.parser.error("--output is missing: the folder of the result, here or as output in the job file")
+    if not job.inputs and not may_need_no_inputs(job.arguments):
+        options.parser.error("--input is missing: a file, a folder, or a pattern, here or as inputs in the job file")
+    return job
 
 
 def _look_at_runs(options: argparse.Namespace) -> int:

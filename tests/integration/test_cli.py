@@ -210,11 +210,6 @@ def test_a_parallel_job_of_azure_v2_runs_as_it_is(here, capsys):
     assert Path("out/scores.txt").read_text().splitlines() == [f"{name} cat" for name in ALL]
 
 
-def test_an_output_that_nobody_names_is_asked_for(here, capsys):
-    assert main(["run", configure("echo.py"), "--input", "data"]) == 1
-    assert capsys.readouterr().err == "output is missing; allowed: --output FOLDER, or output: FOLDER in job.yaml\n"
-
-
 def test_several_inputs_follow_one_option(here):
     inputs = ["--input", "data/03.txt", "data/01.txt", "--input", "data/02.txt"]
     assert main(["run", configure("echo.py"), *inputs, "--output", "out"]) == 0

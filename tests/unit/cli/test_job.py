@@ -226,7 +226,6 @@ def test_the_command_line_wins_over_the_job_file(here):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "inputs are missing; allowed: --input PATH, or inputs: [PATH] in job.yaml"),
         ("inputs: data", "inputs is 'data'; allowed: a list of paths"),
         ("inputs: [3]", "inputs has 3; allowed: a path"),
         ("inputs: [{kind: csv}]", "allowed: a mapping with path"),
