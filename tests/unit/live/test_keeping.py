@@ -9,6 +9,7 @@ import pytest
 
 from airflow_prs.live.keeping import Kept
 from airflow_prs.live.storage_threads import NoAnswerError, StorageThreads
+from tests.airflow_services import wait_until
 
 THREADS = StorageThreads()
 
@@ -144,13 +145,13 @@ def test_only_so_many_threads_ever_hang(hanging):
         began.append(threading.current_thread())
         hanging.wait(10)
 
-    before = threading.active_count()
     for _ in range(5):
         with pytest.raises(NoAnswerError):
             Kept(ask, threads).get(soon())
     with pytest.raises(NoAnswerError):
         threads.call(ask, 0.05)
-    assert (len(began), threading.active_count() - before, {thread.daemon for thread in began}) == (2, 2, {True})
+    wait_until(lambda: len(began) == 2, "two threads that hang", 10, 0.01)
+    assert [(thread.is_alive(), thread.daemon) for thread in began] == [(True, True)] * 2
     hanging.set()
     assert threads.call(lambda: "free again") == "free again"
 
