@@ -20,29 +20,58 @@ class MemoryBucket:
 
     :ivar store: the store itself, whose requests do not count.
     :ivar requests: how often each method was called; a page of a list counts as "page".
-    :ivar before: what is called before the first call of a method, by its name.
+    :ivar log: each call: the method, the key, and the range that was asked for.
+    :ivar before: called with the method and the key before each call; may raise, wait or write.
     """
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.requests: Counter[str] = Counter()
-        self.before: dict[str, Callable[[], None]] = {}
+        self.log: list[tuple[str, str, Any]] = []
+        self.before: Callable[[str, str], None] = lambda _method, _key: None
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.store, name)
 
         def counted(*args: Any, **arguments: Any) -> Any:
-            self.before.pop(name, lambda: None)()
+            key = (args[0] if args else None) or ""
             self.requests[name] += 1
+            self.log.append((name, key, arguments.get("options", {}).get("range")))
+            self.before(name, key)
             answer = method(*args, **arguments)
             return self._counted_pages(answer) if name == "list" else answer
 
         return counted
 
+    def do_once_before(self, method: str, act: Callable[[], None]) -> None:
+        """Do something before the next call of a method."""
+
+        def before(name: str, _key: str) -> None:
+            if name == method:
+                self.before = lambda _method, _key: None
+                act()
+
+        self.before = before
+
+    def bytes_read(self, key: str) -> int:
+        """Return how many bytes of an object were asked for in ranges."""
+        return sum(part[1] - part[0] for method, name, part in self.log if (method, name) == ("get", key) and part)
+
     def _counted_pages(self, pages: Any) -> Iterator[Any]:
         for page in pages:
             self.requests["page"] += 1
             yield page
+
+
+@contextmanager
+def bucket_in_memory() -> Iterator[MemoryBucket]:
+    """Give a bucket that every address leads to."""
+    bucket: Any = MemoryBucket()
+    use_connections(lambda named: Connection(named, bucket, bucket, lambda: None))
+    try:
+        yield bucket
+    finally:
+        use_connections(_refuse)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from airflow_prs.records import InputKind, InputSpec, Manifest, RunIdentity, Sha
 from airflow_prs.run_folder.folder import RunFolder, earlier_runs, run_folder_of
 from airflow_prs.run_folder.task_log import TaskLog
 from airflow_prs.settings import RunSettings
-from airflow_prs.store.opening import location_of
+from airflow_prs.store.opening import Location, location_of, open_store
 from airflow_prs.wording import counted
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def make_plan(request: PlanRequest) -> PlanResult:
     elif not request.datasets:
         raise ConfigError(["inputs is empty; allowed: a list of at least one FileDataset or TabularDataset"])
     root = request.output or request.run_root
+    _require_folder("output" if request.output else "run_root", location_of(root))
     folder = run_folder_of(root, request.identity)
     folder.check_storage()
     task_log = folder.open_task_log()
@@ -174,6 +175,23 @@ def make_plan(request: PlanRequest) -> PlanResult:
     if planned.path != folder.path:
         set_limits(planned, settings.config.limits)
     return replace(result, folder=planned)
+
+
+def _require_folder(parameter: str, location: Location) -> None:
+    """
+    Check that a run folder can be made somewhere.
+
+    :raises ConfigError: if that is a file, or an object, which would be a file and a folder at the same time.
+    """
+    if isinstance(location, Path):
+        what = "a file" if location.is_file() else None
+    else:
+        # An empty object marks a folder.
+        found = open_store(location.parent).stat(location.name) if location.key else None
+        what = "an object" if found is not None and found.size else None
+    if what is not None:
+        problem = f"{parameter} is {str(location)!r}, {what}; allowed: a folder, or a path that does not exist yet"
+        raise ConfigError([problem])
 
 
 def _plan(

@@ -131,7 +131,7 @@ def test_an_object_that_changes_while_plan_reads_it_is_an_error(tmp_path, store,
         else:
             store.store.put(f"1.{suffix}", (tmp_path / f"1.{suffix}").read_bytes())
 
-    store.before["get"] = change
+    store.do_once_before("get", change)
     with pytest.raises(InputChangedError, match=rf"'{TOP}1\.{suffix}' (is gone|changed) while plan was reading"):
         table_plan(tmp_path, KINDS[suffix](f"{TOP}1.{suffix}"))
 

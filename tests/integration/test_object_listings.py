@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from airflow_prs.config.datasets import FileDataset
-from airflow_prs.errors import InputError, StorageError
+from airflow_prs.errors import ConfigError, InputError, StorageError
 from airflow_prs.inputs.files import objects
 from airflow_prs.inputs.files.listing import list_files
 from airflow_prs.node.input.remote_file import RemoteFile
@@ -132,3 +132,20 @@ def test_a_node_finds_the_version_that_plan_has_listed(server, top):
     (version,) = listing.versions(slice(None)).to_pylist()
     assert RemoteFile(parse_address(listing.paths[0]), version, threading.Event()).size() == 1
     assert list_files(listing.paths[0], base="/").digest() == listing.digest()
+
+
+def test_an_output_that_is_a_file_or_an_object_is_refused(server, top, tmp_path):
+    put(server, top, ["in/1", "taken"])
+    (tmp_path / "taken").write_text("x")
+    for output, what in ((f"{top}/taken", "an object"), (f"{tmp_path}/taken", "a file")):
+        with pytest.raises(ConfigError, match=rf"output is '.*/taken', {what}; allowed: a folder"):
+            table_plan(tmp_path, FileDataset(f"{top}/in"), changes={"output": output})
+
+
+def test_run_folders_and_the_result_below_the_input_are_no_input(server, top, tmp_path):
+    put(server, top, ["1", "2", "result.txt"])
+    changes = {"output": top, "published_name": "result.txt"}
+    for run in "12":
+        planned = table_plan(tmp_path, FileDataset(top), changes=changes, run=run, mini_batch_size=1)
+        batches = planned.folder.read_mini_batches(0, planned.manifest.mini_batches)
+        assert [piece.path for batch in batches for piece in batch.pieces] == [f"{top}/1", f"{top}/2"]

@@ -19,14 +19,14 @@ from airflow_prs.node.processes.wire import order_of
 from airflow_prs.node.work.queue import Assignment
 from airflow_prs.worker.reading.load_errors import LoadError
 from airflow_prs.worker.reading.readers import make_reader
-from tests.fake_buckets import fake_bucket
+from tests.buckets import bucket_in_memory
 from tests.shards import Tries, read_rows
 from tests.table_plans import KINDS, mini_batches, table_plan, write_table
 
 
 @pytest.fixture
 def bucket():
-    with fake_bucket() as bucket:
+    with bucket_in_memory() as bucket:
         yield bucket
 
 
@@ -36,7 +36,7 @@ def move_to(bucket, result):
     def moved(piece):
         key = piece.path.strip("/")
         if (path := Path(piece.path)).exists():
-            bucket.put(key, path.read_bytes())
+            bucket.store.put(key, path.read_bytes())
             path.unlink()
         return piece._replace(path=f"s3://conn@bucket/{key}", version=bucket.store.head(key)["e_tag"])
 
@@ -139,9 +139,9 @@ def test_only_what_is_needed_is_read(tmp_path, bucket):
     key = planned[0].pieces[0].path.partition("bucket/")[2]
     load_staged(tmp_path, result, planned[:2], removes=False)
     assert bucket.bytes_read(key) < size / 4 / 3 * 1.3 + 65536  # one column of one row group, and the footer
-    before = len(bucket.requests)
+    before = len(bucket.log)
     load_staged(tmp_path, result, planned[2:4], removes=False)
-    assert [kind for kind, *_ in bucket.requests[before:]] == ["head", "get", "get"]
+    assert [kind for kind, *_ in bucket.log[before:]] == ["head", "get", "get"]
 
 
 def test_a_csv_piece_is_read_alone_and_its_error_says_which_bytes(tmp_path, bucket):
@@ -155,7 +155,7 @@ def test_a_csv_piece_is_read_alone_and_its_error_says_which_bytes(tmp_path, buck
     assert bucket.bytes_read(key) == 600
     data = bytearray(bucket.store.get(key).bytes())
     data[3620:3625] = b"x" * 5
-    bucket.put(key, bytes(data))
+    bucket.store.put(key, bytes(data))
     broken = replace(planned[6], pieces=(planned[6].pieces[0]._replace(version=None),))
     with pytest.raises(LoadError, match=r"t\.csv \(bytes 3602 to 4202\): line 4 of these .*xxxxx"):
         load_staged(tmp_path, result, [broken])

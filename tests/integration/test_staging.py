@@ -15,7 +15,7 @@ from airflow_prs.cli.job import Job
 from airflow_prs.errors import NodeError, RunAbortedError
 from airflow_prs.node.input import remote_file, stager
 from airflow_prs.records import Piece, TryStatus
-from tests.fake_buckets import fake_bucket
+from tests.buckets import bucket_in_memory
 from tests.shards import Tries, make_plan, read_rows, read_tries
 
 READ = "def run(mini_batch):\n    return [open(path).read() for path in mini_batch]\n"
@@ -23,7 +23,7 @@ READ = "def run(mini_batch):\n    return [open(path).read() for path in mini_bat
 
 @pytest.fixture
 def bucket():
-    with fake_bucket() as bucket:
+    with bucket_in_memory() as bucket:
         yield bucket
 
 
@@ -34,7 +34,7 @@ def remote(bucket, key, **parts):
 def plan_files(tmp_path, bucket, script, batches, **config):
     """Plan mini-batches of files, given as lists of keys."""
     for key in {key for keys in batches for key in keys}:
-        bucket.put(key, f"content of {key}".encode())
+        bucket.store.put(key, f"content of {key}".encode())
     pieces = [tuple(remote(bucket, key) for key in keys) for keys in batches]
     return make_plan(tmp_path, script, pieces=pieces, **config)
 
@@ -64,12 +64,12 @@ def test_the_copies_are_gone_when_the_node_ends_and_files_of_a_mini_batch_when_i
     rows = [row.split() for row in read_rows(folder)]
     assert int(rows[-1][1]) <= 2  # one more may be on its way out
     assert not Path(rows[0][0]).exists()
-    assert len([request for request in bucket.requests if request[0] == "get"]) == 30
+    assert len([request for request in bucket.log if request[0] == "get"]) == 30
 
 
 def test_an_object_that_changed_since_plan_is_a_failed_try_that_says_so(tmp_path, bucket):
     folder = plan_files(tmp_path, bucket, READ, [["a"], ["b/c.txt"], ["d"]], run_max_try=2)
-    bucket.put("b/c.txt", b"other")
+    bucket.store.put("b/c.txt", b"other")
     Tries(folder).run()
     assert read_rows(folder) == ["content of a", "content of d"]
     failed = read_tries(folder)
@@ -219,10 +219,10 @@ def test_an_abort_does_not_wait_for_downloads(tmp_path, bucket):
 
 def test_a_script_may_get_the_addresses_without_the_connection_instead(tmp_path, bucket):
     folder = plan_files(tmp_path, bucket, "def run(b):\n    return b\n", [["a", "b/c"]], options={"mode": "direct"})
-    bucket.requests.clear()
+    bucket.log.clear()
     Tries(folder).run()
     assert read_rows(folder) == ["s3://bucket/a", "s3://bucket/b/c"]
-    assert bucket.requests == []
+    assert bucket.log == []
 
 
 def test_side_inputs_are_copied_before_init_and_known_by_their_local_paths(tmp_path, bucket):
@@ -235,10 +235,10 @@ def test_side_inputs_are_copied_before_init_and_known_by_their_local_paths(tmp_p
         "def run(mini_batch):\n"
         "    return [f'{model} {words}']\n"
     )
-    bucket.put("models/m.bin", b"model")
-    bucket.put("words", b"")
+    bucket.store.put("models/m.bin", b"model")
+    bucket.store.put("words", b"")
     for name in ("de", "en", "more/x"):
-        bucket.put(f"words/{name}", b"word")
+        bucket.store.put(f"words/{name}", b"word")
     folder = plan_files(tmp_path, bucket, script, [["a"]])
     model, words = "s3://conn@bucket/models/m.bin", "s3://conn@bucket/words"
     settings = folder.read_settings()
@@ -255,7 +255,7 @@ def test_a_side_input_that_is_gone_ends_the_node(tmp_path, bucket):
 
 
 def test_in_process_the_input_is_staged_too(tmp_path, bucket, monkeypatch):
-    bucket.put("models/m", b"model")
+    bucket.store.put("models/m", b"model")
     script = (
         "import os, sys\n"
         "def init():\n"

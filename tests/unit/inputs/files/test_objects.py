@@ -208,7 +208,7 @@ def test_storage_that_refuses_is_named_with_its_connection(bucket, error, messag
         raise getattr(obstore.exceptions, error)("GET https://x/?X-Amz-Signature=secret failed\n\nDebug source:\nmore")
 
     for method in ("head", "list"):
-        bucket.before[method] = refuse
+        bucket.do_once_before(method, refuse)
         with pytest.raises(StorageError, match=message) as found:
             list_in("d/" if method == "list" else "d", top="s3://conn@bkt/")
         assert "secret" not in str(found.value)
