@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import textwrap
 
 import pandas as pd
@@ -12,6 +13,7 @@ from airflow_prs.config.datasets import TabularDataset
 from airflow_prs.records import Ruling, TryStatus, Verdict
 from airflow_prs.report.reports import abort_message, first_failures, write_reports
 from airflow_prs.run_folder.committed import read_committed
+from tests.node_process import start_node
 from tests.shards import Tries, make_plan, read_outcomes, read_rows, read_tries
 from tests.table_plans import table_plan
 from tests.tables import together
@@ -89,6 +91,51 @@ def test_items_left_out_stay_in_the_reports_after_a_clear(tmp_path):
     tries.clear()
     tries.run()
     assert [failed.items for failed in read_tries(folder) if failed.final] == [("item-5",), ("item-9",)]
+
+
+def killing(folder, deaths):
+    """Return a script that kills its node in the search for bad items, the first times."""
+    (folder / "deaths").mkdir()
+    return f"""
+    import signal
+    def run(mini_batch):
+        with open("{folder}/calls", "a") as file: file.write(" ".join(mini_batch) + "\\n")
+        if len(mini_batch) in (4, 2, 1) and len(os.listdir("{folder}/deaths")) < {deaths}:
+            open(f"{folder}/deaths/{{time.time_ns()}}", "x").close()
+            guard = os.getppid()
+            with open(f"/proc/{{guard}}/stat") as stat: node = int(stat.read().rpartition(")")[2].split()[1])
+            os.kill(node, signal.SIGKILL)
+            time.sleep(60)
+        if any(map(bad, mini_batch)): raise ValueError("bad")
+        return mini_batch
+    """
+
+
+def run_nodes(folder, *, most_deaths):
+    """Start one node after the other until one is through, and return how many died."""
+    for number in range(most_deaths + 1):
+        node = start_node(folder.path, number + 1)
+        _, errors = node.communicate(timeout=60)
+        if node.returncode == 0:
+            return number
+        assert node.returncode == -signal.SIGKILL, errors
+    raise AssertionError(errors)
+
+
+@pytest.mark.parametrize("deaths", [1, 3])
+def test_a_node_that_dies_during_the_search_charges_no_good_item(tmp_path, deaths):
+    folder = plan(tmp_path / "run", killing(tmp_path, deaths))
+    assert run_nodes(folder, most_deaths=deaths) == deaths
+    assert read_rows(folder) == [f"item-{n}" for n in range(16) if n not in {5, 9}]
+    assert [failed.items for failed in read_tries(folder) if failed.final] == [("item-5",), ("item-9",)]
+    # Two tries, seven trials and one call for the rows of each, and what each dead node did of this again.
+    assert len((tmp_path / "calls").read_text().splitlines()) <= 2 * 10 + 10 * deaths
+
+
+def test_a_search_that_always_kills_its_node_ends_with_a_failed_mini_batch(tmp_path):
+    folder = plan(tmp_path / "run", killing(tmp_path, 99), mini_batches=1)
+    assert run_nodes(folder, most_deaths=5) > 2
+    assert read_outcomes(folder)["status"].tolist() == [TryStatus.NODE_DIED]
 
 
 def test_an_abort_names_the_item_that_failed_after_many_ordinary_failed_tries(tmp_path):
