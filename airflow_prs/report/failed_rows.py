@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_prs.inputs.text.row_lines import lines_of_rows
 from airflow_prs.object_storage.addresses import is_remote
 from airflow_prs.records import FailedTry, InputKind, InputSpec, MiniBatch
+from airflow_prs.report.local_copies import MOST_PARTS, copy_pieces
 from airflow_prs.run_folder.committed import Committed
 from airflow_prs.run_folder.failures import Spans, find_failures
 from airflow_prs.worker.reading.readers import FilesReader, TableReader, make_reader, part_of
@@ -39,10 +42,12 @@ class FailedRows:
     def read(self) -> pa.Table | None:
         """Return the rows with the reasons; None: there are none."""
         tables: list[pa.Table] = []
-        rows = size_bytes = 0
+        rows = size_bytes = parts = 0
         for mini_batch, spans, tries in self._failures():
-            if rows >= MOST_ROWS or size_bytes >= MOST_BYTES:
-                self.warnings.append(f"failed_rows.parquet has only the first failed rows, up to {ROWS_KEPT}.")
+            parts += sum(is_remote(piece.path) for piece in mini_batch.pieces)
+            if rows >= MOST_ROWS or size_bytes >= MOST_BYTES or parts > MOST_PARTS:
+                limit = ROWS_KEPT if parts <= MOST_PARTS else f"{MOST_PARTS:,} parts of objects"
+                self.warnings.append(f"failed_rows.parquet has only the first failed rows, up to {limit}.")
                 break
             try:
                 table = self._read(mini_batch, spans, tries)
@@ -68,14 +73,19 @@ class FailedRows:
 
     def _read(self, mini_batch: MiniBatch, spans: Spans, tries: Sequence[FailedTry]) -> pa.Table:
         spec, pieces = self._specs[mini_batch.input], mini_batch.pieces
-        if any(is_remote(piece.path) for piece in pieces):
-            raise OSError("input on object storage is not read again")
         if spec.name not in self._readers:
             plain = {"name": spec.name, "kind": spec.kind.value, "options": dict(spec.options)}
             self._readers[spec.name] = make_reader(plain)
-        places: list[Any] = [[piece.path, piece.begin, piece.end, piece.row_group] for piece in pieces]
-        frame = self._readers[spec.name].load(places, mini_batch.items, [piece.version for piece in pieces])
-        lines = lines_of_rows(spec, pieces[0])
+        with tempfile.TemporaryDirectory(prefix="airflow_prs-failed-rows-") as folder:
+            opened = copy_pieces(spec, pieces, Path(folder))
+            places: list[Any] = [
+                [piece.path, piece.begin, piece.end, piece.row_group, path]
+                for piece, path in zip(pieces, opened, strict=True)
+            ]
+            # The version of an object was checked when it was copied.
+            versions = [None if is_remote(piece.path) else piece.version for piece in pieces]
+            frame = self._readers[spec.name].load(places, mini_batch.items, versions)
+            lines = lines_of_rows(spec, pieces[0]._replace(path=opened[0]))
         numbers = [number for begin, end in spans for number in range(begin, end)]
         rows = list(mini_batch.rows_of((number, number + 1) for number in numbers))
         reasons: dict[str, list[Any]] = {

@@ -189,7 +189,9 @@ class Dispatcher:
         is_final = next_after_s is None and not is_split
         self.committer.add_try(self._record(failure, is_final=is_final))
         self._board.note(failure)
-        tries = f"try {assignment.try_number} of {self._policy.most_tries}"
+        tries = f"try {assignment.try_number}"
+        if assignment.try_number <= self._policy.most_tries:
+            tries += f" of {self._policy.most_tries}"
         process = f"{failure.process}: " if failure.process else ""
         self._say(f"{process}{tries} of mini-batch {index}{_place_of(assignment)} failed: {failure.error}")
         if is_split and timeout_s is not None:

@@ -59,11 +59,22 @@ class RetryPolicy:
     def next_try_after_s(self, failure: Failure) -> float | None:
         """Return the seconds until the next try; None: the mini-batch has failed."""
         number = failure.assignment.try_number
+        if failure.status is TryStatus.NODE_DIED and self._may_search_again(number):
+            return 0.0
         if failure.is_hopeless or number >= self.most_tries:
             return None
         delay_s = min(_LONGEST_DELAY_S, self.delay_s * 2.0 ** (number - 1))
         # Jitter, so that the retries of many do not start in the same moment.
         return max(failure.wait_s, delay_s * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+    def _may_search_again(self, number: int) -> bool:
+        """
+        Return whether a mini-batch that was being split when its node died is tried and split again.
+
+        Otherwise its good items would fail. Each death takes two numbers, that of the search and that of the try that
+        follows, so a mini-batch survives about as many deaths as it has tries.
+        """
+        return self.bisect_timeout_s is not None and self.most_tries < number < 3 * self.most_tries
 
 
 def judge_end(
