@@ -10,7 +10,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks import aborting, delimited, many_parts, merging, short_work, starting, tables, waiting, whole_dags
+from benchmarks import (
+    aborting,
+    delimited,
+    many_parts,
+    merging,
+    reading,
+    short_work,
+    starting,
+    tables,
+    waiting,
+    whole_dags,
+)
 from benchmarks.comparing import HEADER, Comparison
 from benchmarks.page import replace_table
 
@@ -22,6 +33,7 @@ GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "dag": whole_dags.whole,
     "million": short_work.million,
     "csv": delimited.delimited,
+    "read": reading.reading,
     "parts": many_parts.many_parts,
     "merge": merging.merging,
     "start": starting.start,
