@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
 from airflow_prs.errors import DamagedError, RunFolderError
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.log import pack, unpack
 from airflow_prs.run_folder.outcomes import Content, outcome_type, place_type
 from airflow_prs.run_folder.shard_records import Checkpoint, ShardRecord
@@ -45,7 +44,7 @@ class _Header:
     before: Checkpoint | None
 
 
-_HEADER: TypeAdapter[_Header] = TypeAdapter(_Header)
+_HEADER: JsonRecords[_Header] = JsonRecords(_Header)
 
 
 def needs_checkpoint(record: ShardRecord, number: int) -> bool:

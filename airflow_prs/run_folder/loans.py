@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
 from airflow_prs.errors import RunFolderError, SupersededError
 from airflow_prs.records import FailedTry, Outcome, Progress, Shard
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.outcomes import pack_outcomes, pack_tries
 from airflow_prs.run_folder.shard_log import LOAN_RECORD, LoanState, loan_log, read_loan, request_log
 from airflow_prs.run_folder.shard_records import Closing, Loan, LoanRecord, LoanRequest, LoanStatus, Writer
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.shard_log import ShardState
     from airflow_prs.store.port import Store
 
-REQUEST: TypeAdapter[LoanRequest] = TypeAdapter(LoanRequest)
+REQUEST: JsonRecords[LoanRequest] = JsonRecords(LoanRequest)
 
 
 class RequestReader:

@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
 from airflow_prs.arrow_columns import of_numbers
 from airflow_prs.errors import RunFolderError
 from airflow_prs.inputs.mini_batches import mini_batches_of, schema_of
 from airflow_prs.records import SCHEMA, Manifest, MiniBatch, Shard
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.names import MANIFEST
 from airflow_prs.settings import check_layout
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from airflow_prs.store.port import Store
 
-_MANIFEST: TypeAdapter[Manifest] = TypeAdapter(Manifest)
+_MANIFEST: JsonRecords[Manifest] = JsonRecords(Manifest)
 _ROWS_READ = 512
 
 

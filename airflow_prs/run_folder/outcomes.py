@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from airflow_prs.errors import DamagedError
 from airflow_prs.records import FailedTry, Outcome, TryStatus
+from airflow_prs.run_folder.json_records import JsonRecords
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_FAILED_TRY: TypeAdapter[FailedTry] = TypeAdapter(FailedTry)
+_FAILED_TRY: JsonRecords[FailedTry] = JsonRecords(FailedTry)
 
 _OUTCOME = [
     ("index", "<i8"),

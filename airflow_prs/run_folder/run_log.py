@@ -9,11 +9,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pydantic import TypeAdapter
-
 from airflow_prs.errors import SupersededError
 from airflow_prs.records import Limits, Verdict
 from airflow_prs.run_folder.epochs import TaskTry, next_epoch
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import RUN_LOG
 from airflow_prs.run_folder.shard_records import Epoch
@@ -102,7 +101,7 @@ class RunRecord:
     at: float = 0.0
 
 
-RUN_RECORD: TypeAdapter[RunRecord] = TypeAdapter(RunRecord)
+RUN_RECORD: JsonRecords[RunRecord] = JsonRecords(RunRecord)
 
 
 class RunLog:

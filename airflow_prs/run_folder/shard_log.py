@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
 from airflow_prs.errors import DamagedError
 from airflow_prs.records import Progress, Shard
 from airflow_prs.run_folder.checkpoints import read_checkpoint, takes_in
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.log import Log
 from airflow_prs.run_folder.names import loan_prefix, shard_prefix
 from airflow_prs.run_folder.outcomes import Content, join, no_content, outcome_type, unpack
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from airflow_prs.run_folder.log import Record
     from airflow_prs.store.port import Store
 
-SHARD_RECORD: TypeAdapter[ShardRecord] = TypeAdapter(ShardRecord)
-LOAN_RECORD: TypeAdapter[LoanRecord] = TypeAdapter(LoanRecord)
+SHARD_RECORD: JsonRecords[ShardRecord] = JsonRecords(ShardRecord)
+LOAN_RECORD: JsonRecords[LoanRecord] = JsonRecords(LoanRecord)
 _FEW = 2
 """Of more records than this, one more is expected: one too few costs more requests to find out than one too many."""
 OWN_LOG = -1

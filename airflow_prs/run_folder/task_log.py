@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
 from airflow_prs.errors import DamagedError, RunFolderError, SupersededError
+from airflow_prs.run_folder.json_records import JsonRecords
 from airflow_prs.run_folder.log import Log, Record
 from airflow_prs.store.port import Store
 
@@ -153,7 +154,7 @@ class Removing(_Record):
 
 
 TaskRecord = PlanClaim | Execution | Abandoned | MergeClaim | Publishing | Published | RowsDeleted | Removing
-_RECORD: TypeAdapter[TaskRecord] = TypeAdapter(Annotated[TaskRecord, Field(discriminator="kind")])
+_RECORD: JsonRecords[TaskRecord] = JsonRecords(Annotated[TaskRecord, Field(discriminator="kind")])
 
 
 class History(list[TaskRecord]):

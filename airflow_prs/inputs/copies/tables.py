@@ -95,7 +95,7 @@ def _delimited(
                     names = reader.names_in(io.BytesIO(header))
             yield rows.text, rows.end
 
-    return without_header(), lambda data: reader.records_in(data, names, is_whole=False)
+    return without_header(), lambda data: reader.records_in(io.BytesIO(data), names, is_whole=False)
 
 
 def _checked(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from airflow_prs.worker.reading.lines import breaks_in
@@ -76,9 +77,9 @@ class RecordCutter:
         self._seen += len(starts)
         self._last = int(starts[-1])
 
-    def finish(self, end: int) -> list[tuple[int, int, int]]:
+    def finish(self, end: int) -> Iterator[tuple[int, int, int]]:
         """
-        Return begin, end and number of records of each mini-batch.
+        Return an iterator of begin, end and number of records of each mini-batch.
 
         :param end: position after the last byte of the file.
         """
@@ -88,12 +89,12 @@ class RecordCutter:
         if self._begins and self._begins[-1] == end:
             self._begins.pop()
             self._numbers.pop()
-        ends = [*self._begins[1:], end]
-        numbers = [*self._numbers[1:], self._seen]
-        return [
+        # A list of them would need more memory than all other columns of the plan.
+        ends, numbers = chain(islice(self._begins, 1, None), [end]), chain(islice(self._numbers, 1, None), [self._seen])
+        return (
             (begin, stop, next_number - number)
             for begin, stop, number, next_number in zip(self._begins, ends, self._numbers, numbers, strict=False)
-        ]
+        )
 
     def _cut_by_records(self, starts: Sequence[int] | Positions) -> None:
         first = max(self._size, -(-self._seen // self._size) * self._size)

@@ -74,7 +74,8 @@ def _read(
 
 
 def _read_value(value: str, dtype: str) -> object:
-    return DelimitedPieces({"columns": ["a"], "dtypes": {"a": dtype}}).frame_of(value.encode(), ["a"], has_header=False)
+    reader = DelimitedPieces({"columns": ["a"], "dtypes": {"a": dtype}})
+    return reader.frame_of(io.BytesIO(value.encode()), ["a"], has_header=False)
 
 
 def _text_of(records: Records) -> bytes:

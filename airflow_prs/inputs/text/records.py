@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -185,7 +185,7 @@ def line_at(text: OpenText, position: int, count: Callable[[bytes, bytes], int] 
 
 
 def add_pieces(
-    cut: TableCut, file: int, pieces: list[tuple[int, int, int]], lines: Sequence[int], *, is_whole: bool
+    cut: TableCut, file: int, pieces: Iterable[tuple[int, int, int]], lines: Sequence[int], *, is_whole: bool
 ) -> None:
     """
     Add the mini-batches of one file.
@@ -194,10 +194,13 @@ def add_pieces(
     :param lines: number of the line in which each begins.
     :param is_whole: whether they become a single mini-batch, since the file cannot be cut.
     """
-    if is_whole and pieces:
-        items = sum(records for _, _, records in pieces)
-        cut.add_piece(file, items=items, size_bytes=pieces[-1][1] - pieces[0][0])
-        cut.close_mini_batch()
+    if is_whole:
+        items = size = 0
+        for begin, end, records in pieces:
+            items, size = items + records, size + end - begin
+        if items:
+            cut.add_piece(file, items=items, size_bytes=size)
+            cut.close_mini_batch()
         return
     row = 1
     for (begin, end, records), line in zip(pieces, lines, strict=False):

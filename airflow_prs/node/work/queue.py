@@ -107,8 +107,11 @@ class ReadAhead:
         self._passed += 1
 
     def _take_over(self) -> None:
-        self._ready.extend(self._made.result())
-        self._made = self._read()
+        made = self._made.result()
+        self._ready.extend(made)
+        # Each peek near the end would start another thread.
+        if made:
+            self._made = self._read()
 
     def _read(self) -> Future[list[MiniBatch]]:
         made: Future[list[MiniBatch]] = Future()

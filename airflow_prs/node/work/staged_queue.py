@@ -55,7 +55,7 @@ class StagedQueue:
         if staged is None:
             return None
         self._ahead.discard(assignment.mini_batch.index)
-        return replace(assignment, staged=staged)
+        return assignment if staged is assignment.staged else replace(assignment, staged=staged)
 
     def _stage_if_room(self, assignment: Assignment) -> Assignment | None:
         return self.stage(assignment) if self._stager.has_room_for(assignment.mini_batch) else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from typing import Any
 
 # Relative, because this package has another name in a worker process.
+from . import json_arrow  # noqa: TID252
 from .dtypes import as_type, is_moment, naming, require_truth, text_type  # noqa: TID252
 from .lines import LineError, decode  # noqa: TID252
 
@@ -19,7 +21,8 @@ class JsonTable:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._encoding = options.get("encoding", "utf-8")
-        self._columns = options.get("chosen") or options.get("columns") or []
+        self._every = options.get("columns") or []
+        self._columns = options.get("chosen") or self._every
         self._dtypes = options.get("dtypes") or {}
 
     def __call__(self, data: bytes, *, is_whole: bool) -> Any:
@@ -31,6 +34,10 @@ class JsonTable:
         """
         import pandas as pd
 
+        if len(data) >= json_arrow.SHORTEST and codecs.lookup(self._encoding).name == "utf-8":
+            table = json_arrow.read_table(data, self._every, self._columns, self._dtypes)
+            if table is not None:
+                return table
         lines = decode(data, self._encoding, is_whole=is_whole).split("\n")
         records = [_numbered(number, line) for number, line in enumerate(lines, 1) if not is_blank(line)]
         columns = {name: self._column(name, [record.get(name, _NAN) for record in records]) for name in self._columns}

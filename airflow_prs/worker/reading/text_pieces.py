@@ -10,16 +10,19 @@ from contextlib import suppress
 from typing import Any
 
 from . import bad_records, unpacking  # noqa: TID252 - this package has another name in a worker process
-from .dtypes import as_type, is_made_later, type_to_read  # noqa: TID252
+from .dtypes import as_type, is_made_later, text_type, type_to_read  # noqa: TID252
 from .json_table import JsonTable  # noqa: TID252
 from .lines import LineError, LineNumbers, breaks_in, decode  # noqa: TID252
 from .load_errors import LoadError, name_piece  # noqa: TID252
+from .stretch import Stretch  # noqa: TID252
 
 EXACT_BY_DEFAULT = (3, 1)
 """From this version of pandas on floats are parsed exactly by default, and the option for it is deprecated."""
 
 KNOWN_HEADERS = 1000
 """How many headers of files are kept in memory, where each file has its own."""
+
+_BLOCK_BYTES = 64 * 1024
 
 _FIRST_LINE = re.compile(rb"\s*[^\r\n]*")
 
@@ -40,6 +43,7 @@ class DelimitedPieces:
         dtypes = options.get("dtypes") or {}
         typed = self._chosen or self._columns or dtypes
         self._dtypes = {name: dtypes[str(name)] for name in typed if str(name) in dtypes}
+        self._found: set[Any] | None = None
         self._headers: dict[str, list[str]] = {}
         self._numbers = LineNumbers(breaks_in)
         self._options = options
@@ -61,28 +65,31 @@ class DelimitedPieces:
         is_partial: bool = False,
     ) -> Any:
         """Return the records between two positions; only an entire file may have a header."""
-        data = _read(path, begin, end)
         names = self._names(path) if self._header == "each" else self._columns
-        try:
-            return self.records_in(data, names, is_whole=begin is None)
-        except LineError as error:
-            raise _load_error(path, begin, end, error, None if is_partial else self._numbers) from error
+        with io.BytesIO(_read_whole(path)) if begin is None else Stretch(path, begin, end) as file:
+            try:
+                return self.records_in(file, names, is_whole=begin is None)
+            except LineError as error:
+                raise _load_error(path, begin, end, error, None if is_partial else self._numbers) from error
 
-    def records_in(self, data: bytes, names: list[Any] | None, *, is_whole: bool) -> Any:
+    def records_in(self, file: io.BytesIO | Stretch, names: list[Any] | None, *, is_whole: bool) -> Any:
         """
         Return records as a DataFrame.
 
+        :param file: the records.
         :param names: the columns in the order of the records; None: they are not known.
-        :param is_whole: whether the data is the entire file, which may have a header.
+        :param is_whole: whether they are an entire file, which may have a header.
         :raises LineError: if a record cannot be read.
         """
         has_header = is_whole and bool(self._header)
         try:
-            return self.frame_of(data if is_whole else from_within(data), names, has_header=has_header)
+            if not is_whole and file.read(_LONGEST_MARK).startswith(_MARKS):
+                return self.frame_of(io.BytesIO(from_within(_all_of(file))), names, has_header=has_header)
+            return self.frame_of(file, names, has_header=has_header)
         except MemoryError:
             raise
         except Exception as error:  # the parsers of pandas raise exceptions of any type
-            text = decode(data, self._arguments["encoding"], breaks_in, is_whole=is_whole)
+            text = decode(_all_of(file), self._arguments["encoding"], breaks_in, is_whole=is_whole)
             problem = self._problem(text, names, has_header=has_header)
             if problem is None:
                 raise
@@ -91,7 +98,7 @@ class DelimitedPieces:
     def _problem(self, text: str, names: list[Any] | None, *, has_header: bool) -> LineError | None:
         def read(part: str, dtypes: dict[Any, str]) -> Any:
             reader = DelimitedPieces({**self._options, "encoding": "utf-8", "dtypes": dtypes})
-            return reader.frame_of(from_within(part.encode()), names, has_header=has_header)
+            return reader.frame_of(io.BytesIO(from_within(part.encode())), names, has_header=has_header)
 
         dtypes = self._options.get("dtypes") or {}
         found = bad_records.find(
@@ -103,42 +110,62 @@ class DelimitedPieces:
         )
         return None if found is None else bad_records.problem_of(*found, read, self._dtypes)
 
-    def frame_of(self, data: bytes, names: list[Any] | None, *, has_header: bool) -> Any:
+    def frame_of(self, file: io.BytesIO | Stretch, names: list[Any] | None, *, has_header: bool) -> Any:
         """
         Return records as a DataFrame.
 
+        :param file: the records.
         :param names: the columns in the order of the records; None: they are not known.
         :param has_header: whether the first record names the columns.
         """
         import pandas as pd
 
-        arguments: dict[str, Any] = {
-            "header": 0 if has_header else None,
-            "names": names,
-            "dtype": self._types_to_read(),
-        }
+        arguments: dict[str, Any] = {"header": 0 if has_header else None, "names": names}
         wanted = self._wanted(names)
         with warnings.catch_warnings():
             # By default pandas only warns when it drops values of a first record that is too long.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             if wanted:
                 # With usecols pandas does not warn about long records, and fails if all records are short.
-                if self._header and (has_header or self._may_be_long(data, len(arguments["names"]))):
-                    self._read(data, nrows=1, **(arguments | {"dtype": object}))
+                if self._header and (has_header or self._may_be_long(file, len(arguments["names"]))):
+                    self._read(file, nrows=1, dtype=object, **arguments)
                 with suppress(pd.errors.ParserError):
-                    return self._completed(self._read(data, usecols=wanted, **arguments))
-            return self._completed(self._read(data, **arguments))
+                    return self._completed(self._read_typed(file, usecols=wanted, **arguments))
+            return self._completed(self._read_typed(file, **arguments))
 
-    def _read(self, data: bytes, **arguments: Any) -> Any:
+    def _read_typed(self, file: io.BytesIO | Stretch, **arguments: Any) -> Any:
+        """
+        Read records with the types of the columns.
+
+        pandas is faster with text that it finds than with text that it is told to make. If it finds another type in
+        a column, the records are read again, and the type of this column is always told from then on.
+        """
+        types = self._types_to_read()
+        if self._found is None:
+            self._found = set() if text_type() is object else {name for name, kind in types.items() if kind == "str"}
+        frame = self._read(
+            file, dtype={name: kind for name, kind in types.items() if name not in self._found}, **arguments
+        )
+        wrong = {name for name in self._found if name in frame.columns and not _is_text(frame[name])}
+        if not wrong:
+            return frame
+        self._found -= wrong
+        return self._read(file, dtype=types, **arguments)
+
+    def _read(self, file: io.BytesIO | Stretch, **arguments: Any) -> Any:
         import pandas as pd
 
-        return pd.read_csv(io.BytesIO(data), **arguments, **self._arguments, **_exact_floats(pd.__version__))
+        file.seek(0)
+        return pd.read_csv(file, **arguments, **self._arguments, **_exact_floats(pd.__version__))
 
-    def _may_be_long(self, data: bytes, columns: int) -> bool:
+    def _may_be_long(self, file: io.BytesIO | Stretch, columns: int) -> bool:
         """Whether the first record may have more values than there are columns; parsing it takes half a ms."""
-        line = _FIRST_LINE.match(data)
+        file.seek(0)
+        block = file.read(_BLOCK_BYTES)
+        line = _FIRST_LINE.match(block)
         return (
             line is None
+            or line.end() == _BLOCK_BYTES
             or self._arguments["comment"] is not None
             or b'"' in line[0]
             or line[0].count(self._arguments["sep"].encode()) >= columns
@@ -204,7 +231,11 @@ class JsonLinesPieces:
         is_partial: bool = False,
     ) -> Any:
         """Return the lines between two positions as a DataFrame."""
-        data = _read(path, begin, end)
+        if begin is None:
+            data = _read_whole(path)
+        else:
+            with Stretch(path, begin, end) as file:
+                data = file.read()
         try:
             return self._make_frame(data, is_whole=begin is None)
         except LineError as error:
@@ -213,6 +244,11 @@ class JsonLinesPieces:
     def frame_of(self, data: bytes) -> Any:
         """Return lines from within a file as a DataFrame."""
         return self._make_frame(data, is_whole=False)
+
+
+def _is_text(column: Any) -> bool:
+    # If all values are integers that only uint64 can hold, pandas makes empty text of missing values.
+    return bool(column.dtype == text_type() and not (column == "").any())
 
 
 def _exact_floats(pandas_version: str) -> dict[str, Any]:
@@ -226,18 +262,18 @@ def from_within(data: bytes) -> bytes:
 
 
 _MARKS = (codecs.BOM_UTF8, "\ufeff".encode("gb18030"))
+_LONGEST_MARK = max(map(len, _MARKS))
 
 
-def _read(path: str, begin: int | None, end: int | None) -> bytes:
-    """Return bytes of a file; only an entire file may be compressed."""
+def _all_of(file: io.BytesIO | Stretch) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _read_whole(path: str) -> bytes:
+    """Return the content of a file, which may be compressed."""
     with open(path, "rb") as file:
-        if begin is None:
-            return bytes(unpacking.unpacked(file).read())
-        file.seek(begin)
-        data = file.read() if end is None else file.read(end - begin)
-    if end is not None and len(data) < end - begin:
-        raise LoadError(f"{name_piece(path, begin, end, None)}: the file ends at byte {begin + len(data)}")
-    return data
+        return bytes(unpacking.unpacked(file).read())
 
 
 def _load_error(

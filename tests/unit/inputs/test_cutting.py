@@ -1,13 +1,16 @@
 """How files, records and row groups become mini-batches."""
 
+import tracemalloc
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.inputs.columnar.row_groups import RowGroup, cut_row_groups
-from airflow_prs.inputs.cutting import cut_files, cut_partitions
+from airflow_prs.inputs.cutting import TableCut, cut_files, cut_partitions
 from airflow_prs.inputs.mini_batches import PIECES
 from airflow_prs.inputs.text.cutting import RecordCutter
+from airflow_prs.inputs.text.records import add_pieces
 from airflow_prs.records import Piece
 
 lengths = st.lists(st.integers(1, 40), max_size=80)
@@ -19,7 +22,7 @@ def cut_records(record_lengths, size, *, is_bytes, block):
     cutter = RecordCutter(size, is_bytes=is_bytes)
     for first in range(0, len(record_lengths), block):
         cutter.feed(starts[:-1][first : first + block])
-    return cutter.finish(int(starts[-1])), starts.tolist()
+    return list(cutter.finish(int(starts[-1]))), starts.tolist()
 
 
 @settings(deadline=None)
@@ -107,3 +110,18 @@ def test_a_mini_batch_with_more_files_than_that_stays_whole():
     (mini_batch,) = cut_files("in", [f"/f{number}" for number in range(count)], [1] * count, count).mini_batches(0)
     assert [mini_batch.pieces[0], mini_batch.pieces[-1]] == [Piece("/f0"), Piece(f"/f{count - 1}")]
     assert mini_batch.items == mini_batch.size_bytes == len(mini_batch.pieces) == count
+
+
+def test_the_mini_batches_of_one_file_need_no_more_memory_than_their_columns():
+    count = 20_000
+    cutter = RecordCutter(1, is_bytes=False)
+    cutter.feed(range(0, 2 * count, 2))
+    cut = TableCut("in", ["/in/a.csv"])
+    tracemalloc.start()
+    try:
+        add_pieces(cut, 0, cutter.finish(2 * count), cutter.lines, is_whole=False)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(cut) == count
+    assert peak_bytes / count < 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from bisect import bisect_right
 from dataclasses import replace
 from datetime import date, datetime
@@ -17,6 +19,7 @@ from airflow_prs.inputs.mini_batches import batches_of
 from airflow_prs.records import Manifest, Piece
 from airflow_prs.run_folder import manifest as manifests
 from airflow_prs.store.memory import MemoryStore
+from airflow_prs.store.posix import PosixStore
 from tests.makers import make_mini_batch, make_shards
 
 
@@ -152,3 +155,25 @@ def test_a_manifest_of_another_version_is_refused(store, monkeypatch, layout, er
 def test_a_partition_value_that_cannot_be_written_is_refused(store):
     with pytest.raises(TypeError, match="text, a number, a date, a datetime or a Decimal"):
         write(store, [replace(make_mini_batch(0), partition={"user": object()})], 1)
+
+
+READS_MINI_BATCHES = """
+import sys
+from pydantic import TypeAdapter
+built = []
+made = TypeAdapter.__init__
+TypeAdapter.__init__ = lambda self, kind, *args, **named: built.append(kind) or made(self, kind, *args, **named)
+from airflow_prs.node import running
+from airflow_prs.run_folder import manifest
+from airflow_prs.store.posix import PosixStore
+print(built, 'pyarrow' in sys.modules)
+print(len(list(manifest.read_mini_batches(PosixStore(sys.argv[1]), 1, 3))))
+print(sorted({'pandas', 'pyarrow.compute'} & set(sys.modules)))
+"""
+
+
+def test_a_node_imports_only_what_it_needs_to_begin(tmp_path):
+    write(PosixStore(tmp_path), map(make_mini_batch, range(5)), 3, 2)
+    command = [sys.executable, "-c", READS_MINI_BATCHES, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[] False", "2", "[]"]

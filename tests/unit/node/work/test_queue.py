@@ -8,7 +8,7 @@ from concurrent.futures import wait
 import numpy as np
 import pytest
 
-from airflow_prs.node.work.queue import READ_AHEAD, WorkQueue
+from airflow_prs.node.work.queue import READ_AHEAD, ReadAhead, WorkQueue
 from airflow_prs.records import MiniBatch, Shard
 
 
@@ -191,3 +191,36 @@ def test_a_manifest_that_cannot_be_read_is_an_error_for_whoever_takes(now):
     wait_until_read(queue)
     with pytest.raises(OSError, match="stale"):
         queue.take(may_be_alone=True)
+
+
+def test_a_manifest_that_was_read_to_its_end_is_not_read_again():
+    ends = []
+
+    class Source:
+        left = 3
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if not self.left:
+                ends.append(threading.current_thread().name)
+                raise StopIteration
+            self.left -= 1
+            return self.left
+
+    ahead = ReadAhead(Source())
+    taken = []
+    while len(taken) < 3:
+        wait([ahead._made])
+        ahead.peek()
+        taken.append(ahead.take())
+        ahead.pass_peeked()
+        ahead.peek()
+    wait([ahead._made])
+    for _ in range(10):
+        ahead.peek()
+        assert ahead.take() is None
+        wait([ahead._made])
+    assert taken == [2, 1, 0]
+    assert len(ends) == 2, "the first read found the end, and the second one nothing"

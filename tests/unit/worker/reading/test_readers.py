@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -162,3 +163,24 @@ def test_a_row_group_that_is_not_there_is_an_error_that_names_the_file(parquet_f
 def test_fewer_rows_in_a_row_group_than_planned_are_an_error(parquet_file):
     with pytest.raises(LoadError, match="2 rows where the plan counted 4"):
         parquet().load([[parquet_file, 0, 4, 2]], 4)
+
+
+TEXTS = [
+    pytest.param(["x", "1", ""], id="text"),
+    pytest.param(["007", "1", "2"], id="numbers"),
+    pytest.param(["True", "False"], id="truths"),
+    pytest.param(["18446744073709551615", "", "1"], id="large numbers and missing ones"),
+    pytest.param(["", "NA"], id="missing"),
+]
+
+
+@pytest.mark.parametrize("values", TEXTS)
+@pytest.mark.parametrize("first", TEXTS)
+def test_a_column_of_text_stays_text_whatever_a_mini_batch_holds(tmp_path, first, values):
+    reader = delimited(dtypes={"name": "str", "value": "str"})
+    for number, texts in enumerate((first, values)):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("".join(f"a,{text}\n" for text in texts))
+        frame = reader.load([[str(path), 0, path.stat().st_size, None]], len(texts))
+        told = pd.read_csv(path, names=["name", "value"], dtype=str)
+        pd.testing.assert_frame_equal(frame, told)
