@@ -10,7 +10,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from benchmarks import aborting, delimited, many_parts, merging, short_work, starting, tables, waiting, whole_dags
+from benchmarks import (
+    aborting,
+    delimited,
+    loading,
+    many_parts,
+    merging,
+    short_work,
+    starting,
+    tables,
+    waiting,
+    whole_dags,
+)
 from benchmarks.comparing import HEADER, Comparison
 from benchmarks.page import replace_table
 
@@ -19,6 +30,7 @@ GROUPS: dict[str, Callable[[float], Iterable[Comparison]]] = {
     "W2": tables.tables,
     "W3": waiting.busy,
     "W4": waiting.heavy_tail,
+    "W5": loading.loading,
     "dag": whole_dags.whole,
     "million": short_work.million,
     "csv": delimited.delimited,

@@ -15,9 +15,11 @@ from .values import decode  # noqa: TID252
 SHORTEST_S = 0.005
 """Loads that are shorter on average are not worth a thread."""
 LEAST_SHARE = 0.05
-"""Share of a try's time that loading must take."""
-SEEN_S = 0.1
-"""Seconds of loading after which to judge: the first load may have imported modules."""
+"""Part of the time of a try that loading must take."""
+SEEN_S = 0.02
+"""Seconds of loading after which to judge."""
+FIRST_S = 0.1
+"""The first load is ignored if it takes less: it imports modules."""
 _SAMPLE_ROWS = 100
 
 
@@ -53,22 +55,28 @@ class Order(NamedTuple):
 
 
 class Worth:
-    """Decides from the times of the tries so far whether loading takes long enough to do it ahead."""
+    """Decides from the times so far whether loading takes long enough to do it ahead."""
 
     def __init__(self) -> None:
-        self._tries = 0
+        self._loads = 0
         self._load_s = self._total_s = 0.0
+        self._is_first = True
 
-    def note(self, load_s: float, total_s: float) -> None:
-        """Add the times of a try."""
-        self._tries += 1
-        self._load_s += load_s
-        self._total_s += total_s
+    def note_load(self, seconds: float) -> None:
+        """Add the time of a load."""
+        is_ignored, self._is_first = self._is_first and seconds < FIRST_S, False
+        if not is_ignored:
+            self._loads += 1
+            self._load_s += seconds
+
+    def note_try(self, seconds: float) -> None:
+        """Add the time of a try."""
+        self._total_s += seconds
 
     @property
     def is_given(self) -> bool:
         """Whether it is worth it."""
-        return self._load_s >= max(SEEN_S, SHORTEST_S * self._tries, LEAST_SHARE * self._total_s)
+        return self._load_s >= max(SEEN_S, SHORTEST_S * self._loads, LEAST_SHARE * self._total_s)
 
 
 class Room:
@@ -119,9 +127,9 @@ class Loader:
         """Whether it is allowed and worth it to load the next mini-batch ahead."""
         return self._may_read_ahead and self._worth.is_given
 
-    def has_room_for(self, order: Order) -> bool:
-        """Whether there is memory to load a mini-batch ahead."""
-        return self._room.is_enough(order.items)
+    def should_load_ahead(self, order: Order) -> bool:
+        """Whether it is still worth it to load a mini-batch ahead, and there is memory for it."""
+        return self._worth.is_given and self._room.is_enough(order.items)
 
     def is_table(self, order: Order) -> bool:
         """Whether a mini-batch is a DataFrame, not a list of paths."""
@@ -142,16 +150,17 @@ class Loader:
         finally:
             self._spare_inputs.append(inputs)
 
-    def note(self, load_s: float, total_s: float) -> None:
-        """Add the times of a try."""
-        if self._may_read_ahead:
-            self._worth.note(load_s, total_s)
+    def note_try(self, seconds: float) -> None:
+        """Add the time of a try."""
+        self._worth.note_try(seconds)
 
     def _load(self, inputs: dict[str, readers.FilesReader | readers.TableReader], order: Order) -> Any:
         began = time.perf_counter()
         loaded = inputs[order.input].load(order.pieces, order.items, order.versions)
-        if self._may_read_ahead and time.perf_counter() - began > SHORTEST_S:
-            self._room.note(loaded)
+        if self._may_read_ahead:
+            self._worth.note_load(seconds := time.perf_counter() - began)
+            if seconds > SHORTEST_S:
+                self._room.note(loaded)
         return order.part_of(loaded)
 
     def _make_readers(self) -> dict[str, readers.FilesReader | readers.TableReader]:

@@ -187,5 +187,5 @@ class ReadAhead:
             if number == self._most:
                 return None
             if not each.is_begun:
-                return each if self._loader.has_room_for(each.order) else None
+                return each if self._loader.should_load_ahead(each.order) else None
         return None

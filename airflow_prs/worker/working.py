@@ -49,11 +49,6 @@ class Try:
         """Note that run() has returned."""
         self._ended = time.perf_counter()
 
-    @property
-    def times_s(self) -> tuple[float, float]:
-        """Seconds of loading, and of all until now; both 0 if run() was not called."""
-        return (self._began - self._since, time.perf_counter() - self._since) if self._began else (0.0, 0.0)
-
     def done(self, returned: int, place: tuple[int, int, int]) -> dict[str, Any]:
         """Return the answer for a mini-batch whose rows are written."""
         duration_s, cpu_s = time.perf_counter() - self._since, time.process_time() - self._cpu
@@ -228,8 +223,9 @@ class Worker:
             self._rows.take_back(place[0])
         if returned > order.given:
             self._note_surplus(returned, order.given)
-        self._loader.note(*this.times_s)
-        return this.done(returned, place)
+        answer = this.done(returned, place)
+        self._loader.note_try(answer["done"][6])
+        return answer
 
     async def _load_beside(self, loaders: Executor, order: Order) -> Any:
         if not self._loader.is_table(order):

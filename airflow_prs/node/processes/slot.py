@@ -274,11 +274,13 @@ class Slot:
         """Return how many mini-batches the process should hold."""
         if life.is_recalled or any(held.assignment.is_alone for held in life.held.values()):
             return 0
-        depth, share = life.concurrency, self._dispatcher.fair_share()
-        if depth == 1:
-            ahead = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 0
-            depth = max(min(1 + min(_MOST_AHEAD, ahead), share // 2), 1 + life.ahead)
-        depth = max(1, min(depth, share))
+        share = self._dispatcher.fair_share()
+        if life.concurrency == 1:
+            short = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 0
+            loaded = min(1 + life.ahead, self._dispatcher.fair_share(in_hand=1))
+            depth = max(1, min(1 + min(_MOST_AHEAD, short), share // 2), loaded)
+        else:
+            depth = max(1, min(life.concurrency, share))
         if self._policy.most_mini_batches is not None:
             depth = min(depth, self._policy.most_mini_batches - life.answers)
         return depth
