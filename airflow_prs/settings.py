@@ -20,6 +20,7 @@ _TERMS_OF_FAILURES: Final = frozenset(
         "max_concurrency_per_process",
         "max_memory_per_process",
         "max_mini_batches_per_process",
+        "read_ahead",
         "retry_delay_s",
         "run_invocation_timeout",
         "run_max_try",

@@ -39,6 +39,8 @@ class Supervisor:
         concurrency=1,
         profile=None,
         exit_s=10,
+        read_ahead_bytes=0,
+        memory_limit_bytes=None,
     ):
         self.rows_path = folder / "rows" / "process000.rows"
         self.output_dir, self.work_dir, self.logs = folder / "out", folder / "work", folder / "logs"
@@ -78,6 +80,8 @@ class Supervisor:
             "concurrency": concurrency,
             "profile": profile,
             "exit_timeout_s": exit_s,
+            "read_ahead_bytes": read_ahead_bytes,
+            "memory_limit_bytes": memory_limit_bytes,
         }
         self._channel.send({"setup": setup})
 
@@ -119,6 +123,10 @@ class Supervisor:
 
     def cancel(self, index, error="run() did not return within 1 seconds"):
         self._channel.send({"cancel": index, "error": error})
+
+    def recall(self):
+        """Ask for what run() has not begun with."""
+        self._channel.send({"recall": True})
 
     def close(self):
         """Say that there is no more work; the exit code."""

@@ -45,9 +45,10 @@ from airflow_prs.run_folder.shard_records import Closing
 from airflow_prs.settings import RunSettings
 from airflow_prs.worker import failures, script
 from airflow_prs.worker.channel import Done
+from airflow_prs.worker.loading import Order
 from airflow_prs.worker.offered import azureml_core, entry_script
 from airflow_prs.worker.reading import readers
-from airflow_prs.worker.working import Order, Try
+from airflow_prs.worker.working import Try
 from airflow_prs.worker.writing import formats, rows
 
 logger = logging.getLogger(__name__)

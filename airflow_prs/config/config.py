@@ -80,6 +80,7 @@ class ParallelRunConfig(BaseModel):
         mini-batches; None: never.
     :param max_concurrency_per_process: * mini-batches that ``async def run`` works on at the same time in each worker
         process.
+    :param read_ahead: * whether a worker process loads its next mini-batch of a table while run() works.
     :param exit_timeout_s: * seconds for a worker process to end after shutdown() has returned, with its threads and
         atexit functions.
     :param lend: * whether a node that has nothing left to hand out takes mini-batches over from other nodes.
@@ -122,6 +123,7 @@ class ParallelRunConfig(BaseModel):
     max_mini_batches_per_process: Annotated[int | None, at_least(1).or_none("None for no limit")] = None
     max_memory_per_process: Annotated[int | str | None, rules.MEMORY.or_none("None for no limit")] = None
     max_concurrency_per_process: Annotated[int, at_least(1)] = 1
+    read_ahead: Annotated[bool, rules.FLAG] = True
     exit_timeout_s: Annotated[float, rules.SECONDS] = 10
     lend: Annotated[bool, rules.FLAG] = True
     keep_rows: Annotated[bool, rules.FLAG] = True
@@ -157,6 +159,7 @@ class ParallelRunConfig(BaseModel):
             max_mini_batches_per_process: int | PipelineParameter | None = None,
             max_memory_per_process: int | str | PipelineParameter | None = None,
             max_concurrency_per_process: int | PipelineParameter = 1,
+            read_ahead: bool | PipelineParameter = True,
             exit_timeout_s: float | PipelineParameter = 10,
             lend: bool | PipelineParameter = True,
             keep_rows: bool | PipelineParameter = True,

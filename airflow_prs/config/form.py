@@ -91,6 +91,10 @@ FORM: Mapping[str, Words] = {
         title="Mini-batches at the same time in each process",
         effect="Changes only a script with async def run. A larger number helps one that waits for a service.",
     ),
+    "read_ahead": Words(
+        title="Load the next mini-batch during run()",
+        effect="If it is on, a worker process has up to two mini-batches of a table in memory.",
+    ),
     "exit_timeout_s": Words(
         title="Time limit of the end of a process (seconds)",
         effect="A worker process that takes longer after shutdown() is killed.",

@@ -216,6 +216,8 @@ class Supervisor:
             self._dispatcher.close()
             if self._borrower is not None:
                 self._borrower.drain()
+            for slot in self._slots:
+                slot.recall()
         if not any(slot.is_busy for slot in self._slots):
             raise AbortError(abort)
 
@@ -225,6 +227,10 @@ class Supervisor:
             self._signals.work.clear()
             for slot in self._slots:
                 slot.feed()
+            if any(slot.is_idle for slot in self._slots):
+                # One that is idle may begin now with what another one has only loaded.
+                for slot in self._slots:
+                    slot.recall()
             for dispatcher in self._work:
                 dispatcher.stage_ahead()
 

@@ -117,6 +117,7 @@ class FunctionSettings(TaskArguments, total=False):
     max_mini_batches_per_process: int | PipelineParameter | None
     max_memory_per_process: int | str | PipelineParameter | None
     max_concurrency_per_process: int | PipelineParameter
+    read_ahead: bool | PipelineParameter
     exit_timeout_s: float | PipelineParameter
     lend: bool | PipelineParameter
     keep_rows: bool | PipelineParameter

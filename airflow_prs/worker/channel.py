@@ -15,9 +15,12 @@ import os
 import struct
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import values  # noqa: TID252
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 OUT_OF_THE_WAY = 64
 """Our descriptors get this number or a higher one: run() may close or replace 0 to 2."""
@@ -103,6 +106,7 @@ class Channel:
         self._received = bytearray()
         self._kept: list[dict[str, Any]] = []
         self._questions = 0
+        self._answers: SimpleQueue[dict[str, Any] | None] | None = None
         self._sending = threading.Lock()
 
     def fileno(self) -> int:
@@ -111,7 +115,24 @@ class Channel:
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for the next message and return it; None when the other end is closed."""
-        return self._kept.pop(0) if self._kept else self._receive_next()
+        if self._answers is None:
+            return self._kept.pop(0) if self._kept else self._receive_next()
+        message: dict[str, Any] | None = None
+        try:
+            while (message := self._kept.pop(0) if self._kept else self._receive_next()) is not None:
+                if "layout" not in message:
+                    break
+                self._answers.put(message)
+        finally:
+            if message is None:
+                self._answers.put(None)
+        return message
+
+    def share(self) -> None:
+        """Let one thread receive and another one ask, from now on."""
+        from queue import SimpleQueue  # takes a moment; few scripts need it
+
+        self._answers = SimpleQueue()
 
     def _receive_next(self) -> dict[str, Any] | None:
         header = self._take(_HEADER_BYTES)
@@ -127,7 +148,7 @@ class Channel:
         """
         Ask for the layout and wait for the answer; other messages that arrive meanwhile are received later.
 
-        Only the thread that receives messages may ask.
+        Before share() only the thread that receives messages may ask.
 
         :param number: of a revision.
         :param content: what to propose for it; b"": nothing.
@@ -136,7 +157,7 @@ class Channel:
         """
         self._questions += 1
         self.send({"layout": Revision(self._questions, number, content)})
-        while (message := self._receive_next()) is not None:
+        while (message := self._next_answer()) is not None:
             answer = message.get("layout")
             if answer is None:
                 self._kept.append(message)
@@ -144,6 +165,9 @@ class Channel:
             elif answer.question == self._questions:
                 return answer.number, answer.content
         raise SupervisorGoneError
+
+    def _next_answer(self) -> dict[str, Any] | None:
+        return self._receive_next() if self._answers is None else self._answers.get()
 
     def read(self) -> bool:
         """Read what has arrived, and wait if nothing has; return False when the other end is closed."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from . import failures, leaving, script  # noqa: TID252
+from . import failures, leaving, loading, script  # noqa: TID252
 
 # Relative, because this package has another name in a worker process.
+from .loading import Order  # noqa: TID252
 from .offered import entry_script  # noqa: TID252
-from .reading import readers  # noqa: TID252
-from .values import decode  # noqa: TID252
 from .writing import rows  # noqa: TID252
 
 if TYPE_CHECKING:
@@ -23,37 +23,6 @@ if TYPE_CHECKING:
 
 MOST_LOADERS = 4
 """Threads that load tables for an asynchronous script; each keeps its own open files and row group."""
-
-
-class Order(NamedTuple):
-    """A mini-batch as the supervisor hands it out."""
-
-    minibatch_index: int
-    try_number: int
-    input: str
-    items: int
-    partition: dict[str, Any] | None
-    pieces: list[Any]
-    versions: list[str | None] | tuple[()] = ()
-    spans: list[list[int]] | None = None
-    is_trial: bool = False
-
-    @property
-    def given(self) -> int:
-        """Number of items that run() gets."""
-        return self.items if self.spans is None else sum(end - begin for begin, end in self.spans)
-
-    def part_of(self, mini_batch: Any) -> Any:
-        """Return the items that run() gets."""
-        return mini_batch if self.spans is None else readers.part_of(mini_batch, self.spans)
-
-    def context(self, mini_batch: Any) -> script.MiniBatchContext:
-        """Return the second argument of run()."""
-        values = {key: decode(value) for key, value in (self.partition or {}).items()}
-        is_some_files = self.spans is not None and isinstance(mini_batch, list)
-        pieces = list(mini_batch) if is_some_files else self.pieces
-        dataset = script.MiniBatchDataset(self.input, mini_batch, pieces)
-        return script.MiniBatchContext(values, dataset, self.minibatch_index, self.try_number)
 
 
 class Try:
@@ -124,10 +93,7 @@ class Worker:
         supervisor: channel.Channel,
         concurrency: int,
     ) -> None:
-        self._specs = setup["inputs"]
-        self._inputs = self._make_readers()
-        # Readers keep files open, and two threads must not use the same reader.
-        self._spare_inputs = [self._inputs]
+        self._loader = loading.Loader(setup)
         self._script = user_script
         self._rows = rows_file
         self._supervisor = supervisor
@@ -156,10 +122,26 @@ class Worker:
                 return False
             if "close" in message:
                 return True
-            for order in message.get("run", ()):  # a request to cancel comes too late here
-                # Send before the next run(): if that kills the process, the supervisor must not blame this mini-batch.
-                self._supervisor.send(self._try(Order(*order), compute))
-                self._after_try()
+            orders = deque(message.get("run", ()))  # a request to cancel comes too late here
+            while orders:
+                self._answer(Order(*orders.popleft()), self._loader.load, compute)
+                if self._loader.should_read_ahead:
+                    return self._serve_ahead(orders, compute)
+
+    def _serve_ahead(self, orders: deque[list[Any]], compute: Callable[[Any, Any], Any]) -> bool:
+        """Do what _serve() does, and load the next mini-batch while run() works."""
+        from . import reading_ahead  # noqa: TID252
+
+        ahead = reading_ahead.ReadAhead(self._supervisor, self._loader, orders, threads=1)
+        while (upcoming := ahead.take()) is not None:
+            self._answer(upcoming.order, upcoming.load, compute)
+        return ahead.is_closed
+
+    def _answer(self, order: Order, load: Callable[[Order], Any], compute: Callable[[Any, Any], Any]) -> None:
+        # Send before the next run(): if that kills the process, the supervisor must not blame this mini-batch.
+        self._supervisor.send(self._try(order, load, compute))
+        if self._profile is not None:
+            self._profile.write_if_due()
 
     def _serve_many(self) -> bool:
         """Work concurrently on all mini-batches that the supervisor hands out; return what _serve() returns."""
@@ -187,11 +169,12 @@ class Worker:
         leaving.end_within(self._exit_timeout_s, since, lambda text: self._supervisor.send({"note": text}), loop)
         self._supervisor.send({"leaving": True})
 
-    def _try(self, order: Order, compute: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    def _try(self, order: Order, load: Callable[[Order], Any], compute: Callable[[Any, Any], Any]) -> dict[str, Any]:
         """Work on one mini-batch and return the answer, whatever the user's code raises."""
         this = Try(order.minibatch_index)
         try:
-            mini_batch = self._load(order)
+            mini_batch = load(order)
+            self._tell_running(order)
             context = order.context(mini_batch) if self._script.takes_context else None
             this.begin()
             elements = compute(mini_batch, context)
@@ -217,7 +200,8 @@ class Worker:
             end_if_forked(self._process)
             return this.failed(error, running.overdue)
         finally:
-            self._after_try()
+            if self._profile is not None:
+                self._profile.write_if_due()
 
     def _compute(self, mini_batch: Any, context: script.MiniBatchContext | None) -> Any:
         return rows.elements_of(self._script.run(mini_batch, context))
@@ -239,35 +223,20 @@ class Worker:
             self._rows.take_back(place[0])
         if returned > order.given:
             self._note_surplus(returned, order.given)
-        return this.done(returned, place)
-
-    def _load(self, order: Order) -> Any:
-        reader = self._inputs[order.input]
-        mini_batch = order.part_of(reader.load(order.pieces, order.items, order.versions))
-        if reader.is_table:
-            self._supervisor.send({"running": order.minibatch_index})
-        return mini_batch
+        answer = this.done(returned, place)
+        self._loader.note_try(answer["done"][6])
+        return answer
 
     async def _load_beside(self, loaders: Executor, order: Order) -> Any:
-        reader = self._inputs[order.input]
-        if not reader.is_table:
-            return order.part_of(reader.load(order.pieces, order.items, order.versions))
-        mini_batch = await self._script.loop.run_in_executor(loaders, self._load_in_thread, order)
-        self._supervisor.send({"running": order.minibatch_index})
+        if not self._loader.is_table(order):
+            return self._loader.load(order)
+        mini_batch = await self._script.loop.run_in_executor(loaders, self._loader.load_in_thread, order)
+        self._tell_running(order)
         return mini_batch
 
-    def _load_in_thread(self, order: Order) -> Any:
-        try:
-            inputs = self._spare_inputs.pop()
-        except IndexError:
-            inputs = self._make_readers()
-        try:
-            return order.part_of(inputs[order.input].load(order.pieces, order.items, order.versions))
-        finally:
-            self._spare_inputs.append(inputs)
-
-    def _make_readers(self) -> dict[str, readers.FilesReader | readers.TableReader]:
-        return {spec["name"]: readers.make_reader(spec) for spec in self._specs}
+    def _tell_running(self, order: Order) -> None:
+        if self._loader.is_table(order):
+            self._supervisor.send({"running": order.minibatch_index})
 
     def _tell(self, elements: Any) -> None:
         columns = elements.schema.names if rows.is_arrow_table(elements) else getattr(elements, "columns", None)
@@ -278,10 +247,6 @@ class Worker:
         if not self._has_noted_surplus:
             self._has_noted_surplus = True
             self._supervisor.send({"note": f"run() returned {returned} elements for {items} items"})
-
-    def _after_try(self) -> None:
-        if self._profile is not None:
-            self._profile.write_if_due()
 
 
 def end_if_forked(process: int) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from airflow_prs.object_storage import ambient, connecting
-from airflow_prs.records import TryStatus
+from airflow_prs.records import InputKind, Piece, TryStatus
 from airflow_prs.run_folder.folder import RunFolder
 from tests.node_process import start_node
 from tests.object_servers import SERVERS, serve
@@ -28,6 +28,22 @@ def run(mini_batch):
     with open({path!r}, "a") as file: file.write(mini_batch[0] + "\\n")
     time.sleep({seconds})
     return mini_batch
+"""
+TABLE_MINI_BATCHES = 250
+COUNTING_TABLE = """
+import builtins, threading, time
+opened = builtins.open
+def open_slowly(path, *arguments, **options):
+    if str(path).endswith(".csv"):
+        time.sleep(0.008)
+    return opened(path, *arguments, **options)
+builtins.open = open_slowly
+def run(mini_batch):
+    with open({path!r}, "a") as file: file.write(mini_batch["name"][0] + "\\n")
+    time.sleep(0.01)
+    if any("airflow_prs-ahead" in thread.name for thread in threading.enumerate()):
+        open({ahead!r}, "a").close()
+    return list(mini_batch["name"])
 """
 
 
@@ -92,14 +108,29 @@ def check_exactly_once(folder: RunFolder, mini_batches: int, items: int = 2) -> 
     assert (progress.total, progress.succeeded, progress.handed_out) == (mini_batches,) * 3
 
 
-def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int) -> None:
+def plan_table(place: Path, counter: Path, **config) -> RunFolder:
+    """Plan mini-batches of a table on slow storage, so that worker processes read ahead."""
+    pieces = []
+    for number in range(TABLE_MINI_BATCHES):
+        file, first = place / f"{number}.csv", f"item-{2 * number}\n"
+        file.write_text(f"{first}item-{2 * number + 1}\n")
+        pieces.append((Piece(str(file), 0, len(first)), Piece(str(file), len(first), file.stat().st_size)))
+    options = {"separator": ",", "header": False, "encoding": "utf-8", "columns": ["name"]}
+    script = COUNTING_TABLE.format(path=str(counter), ahead=str(place / "ahead"))
+    return make_plan(place, script, kind=InputKind.DELIMITED, options=options, pieces=pieces, **config)
+
+
+def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int, *, is_table: bool = False) -> None:
     """Kill the node, or one of its processes, at random moments until it is through."""
     chance = random.Random(seed)
     # A mini-batch that is tried alone when its node is killed is charged, as if it were to blame.
     # The next node tries alone, with a commit each, what the killed one may have had in hand: fewer where commits take
     # longer, and so does the entire run, in which a node needs longer until its first commit.
-    seconds, longest_s = (0.0005, 1.2) if isinstance(place, Path) else (0.003, 3.0)
-    folder = make_plan(place, counting(counter, seconds), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
+    seconds, longest_s = (0.0005, 1.2) if isinstance(place, Path) and not is_table else (0.003, 3.0)
+    if is_table:
+        folder = plan_table(place, counter, run_max_try=rounds + 1)
+    else:
+        folder = make_plan(place, counting(counter, seconds), mini_batches=MINI_BATCHES, run_max_try=rounds + 1)
     committed: set[int] = set()
     for try_number in range(1, rounds + 1):
         ran_before = Counter(counter.read_text().splitlines()) if counter.exists() else Counter()
@@ -117,11 +148,22 @@ def kill_rounds(place: Path | str, counter: Path, rounds: int, seed: int) -> Non
         assert not again & {f"item-{2 * index}" for index in committed}, "what was committed ran again"
         committed = set(read_outcomes(folder)["index"].tolist())
     finish(folder, rounds + 1)
-    check_exactly_once(folder, MINI_BATCHES)
+    check_exactly_once(folder, TABLE_MINI_BATCHES if is_table else MINI_BATCHES)
 
 
 def test_a_few_kills_at_random_moments_lose_and_double_nothing(tmp_path):
     kill_rounds(tmp_path, tmp_path / "runs", rounds=4, seed=1)
+
+
+def test_a_few_kills_of_a_node_whose_processes_read_ahead_lose_and_double_nothing(tmp_path):
+    kill_rounds(tmp_path, tmp_path / "runs", rounds=2, seed=3, is_table=True)
+    assert (tmp_path / "ahead").exists(), "no process has read ahead"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SEEDS or 6))
+def test_kills_of_a_node_whose_processes_read_ahead_lose_and_double_nothing(tmp_path, seed):
+    kill_rounds(tmp_path, tmp_path / "runs", rounds=5, seed=300 + seed, is_table=True)
 
 
 @pytest.mark.slow

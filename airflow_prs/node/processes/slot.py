@@ -2,7 +2,8 @@
 A slot: starts a worker process, hands it mini-batches, enforces its time limits, and replaces it.
 
 Where mini-batches are short, a process holds several, enough for some milliseconds. It works on one at a time and
-answers each immediately; the slot reads the answers in groups. An asynchronous entry script works on several at the
+answers each immediately; the slot reads the answers in groups. Where loading takes long, a process asks for one more,
+which it loads while run() works. An asynchronous entry script works on several at the
 same time. Time limits apply to the mini-batches that are running.
 """
 
@@ -36,6 +37,7 @@ _MEMORY_CHECK_S = 1.0
 _EXIT_GRACE_S = 5.0
 """Added to exit_timeout_s, so that the process can end itself and report what blocked it."""
 _MIB = 1024 * 1024
+_STAGES = ("loading", "loaded", "running")
 
 
 @dataclass(slots=True)
@@ -44,13 +46,22 @@ class _Held:
     A mini-batch that a process holds.
 
     :param since: when it began to work on it; 0: not yet.
+    :param loads_since: since when it is being loaded while run() works on another one; 0: it is not.
     :param is_running: whether run() was called; until then it is being loaded.
     """
 
     assignment: Assignment
     since: float = 0.0
+    loads_since: float = 0.0
     is_running: bool = False
     is_cancelled: bool = False
+
+    def enter(self, stage: str) -> None:
+        """Note what the process does with it now: one of _STAGES."""
+        if stage == "running":
+            self.since, self.is_running = time.monotonic(), True
+        else:
+            self.loads_since = time.monotonic() if stage == "loading" else 0.0
 
 
 @dataclass(slots=True)
@@ -58,6 +69,8 @@ class _Life:
     """
     The state of one worker process.
 
+    :param ahead: how many mini-batches it loads while run() works on another one.
+    :param is_recalled: whether it was asked to return the mini-batches that run() has not begun with.
     :param is_asking: whether it waits for an answer about the layout of rows.
     """
 
@@ -66,6 +79,8 @@ class _Life:
     pid: int = 0
     is_ready: bool = False
     concurrency: int = 1
+    ahead: int = 0
+    is_recalled: bool = False
     is_asking: bool = False
     is_leaving: bool = False
     leaving_since: float = 0.0
@@ -153,6 +168,13 @@ class Slot:
         """Whether the process holds mini-batches."""
         return self._life is not None and bool(self._life.held)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a process is ready, and there is nothing for it to do."""
+        life = self._life
+        is_waiting = life is not None and life.is_ready and not (life.held or life.is_leaving or life.replaced_because)
+        return is_waiting and self._work.find_for(self._number) is None
+
     async def wait_for_work(self) -> None:
         """Wait until there is something to do, or the slot is over."""
         while not self._is_over and self._work.find_for(self._number) is None:
@@ -201,6 +223,13 @@ class Slot:
             self._start_clock(life)
             life.process.send({"run": orders})
 
+    def recall(self) -> None:
+        """Ask the process to return the mini-batches that it has loaded ahead, or would load next."""
+        life = self._life
+        if life is not None and life.ahead and len(life.held) > 1 and not life.is_recalled:
+            life.is_recalled = True
+            life.process.send({"recall": True})
+
     def stop(self, *, is_idle_spared: bool) -> None:
         """
         End the process with everything that it has started, also one that is about to start.
@@ -243,13 +272,15 @@ class Slot:
 
     def _depth(self, life: _Life) -> int:
         """Return how many mini-batches the process should hold."""
-        if any(held.assignment.is_alone for held in life.held.values()):
+        if life.is_recalled or any(held.assignment.is_alone for held in life.held.values()):
             return 0
-        depth, share = life.concurrency, self._dispatcher.fair_share()
-        if depth == 1:
-            ahead = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 0
-            depth, share = 1 + min(_MOST_AHEAD, ahead), share // 2
-        depth = max(1, min(depth, share))
+        share = self._dispatcher.fair_share()
+        if life.concurrency == 1:
+            short = int(_AHEAD_S / max(self._seconds_each, 1e-6)) if self._seconds_each else 0
+            loaded = min(1 + life.ahead, self._dispatcher.fair_share(in_hand=1))
+            depth = max(1, min(1 + min(_MOST_AHEAD, short), share // 2), loaded)
+        else:
+            depth = max(1, min(life.concurrency, share))
         if self._policy.most_mini_batches is not None:
             depth = min(depth, self._policy.most_mini_batches - life.answers)
         return depth
@@ -273,16 +304,29 @@ class Slot:
                 assignment = self._pop(life, done.minibatch_index, done.duration_s)
                 outcome = outcome_of(assignment, done, process=life.process.plan.number)
                 self._dispatcher.take_success(assignment, outcome)
-            else:
+            elif not self._take_progress(life, message):
                 self._take_other(life, message)
         self._start_clock(life)
         self._after_answers(life)
 
+    def _take_progress(self, life: _Life, message: Message) -> bool:
+        """Take what a process reports about mini-batches that it holds; return False for other messages."""
+        [(name, value)] = message.items()
+        if name == "ahead":
+            life.ahead = value
+        elif name == "returned":
+            life.is_recalled = False
+            returned = [life.held.pop(index).assignment for index in value]
+            self._dispatcher.take_end([], returned, overdue=None)
+        elif name in _STAGES:
+            if value in life.held:
+                life.held[value].enter(name)
+        else:
+            return False
+        return True
+
     def _take_other(self, life: _Life, message: Message) -> None:
-        if (index := message.get("running")) is not None:
-            if index in life.held:
-                life.held[index].since, life.held[index].is_running = time.monotonic(), True
-        elif (failed := message.get("try_failed")) is not None:
+        if (failed := message.get("try_failed")) is not None:
             self._take_failed_try(life, failed)
         elif (ready := message.get("ready")) is not None:
             # A script whose run() is not asynchronous works on one at a time, whatever the configuration allows.
@@ -387,6 +431,7 @@ class Slot:
         if not life.replaced_because:
             life.replaced_because = reason
             self._starter.say(f"{life.name} is replaced: {reason}")
+            self.recall()
 
     def _kill_leaving(self, life: _Life, reason: str) -> None:
         self._starter.say(f"{life.name}: {reason}; killed")
@@ -400,7 +445,7 @@ class Slot:
 
     def _report_end(self, life: _Life) -> None:
         # If the node stops the process, no mini-batch is charged.
-        begun = [held for held in life.held.values() if held.since and not self._is_over]
+        begun = [held for held in life.held.values() if (held.since or held.loads_since) and not self._is_over]
         overdue, status = life.killed_for or (None, TryStatus.PROCESS_DIED)
         death = f"the worker process died during this mini-batch: {life.process.death}"
         error = death if overdue is None else self._overdue(status)
@@ -417,7 +462,7 @@ class Slot:
 
 
 def _end_of(held: _Held, process: str, status: TryStatus, error: str) -> Failure:
-    seconds = time.monotonic() - held.since
+    seconds = time.monotonic() - (held.since or held.loads_since)
     started = time.time() - seconds
     return Failure(
         assignment=held.assignment,

@@ -14,6 +14,7 @@ from airflow_prs.environments.making import missing_module_hint
 from airflow_prs.errors import EntryScriptError, EnvironmentBrokenError, NodeError, PrsError
 from airflow_prs.node.input.places import Places
 from airflow_prs.node.machine.cores import default_process_count, process_environment, visible_devices
+from airflow_prs.node.machine.memory import usable_memory
 from airflow_prs.node.processes.layout import LayoutAnswers
 from airflow_prs.node.processes.output import LogWriter, TaskLog
 from airflow_prs.node.processes.process import Message, ProcessPlan, WorkerProcess, start_process
@@ -27,6 +28,8 @@ from airflow_prs.worker.writing import formats
 
 _LOGS = ("stdout", "stderr", "entry_script_log")
 _FAILURES_PER_SLOT = 3
+_MEMORY_AHEAD = 0.25
+"""Part of the free memory that all processes together may use for mini-batches that they load ahead."""
 INIT_GRACE_S = 30.0
 
 
@@ -178,9 +181,14 @@ class Starter:
             "script_log": str(names.log("entry_script_log", self.attempt.writer.node, name)),
             "profile": self._profile(name),
             "concurrency": config.max_concurrency_per_process,
+            "read_ahead_bytes": self._read_ahead_bytes() if config.read_ahead else 0,
+            "memory_limit_bytes": config.max_memory_per_process_bytes,
             "exit_timeout_s": config.exit_timeout_s,
             "tells_results": self.request.tells_results,
         }
+
+    def _read_ahead_bytes(self) -> int:
+        return int(_MEMORY_AHEAD * usable_memory().free_bytes / self.processes)
 
     def _profile(self, name: str) -> dict[str, str] | None:
         module = self._settings.profiling_module

@@ -150,9 +150,13 @@ class Dispatcher:
         self._staged.stage_ahead()
         return assignment
 
-    def fair_share(self) -> int:
-        """Return how many mini-batches a process may hold so that the others get theirs."""
-        return 1 if self._is_alone else -(-len(self._staged) // self._slots)
+    def fair_share(self, *, in_hand: int = 0) -> int:
+        """
+        Return how many mini-batches a process may hold so that the others get theirs.
+
+        :param in_hand: how many of those that were handed out are shared, too.
+        """
+        return 1 if self._is_alone else -(-(len(self._staged) + in_hand) // self._slots)
 
     def take_success(self, assignment: Assignment, outcome: Outcome) -> None:
         """Record that run() succeeded with a mini-batch, or with a part of it."""
@@ -173,6 +177,9 @@ class Dispatcher:
         self._board.count(outcome)
         self._resolve_alone(None)
         self._note_done()
+        if not len(self._staged):
+            # A process that has nothing left may begin with what another one has only loaded.
+            self._signals.work.set()
 
     def take_failure(self, failure: Failure) -> None:
         """Record a failed try, and queue the next one, split the mini-batch or fail it."""

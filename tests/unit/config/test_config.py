@@ -376,6 +376,7 @@ PROMOTABLE = {
     "max_mini_batches_per_process": 3,
     "max_memory_per_process": "2GB",
     "max_concurrency_per_process": 3,
+    "read_ahead": False,
     "exit_timeout_s": 0.5,
     "lend": False,
     "keep_rows": False,
