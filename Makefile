@@ -24,7 +24,7 @@ LOWEST_VENV := .venv-lowest
 unexport $(filter-out AIRFLOW_PRS_TEST_SQL,$(filter AIRFLOW%,$(.VARIABLES)))
 export AIRFLOW_HOME := $(CURDIR)/.airflow-tests
 
-.PHONY: help venv azurite browser screenshots demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers bench-storage docs docs-serve dist check-dist lint format
+.PHONY: help venv azurite browser screenshots demo demo-s3 ui env test test-all test-slow test-lowest test-storage kills bench bench-peers bench-storage bench-scale docs docs-serve dist check-dist lint format
 .DELETE_ON_ERROR:
 
 help:
@@ -134,6 +134,9 @@ bench: $(VENV)/.synced  ## compare the cost with that of the alternatives, and w
 
 bench-storage: $(VENV)/.synced  ## measure requests and throughput on object storage, with SeaweedFS on this machine
 	$(BIN)/python -m benchmarks.object_storage
+
+bench-scale: $(VENV)/.synced  ## measure how the cost of a run grows up to 10,000,000 mini-batches in 1,000 shards
+	$(BIN)/python -m benchmarks.scale
 
 bench-peers: $(VENV)/.synced .venv-peers/.installed  ## compare the first rows with Joblib, Dask and Ray Data
 	$(BIN)/python -m benchmarks.peers .venv-peers/bin/python

@@ -20,6 +20,7 @@ class Comparison:
     :param other: returns the same for the peer, or a constant if the peer is a limit.
     :param rounds: how often both are measured.
     :param reason: why the goal is missed; shown only if it is missed.
+    :param is_given_up: whether nobody tries to reach the goal any more, for that reason.
     """
 
     work: str
@@ -30,13 +31,15 @@ class Comparison:
     unit: str = "s"
     rounds: int = 3
     reason: str = ""
+    is_given_up: bool = False
 
     def measure(self) -> str:
         """Measure both, and return the line of the table with the medians and their ratio."""
         pairs = [(self.ours(), self.other()) for _ in range(self.rounds)]
         ours, other = (statistics.median(values) for values in zip(*pairs, strict=True))
         ratio = ours / other
-        verdict = "" if ratio <= self.goal else " (missed)"
+        missed = " (missed, given up)" if self.is_given_up else " (missed)"
+        verdict = "" if ratio <= self.goal else missed
         reason = f". {self.reason}" if verdict and self.reason else ""
         return (
             f"| {self.work}{reason} | {self.peer} | {self._shown(ours)} | {self._shown(other)} "

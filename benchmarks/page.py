@@ -1,4 +1,4 @@
-"""Write the tables of measurements in docs/benchmarks.md. Each table is between two comments."""
+"""Write the tables of measurements in docs/. Each table is between two comments."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import platform
 from datetime import datetime, timezone
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def replace_table(name: str, lines: list[str]) -> None:
+def replace_table(name: str, lines: list[str], page: str = "benchmarks.md") -> None:
     """
     Replace a table, and the line that states where and when it was measured.
 
     :param name: name in the comments ``<!-- <name> -->`` and ``<!-- /<name> -->`` around the table.
+    :param page: name of the page in docs/.
     """
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    text = PAGE.read_text(encoding="utf-8")
+    path = DOCS / page
+    text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     table = "\n".join(lines)
-    PAGE.write_text(f"{before}{begin}{table}\n\n{_where_and_when()}\n{end}{after}", encoding="utf-8")
+    path.write_text(f"{before}{begin}{table}\n\n{_where_and_when()}\n{end}{after}", encoding="utf-8")
 
 
 def _where_and_when() -> str:

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_prs.worker.reading import json_arrow
@@ -67,6 +67,7 @@ def in_python(data, columns):
     return JsonTable({"columns": columns, "dtypes": {name: DTYPES[name] for name in columns}})(data, is_whole=False)
 
 
+@settings(deadline=None)
 @given(LINES, st.sampled_from(sorted(DTYPES)).map(lambda name: [name]) | st.just(list(DTYPES)))
 @example([('{"f": 1}{"f": 2}', "\n"), ('{"f":', "\n"), ("3}", "\n")], ["f"])
 @example([('{"f": -0}', "\n")], ["f"])
