@@ -60,6 +60,7 @@ def test_two_shards_run_at_the_same_time_and_the_result_is_published(airflow, tm
     assert set(place.ran.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_step_without_shards_ends_as_plan_does(airflow, tmp_path):
     """plan fails, skips, or finds the rows of an earlier run."""
     write_dag(airflow, "no_input", step='on_empty="skip"')

@@ -338,7 +338,7 @@ SHARDS_ON = clear("step.mini_batches", downstream=True)
 CASES = [
     # What dies.
     Case(name="kill a worker process", act=kill_worker_process, again={"0002"}),
-    Case(name="kill the task process of a shard", act=kill_task_process, again={"0002"}, is_slow=False),
+    Case(name="kill the task process of a shard", act=kill_task_process, again={"0002"}),
     Case(name="kill the supervisor of a shard", act=kill_supervisor, again={"0002"}, is_slow=False),
     Case(
         name="stop both past the heartbeat timeout and wake them up beside the next try",
@@ -346,7 +346,6 @@ CASES = [
         again={"0002"},
         # What the zombie begins before it looks at the claims and stops.
         maybe={"0003", "0004"},
-        is_slow=False,
     ),
     Case(
         name="mark a running shard as failed",
