@@ -153,7 +153,7 @@ def open_attempt(
         task_try,
         node=node or f"host-{number}-{try_number}",
         window=window,
-        files=folder.node_files(local or Path("no need of it")),
+        files=folder.node_files(local or Path("/dev/null/no need of it")),
     )
 
 

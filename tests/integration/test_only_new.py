@@ -63,7 +63,7 @@ class Chain:
         planned = files_of(result)
         indices = [index for index, name in enumerate(planned) if name in failed]
         for number in range(len(result.manifest.shards)):
-            do_shard(result.folder, number, failed=indices)
+            do_shard(result.folder, number, failed=indices, local=self.folder / "node")
         if planned:
             merge_run(result.folder)
         return planned
