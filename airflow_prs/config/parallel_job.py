@@ -29,7 +29,7 @@ _SETTINGS: Final = {
 """Keys whose values are parameters of a ParallelRunConfig, under other names."""
 _PARTS: Final = ("type", "task", "inputs", "outputs", "input_data", "resources", "retry_settings", "compute")
 _IGNORED: Final = (
-    *("$schema", "name", "version", "display_name", "experiment_name", "tags", "properties"),
+    *("name", "version", "display_name", "experiment_name", "tags", "properties"),
     *("identity", "limits", "services", "is_deterministic"),
 )
 _TASK: Final = ("type", "code", "entry_script", "environment", "program_arguments", "append_row_to")
@@ -89,11 +89,13 @@ def translate(layout: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], 
     :raises ConfigError: if something has no meaning here; lists all problems.
     """
     job = _find_job(layout, folder)
-    job.check_keys(job.job, "", (*_SETTINGS, *_PARTS), _IGNORED)
+    job.check_keys(job.job, "", ("$schema", *_SETTINGS, *_PARTS), _IGNORED)
     task = job.part("task")
     if not task:
         job.problems.append("task is missing; allowed: a mapping with code, entry_script and environment")
     job.check_keys(task, "task", _TASK, ())
+    if task.get("type", "run_function") != "run_function":
+        job.problems.append(f"task.type is {shown(task['type'])}; allowed: run_function")
     inputs = {name: _resolve(job, name, value) for name, value in job.part("inputs").items()}
     data = _name_in(job, "input_data", "inputs") if job.job.get("input_data") is not None else None
     arguments, thresholds = _take_thresholds(_arguments(job, task, inputs, data), job.problems)

@@ -89,7 +89,7 @@ def test_each_setting_is_the_parameter_that_means_the_same(job, caplog):
     assert config.entry_script == "iris_prediction.py"
     assert config.source_directory == str(path.parent / "script")
     assert config.environment_variables == {"LEVEL": "high"}
-    assert caplog.messages == [f"Ignored in {path}: $schema, resources.instance_type"]
+    assert caplog.messages == [f"Ignored in {path}: resources.instance_type"]
 
 
 def test_inputs_output_and_arguments_are_those_of_the_job(job):
@@ -193,6 +193,7 @@ def test_packages_are_those_of_the_conda_file(job, environment, python):
         ({"component": "azureml:x:1"}, "component is no key of a parallel job"),
         ({"task.environmnt": "x"}, "environmnt is no key of task; did you mean 'environment'?"),
         ({"task": None}, "task is missing; allowed: a mapping with code"),
+        ({"task.type": "model"}, "task.type is 'model'; allowed: run_function"),
         ({"resources": 3}, "resources is 3; allowed: a mapping"),
         ({"retry_settings.max_retries": -1}, "retry_settings.max_retries is -1; allowed: a whole number from 0 on"),
         ({"retry_settings.retries": 1}, "retries is no key of retry_settings"),
