@@ -120,7 +120,8 @@ class ReadAhead:
         self._error: BaseException | None = None
         self._add(orders)
         supervisor.share()
-        supervisor.send({"ahead": threads})
+        # One more than are loaded, so that no thread waits for the supervisor.
+        supervisor.send({"ahead": threads + 1})
         for target in (self._receive_all, *[self._load_all] * threads):
             threading.Thread(target=target, name="airflow_prs-ahead", daemon=True).start()
 

@@ -99,7 +99,7 @@ def start_reading_ahead(start, tmp_path, script, **options):
     """A worker process that has answered two mini-batches and reads ahead."""
     supervisor = start(script, **options)
     supervisor.hand_out(order(tmp_path, 0))
-    assert messages_until(supervisor, lambda m: "ahead" in m)[-2:] == [{"done": 0}, {"ahead": 1}]
+    assert messages_until(supervisor, lambda m: "ahead" in m)[-2:] == [{"done": 0}, {"ahead": 2}]
     supervisor.hand_out(order(tmp_path, 1))
     messages_until(supervisor, lambda m: m == {"done": 1})
     return supervisor

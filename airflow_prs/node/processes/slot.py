@@ -3,8 +3,8 @@ A slot: starts a worker process, hands it mini-batches, enforces its time limits
 
 Where mini-batches are short, a process holds several, enough for some milliseconds. It works on one at a time and
 answers each immediately; the slot reads the answers in groups. Where loading takes long, a process asks for one more,
-which it loads while run() works. An asynchronous entry script works on several at the
-same time. Time limits apply to the mini-batches that are running.
+which it loads while run() works, and one in reserve. An asynchronous entry script works on several at the same time.
+Time limits apply to the mini-batches that are running.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Life:
     """
     The state of one worker process.
 
-    :param ahead: how many mini-batches it loads while run() works on another one.
+    :param ahead: how many mini-batches it asks for in addition, to load them while run() works on another one.
     :param is_recalled: whether it was asked to return the mini-batches that run() has not begun with.
     :param is_asking: whether it waits for an answer about the layout of rows.
     """
