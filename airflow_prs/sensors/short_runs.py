@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 LONGEST_S = 10.0
 """A deferral would take as long: see EXECUTION_LINGERS."""
 
+_PACE_AFTER_S = 2.0
+"""The first mini-batches tell little: half a second after one of 36 was seen, 35 more would take too long."""
+
 
 class ShortRun:
     """
@@ -31,7 +34,7 @@ class ShortRun:
         Return whether the run may end within ten seconds after the gatekeeper began.
 
         It is False while a shard waits for a slot, which the gatekeeper must not hold. The pace is that since the last
-        look at which nothing had been done: worker processes take a while to start.
+        look at which nothing had been done, as worker processes take a while to start; it counts after two seconds.
 
         :param states: of the shards. One of them runs.
         :param progress: of the run.
@@ -42,5 +45,6 @@ class ShortRun:
         done = progress.done - self._first
         if not done:
             self._idle_until = now
-        needs_s = (progress.total - progress.done) * (now - self._idle_until) / done if done else 0.0
+        took_s = now - self._idle_until
+        needs_s = (progress.total - progress.done) * took_s / done if took_s >= _PACE_AFTER_S else 0.0
         return not states.is_any_waiting and now + needs_s < self._began + LONGEST_S

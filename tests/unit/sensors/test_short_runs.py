@@ -32,14 +32,21 @@ def test_a_run_that_has_just_begun_may_be_short(at):
 
 def test_the_pace_tells_whether_it_ends_within_ten_seconds(at):
     assert at(3, done=0)
-    assert at(4, done=20)
-    assert not at(5, done=22)
+    assert at(5, done=40)
+    assert not at(6, done=42)
+
+
+def test_the_first_mini_batches_tell_nothing_of_the_pace(at):
+    assert at(3, done=0)
+    assert at(3.5, done=1)
+    assert at(4, done=1)
+    assert not at(5, done=1)
 
 
 def test_what_was_done_before_says_nothing_of_the_pace(at):
     assert at(0, done=90)
     assert at(1, done=90)
-    assert at(2, done=92)
+    assert at(3, done=92)
     assert not at(9, done=93)
 
 
