@@ -46,7 +46,7 @@ def test_the_first_mini_batches_tell_nothing_of_the_pace(at):
 def test_what_was_done_before_says_nothing_of_the_pace(at):
     assert at(0, done=90)
     assert at(1, done=90)
-    assert at(3, done=92)
+    assert at(2, done=92)
     assert not at(9, done=93)
 
 
