@@ -270,7 +270,7 @@ def test_in_process_the_input_is_staged_too(tmp_path, bucket, monkeypatch):
     model = "s3://conn@bucket/models/m"
     folder.write_settings(replace(folder.read_settings(), side_inputs={"m": model}, arguments=(model,)))
     config = folder.read_settings().config
-    job = Job(config=config, name="job", base=str(tmp_path), inputs=(), side_inputs=(), arguments=())
+    job = Job(config=config, name="job", base=str(tmp_path), inputs=(), side_inputs=(), output=None, arguments=())
     monkeypatch.setattr(in_process, "plan_job", lambda *_, **__: SimpleNamespace(folder=folder))
     in_process.run_in_process(job, str(tmp_path / "out"), nodes=1, keeps_going=True)
     assert read_rows(folder) == ["model content of a", "model content of b"]
