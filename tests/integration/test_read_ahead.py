@@ -113,7 +113,9 @@ def start_reading_ahead(start, tmp_path, script, **options):
 def test_the_next_mini_batch_is_loaded_while_run_works(start, tmp_path):
     supervisor = start_reading_ahead(start, tmp_path, WAITS_FOR_TWO)
     supervisor.hand_out(order(tmp_path, 2), order(tmp_path, 3), order(tmp_path, 4))
-    assert messages_until(supervisor, lambda m: m == {"loaded": 3})[-2:] == [{"loading": 3}, {"loaded": 3}]
+    told = messages_until(supervisor, lambda m: m == {"loaded": 3})
+    assert {"loading": 3} in told
+    assert {"loading": 4} not in told
 
     (tmp_path / "go").touch()
 
