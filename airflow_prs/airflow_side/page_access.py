@@ -29,6 +29,7 @@ from airflow.models.dag import DagModel
 from fastapi import Depends
 
 if TYPE_CHECKING:
+    # Airflow 3.1.0 to 3.3.2: what the auth manager is asked about several DAGs together.
     from airflow.api_fastapi.auth.managers.models.batch_apis import IsAuthorizedDagRequest
 
 __all__ = ["CHANGES_RUN", "READS_LOGS", "READS_RUN", "User", "audited", "may_edit", "may_read_logs", "readable_dags"]
