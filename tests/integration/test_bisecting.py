@@ -52,7 +52,12 @@ HANGS_ASYNC = ASYNC.replace('raise ValueError(f"{item} is bad")', "await asyncio
         (DIES, TryStatus.PROCESS_DIED, {"process_count_per_node": 2}),
         (HANGS, TryStatus.RUN_TIMEOUT, {"run_invocation_timeout": 1, "run_max_try": 1}),
         (ASYNC, TryStatus.RUN_EXCEPTION, {"max_concurrency_per_process": 2}),
-        (HANGS_ASYNC, TryStatus.RUN_TIMEOUT, {"run_invocation_timeout": 1, "max_concurrency_per_process": 2}),
+        pytest.param(
+            HANGS_ASYNC,
+            TryStatus.RUN_TIMEOUT,
+            {"run_invocation_timeout": 1, "max_concurrency_per_process": 2},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["raises", "dies", "hangs", "async", "hangs async"],
 )

@@ -401,6 +401,7 @@ def test_a_script_may_store_its_output_itself(dag_file, items, output):
     assert sorted(path.name for path in Path(run.xcom("step.merge")).iterdir()) == [f"{n}.txt" for n in range(10)]
 
 
+@pytest.mark.slow
 def test_a_shard_that_exceeds_its_execution_timeout_goes_on_with_the_next_try(dag_file, items, output):
     dag_file.script(
         """

@@ -88,7 +88,7 @@ def test_an_idle_node_takes_work_over_from_the_slow_one(folder):
     assert (folder.path.parent / "out" / "inits").read_text().count("init") == 4
 
 
-@pytest.mark.parametrize("dies", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("dies", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_borrower_that_dies_loses_nothing(folder, dies, monkeypatch):
     monkeypatch.setattr("airflow_prs.node.lending.lender.SILENT_S", 3.0)
     borrower = start_node(folder.path, 1, 1)

@@ -339,7 +339,7 @@ CASES = [
     # What dies.
     Case(name="kill a worker process", act=kill_worker_process, again={"0002"}),
     Case(name="kill the task process of a shard", act=kill_task_process, again={"0002"}),
-    Case(name="kill the supervisor of a shard", act=kill_supervisor, again={"0002"}, is_slow=False),
+    Case(name="kill the supervisor of a shard", act=kill_supervisor, again={"0002"}),
     Case(
         name="stop both past the heartbeat timeout and wake them up beside the next try",
         act=stop_both_past_the_heartbeat_timeout,
