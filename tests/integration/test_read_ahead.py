@@ -128,7 +128,7 @@ def test_a_mini_batch_that_only_was_loaded_can_be_called_back(start, tmp_path):
 
     supervisor.recall()
 
-    assert supervisor.receive() == {"returned": [3, 4]}
+    assert messages_until(supervisor, lambda m: "returned" in m)[-1] == {"returned": [3, 4]}
     (tmp_path / "go").touch()
     messages_until(supervisor, lambda m: m == {"done": 2})
     supervisor.hand_out(order(tmp_path, 3))
